@@ -1,0 +1,143 @@
+import type { ChangeCause, Ledger, ProductDetails } from "./ledger.ts";
+
+/** A seller's create or update. What is left out stays as it is. */
+export interface ProductUpsert {
+  readonly productId: string;
+  readonly details: ProductDetails | undefined;
+  /** Units supplied in all, as the seller counts them. */
+  readonly declared: number | undefined;
+  /** U: the seller's own time of the update, µs since 1970. The store's clock where left out. */
+  readonly updateTimeMicros: number | undefined;
+}
+
+/** A seller's deletion. */
+export interface ProductDelete {
+  readonly productId: string;
+  readonly updateTimeMicros: number | undefined;
+}
+
+/**
+ * What sellers have said of one product, as last-writer-wins registers, each with its own fence:
+ * declared stock, details, and existence. One fence for all three would not commute: an edit
+ * without a stock number would then shut out an older event that has one, so the order of arrival
+ * would decide the ledger (docs/decisions/0003-registers-and-fences.md).
+ *
+ * Register semantics after Shapiro et al., "A comprehensive study of Convergent and Commutative
+ * Replicated Data Types", INRIA RR-7506 (2011), specification 8 (LWW-Register).
+ */
+export interface ProductRegisters {
+  readonly declared: number;
+  readonly declareTimeMicros: number | undefined;
+  readonly details: ProductDetails | undefined;
+  readonly detailsTimeMicros: number | undefined;
+  /** The newest create or update; absent where there was none. */
+  readonly upsertTimeMicros: number | undefined;
+  /** The newest deletion; absent where there was none. */
+  readonly deleteTimeMicros: number | undefined;
+}
+
+/** A product of which nothing was said yet. */
+export const NOTHING_SAID: ProductRegisters = {
+  declared: 0,
+  declareTimeMicros: undefined,
+  details: undefined,
+  detailsTimeMicros: undefined,
+  upsertTimeMicros: undefined,
+  deleteTimeMicros: undefined,
+};
+
+/** Deleted, or never created. A deletion wins over an update of the same microsecond. */
+export function isDeleted(registers: ProductRegisters): boolean {
+  return (
+    registers.upsertTimeMicros === undefined ||
+    (registers.deleteTimeMicros !== undefined && registers.deleteTimeMicros >= registers.upsertTimeMicros)
+  );
+}
+
+/** What an event does to the registers. */
+export interface EventOutcome {
+  readonly registers: ProductRegisters;
+  /** False where a newer update or deletion stands over the event. */
+  readonly applied: boolean;
+  /** What to record as the change; absent where no reader can see a difference. */
+  readonly cause: ChangeCause | undefined;
+  /** Details to record with the change: they changed, or the product became visible. */
+  readonly detailsChanged: boolean;
+}
+
+/** Applies a create or update of time `at` (µs). Older loses, newer wins, equal: D becomes the smaller, details stay. */
+export function applyUpsert(
+  before: ProductRegisters,
+  event: Pick<ProductUpsert, "details" | "declared">,
+  at: number,
+): EventOutcome {
+  const declaredFence = before.declareTimeMicros ?? -1;
+  const detailsFence = before.detailsTimeMicros ?? -1;
+  const upsertFence = before.upsertTimeMicros ?? -1;
+  let { declared, declareTimeMicros, details, detailsTimeMicros } = before;
+  if (event.declared !== undefined && at >= declaredFence) {
+    declared = at === declaredFence ? Math.min(declared, event.declared) : event.declared;
+    declareTimeMicros = at;
+  }
+  if (event.details !== undefined && at > detailsFence) {
+    details = event.details;
+    detailsTimeMicros = at;
+  }
+  const registers: ProductRegisters = {
+    declared,
+    declareTimeMicros,
+    details,
+    detailsTimeMicros,
+    upsertTimeMicros: Math.max(at, upsertFence),
+    deleteTimeMicros: before.deleteTimeMicros,
+  };
+  const won =
+    (event.declared !== undefined && at >= declaredFence) ||
+    (event.details !== undefined && at >= detailsFence) ||
+    (event.declared === undefined && event.details === undefined && at >= upsertFence);
+  const appeared = isDeleted(before) && !isDeleted(registers);
+  const detailsChanged = !sameDetails(before.details, details);
+  const declaredChanged = declared !== before.declared;
+  const visible =
+    appeared || declaredChanged || detailsChanged || declareTimeMicros !== before.declareTimeMicros;
+  return {
+    registers,
+    applied: won && !isDeleted(registers),
+    cause: visible ? (detailsChanged && !declaredChanged && !appeared ? "details" : "declared") : undefined,
+    detailsChanged: detailsChanged || appeared,
+  };
+}
+
+/** Applies a deletion of time `at` (µs). It leaves its time behind, so that a late update does not revive the product. */
+export function applyDelete(before: ProductRegisters, at: number): EventOutcome {
+  const registers: ProductRegisters = {
+    ...before,
+    deleteTimeMicros: Math.max(at, before.deleteTimeMicros ?? -1),
+  };
+  const neverSeen = before.upsertTimeMicros === undefined && before.deleteTimeMicros === undefined;
+  const vanished = neverSeen || (!isDeleted(before) && isDeleted(registers));
+  return {
+    registers,
+    applied: at >= (before.upsertTimeMicros ?? -1) && at >= (before.deleteTimeMicros ?? -1),
+    cause: vanished ? "deleted" : undefined,
+    detailsChanged: false,
+  };
+}
+
+/** The answer to a product event. */
+export interface PutResult {
+  readonly applied: boolean;
+  readonly ledger: Ledger;
+}
+
+function sameDetails(a: ProductDetails | undefined, b: ProductDetails | undefined): boolean {
+  return (
+    a === b ||
+    (a !== undefined &&
+      b !== undefined &&
+      a.name === b.name &&
+      a.description === b.description &&
+      a.price === b.price &&
+      a.collectionId === b.collectionId)
+  );
+}
