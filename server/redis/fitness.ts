@@ -1,0 +1,75 @@
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { RedisUnfit } from "./client.ts";
+import { type Keys, LAYOUT_VERSION } from "./keys.ts";
+
+/**
+ * Refuses a Redis that must not be written: one in Cluster mode (a reservation's lines span
+ * slots), or one whose keys were laid out with another number of buckets. Writes the layout where
+ * there is none yet.
+ */
+export async function checkLayout(client: Redis, keys: Keys): Promise<void> {
+  const info = await client.info("cluster");
+  if (info.includes("cluster_enabled:1")) {
+    throw new RedisUnfit(
+      "REDIS_URL points at a Redis Cluster, which the ledger cannot use: one reservation is one atomic step over many products; give it a single primary",
+    );
+  }
+  await client.hsetnx(keys.layout(), "version", LAYOUT_VERSION);
+  await client.hsetnx(keys.layout(), "buckets", keys.buckets);
+  const [version, buckets] = await client.hmget(keys.layout(), "version", "buckets");
+  if (buckets !== String(keys.buckets)) {
+    throw new RedisUnfit(
+      `INVENTORY_BUCKETS is ${keys.buckets}, but this Redis was laid out with ${buckets} buckets; start with INVENTORY_BUCKETS=${buckets}`,
+    );
+  }
+  if (version !== String(LAYOUT_VERSION)) {
+    throw new RedisUnfit(
+      `This Redis has key layout ${version}, and this release writes layout ${LAYOUT_VERSION}; run the release that belongs to the data`,
+    );
+  }
+}
+
+/** Settings of Redis under which acknowledged stock can be lost, each as a sentence that says what to set. */
+export function durabilityWarnings(config: Readonly<Record<string, string>>): string[] {
+  const warnings: string[] = [];
+  if (config["appendonly"] !== "yes") {
+    warnings.push("appendonly is not 'yes': a restart of Redis loses stock; set 'appendonly yes'");
+  } else if (config["appendfsync"] !== "always") {
+    warnings.push(
+      `appendfsync is '${config["appendfsync"]}': a power loss can lose acknowledged changes; set 'appendfsync always'`,
+    );
+  }
+  const policy = config["maxmemory-policy"];
+  if (policy !== undefined && policy !== "noeviction") {
+    warnings.push(
+      `maxmemory-policy is '${policy}': Redis may evict stock; set 'maxmemory-policy noeviction'`,
+    );
+  }
+  return warnings;
+}
+
+/** Logs a warning for each setting of this Redis that can lose stock, and where the settings cannot be read. */
+export async function warnOfDurability(client: Redis, log: Logger): Promise<void> {
+  let reply: unknown;
+  try {
+    reply = await client.config("GET", "append*", "maxmemory-policy");
+  } catch (error) {
+    log.warn({ err: error }, "Redis does not let its durability settings be read; see docs/operations.md");
+    return;
+  }
+  for (const warning of durabilityWarnings(configOf(reply))) {
+    log.warn(`Redis: ${warning}`);
+  }
+}
+
+function configOf(reply: unknown): Record<string, string> {
+  if (!Array.isArray(reply)) {
+    return Object.fromEntries(Object.entries(reply ?? {}).map(([name, value]) => [name, String(value)]));
+  }
+  const config: Record<string, string> = {};
+  for (let i = 0; i + 1 < reply.length; i += 2) {
+    config[String(reply[i])] = String(reply[i + 1]);
+  }
+  return config;
+}

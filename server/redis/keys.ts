@@ -1,0 +1,87 @@
+import { crc32 } from "node:zlib";
+
+/**
+ * How many buckets products are spread over unless INVENTORY_BUCKETS says otherwise. A bucket is
+ * the unit of the change stream and of publishing, not of storage: 8 lets several servers share
+ * the publishing, and keeps one blocking read over all streams cheap.
+ */
+export const BUCKETS_DEFAULT = 8;
+export const BUCKETS_MAX = 64;
+
+/** Layout of the keys below; grows when a release changes them so that older servers must not write. */
+export const LAYOUT_VERSION = 1;
+
+/**
+ * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}`,
+ * so that the keys of one product share a slot.
+ *
+ * | key | type | holds |
+ * |---|---|---|
+ * | `{b00}:layout` | hash | `version` and `buckets`, checked at start |
+ * | `{bNN}:p:<product>` | hash | the ledger and the fences, one letter each (scripts/ledger.lua) |
+ * | `{bNN}:d:<product>` | string | the seller's details, a JSON array |
+ * | `{bNN}:h:<product>` | stream | the product's latest changes, ID = version |
+ * | `{bNN}:products` | set | IDs of all products of the bucket |
+ * | `{bNN}:changes` | stream | changes of all products of the bucket |
+ * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of an operation done, until its retention ends |
+ * | `<product>` | string | a count that the old Go service kept; read, never written |
+ */
+export class Keys {
+  readonly buckets: number;
+  readonly #tags: readonly string[];
+
+  constructor(buckets: number) {
+    this.buckets = buckets;
+    this.#tags = Array.from({ length: buckets }, (_, n) => `{b${String(n).padStart(2, "0")}}`);
+  }
+
+  /** The bucket of a product or of an operation's ID: CRC-32 of its UTF-8 bytes, modulo the buckets. */
+  bucketOf(id: string): number {
+    return crc32(id) % this.buckets;
+  }
+
+  layout(): string {
+    return "{b00}:layout";
+  }
+
+  ledger(productId: string): string {
+    return `${this.#tagOf(productId)}:p:${productId}`;
+  }
+
+  details(productId: string): string {
+    return `${this.#tagOf(productId)}:d:${productId}`;
+  }
+
+  history(productId: string): string {
+    return `${this.#tagOf(productId)}:h:${productId}`;
+  }
+
+  products(bucket: number): string {
+    return `${this.#tag(bucket)}:products`;
+  }
+
+  changes(bucket: number): string {
+    return `${this.#tag(bucket)}:changes`;
+  }
+
+  operation(kind: string, id: string): string {
+    return `${this.#tagOf(id)}:op:${kind}:${id}`;
+  }
+
+  /** The plain key in which the old Go service kept a product's count. */
+  plain(productId: string): string {
+    return productId;
+  }
+
+  #tagOf(id: string): string {
+    return this.#tag(this.bucketOf(id));
+  }
+
+  #tag(bucket: number): string {
+    const tag = this.#tags[bucket];
+    if (tag === undefined) {
+      throw new RangeError(`There is no bucket ${bucket}: there are ${this.buckets}`);
+    }
+    return tag;
+  }
+}

@@ -1,0 +1,26 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+/** A Lua script with the SHA-1 under which Redis caches it. */
+export interface Script {
+  readonly source: string;
+  readonly sha1: string;
+}
+
+/** Runs a batch of mutations. Its parts share one scope, which is why it is one script and not five. */
+export function mutationScript(): Script {
+  return load("ledger", "product-event", "correction", "run-batch");
+}
+
+/** Reads many products at one moment. */
+export function readScript(): Script {
+  return load("read-products");
+}
+
+function load(...parts: string[]): Script {
+  const source = parts
+    .map((part) => readFileSync(join(import.meta.dirname, "scripts", `${part}.lua`), "utf8"))
+    .join("\n");
+  return { source, sha1: createHash("sha1").update(source).digest("hex") };
+}

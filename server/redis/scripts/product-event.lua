@@ -1,0 +1,96 @@
+-- What sellers say of a product. The rules are those of inventory/product-event.ts.
+
+local function time_of_event(text)
+  local at = tonumber(text) or now_micros
+  if at > now_micros - now_micros % 1000 + update_ahead_ms_max * 1000 then
+    return nil
+  end
+  return at
+end
+
+-- put_product
+-- KEYS  ledger, history, changes, details, products, plain
+-- ARGV  product ID, time of the update in µs or '' for now, declared or '', details JSON or ''
+-- reply 'applied' | 'stale', and the ledger; 'future', time of the update, now in ms
+operations.put_product = function(k, a)
+  local keys = { ledger = k[1], history = k[2], changes = k[3], details = k[4], products = k[5], plain = k[6] }
+  local product_id, declared, details = a[1], tonumber(a[3]), a[4] ~= '' and a[4] or nil
+  local at = time_of_event(a[2])
+  if at == nil then
+    return { 'future', tonumber(a[2]), now_ms }
+  end
+  local p = load_product(keys.ledger) or adopt(keys, product_id) or new_product()
+  local was_deleted, available_before = is_deleted(p), available(p)
+  local declared_before, declare_time_before = p.D, p.U
+  local declared_fence, details_fence, upsert_fence = p.U or -1, p.X or -1, p.P or -1
+  local details_before = redis.call('GET', keys.details) or nil
+
+  if declared and at >= declared_fence then
+    p.D = at == declared_fence and math.min(p.D, declared) or declared
+    p.U = at
+  end
+  local details_after = details_before
+  if details and at > details_fence then
+    details_after = details
+    p.X = at
+  end
+  p.P = math.max(at, upsert_fence)
+
+  local won = (declared and at >= declared_fence) or (details and at >= details_fence)
+    or (not declared and not details and at >= upsert_fence)
+  local appeared = was_deleted and not is_deleted(p)
+  local declared_changed = p.D ~= declared_before
+  local details_changed = details_after ~= details_before
+  if p.V == 0 then
+    redis.call('SADD', keys.products, product_id)
+  end
+  if details_changed then
+    redis.call('SET', keys.details, details_after)
+  end
+  if appeared or declared_changed or details_changed or p.U ~= declare_time_before then
+    local cause = (details_changed and not declared_changed and not appeared) and 'details' or 'declared'
+    record(keys, product_id, p, cause, available_before, '', '', (details_changed or appeared) and details_after or nil)
+  else
+    store_product(keys.ledger, p)
+  end
+  return reply((won and not is_deleted(p)) and 'applied' or 'stale', p)
+end
+
+-- delete_product
+-- KEYS  ledger, history, changes, products, plain
+-- ARGV  product ID, time of the deletion in µs or '' for now
+-- reply 'applied' | 'stale', and the ledger; 'future', time of the deletion, now in ms
+operations.delete_product = function(k, a)
+  local keys = { ledger = k[1], history = k[2], changes = k[3], products = k[4], plain = k[5] }
+  local product_id = a[1]
+  local at = time_of_event(a[2])
+  if at == nil then
+    return { 'future', tonumber(a[2]), now_ms }
+  end
+  local p = load_product(keys.ledger) or adopt(keys, product_id) or new_product()
+  local was_deleted, never_seen = is_deleted(p), p.V == 0
+  local applied = at >= (p.P or -1) and at >= (p.K or -1)
+  p.K = math.max(at, p.K or -1)
+  if never_seen then
+    redis.call('SADD', keys.products, product_id)
+  end
+  if never_seen or (not was_deleted and is_deleted(p)) then
+    record(keys, product_id, p, 'deleted', available(p), '', '')
+  else
+    store_product(keys.ledger, p)
+  end
+  return reply(applied and 'applied' or 'stale', p)
+end
+
+-- adopt_product
+-- KEYS  ledger, history, changes, products, plain
+-- ARGV  product ID
+-- reply 'ok' and the ledger where the product now exists; 'absent'
+operations.adopt_product = function(k, a)
+  local keys = { ledger = k[1], history = k[2], changes = k[3], products = k[4], plain = k[5] }
+  local p = load_product(keys.ledger) or adopt(keys, a[1])
+  if p == nil then
+    return { 'absent' }
+  end
+  return reply('ok', p)
+end
