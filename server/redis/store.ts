@@ -148,6 +148,9 @@ export class RedisStore implements InventoryStore {
 
   async listChanges(productId: string, page: ChangesPage): Promise<StockChange[]> {
     await this.getLedger(productId);
+    if (page.beforeVersion !== undefined && page.beforeVersion <= 1) {
+      return [];
+    }
     const newest = page.beforeVersion === undefined ? "+" : `(${page.beforeVersion}-0`;
     try {
       const entries = await this.#reads.client.xrevrange(
@@ -181,7 +184,7 @@ export class RedisStore implements InventoryStore {
       ],
       isRepeatable: updateTimeMicros !== undefined,
     });
-    return putResult(productId, reply);
+    return putResult(event, reply);
   }
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
@@ -192,7 +195,7 @@ export class RedisStore implements InventoryStore {
       args: [productId, updateTimeMicros ?? ""],
       isRepeatable: updateTimeMicros !== undefined,
     });
-    return putResult(productId, reply);
+    return putResult(event, reply);
   }
 
   async countStock(count: StockCount): Promise<Ledger> {
@@ -339,14 +342,14 @@ export class RedisStore implements InventoryStore {
 /** Ledger, history and change stream: what `record` in scripts/ledger.lua writes. */
 const KEYS_PER_PRODUCT = 3;
 
-function putResult(productId: string, reply: ReplyReader): PutResult {
+function putResult(event: ProductUpsert | ProductDelete, reply: ReplyReader): PutResult {
   const word = reply.text();
   switch (word) {
     case "applied":
     case "stale":
-      return { applied: word === "applied", ledger: readLedger(productId, reply).ledger };
+      return { applied: word === "applied", ledger: readLedger(event.productId, reply).ledger };
     case "future":
-      throw updateTooFarAhead("update_time", reply.integer(), reply.integer());
+      throw updateTooFarAhead("update_time", event.updateTimeMicros ?? 0, reply.integer());
     default:
       throw unknownWord(word);
   }

@@ -11,13 +11,13 @@ end
 -- put_product
 -- KEYS  ledger, history, changes, details, products, plain
 -- ARGV  product ID, time of the update in µs or '' for now, declared or '', details JSON or ''
--- reply 'applied' | 'stale', and the ledger; 'future', time of the update, now in ms
+-- reply 'applied' | 'stale', and the ledger; 'future', now in ms
 operations.put_product = function(k, a)
   local keys = { ledger = k[1], history = k[2], changes = k[3], details = k[4], products = k[5], plain = k[6] }
   local product_id, declared, details = a[1], tonumber(a[3]), a[4] ~= '' and a[4] or nil
   local at = time_of_event(a[2])
   if at == nil then
-    return { 'future', tonumber(a[2]), now_ms }
+    return { 'future', now_ms }
   end
   local p = load_product(keys.ledger) or adopt(keys, product_id) or new_product()
   local was_deleted, available_before = is_deleted(p), available(p)
@@ -59,13 +59,13 @@ end
 -- delete_product
 -- KEYS  ledger, history, changes, products, plain
 -- ARGV  product ID, time of the deletion in µs or '' for now
--- reply 'applied' | 'stale', and the ledger; 'future', time of the deletion, now in ms
+-- reply 'applied' | 'stale', and the ledger; 'future', now in ms
 operations.delete_product = function(k, a)
   local keys = { ledger = k[1], history = k[2], changes = k[3], products = k[4], plain = k[5] }
   local product_id = a[1]
   local at = time_of_event(a[2])
   if at == nil then
-    return { 'future', tonumber(a[2]), now_ms }
+    return { 'future', now_ms }
   end
   local p = load_product(keys.ledger) or adopt(keys, product_id) or new_product()
   local was_deleted, never_seen = is_deleted(p), p.V == 0

@@ -1,0 +1,153 @@
+import { setTimeout as wait } from "node:timers/promises";
+import type { Logger } from "pino";
+import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { Health as HealthService } from "../gen/health/v1/health_pb.ts";
+import type { Config } from "./config.ts";
+import { startDemo } from "./demo/demo.ts";
+import type { InventoryStore } from "./inventory/store.ts";
+import { Releases } from "./lifecycle.ts";
+import { MemoryStore } from "./memory/store.ts";
+import { Health } from "./ops/health.ts";
+import { RedisStore } from "./redis/store.ts";
+import { createConnectHandler } from "./rpc/connect-handler.ts";
+import { createFront } from "./rpc/front.ts";
+import { healthService } from "./rpc/health-service.ts";
+import { deadlineInterceptor } from "./rpc/interceptors/deadline.ts";
+import { drainInterceptor } from "./rpc/interceptors/drain.ts";
+import { errorInterceptor } from "./rpc/interceptors/errors.ts";
+import { type ListenerLimits, startListener } from "./rpc/listener.ts";
+import { createPages } from "./rpc/pages.ts";
+import { registerReflection } from "./rpc/reflection-service.ts";
+import { INVENTORY_SERVICES, registerInventoryServices } from "./rpc/services.ts";
+
+/** How long the start waits for Redis before it serves without it, unready. */
+const STORE_START_MS_MAX = 2_000;
+
+/** A server that runs. */
+export interface App {
+  /** `http://127.0.0.1:8080`, with the port that was taken. */
+  readonly url: string;
+  /** What it runs on, for people. */
+  readonly runsOn: { readonly store: string; readonly events: string };
+  /** Becomes unready, lets calls in flight end within the deadline, and ends everything. The first call counts. */
+  stop(): Promise<void>;
+}
+
+/** What a test may replace. */
+export interface AppOptions {
+  readonly limits?: Partial<ListenerLimits>;
+}
+
+/** Methods whose stream a client may hold open for as long as it likes. */
+const LONG_LIVED_PATHS: ReadonlySet<string> = new Set(
+  [HealthService, ServerReflection, ServerReflectionAlpha, ...INVENTORY_SERVICES].flatMap((service) =>
+    service.methods
+      .filter((method) => method.methodKind !== "unary")
+      .map((method) => `/${service.typeName}/${method.name}`),
+  ),
+);
+
+/** Wires and starts everything. Rejects, with all that had been started ended again, where a part cannot start. */
+export async function startApp(config: Config, log: Logger, options: AppOptions = {}): Promise<App> {
+  const releases = new Releases();
+  try {
+    return await start(config, log, options, releases);
+  } catch (error) {
+    await releases.run();
+    throw error;
+  }
+}
+
+async function start(config: Config, log: Logger, options: AppOptions, releases: Releases): Promise<App> {
+  const health = new Health();
+  releases.push("the health checks", () => health.close());
+
+  const store = await startStore(config, log);
+  releases.push("the store", () => store.close());
+  health.addCheck(() => store.unreadyReason());
+
+  const draining = new AbortController();
+  const methods = createConnectHandler({
+    routes: (router) => {
+      registerInventoryServices(router, store);
+      router.service(
+        HealthService,
+        healthService(
+          health,
+          INVENTORY_SERVICES.map((service) => service.typeName),
+        ),
+      );
+      registerReflection(router, [...INVENTORY_SERVICES, HealthService]);
+    },
+    interceptors: [errorInterceptor(log), drainInterceptor(draining.signal), deadlineInterceptor],
+    log,
+  });
+  const listener = await startListener({
+    host: config.host,
+    port: config.port,
+    handler: createFront({ health, methods, pages: createPages() }),
+    isLongLived: (path) => LONG_LIVED_PATHS.has(path),
+    log,
+    ...(config.tls && { tls: config.tls }),
+    ...(options.limits && { limits: options.limits }),
+  });
+  const url = urlOf(config, listener.port);
+  releases.push("the listener", async () => {
+    draining.abort();
+    const { destroyed } = await listener.drain(config.drainMsMax);
+    if (destroyed > 0) {
+      log.warn({ destroyed }, "Connections were cut at the end of the drain deadline");
+    }
+  });
+  await health.check();
+
+  if (config.demo) {
+    const demo = await startDemo(url, log);
+    releases.push("the demo", () => demo.stop());
+  }
+
+  let stopping: Promise<void> | undefined;
+  const stop = async (): Promise<void> => {
+    health.startDraining();
+    await wait(config.drainWaitMs);
+    await releases.run();
+  };
+  return {
+    url,
+    runsOn: {
+      store: config.redis
+        ? `Redis at ${new URL(config.redis.url).host}`
+        : "embedded, in memory: it forgets when it ends",
+      events: "none",
+    },
+    stop: () => {
+      stopping ??= stop();
+      return stopping;
+    },
+  };
+}
+
+async function startStore(config: Config, log: Logger): Promise<InventoryStore> {
+  if (config.redis === undefined) {
+    return new MemoryStore({ operationRetentionMs: config.operationRetentionMs });
+  }
+  const store = new RedisStore({
+    endpoint: config.redis,
+    log,
+    buckets: config.buckets,
+    operationRetentionMs: config.operationRetentionMs,
+  });
+  try {
+    await store.start(STORE_START_MS_MAX);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  return store;
+}
+
+function urlOf(config: Config, port: number): string {
+  const host = config.host === "0.0.0.0" || config.host === "::" ? "localhost" : config.host;
+  return `${config.tls ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}

@@ -1,0 +1,53 @@
+import { startApp } from "./app.ts";
+import { ConfigError, readConfig } from "./config.ts";
+import { createLogger } from "./ops/logger.ts";
+import { RedisUnfit } from "./redis/client.ts";
+import { welcome } from "./welcome.ts";
+
+const EXIT_BAD_CONFIG = 2;
+
+try {
+  const config = readConfig();
+  const log = createLogger(config.logLevel, config.logFormat);
+  const app = await startApp(config, log);
+  log.info({ url: app.url, ...app.runsOn }, "The inventory service is ready to be asked");
+  process.stderr.write(welcome(app, config));
+  stopOnSignal(async (signal) => {
+    log.info({ signal }, "Shutting down; a second signal ends at once");
+    await app.stop();
+    log.info("Shut down");
+  });
+} catch (error) {
+  process.stderr.write(`${explain(error)}\n`);
+  process.exit(error instanceof ConfigError || error instanceof RedisUnfit ? EXIT_BAD_CONFIG : 1);
+}
+
+/** Ends the process with 0 when `stop` is done, with 1 if it fails, and at once at a second signal. */
+function stopOnSignal(stop: (signal: NodeJS.Signals) => Promise<void>): void {
+  let stopping = false;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      if (stopping) {
+        process.exit(1);
+      }
+      stopping = true;
+      stop(signal).then(
+        () => process.exit(0),
+        (error: unknown) => {
+          process.stderr.write(`${explain(error)}\n`);
+          process.exit(1);
+        },
+      );
+    });
+  }
+}
+
+function explain(error: unknown): string {
+  if (error instanceof ConfigError) {
+    return `The configuration has faults:\n${error.message}`;
+  }
+  if (error instanceof RedisUnfit) {
+    return error.message;
+  }
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

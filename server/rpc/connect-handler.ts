@@ -1,0 +1,63 @@
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createConnectRouter,
+  type Interceptor,
+} from "@connectrpc/connect";
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import type { Logger } from "pino";
+import type { ListenerRequest, ListenerResponse } from "./listener.ts";
+
+/** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
+export const REQUEST_BYTES_MAX = 1_048_576;
+/** Longest deadline a caller may ask for: a longer one is a mistake, and holds memory. */
+export const TIMEOUT_MS_MAX = 60_000;
+
+interface ConnectHandlerOptions {
+  readonly routes: (router: ConnectRouter) => void;
+  readonly interceptors: Interceptor[];
+  readonly log: Logger;
+}
+
+/** Answers a request if it is for a method, and says whether it was. */
+export type ConnectHandler = (request: ListenerRequest, response: ListenerResponse, path: string) => boolean;
+
+/**
+ * The methods, in the Connect, gRPC and gRPC-Web protocols. Like connect-node's own adapter, but
+ * what goes wrong goes to the log instead of to the console.
+ */
+export function createConnectHandler(options: ConnectHandlerOptions): ConnectHandler {
+  const { log } = options;
+  const router = createConnectRouter({
+    interceptors: options.interceptors,
+    acceptCompression: [compressionGzip, compressionBrotli],
+    readMaxBytes: REQUEST_BYTES_MAX,
+    maxTimeoutMs: TIMEOUT_MS_MAX,
+  });
+  options.routes(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+
+  return (request, response, path) => {
+    const handler = handlers.get(path);
+    if (handler === undefined) {
+      return false;
+    }
+    // Throws on a Host that is none; the listener answers 400.
+    const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+    handler(universal)
+      .then((answer) => universalResponseToNodeResponse(answer, response))
+      .catch((error: unknown) => {
+        // Nearly always a client that went away while it was answered.
+        const level = ConnectError.from(error).code === Code.Aborted ? "debug" : "info";
+        log[level]({ err: error, path }, "An answer could not be delivered");
+        response.destroy();
+      });
+    return true;
+  };
+}

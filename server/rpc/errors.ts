@@ -1,0 +1,64 @@
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { BadRequestSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { ShortageSchema } from "../../gen/inventory/v1/reservation_pb.ts";
+import { InventoryError, type InventoryErrorCode } from "../inventory/errors.ts";
+import { toInt32 } from "./messages.ts";
+
+/** The one table from the domain's errors to the wire. */
+const CODES: Readonly<Record<InventoryErrorCode, Code>> = {
+  INVALID_INPUT: Code.InvalidArgument,
+  PRODUCT_UNKNOWN: Code.NotFound,
+  RESERVATION_UNKNOWN: Code.NotFound,
+  ID_REUSED: Code.AlreadyExists,
+  VERSION_MISMATCH: Code.Aborted,
+  STOCK_SHORT: Code.FailedPrecondition,
+  STOCK_OUT_OF_RANGE: Code.FailedPrecondition,
+  RESERVATION_ENDED: Code.FailedPrecondition,
+  RETURN_TOO_LARGE: Code.FailedPrecondition,
+  STORE_UNAVAILABLE: Code.Unavailable,
+  OVERLOADED: Code.ResourceExhausted,
+};
+
+/** What a caller is told to wait before it tries again. Redis is reconnected to within about this time. */
+const RETRY_DELAY_MS = 1_000;
+
+/**
+ * The error as it goes to the caller, with its details. What is not an `InventoryError` or a
+ * `ConnectError` is a fault of this server: the caller gets INTERNAL and nothing of the cause.
+ */
+export function toConnectError(error: unknown): ConnectError {
+  if (error instanceof ConnectError) {
+    return error;
+  }
+  if (!(error instanceof InventoryError)) {
+    return new ConnectError("Something went wrong in the server", Code.Internal, undefined, undefined, error);
+  }
+  return new ConnectError(error.message, CODES[error.code], undefined, detailsOf(error), error);
+}
+
+function detailsOf(error: InventoryError): ConstructorParameters<typeof ConnectError>[3] {
+  if (error.violations.length > 0) {
+    return [
+      { desc: BadRequestSchema, value: create(BadRequestSchema, { fieldViolations: [...error.violations] }) },
+    ];
+  }
+  if (error.shortage.length > 0) {
+    const lines = error.shortage.map((line) => ({
+      ...line,
+      requested: toInt32(line.requested),
+      available: toInt32(line.available),
+    }));
+    return [{ desc: ShortageSchema, value: create(ShortageSchema, { lines }) }];
+  }
+  if (error.code === "STORE_UNAVAILABLE" || error.code === "OVERLOADED") {
+    return [
+      {
+        desc: RetryInfoSchema,
+        value: create(RetryInfoSchema, { retryDelay: durationFromMs(RETRY_DELAY_MS) }),
+      },
+    ];
+  }
+  return [];
+}

@@ -1,0 +1,74 @@
+import type { Health } from "../ops/health.ts";
+import type { ConnectHandler } from "./connect-handler.ts";
+import type { ListenerRequest, ListenerResponse } from "./listener.ts";
+
+/** Answers a request for a file or a page if there is one, and says whether there was. */
+export type PageHandler = (request: ListenerRequest, response: ListenerResponse, path: string) => boolean;
+
+interface FrontOptions {
+  readonly health: Health;
+  readonly methods: ConnectHandler;
+  readonly pages: PageHandler;
+}
+
+/** What stands behind the port: methods first, then liveness and readiness, pages, and 404. */
+export function createFront(
+  options: FrontOptions,
+): (request: ListenerRequest, response: ListenerResponse) => void {
+  const { health, methods, pages } = options;
+  return (request, response) => {
+    const path = pathOf(request);
+    const contentType = request.headers["content-type"] ?? "";
+    const isGrpc = /^application\/grpc(?!-web)/.test(contentType);
+    if (isGrpc && request.httpVersionMajor < 2) {
+      answerText(response, 505, "gRPC needs HTTP/2; over HTTP/1.1 use gRPC-Web or Connect");
+    } else if (methods(request, response, path)) {
+      return;
+    } else if (isGrpc) {
+      refuseUnknownMethod(response, path);
+    } else if (path === "/healthz") {
+      answerText(response, 200, "ok");
+    } else if (path === "/readyz") {
+      void answerReadiness(health, response);
+    } else if (!pages(request, response, path)) {
+      answerText(response, 404, "There is nothing at this path");
+    }
+  };
+}
+
+/** The path of a request's target, without its query. */
+export function pathOf(request: ListenerRequest): string {
+  const url = request.url ?? "";
+  const query = url.indexOf("?");
+  return query < 0 ? url : url.slice(0, query);
+}
+
+/** A gRPC client understands a status in the trailers, and no 404. */
+function refuseUnknownMethod(response: ListenerResponse, path: string): void {
+  writeHead(response, 200, {
+    "content-type": "application/grpc",
+    "grpc-status": "12",
+    "grpc-message": encodeURIComponent(`There is no method ${path}`),
+  });
+  response.end();
+}
+
+async function answerReadiness(health: Health, response: ListenerResponse): Promise<void> {
+  const reasons = await health.check();
+  const ready = reasons.length === 0;
+  writeHead(response, ready ? 200 : 503, { "content-type": "application/json", "cache-control": "no-store" });
+  response.end(`${JSON.stringify({ ready, reasons })}\n`);
+}
+
+function answerText(response: ListenerResponse, status: number, text: string): void {
+  writeHead(response, status, { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" });
+  response.end(`${text}\n`);
+}
+
+/** Node types the two responses' writeHead as a union of overloads that cannot be called. */
+function writeHead(response: ListenerResponse, status: number, headers: Record<string, string>): void {
+  response.statusCode = status;
+  for (const [name, value] of Object.entries(headers)) {
+    response.setHeader(name, value);
+  }
+}

@@ -1,0 +1,37 @@
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+
+/**
+ * Ends streaming calls with UNAVAILABLE once the server drains: they would otherwise hold their
+ * connections until the deadline. Unary calls are left to end by themselves.
+ */
+export function drainInterceptor(draining: AbortSignal): Interceptor {
+  return (next) => async (request) => {
+    const response = await next(request);
+    return response.stream ? { ...response, message: untilAborted(response.message, draining) } : response;
+  };
+}
+
+async function* untilAborted<T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  aborted.catch(() => {});
+  const onAbort = (): void =>
+    reject(new ConnectError("The server is shutting down; connect again", Code.Unavailable));
+  if (signal.aborted) {
+    onAbort();
+  }
+  signal.addEventListener("abort", onAbort, { once: true });
+  const iterator = messages[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const result = await Promise.race([iterator.next(), aborted]);
+      if (result.done === true) {
+        return;
+      }
+      yield result.value;
+    }
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    // Not awaited: a generator that waits for its next message would only end then.
+    void iterator.return?.().catch(() => {});
+  }
+}

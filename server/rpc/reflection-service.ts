@@ -1,0 +1,130 @@
+import { type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import { Code, type ConnectRouter } from "@connectrpc/connect";
+import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { show } from "../inventory/validation.ts";
+
+/**
+ * gRPC server reflection, v1 and v1alpha, which differ in their package alone
+ * (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md). Descriptors come from the
+ * generated code, so they are those that the server runs by.
+ */
+export function registerReflection(router: ConnectRouter, services: readonly DescService[]): void {
+  const index = new DescriptorIndex([...services, ServerReflection, ServerReflectionAlpha]);
+  router.service(ServerReflection, {
+    async *serverReflectionInfo(requests) {
+      for await (const request of requests) {
+        yield {
+          validHost: request.host,
+          originalRequest: request,
+          messageResponse: index.answer(request.messageRequest),
+        };
+      }
+    },
+  });
+  router.service(ServerReflectionAlpha, {
+    async *serverReflectionInfo(requests) {
+      for await (const request of requests) {
+        yield {
+          validHost: request.host,
+          originalRequest: request,
+          messageResponse: index.answer(request.messageRequest),
+        };
+      }
+    },
+  });
+}
+
+/** The question of a reflection request, in either version. */
+interface Question {
+  readonly case: string | undefined;
+  readonly value?: unknown;
+}
+
+class DescriptorIndex {
+  readonly #services: readonly DescService[];
+  readonly #fileByName = new Map<string, DescFile>();
+  readonly #fileBySymbol = new Map<string, DescFile>();
+
+  constructor(services: readonly DescService[]) {
+    this.#services = services;
+    for (const service of services) {
+      this.#addFile(service.file);
+    }
+  }
+
+  answer(question: Question) {
+    const { case: kind, value } = question;
+    if (kind === "listServices") {
+      const names = this.#services.map((service) => ({ name: service.typeName }));
+      return { case: "listServicesResponse" as const, value: { service: names } };
+    }
+    if (kind === "fileByFilename" && typeof value === "string") {
+      return this.#files(this.#fileByName.get(value), `file ${show(value)}`);
+    }
+    if (kind === "fileContainingSymbol" && typeof value === "string") {
+      return this.#files(this.#fileBySymbol.get(value.replace(/^\./, "")), `symbol ${show(value)}`);
+    }
+    if (kind === "allExtensionNumbersOfType" && typeof value === "string" && this.#fileBySymbol.has(value)) {
+      return {
+        case: "allExtensionNumbersResponse" as const,
+        value: { baseTypeName: value, extensionNumber: [] },
+      };
+    }
+    // The contracts served here have no extensions.
+    return this.#files(undefined, kind ?? "a request without a question");
+  }
+
+  /** A file with everything that it imports, so that a caller needs to ask only once. */
+  #files(file: DescFile | undefined, asked: string) {
+    if (file === undefined) {
+      return {
+        case: "errorResponse" as const,
+        value: { errorCode: Code.NotFound, errorMessage: `There is no ${asked} here` },
+      };
+    }
+    const closure = new Set<DescFile>();
+    const visit = (visited: DescFile): void => {
+      if (!closure.has(visited)) {
+        closure.add(visited);
+        visited.dependencies.forEach(visit);
+      }
+    };
+    visit(file);
+    const fileDescriptorProto = [...closure].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+    return { case: "fileDescriptorResponse" as const, value: { fileDescriptorProto } };
+  }
+
+  #addFile(file: DescFile): void {
+    if (this.#fileByName.has(file.proto.name)) {
+      return;
+    }
+    this.#fileByName.set(file.proto.name, file);
+    file.dependencies.forEach((dependency) => {
+      this.#addFile(dependency);
+    });
+    for (const service of file.services) {
+      this.#fileBySymbol.set(service.typeName, file);
+      for (const method of service.methods) {
+        this.#fileBySymbol.set(`${service.typeName}.${method.name}`, file);
+      }
+    }
+    const addMessages = (messages: DescFile["messages"]): void => {
+      for (const message of messages) {
+        this.#fileBySymbol.set(message.typeName, file);
+        for (const member of message.members) {
+          this.#fileBySymbol.set(`${message.typeName}.${member.name}`, file);
+        }
+        for (const nested of message.nestedEnums) {
+          this.#fileBySymbol.set(nested.typeName, file);
+        }
+        addMessages(message.nestedMessages);
+      }
+    };
+    addMessages(file.messages);
+    for (const enumeration of file.enums) {
+      this.#fileBySymbol.set(enumeration.typeName, file);
+    }
+  }
+}

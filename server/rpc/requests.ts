@@ -1,0 +1,167 @@
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { BatchGetStockRequest } from "../../gen/inventory/v1/stock_pb.ts";
+import type {
+  AdjustStockRequest,
+  CountStockRequest,
+  DeleteProductRequest,
+  ListChangesRequest,
+  PutProductRequest,
+  SetSafetyStockRequest,
+} from "../../gen/inventory/v1/supply_pb.ts";
+import { QUANTITY_MAX } from "../inventory/ledger.ts";
+import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
+import type { ChangesPage, StockAdjustment, StockCount } from "../inventory/store.ts";
+import {
+  BATCH_PRODUCTS_MAX,
+  PAGE_SIZE_DEFAULT,
+  PAGE_SIZE_MAX,
+  REASON_BYTES_MAX,
+  show,
+  Violations,
+} from "../inventory/validation.ts";
+
+// From the wire to the domain: every field is checked, and a refusal names all that break a bound.
+
+/** The last second of the year 9999, the end of a Timestamp's range. */
+const TIMESTAMP_SECONDS_MAX = 253_402_300_799n;
+
+/** A request whose only field is an ID. */
+export function readId(field: string, id: string): string {
+  const violations = new Violations();
+  violations.id(field, id);
+  violations.throwIfAny();
+  return id;
+}
+
+export function readBatchGetStock(request: BatchGetStockRequest): readonly string[] {
+  const violations = new Violations();
+  const { productIds } = request;
+  if (productIds.length < 1 || productIds.length > BATCH_PRODUCTS_MAX) {
+    violations.add("product_ids", `has ${productIds.length} entries; give 1 to ${BATCH_PRODUCTS_MAX}`);
+  } else {
+    for (const [index, productId] of productIds.entries()) {
+      violations.id(`product_ids[${index}]`, productId);
+    }
+  }
+  violations.throwIfAny();
+  return productIds;
+}
+
+export function readPutProduct(request: PutProductRequest): ProductUpsert {
+  const violations = new Violations();
+  violations.id("product_id", request.productId);
+  if (request.product !== undefined) {
+    violations.details("product", request.product);
+  }
+  if (request.declared !== undefined) {
+    violations.integer("declared", request.declared, 0);
+  }
+  const updateTimeMicros = readTime(violations, "update_time", request.updateTime);
+  violations.throwIfAny();
+  return {
+    productId: request.productId,
+    details: request.product && {
+      name: request.product.name,
+      description: request.product.description,
+      price: request.product.price,
+      collectionId: request.product.collectionId,
+    },
+    declared: request.declared,
+    updateTimeMicros,
+  };
+}
+
+export function readDeleteProduct(request: DeleteProductRequest): ProductDelete {
+  const violations = new Violations();
+  violations.id("product_id", request.productId);
+  const updateTimeMicros = readTime(violations, "update_time", request.updateTime);
+  violations.throwIfAny();
+  return { productId: request.productId, updateTimeMicros };
+}
+
+export function readCountStock(request: CountStockRequest): StockCount {
+  const violations = new Violations();
+  violations.id("product_id", request.productId);
+  violations.integer("count", request.count, 0);
+  violations.id("count_id", request.countId);
+  violations.text("reason", request.reason, REASON_BYTES_MAX);
+  violations.throwIfAny();
+  return {
+    productId: request.productId,
+    count: request.count,
+    expectedVersion: request.expectedVersion === undefined ? undefined : Number(request.expectedVersion),
+    countId: request.countId,
+    reason: request.reason,
+  };
+}
+
+export function readAdjustStock(request: AdjustStockRequest): StockAdjustment {
+  const violations = new Violations();
+  violations.id("product_id", request.productId);
+  if (request.delta === 0) {
+    violations.add("delta", "is 0; give the number of units that came (above 0) or went (below 0)");
+  } else {
+    violations.integer("delta", request.delta, -QUANTITY_MAX);
+  }
+  violations.id("adjustment_id", request.adjustmentId);
+  violations.text("reason", request.reason, REASON_BYTES_MAX);
+  violations.throwIfAny();
+  const { productId, delta, adjustmentId, reason } = request;
+  return { productId, delta, adjustmentId, reason };
+}
+
+export function readSetSafetyStock(request: SetSafetyStockRequest): { productId: string; safety: number } {
+  const violations = new Violations();
+  violations.id("product_id", request.productId);
+  violations.integer("safety", request.safety, 0);
+  violations.throwIfAny();
+  return { productId: request.productId, safety: request.safety };
+}
+
+export function readListChanges(request: ListChangesRequest): { productId: string; page: ChangesPage } {
+  const violations = new Violations();
+  violations.id("product_id", request.productId);
+  const limit = readPageSize(violations, request.pageSize);
+  const beforeVersion = readVersionToken(violations, request.pageToken);
+  violations.throwIfAny();
+  return { productId: request.productId, page: { limit, beforeVersion } };
+}
+
+/** The token of the page that goes on below a version. */
+export function versionToken(version: number): string {
+  return Buffer.from(`version:${version}`).toString("base64url");
+}
+
+function readVersionToken(violations: Violations, token: string): number | undefined {
+  if (token === "") {
+    return undefined;
+  }
+  const match = /^version:(\d{1,15})$/.exec(Buffer.from(token, "base64url").toString());
+  if (match === null) {
+    violations.add("page_token", `is ${show(token)}; give the next_page_token of the page before, unchanged`);
+    return undefined;
+  }
+  return Number(match[1]);
+}
+
+function readPageSize(violations: Violations, pageSize: number): number {
+  if (pageSize === 0) {
+    return PAGE_SIZE_DEFAULT;
+  }
+  violations.integer("page_size", pageSize, 1, PAGE_SIZE_MAX);
+  return pageSize;
+}
+
+/** µs since 1970; what is finer than a microsecond is cut off. */
+function readTime(violations: Violations, field: string, time: Timestamp | undefined): number | undefined {
+  if (time === undefined) {
+    return undefined;
+  }
+  if (time.seconds < 0n || time.seconds > TIMESTAMP_SECONDS_MAX) {
+    violations.add(field, `is ${time.seconds} seconds since 1970; give a time from 1970 to 9999`);
+  }
+  if (time.nanos < 0 || time.nanos > 999_999_999) {
+    violations.add(field, `has ${time.nanos} nanoseconds; give 0 to 999999999`);
+  }
+  return Number(time.seconds) * 1_000_000 + Math.floor(time.nanos / 1_000);
+}

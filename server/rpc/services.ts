@@ -1,0 +1,94 @@
+import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { Inventory } from "../../gen/inventory_pb.ts";
+import type { InventoryStore } from "../inventory/store.ts";
+import { toLedger, toStock, toStockChanged } from "./messages.ts";
+import {
+  readAdjustStock,
+  readBatchGetStock,
+  readCountStock,
+  readDeleteProduct,
+  readId,
+  readListChanges,
+  readPutProduct,
+  readSetSafetyStock,
+  versionToken,
+} from "./requests.ts";
+
+// The services: a message in, a call of the domain, a message out. No rule of stock is decided here.
+
+/** Everything that this server answers for, besides health and reflection. */
+export const INVENTORY_SERVICES = [Inventory, StockService, SupplyService, ReservationService] as const;
+
+/** Registers the inventory's services. What has no implementation answers UNIMPLEMENTED. */
+export function registerInventoryServices(router: ConnectRouter, store: InventoryStore): void {
+  router.service(Inventory, legacyInventory(store));
+  router.service(StockService, stockService(store));
+  router.service(SupplyService, supplyService(store));
+  router.service(ReservationService, {});
+}
+
+/** The method of the Go service that this one replaces. */
+function legacyInventory(store: InventoryStore): ServiceImpl<typeof Inventory> {
+  return {
+    async get(request) {
+      const stock = await store.getStock(readId("id", request.id));
+      return { count: String(stock.available) };
+    },
+  };
+}
+
+function stockService(store: InventoryStore): Partial<ServiceImpl<typeof StockService>> {
+  return {
+    async getStock(request) {
+      return { stock: toStock(await store.getStock(readId("product_id", request.productId))) };
+    },
+    async batchGetStock(request) {
+      const productIds = readBatchGetStock(request);
+      const found = await store.batchGetStock(productIds);
+      return {
+        stocks: found.filter((stock) => stock !== undefined).map(toStock),
+        unknownProductIds: productIds.filter((_, index) => found[index] === undefined),
+      };
+    },
+  };
+}
+
+function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyService> {
+  return {
+    async putProduct(request) {
+      const { applied, ledger } = await store.putProduct(readPutProduct(request));
+      return { applied, ledger: toLedger(ledger) };
+    },
+    async deleteProduct(request) {
+      const { applied } = await store.deleteProduct(readDeleteProduct(request));
+      return { applied };
+    },
+    async countStock(request) {
+      return { ledger: toLedger(await store.countStock(readCountStock(request))) };
+    },
+    async adjustStock(request) {
+      return { ledger: toLedger(await store.adjustStock(readAdjustStock(request))) };
+    },
+    async setSafetyStock(request) {
+      const { productId, safety } = readSetSafetyStock(request);
+      return { ledger: toLedger(await store.setSafetyStock(productId, safety)) };
+    },
+    async getLedger(request) {
+      return { ledger: toLedger(await store.getLedger(readId("product_id", request.productId))) };
+    },
+    async listChanges(request) {
+      const { productId, page } = readListChanges(request);
+      // One more than asked for tells whether there is a next page.
+      const changes = await store.listChanges(productId, { ...page, limit: page.limit + 1 });
+      const shown = changes.slice(0, page.limit);
+      const last = shown.at(-1);
+      return {
+        changes: shown.map(toStockChanged),
+        nextPageToken: changes.length > page.limit && last ? versionToken(last.ledger.version) : "",
+      };
+    },
+  };
+}

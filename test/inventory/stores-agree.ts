@@ -1,0 +1,272 @@
+import assert from "node:assert/strict";
+import { randomInt, randomUUID } from "node:crypto";
+import { after, before, describe, it } from "node:test";
+import fc from "fast-check";
+import { InventoryError } from "../../server/inventory/errors.ts";
+import type { InventoryStore } from "../../server/inventory/store.ts";
+import { MemoryStore } from "../../server/memory/store.ts";
+import type { MakeStore, StoreUnderTest } from "./store-contract.ts";
+
+interface AgreementOptions {
+  /** Random if left out; a failure prints it. */
+  readonly seed?: number;
+  /** How many programs are run; 200 if left out. */
+  readonly programs?: number;
+}
+
+/** One call of the contract, by which two stores are asked the same. IDs are completed with the program's own prefix. */
+type Command =
+  | {
+      readonly kind: "put";
+      readonly product: number;
+      readonly time: EventTime;
+      readonly declared: number | undefined;
+      readonly name: string | undefined;
+    }
+  | { readonly kind: "delete"; readonly product: number; readonly time: EventTime }
+  | {
+      readonly kind: "count";
+      readonly product: number;
+      readonly count: number;
+      readonly expectedVersion: number | undefined;
+      readonly operation: number;
+      readonly reason: string;
+    }
+  | {
+      readonly kind: "adjust";
+      readonly product: number;
+      readonly delta: number;
+      readonly operation: number;
+      readonly reason: string;
+    }
+  | { readonly kind: "safety"; readonly product: number; readonly safety: number }
+  | { readonly kind: "stock" | "ledger"; readonly product: number }
+  | { readonly kind: "batch"; readonly products: readonly number[] }
+  | {
+      readonly kind: "changes";
+      readonly product: number;
+      readonly limit: number;
+      readonly beforeVersion: number | undefined;
+    };
+
+/** µs after a time long past, or one that the store's clock decides on. */
+type EventTime = number | "unsaid" | "too far ahead";
+
+const PRODUCTS = 3;
+const BASE_MICROS = 1_700_000_000_123_456;
+/** Later than every time that a program says, earlier than every clock. */
+const PROGRAMS_END_MICROS = BASE_MICROS + 1_000;
+const AHEAD_MS = 3_600_000;
+const RUN = randomUUID().slice(0, 8);
+const { FC_SEED } = process.env;
+
+// Narrow ranges, so that ties, repetitions, reused IDs and lucky versions are common.
+const product = fc.nat(PRODUCTS - 1);
+const operation = fc.nat(7);
+const reason = fc.constantFrom("", "", "broken “glass”");
+const version = fc.option(fc.nat(12), { nil: undefined, freq: 3 });
+const units = fc.oneof(
+  { weight: 4, arbitrary: fc.nat(12) },
+  fc.constantFrom(2_147_483_646, 2_147_483_647, 1_000_000_007),
+);
+const delta = fc.oneof(
+  { weight: 5, arbitrary: fc.integer({ min: -8, max: 8 }).filter((value) => value !== 0) },
+  fc.constantFrom(2_147_483_647, -2_147_483_647),
+);
+const time: fc.Arbitrary<EventTime> = fc.oneof(
+  { weight: 12, arbitrary: fc.nat(8) },
+  fc.constantFrom<EventTime[]>("unsaid", "too far ahead"),
+);
+const command: fc.Arbitrary<Command> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant("put" as const),
+      product,
+      time,
+      declared: fc.option(units, { nil: undefined, freq: 3 }),
+      name: fc.option(fc.constantFrom("Lamp", "Torch", "灯"), { nil: undefined, freq: 2 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("delete" as const), product, time }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("count" as const),
+      product,
+      count: units,
+      expectedVersion: version,
+      operation,
+      reason,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constant("adjust" as const), product, delta, operation, reason }),
+  },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("safety" as const), product, safety: units }) },
+  fc.record({ kind: fc.constantFrom("stock" as const, "ledger" as const), product }),
+  fc.record({ kind: fc.constant("batch" as const), products: fc.array(product, { maxLength: 4 }) }),
+  fc.record({
+    kind: fc.constant("changes" as const),
+    product,
+    limit: fc.integer({ min: 1, max: 5 }),
+    beforeVersion: version,
+  }),
+);
+const program = fc.array(command, { minLength: 1, maxLength: 40 });
+
+/** Runs random programs on another store and on `MemoryStore`, command by command: every answer has to be the same. */
+export function describeStoresAgree(
+  name: string,
+  makeOther: MakeStore,
+  options: AgreementOptions & { readonly skip?: string | undefined } = {},
+): void {
+  describe(`${name} agrees with MemoryStore`, { skip: options.skip ?? false }, () => {
+    let opened: StoreUnderTest;
+    before(async () => {
+      opened = await makeOther();
+    });
+    after(() => opened?.close());
+
+    it("answers random programs alike, command by command", async (t) => {
+      const seed = options.seed ?? (FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED));
+      t.diagnostic(`FC_SEED=${seed}`);
+      await assertStoresAgree(opened.store, { ...options, seed });
+    });
+  });
+}
+
+/** Rejects with the shortest program found to which the store answers otherwise than `MemoryStore`. */
+export async function assertStoresAgree(
+  other: InventoryStore,
+  { seed = randomInt(2 ** 31), programs = 200 }: AgreementOptions = {},
+): Promise<void> {
+  let programsRun = 0;
+  await fc.assert(
+    fc.asyncProperty(program, async (commands) => {
+      // Products and operations of its own, as the other store is shared by all programs.
+      await runOnBoth(new MemoryStore(), other, commands, `${RUN}.${++programsRun}`);
+    }),
+    { seed, numRuns: programs },
+  );
+}
+
+async function runOnBoth(
+  memory: InventoryStore,
+  other: InventoryStore,
+  commands: readonly Command[],
+  prefix: string,
+): Promise<void> {
+  const lookAround = Array.from({ length: PRODUCTS }, (_, index): Command[] => [
+    { kind: "ledger", product: index },
+    { kind: "stock", product: index },
+    { kind: "changes", product: index, limit: 100, beforeVersion: undefined },
+  ]).flat();
+  const timedByClock = new Set<number>();
+  for (const [index, given] of [...commands, ...lookAround].entries()) {
+    const next = timedOnce(given, timedByClock);
+    const [expected, met] = [await answer(memory, next, prefix), await answer(other, next, prefix)];
+    assert.deepEqual(met, expected, `command ${index}, ${JSON.stringify(next)}, is answered differently`);
+  }
+}
+
+/** Two events by the clock may tie on a coarse clock and not on a fine one, so a product gets one in a program. */
+function timedOnce(given: Command, timedByClock: Set<number>): Command {
+  if ((given.kind !== "put" && given.kind !== "delete") || given.time !== "unsaid") {
+    return given;
+  }
+  if (timedByClock.has(given.product)) {
+    return { ...given, time: 9 };
+  }
+  timedByClock.add(given.product);
+  return given;
+}
+
+/** A store's answer or its refusal, in a form that two stores of different clocks can share. */
+async function answer(store: InventoryStore, given: Command, prefix: string): Promise<unknown> {
+  try {
+    return { answer: withoutTimes(await send(store, given, prefix)) };
+  } catch (error) {
+    if (!(error instanceof InventoryError)) {
+      throw error;
+    }
+    const { code, message, violations, shortage } = error;
+    return { refusal: withoutTimes({ code, message, violations, shortage }) };
+  }
+}
+
+function send(store: InventoryStore, given: Command, prefix: string): Promise<unknown> {
+  const idOf = (index: number) => `${prefix} product ${index}`;
+  const micros = (said: EventTime) => {
+    if (said === "unsaid") {
+      return undefined;
+    }
+    return said === "too far ahead" ? (Date.now() + AHEAD_MS) * 1000 : BASE_MICROS + said;
+  };
+  switch (given.kind) {
+    case "put":
+      return store.putProduct({
+        productId: idOf(given.product),
+        declared: given.declared,
+        details: given.name === undefined ? undefined : detailsNamed(given.name),
+        updateTimeMicros: micros(given.time),
+      });
+    case "delete":
+      return store.deleteProduct({ productId: idOf(given.product), updateTimeMicros: micros(given.time) });
+    case "count":
+      return store.countStock({
+        productId: idOf(given.product),
+        count: given.count,
+        expectedVersion: given.expectedVersion,
+        countId: `${prefix} operation ${given.operation}`,
+        reason: given.reason,
+      });
+    case "adjust":
+      return store.adjustStock({
+        productId: idOf(given.product),
+        delta: given.delta,
+        adjustmentId: `${prefix} operation ${given.operation}`,
+        reason: given.reason,
+      });
+    case "safety":
+      return store.setSafetyStock(idOf(given.product), given.safety);
+    case "stock":
+      return store.getStock(idOf(given.product));
+    case "ledger":
+      return store.getLedger(idOf(given.product));
+    case "batch":
+      return store.batchGetStock(given.products.map(idOf));
+    case "changes": {
+      const { limit, beforeVersion } = given;
+      return store.listChanges(idOf(given.product), { limit, beforeVersion });
+    }
+  }
+}
+
+function detailsNamed(name: string) {
+  return { name, description: `A ${name}`, price: name.length / 10, collectionId: "" };
+}
+
+/** Puts a word in the place of each time that a store's clock gave; times that the program said stay. */
+function withoutTimes(value: unknown): unknown {
+  if (Array.isArray(value)) {
+    return value.map(withoutTimes);
+  }
+  if (typeof value === "string") {
+    return value.replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, "(a time)");
+  }
+  if (typeof value !== "object" || value === null) {
+    return value;
+  }
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]: [string, unknown]) => {
+      const isClockTime =
+        typeof inner === "number" &&
+        (key === "updateTimeMs" || key === "changeTimeMs"
+          ? inner > PROGRAMS_END_MICROS / 1000
+          : key === "declareTimeMicros" && inner > PROGRAMS_END_MICROS);
+      return [key, isClockTime ? "(a time)" : withoutTimes(inner)];
+    }),
+  );
+}

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { InventoryError } from "../../server/inventory/errors.ts";
+import type { Ledger, StockChange } from "../../server/inventory/ledger.ts";
+import type { ProductUpsert, PutResult } from "../../server/inventory/product-event.ts";
+import type { ChangesPage, StockAdjustment, StockCount } from "../../server/inventory/store.ts";
+import { MemoryStore } from "../../server/memory/store.ts";
+import { describeStoreContract } from "../inventory/store-contract.ts";
+import { assertStoresAgree } from "../inventory/stores-agree.ts";
+
+describeStoreContract("MemoryStore", async () => {
+  let fixedMs: number | undefined;
+  const store = new MemoryStore({ now: () => fixedMs ?? Date.now() });
+  return {
+    store,
+    setClock: (nowMs) => {
+      fixedMs = nowMs;
+    },
+    close: () => store.close(),
+  };
+});
+
+class LosesAnAdjustment extends MemoryStore {
+  override async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
+    if (adjustment.delta !== 3) {
+      return super.adjustStock(adjustment);
+    }
+    await this.getStock(adjustment.productId);
+    return this.getLedger(adjustment.productId);
+  }
+}
+
+class ForgetsTheReason extends MemoryStore {
+  override async listChanges(productId: string, page: ChangesPage): Promise<StockChange[]> {
+    return (await super.listChanges(productId, page)).map((change) => ({ ...change, reason: "" }));
+  }
+}
+
+class RoundsTheTime extends MemoryStore {
+  override putProduct(event: ProductUpsert): Promise<PutResult> {
+    const { updateTimeMicros: at } = event;
+    return super.putProduct({ ...event, updateTimeMicros: at && Math.floor(at / 1000) * 1000 });
+  }
+}
+
+class RefusesInOtherWords extends MemoryStore {
+  override async countStock(count: StockCount): Promise<Ledger> {
+    return super.countStock(count).catch((error: InventoryError) => {
+      throw new InventoryError(error.code, error.code === "VERSION_MISMATCH" ? "conflict" : error.message);
+    });
+  }
+}
+
+describe("the comparison of stores", () => {
+  // A fixed seed: whether a difference is found must not depend on luck.
+  const options = { seed: 20_260_801, programs: 200 };
+
+  it("finds nothing between two that are alike", async () => {
+    await assertStoresAgree(new MemoryStore(), options);
+  });
+
+  for (const Faulty of [LosesAnAdjustment, ForgetsTheReason, RoundsTheTime, RefusesInOtherWords]) {
+    it(`finds a store that ${Faulty.name}`, async () => {
+      await assert.rejects(assertStoresAgree(new Faulty(), options), (failure: Error) => {
+        assert.match(String(failure.cause), /is answered differently/);
+        return true;
+      });
+    });
+  }
+});

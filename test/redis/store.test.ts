@@ -1,0 +1,275 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, before, describe, it } from "node:test";
+import { Redis } from "ioredis";
+import { pino } from "pino";
+import { InventoryError } from "../../server/inventory/errors.ts";
+import { RedisUnfit } from "../../server/redis/client.ts";
+import { durabilityWarnings } from "../../server/redis/fitness.ts";
+import { RedisStore } from "../../server/redis/store.ts";
+import { describeStoreContract } from "../inventory/store-contract.ts";
+import { describeStoresAgree } from "../inventory/stores-agree.ts";
+import { need } from "../support/programs.ts";
+import { type RedisServer, startRedis } from "../support/redis-server.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
+import { until } from "../support/until.ts";
+
+const skip = need("redis-server").missing;
+const log = pino({ level: "silent" });
+
+/** Longest that a call may take while Redis is away, with the noise of a shared machine on top. */
+const REFUSED_MS_MAX = 5_000;
+
+async function openStore(url: string): Promise<RedisStore> {
+  const store = new RedisStore({ endpoint: { url }, log });
+  await store.start(5_000);
+  return store;
+}
+
+async function storeOnOwnRedis() {
+  const redis = await startRedis();
+  const store = await openStore(redis.url);
+  return {
+    store,
+    close: async () => {
+      await store.close();
+      await redis.stop();
+    },
+  };
+}
+
+describeStoreContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
+describeStoresAgree("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
+
+const hasCode = (code: string) => (error: unknown) => error instanceof InventoryError && error.code === code;
+
+describe("RedisStore", { skip }, () => {
+  let redis: RedisServer;
+  let client: Redis;
+  before(async () => {
+    redis = await startRedis();
+    client = new Redis(redis.url);
+  });
+  after(async () => {
+    client?.disconnect();
+    await redis?.stop();
+  });
+
+  describe("adopts the plain keys of the Go service", () => {
+    it("at the first read, as declared with U = 0", async () => {
+      await using store = disposable(await openStore(redis.url));
+      await client.set("p1", "5");
+      assert.equal((await store.getStock("p1")).available, 5);
+      const ledger = await store.getLedger("p1");
+      assert.equal(ledger.declared, 5);
+      assert.equal(ledger.declareTimeMicros, 0);
+      assert.equal(ledger.version, 1);
+      assert.equal(await client.get("p1"), "5", "the plain key stays, so that the Go service can come back");
+    });
+
+    it("at the first correction", async () => {
+      await using store = disposable(await openStore(redis.url));
+      await client.set("p2", "7");
+      const ledger = await store.adjustStock({ productId: "p2", delta: -2, adjustmentId: "a2", reason: "" });
+      assert.equal(ledger.declared, 7);
+      assert.equal(ledger.adjusted, -2);
+      const causes = (await store.listChanges("p2", { limit: 10, beforeVersion: undefined })).map(
+        (c) => c.cause,
+      );
+      assert.deepEqual(causes, ["adjusted", "declared"]);
+    });
+
+    it("before an event that has no stock number, and is superseded by one that has", async () => {
+      await using store = disposable(await openStore(redis.url));
+      await client.set("p3", "9");
+      const details = { name: "N", description: "", price: 1, collectionId: "" };
+      const put = { productId: "p3", details, declared: undefined, updateTimeMicros: 1_600_000_000_000_000 };
+      assert.equal((await store.putProduct(put)).ledger.declared, 9);
+      assert.equal((await store.putProduct({ ...put, declared: 4 })).ledger.declared, 4);
+    });
+
+    for (const text of ["", "x5", "-1", "1.5", " 5", "2147483648", "99999999999"]) {
+      it(`not where it holds ${JSON.stringify(text)}`, async () => {
+        await using store = disposable(await openStore(redis.url));
+        const productId = `no-count-${randomUUID()}`;
+        await client.set(productId, text);
+        await assert.rejects(store.getStock(productId), hasCode("PRODUCT_UNKNOWN"));
+        await assert.rejects(store.setSafetyStock(productId, 1), hasCode("PRODUCT_UNKNOWN"));
+      });
+    }
+
+    it("not where it is no string, and not a deleted product", async () => {
+      await using store = disposable(await openStore(redis.url));
+      await client.hset("a-hash", "x", "5");
+      await assert.rejects(store.getStock("a-hash"), hasCode("PRODUCT_UNKNOWN"));
+      await client.set("p4", "5");
+      await store.deleteProduct({ productId: "p4", updateTimeMicros: 1_600_000_000_000_000 });
+      await assert.rejects(store.getStock("p4"), hasCode("PRODUCT_UNKNOWN"));
+    });
+  });
+
+  it("records each change in the same step: history and change stream are alike, version by version", async () => {
+    await using store = disposable(await openStore(redis.url));
+    const productId = `recorded-${randomUUID()}`;
+    await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
+    await Promise.all(
+      Array.from({ length: 50 }, (_, n) =>
+        store.adjustStock({ productId, delta: n % 2 ? 1 : -1, adjustmentId: randomUUID(), reason: "" }),
+      ),
+    );
+    const streams = await client.keys("{b*}:changes");
+    const entries = (await Promise.all(streams.map((key) => client.xrange(key, "-", "+")))).flat();
+    const ofProduct = entries.filter(([, fields]) => fields[fields.indexOf("p") + 1] === productId);
+    const versions = ofProduct.map(([, fields]) => Number(fields[fields.indexOf("V") + 1]));
+    assert.deepEqual(
+      versions,
+      Array.from({ length: 51 }, (_, n) => n + 1),
+    );
+  });
+
+  it("refuses a Redis that was laid out with another number of buckets", async () => {
+    await using _first = disposable(await openStore(redis.url));
+    const other = new RedisStore({ endpoint: { url: redis.url }, log, buckets: 4 });
+    await assert.rejects(other.start(5_000), (error: Error) => {
+      assert.ok(error instanceof RedisUnfit);
+      assert.match(error.message, /INVENTORY_BUCKETS is 4.*8 buckets/);
+      return true;
+    });
+    assert.match((await other.unreadyReason()) ?? "", /INVENTORY_BUCKETS/);
+    await assert.rejects(
+      other.putProduct({ productId: "x", details: undefined, declared: 1, updateTimeMicros: 1 }),
+      hasCode("STORE_UNAVAILABLE"),
+    );
+    await other.close();
+  });
+
+  it("names each setting that can lose stock", () => {
+    const safe = { appendonly: "yes", appendfsync: "always", "maxmemory-policy": "noeviction" };
+    assert.deepEqual(durabilityWarnings(safe), []);
+    assert.match(durabilityWarnings({ ...safe, appendonly: "no" }).join(), /appendonly/);
+    assert.match(durabilityWarnings({ ...safe, appendfsync: "everysec" }).join(), /'everysec'.*power loss/);
+    assert.match(durabilityWarnings({ ...safe, "maxmemory-policy": "allkeys-lru" }).join(), /allkeys-lru/);
+  });
+});
+
+describe("RedisStore under faults", { skip }, () => {
+  it("applies an adjustment once whose reply was lost, and answers its caller", async () => {
+    await using redis = await startRedis();
+    await using proxy = await startTcpProxy({ target: redis });
+    await using store = disposable(await openStore(proxy.url("redis")));
+    const productId = "cut";
+    await store.putProduct({ productId, details: undefined, declared: 1000, updateTimeMicros: 1 });
+    const rounds = 20;
+    for (let n = 0; n < rounds; n++) {
+      const cut = proxy.cutAfterRequest((chunk) => chunk.includes("adjust_stock"));
+      const ledger = await store.adjustStock({ productId, delta: 1, adjustmentId: `cut-${n}`, reason: "" });
+      await cut;
+      assert.equal(ledger.adjusted, n + 1);
+    }
+    assert.equal((await store.getLedger(productId)).version, rounds + 1);
+  });
+
+  it("does not send again what has no ID to tell a repetition by, and says that it does not know", async () => {
+    await using redis = await startRedis();
+    await using proxy = await startTcpProxy({ target: redis });
+    await using store = disposable(await openStore(proxy.url("redis")));
+    await store.putProduct({ productId: "s", details: undefined, declared: 10, updateTimeMicros: 1 });
+    const cut = proxy.cutAfterRequest((chunk) => chunk.includes("set_safety_stock"));
+    await assert.rejects(store.setSafetyStock("s", 3), hasCode("STORE_UNAVAILABLE"));
+    await cut;
+    await until(async () => (await store.unreadyReason()) === undefined, "the store is ready again");
+    assert.equal((await store.getLedger("s")).safety, 3);
+  });
+
+  it("refuses within a second while Redis is frozen, and serves again when it is not", async (t) => {
+    await using redis = await startRedis();
+    await using store = disposable(await openStore(redis.url));
+    await store.putProduct({ productId: "f", details: undefined, declared: 10, updateTimeMicros: 1 });
+    redis.pause();
+    const start = performance.now();
+    await assert.rejects(store.getStock("f"), hasCode("STORE_UNAVAILABLE"));
+    await assert.rejects(
+      store.adjustStock({ productId: "f", delta: 1, adjustmentId: "f1", reason: "" }),
+      hasCode("STORE_UNAVAILABLE"),
+    );
+    t.diagnostic(`two refusals took ${Math.round(performance.now() - start)} ms`);
+    redis.resume();
+    await until(async () => (await store.unreadyReason()) === undefined, "the store is ready again");
+    const ledger = await store.adjustStock({ productId: "f", delta: 1, adjustmentId: "f1", reason: "" });
+    assert.equal(ledger.adjusted, 1, "the frozen call may have run; its retry adds nothing");
+  });
+
+  it("loses nothing that it acknowledged, and doubles nothing, while Redis is killed with -9 under load", async (t) => {
+    await using redis = await startRedis();
+    await using store = disposable(await openStore(redis.url));
+    const products = Array.from({ length: 10 }, (_, n) => `k${n}`);
+    for (const productId of products) {
+      await store.putProduct({ productId, details: undefined, declared: 1, updateTimeMicros: 1 });
+    }
+    const kills = 3;
+    let ended = false;
+    let refused = 0;
+    let slowestMs = 0;
+    const acknowledged = new Map(products.map((productId) => [productId, 0]));
+    const writer = async (worker: number): Promise<void> => {
+      for (let n = 0; !ended; n++) {
+        const productId = products[(worker + n) % products.length] ?? "";
+        const adjustmentId = `w${worker}-${n}`;
+        // As a caller should: the same ID until there is an answer.
+        for (let answered = false; !answered; ) {
+          const start = performance.now();
+          try {
+            await store.adjustStock({ productId, delta: 1, adjustmentId, reason: "" });
+            answered = true;
+            acknowledged.set(productId, (acknowledged.get(productId) ?? 0) + 1);
+          } catch (error) {
+            assert.ok(hasCode("STORE_UNAVAILABLE")(error), String(error));
+            refused += 1;
+            await new Promise((resolve) => setImmediate(resolve));
+          }
+          slowestMs = Math.max(slowestMs, performance.now() - start);
+        }
+      }
+    };
+    const total = () => [...acknowledged.values()].reduce((sum, n) => sum + n, 0);
+    const writers = Promise.all(Array.from({ length: 64 }, (_, worker) => writer(worker)));
+    for (let kill = 0; kill < kills; kill++) {
+      const before = total();
+      await until(() => total() > before + 500, "the writers get on");
+      await redis.kill9();
+      const refusedBefore = refused;
+      await until(() => refused > refusedBefore, "a writer is refused");
+      await redis.restart();
+    }
+    const before = total();
+    await until(() => total() > before + 500, "the writers get on after the last kill");
+    ended = true;
+    await writers;
+    for (const productId of products) {
+      const ledger = await store.getLedger(productId);
+      assert.equal(ledger.adjusted, acknowledged.get(productId));
+      assert.equal(ledger.version, ledger.adjusted + 1);
+    }
+    assert.ok(slowestMs < REFUSED_MS_MAX, `a call took ${Math.round(slowestMs)} ms`);
+    t.diagnostic(
+      `${total()} adjustments, ${refused} refusals, ${kills} kills, slowest call ${Math.round(slowestMs)} ms`,
+    );
+  });
+
+  it("starts unready without Redis, and becomes ready when Redis comes", async () => {
+    const redis = await startRedis();
+    await redis.kill9();
+    await using store = disposable(new RedisStore({ endpoint: { url: redis.url }, log }));
+    await store.start(100);
+    assert.match((await store.unreadyReason()) ?? "", /ECONNREFUSED|not connected/);
+    await assert.rejects(store.getStock("x"), hasCode("STORE_UNAVAILABLE"));
+    await redis.restart();
+    await until(async () => (await store.unreadyReason()) === undefined, "the store is ready");
+    await assert.rejects(store.getStock("x"), hasCode("PRODUCT_UNKNOWN"));
+    await redis.stop();
+  });
+});
+
+function disposable(store: RedisStore): RedisStore & AsyncDisposable {
+  return Object.assign(store, { [Symbol.asyncDispose]: () => store.close() });
+}

@@ -1,0 +1,266 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { after, before, describe, it } from "node:test";
+import { Redis } from "ioredis";
+import { need } from "./programs.ts";
+import { type RedisServer, startRedis } from "./redis-server.ts";
+import { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
+import { until } from "./until.ts";
+
+const redisNeed = need("redis-server");
+
+/** Opens a client that neither retries nor reconnects, does one thing with it, and closes it. */
+async function withRedis<T>(server: RedisServer, action: (client: Redis) => Promise<T>): Promise<T> {
+  const client = new Redis(server.url, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
+  client.on("error", () => undefined);
+  try {
+    return await action(client);
+  } finally {
+    client.disconnect();
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+describe("until", () => {
+  it("returns what the condition gives at last, errors before it notwithstanding", async () => {
+    let calls = 0;
+    const answer = await until(() => {
+      calls += 1;
+      if (calls === 1) throw new Error("not yet");
+      return calls === 3 && "done";
+    }, "the third call");
+    assert.equal(answer, "done");
+  });
+
+  it("names the condition, the time and the last error when it fails", async () => {
+    const failing = until(() => Promise.reject(new Error("no stock")), "stock has come", 30);
+    await assert.rejects(failing, /Waited 30 ms in vain until stock has come: no stock/);
+  });
+
+  it("ends when the condition itself hangs", async () => {
+    const hanging = until(() => new Promise<boolean>(() => undefined), "a silent server speaks", 30);
+    await assert.rejects(hanging, /until a silent server speaks: the condition has not answered/);
+  });
+});
+
+describe("a Redis of one's own", { skip: redisNeed.missing }, () => {
+  it("keeps an acknowledged write over kill -9 and restart", async () => {
+    await using server = await startRedis();
+    assert.equal(await withRedis(server, (client) => client.set("p1", "5")), "OK");
+    const { pid } = server;
+    await server.kill9();
+    assert.equal(isAlive(pid), false);
+    await assert.rejects(withRedis(server, (client) => client.get("p1")));
+    await server.restart();
+    assert.notEqual(server.pid, pid);
+    assert.equal(await withRedis(server, (client) => client.get("p1")), "5");
+  });
+
+  it("holds its answers while paused", async () => {
+    await using server = await startRedis({ appendonly: "no" });
+    await withRedis(server, async (client) => {
+      assert.equal(await client.ping(), "PONG");
+      server.pause();
+      let answered = false;
+      const pong = client.ping().then(() => {
+        answered = true;
+      });
+      await until(() => client.commandQueue.length === 1, "the command is under way");
+      assert.equal(answered, false);
+      server.resume();
+      await pong;
+    });
+  });
+
+  it("takes another port when the first is taken, and leaves nothing behind", async () => {
+    await using first = await startRedis({ appendonly: "no" });
+    await assert.rejects(startRedis({ port: first.port }), /address already in use/i);
+    const second = await startRedis({ args: ["--maxmemory", "10mb"] });
+    assert.notEqual(second.port, first.port);
+    assert.deepEqual(await withRedis(second, (client) => client.config("GET", "maxmemory")), [
+      "maxmemory",
+      "10485760",
+    ]);
+    await second.stop();
+    assert.equal(isAlive(second.pid), false);
+    assert.equal(existsSync(second.dir), false);
+  });
+
+  it("ends with its parent, also when that is killed with -9", async () => {
+    const script = `
+      const { startRedis } = await import(${JSON.stringify(import.meta.resolve("./redis-server.ts"))});
+      const { pid, dir } = await startRedis();
+      process.stdout.write(JSON.stringify({ pid, dir }));
+      setInterval(() => {}, 1000);`;
+    const parent = spawn(process.execPath, ["--input-type=module", "-e", script], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const [output] = (await once(parent.stdout, "data")) as [Buffer];
+    const orphan = JSON.parse(output.toString()) as { pid: number; dir: string };
+    assert.equal(isAlive(orphan.pid), true);
+    parent.kill("SIGKILL");
+    await until(() => !isAlive(orphan.pid), "the server is gone too");
+    await until(() => !existsSync(orphan.dir), "its folder is gone too");
+  });
+});
+
+describe("the TCP proxy", () => {
+  let echo: Server;
+  let proxy: TcpProxy;
+  let received = "";
+  const clients = new Set<Socket>();
+
+  before(async () => {
+    echo = createServer((socket) => {
+      socket.on("error", () => undefined);
+      socket.on("data", (chunk) => {
+        received += chunk.toString();
+        socket.write(chunk);
+      });
+    });
+    echo.listen(0, "127.0.0.1");
+    await once(echo, "listening");
+    const address = echo.address();
+    assert(address !== null && typeof address === "object");
+    proxy = await startTcpProxy({ target: { port: address.port } });
+  });
+
+  after(async () => {
+    for (const client of clients) client.destroy();
+    await proxy.close();
+    echo.close();
+  });
+
+  async function dialProxy(): Promise<{ socket: Socket; text: () => string; closed: () => boolean }> {
+    const socket = connect({ port: proxy.port, host: proxy.host });
+    clients.add(socket);
+    let text = "";
+    let closed = false;
+    socket.setEncoding("utf8");
+    socket.on("data", (chunk: string) => {
+      text += chunk;
+    });
+    socket.on("error", () => undefined);
+    socket.on("close", () => {
+      closed = true;
+    });
+    await once(socket, "connect");
+    return { socket, text: () => text, closed: () => closed };
+  }
+
+  it("passes bytes both ways and forgets a connection that ended", async () => {
+    const client = await dialProxy();
+    client.socket.write("hello");
+    await until(() => client.text() === "hello", "the echo is here");
+    assert.equal(proxy.connections(), 1);
+    client.socket.end();
+    await until(() => client.closed() && proxy.connections() === 0, "both sides are closed");
+  });
+
+  it("cut resets what is open and refuses what is new; pass takes the same port again", async () => {
+    const client = await dialProxy();
+    await proxy.cut();
+    await until(client.closed, "the open connection is reset");
+    await assert.rejects(dialProxy(), { code: "ECONNREFUSED" });
+    await proxy.pass();
+    const next = await dialProxy();
+    next.socket.write("again");
+    await until(() => next.text() === "again", "the echo is here");
+    next.socket.destroy();
+  });
+
+  it("freeze accepts and holds; pass then delivers what was held", async () => {
+    const before = await dialProxy();
+    await proxy.freeze();
+    received = "";
+    const during = await dialProxy();
+    before.socket.write("a");
+    during.socket.write("b");
+    await assert.rejects(until(() => received !== "", "a byte has come through", 150));
+    assert.equal(before.closed() || during.closed(), false);
+    await proxy.pass();
+    await until(() => before.text() === "a" && during.text() === "b", "the held bytes came back");
+    before.socket.destroy();
+    during.socket.destroy();
+  });
+
+  it("delay adds its time each way, once for bytes sent together", async () => {
+    const client = await dialProxy();
+    await proxy.delay(60);
+    const startMs = performance.now();
+    for (const letter of "abcdef") client.socket.write(letter);
+    await until(() => client.text() === "abcdef", "the echo is here");
+    const tookMs = performance.now() - startMs;
+    await proxy.pass();
+    assert(tookMs >= 118 && tookMs < 400, `two ways of 60 ms took ${tookMs} ms`);
+    client.socket.destroy();
+  });
+
+  it("throttle makes a slow line", async () => {
+    const client = await dialProxy();
+    await proxy.throttle(20_000);
+    const startMs = performance.now();
+    client.socket.write("x".repeat(4_000));
+    await until(() => client.text().length === 4_000, "the echo is here");
+    const tookMs = performance.now() - startMs;
+    await proxy.pass();
+    assert(tookMs >= 195 && tookMs < 2_000, `4,000 bytes at 20,000 a second took ${tookMs} ms`);
+    client.socket.destroy();
+  });
+
+  it("dropReplies lets requests through and answers vanish; leaving it resets those connections", async () => {
+    const client = await dialProxy();
+    await proxy.dropReplies();
+    received = "";
+    const droppedBefore = proxy.droppedBytes();
+    client.socket.write("write");
+    await until(() => proxy.droppedBytes() === droppedBefore + 5, "the reply was thrown away");
+    assert.equal(received, "write");
+    assert.equal(client.text(), "");
+    await proxy.pass();
+    await until(client.closed, "the connection that lost a reply is reset");
+  });
+
+  it("cutAfterRequest breaks one connection between the request and its reply", async () => {
+    const [bystander, victim] = [await dialProxy(), await dialProxy()];
+    received = "";
+    const cut = proxy.cutAfterRequest((chunk) => chunk.includes("buy"));
+    bystander.socket.write("look");
+    await until(() => bystander.text() === "look", "the other connection still works");
+    victim.socket.write("buy");
+    await cut;
+    await until(victim.closed, "the connection is reset");
+    assert.equal(received, "lookbuy");
+    assert.equal(victim.text(), "");
+    assert.equal(bystander.closed(), false);
+    bystander.socket.destroy();
+  });
+
+  it("shows what ioredis makes of a reply that never came", { skip: redisNeed.missing }, async () => {
+    await using server = await startRedis();
+    await using line = await startTcpProxy({ target: server });
+    const client = new Redis(line.url("redis"), {
+      maxRetriesPerRequest: 0,
+      enableOfflineQueue: false,
+      lazyConnect: true,
+    });
+    client.on("error", () => undefined);
+    await client.connect();
+    const cut = line.cutAfterRequest((chunk) => chunk.includes("incr"));
+    await assert.rejects(client.incr("counter"));
+    await cut;
+    client.disconnect();
+    assert.equal(await withRedis(server, (direct) => direct.get("counter")), "1");
+  });
+});

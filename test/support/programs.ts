@@ -1,0 +1,199 @@
+import { spawnSync } from "node:child_process";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
+import { homedir } from "node:os";
+import { delimiter, dirname, isAbsolute, join } from "node:path";
+
+/** What the tests run besides Node, and the Debian package that brings it. */
+export const programs = {
+  "redis-server": {
+    names: ["redis-server"],
+    debianPackage: "redis-server",
+    required: true,
+    version: "--version",
+  },
+  chromium: {
+    names: ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"],
+    debianPackage: "chromium",
+    required: true,
+    version: "--version",
+  },
+  curl: { names: ["curl"], debianPackage: "curl", required: true, version: "--version" },
+  openssl: { names: ["openssl"], debianPackage: "openssl", required: true, version: "version" },
+  grpcurl: { names: ["grpcurl"], debianPackage: undefined, required: false, version: "-version" },
+  kcat: { names: ["kcat"], debianPackage: "kcat", required: false, version: "-V" },
+  caddy: { names: ["caddy"], debianPackage: "caddy", required: false, version: "version" },
+  nginx: { names: ["nginx"], debianPackage: "nginx", required: false, version: "-v" },
+  h2load: { names: ["h2load"], debianPackage: "nghttp2-client", required: false, version: "--version" },
+} as const;
+
+export type ProgramName = keyof typeof programs;
+
+/** Where a needed thing is. `missing` is the reason to skip a test by, or false: `describe("…", { skip: redis.missing }, …)`. */
+export interface Need {
+  /** The absolute path; the bare name when it is missing. */
+  readonly path: string;
+  readonly missing: string | false;
+}
+
+/** A broker that somebody else runs, or what is needed to run one. */
+export type Kafka = ExternalKafka | JavaKafka;
+
+export interface ExternalKafka {
+  readonly kind: "external";
+  readonly brokers: string[];
+}
+
+export interface JavaKafka {
+  readonly kind: "java";
+  readonly java: string;
+  readonly classpath: string;
+}
+
+export const kafkaVersion = "4.4.0";
+const redisMajorMin = 7;
+const javaMajorMin = 17;
+
+const checkout = join(import.meta.dirname, "..", "..");
+
+/** What is fetched once and kept outside of git: INVENTORY_CACHE, or `.cache` in the checkout. */
+export function cacheDir(): string {
+  const { INVENTORY_CACHE } = process.env;
+  return INVENTORY_CACHE || join(checkout, ".cache");
+}
+
+/** Kafka's jars; the folder exists only when all of them are in it. */
+export function kafkaLibDir(): string {
+  return join(cacheDir(), "kafka", kafkaVersion, "lib");
+}
+
+/** The first executable file of that name in PATH, the system folders that PATH often lacks, the cache and Go's bin folder. */
+export function findProgram(name: string): string | undefined {
+  const { PATH = "", GOPATH = "" } = process.env;
+  const goPath = GOPATH.split(delimiter)[0] || join(homedir(), "go");
+  const folders = [
+    ...PATH.split(delimiter).filter(isAbsolute),
+    "/usr/local/bin",
+    "/usr/bin",
+    "/usr/local/sbin",
+    "/usr/sbin",
+    join(cacheDir(), "bin"),
+    join(goPath, "bin"),
+  ];
+  return folders.map((folder) => join(folder, name)).find(isExecutable);
+}
+
+/** A redis-server of version 7 or later. */
+export function findRedisServer(): string | undefined {
+  const path = findProgram("redis-server");
+  return path !== undefined && redisMajor(path) >= redisMajorMin ? path : undefined;
+}
+
+/** CHROMIUM_PATH, or a Chromium or Chrome of the system. */
+export function findChromium(): string | undefined {
+  const { CHROMIUM_PATH } = process.env;
+  if (CHROMIUM_PATH) return isExecutable(CHROMIUM_PATH) ? CHROMIUM_PATH : undefined;
+  for (const name of programs.chromium.names) {
+    const path = findProgram(name);
+    if (path !== undefined) return path;
+  }
+  return ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"].find(isExecutable);
+}
+
+/** A Java of version 17 or later: from JAVA_HOME, or the one in PATH. */
+export function findJava(): string | undefined {
+  const { JAVA_HOME } = process.env;
+  const candidates = [JAVA_HOME ? join(JAVA_HOME, "bin", "java") : undefined, findProgram("java")];
+  return candidates.find(
+    (path) => path !== undefined && isExecutable(path) && javaMajor(path) >= javaMajorMin,
+  );
+}
+
+/** The Kafka that KAFKA_BROKERS names, else one that can be run by Java from the cached jars. */
+export function findKafka(): Kafka | undefined {
+  const { KAFKA_BROKERS = "" } = process.env;
+  const brokers = KAFKA_BROKERS.split(",").map((broker) => broker.trim());
+  const named = brokers.filter((broker) => broker !== "");
+  return named.length > 0 ? { kind: "external", brokers: named } : findJavaKafka();
+}
+
+/** A Kafka of one's own, which a test may kill, whatever KAFKA_BROKERS says. */
+export function findJavaKafka(): JavaKafka | undefined {
+  const java = findJava();
+  if (java === undefined || !hasKafkaJars()) return undefined;
+  return { kind: "java", java, classpath: join(kafkaLibDir(), "*") };
+}
+
+/** True when the cache holds the whole set of Kafka's jars. */
+export function hasKafkaJars(): boolean {
+  const lib = kafkaLibDir();
+  return existsSync(lib) && readdirSync(lib).includes(`kafka_2.13-${kafkaVersion}.jar`);
+}
+
+/** A needed program, or `kafka` (any broker), or `own-kafka` (one that the test may kill), with the reason when it cannot be had. */
+export function need(name: ProgramName | "kafka" | "own-kafka"): Need {
+  const path = pathOf(name);
+  return path === undefined ? { path: name, missing: reasonFor(name) } : { path, missing: false };
+}
+
+function pathOf(name: ProgramName | "kafka" | "own-kafka"): string | undefined {
+  switch (name) {
+    case "redis-server":
+      return findRedisServer();
+    case "chromium":
+      return findChromium();
+    case "kafka": {
+      const kafka = findKafka();
+      return kafka?.kind === "external" ? kafka.brokers.join(",") : kafka?.classpath;
+    }
+    case "own-kafka":
+      return findJavaKafka()?.classpath;
+    default:
+      return findProgram(name);
+  }
+}
+
+function reasonFor(name: ProgramName | "kafka" | "own-kafka"): string {
+  if (name === "kafka" || name === "own-kafka") return `no Kafka: ${reasonForKafka()}`;
+  const old = name === "redis-server" ? findProgram(name) : undefined;
+  if (old !== undefined) return `${old} is older than version ${redisMajorMin}`;
+  const { debianPackage } = programs[name];
+  return debianPackage === undefined
+    ? `${name} is not installed`
+    : `${name} is not installed (Debian package ${debianPackage})`;
+}
+
+function reasonForKafka(): string {
+  if (findJava() === undefined) return `no Java of version ${javaMajorMin} or later is installed`;
+  return `${kafkaLibDir()} is missing (tools/provision.ts fetches it)`;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+function redisMajor(path: string): number {
+  const { stdout } = spawnSync(path, ["--version"], { encoding: "utf8" });
+  return Number(/\bv=(\d+)\./.exec(stdout ?? "")?.[1] ?? 0);
+}
+
+/** Reads the version from the file beside the program when it is there: asking the program takes 100 ms. */
+function javaMajor(path: string): number {
+  const release = join(dirname(dirname(realpathSync(path))), "release");
+  const text = existsSync(release)
+    ? readFileSync(release, "utf8")
+    : (spawnSync(path, ["-version"], { encoding: "utf8" }).stderr ?? "");
+  return Number(/(?:JAVA_VERSION=|version )"(\d+)/.exec(text)?.[1] ?? 0);
+}

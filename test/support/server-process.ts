@@ -1,0 +1,131 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { Socket } from "node:net";
+import { basename } from "node:path";
+
+/** A program that a test started and that ends with the test's process, whichever way that ends. */
+export interface ServerProcess {
+  readonly pid: number;
+  /** True until the program has ended, for whatever reason. */
+  readonly running: () => boolean;
+  /** Sends a signal; does nothing when the program has ended. */
+  readonly signal: (signal: NodeJS.Signals) => void;
+  /** Sends a signal, SIGKILL unless given, and waits for the end; after `patienceMs` (10 seconds) it sends SIGKILL. */
+  readonly end: (signal?: NodeJS.Signals, patienceMs?: number) => Promise<void>;
+  /** How it ended and the last lines of its log, for a message. */
+  readonly describe: () => string;
+}
+
+export interface ServerCommand {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** Standard output and standard error are appended to this file. */
+  readonly logFile: string;
+  /** A folder that goes when the test's process dies without having stopped the program. */
+  readonly removeOnCrash?: string | undefined;
+  readonly cwd?: string;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+const logTailLines = 25;
+const alive = new Map<number, string>();
+
+/**
+ * Starts a program in the background. A small shell waits on a pipe from this process: when this process is gone, even by
+ * SIGKILL, the pipe ends and the shell kills the program by its ID. Not covered: the few microseconds between the two
+ * spawns, and a machine without `sh`. A test file that ends with a program still running fails, and names it.
+ */
+export async function startServerProcess(options: ServerCommand): Promise<ServerProcess> {
+  const log = openSync(options.logFile, "a");
+  let child: ChildProcess;
+  try {
+    child = spawn(options.command, options.args, {
+      // Its own process group, so that Ctrl-C reaches only the one who is to end it in order.
+      detached: true,
+      stdio: ["ignore", log, log],
+      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+      ...(options.env === undefined ? {} : { env: options.env }),
+    });
+  } finally {
+    closeSync(log);
+  }
+  await once(child, "spawn");
+  const pid = child.pid;
+  if (pid === undefined) throw new Error(`Cannot start ${options.command}: it has no process ID`);
+  const watchdog = startWatchdog(pid, options.removeOnCrash);
+  alive.set(pid, basename(options.command));
+  reportLeaksAtExit();
+  const running = () => child.exitCode === null && child.signalCode === null;
+  child.once("exit", () => {
+    alive.delete(pid);
+    watchdog.kill("SIGKILL");
+  });
+  child.on("error", () => undefined);
+  child.unref();
+
+  async function end(signal: NodeJS.Signals = "SIGKILL", patienceMs = 10_000): Promise<void> {
+    if (!running()) return;
+    child.ref();
+    const exited = once(child, "exit");
+    const impatience = setTimeout(() => child.kill("SIGKILL"), patienceMs);
+    child.kill(signal);
+    try {
+      await exited;
+    } finally {
+      clearTimeout(impatience);
+    }
+  }
+
+  return {
+    pid,
+    running,
+    end,
+    signal: (signal) => {
+      if (running()) child.kill(signal);
+    },
+    describe: () => {
+      const state = running()
+        ? "is running"
+        : `ended with ${child.signalCode ?? `exit code ${child.exitCode}`}`;
+      return `${basename(options.command)} (process ${pid}) ${state}; its log ends:\n${tailOf(options.logFile)}`;
+    },
+  };
+}
+
+/** The last lines of a log, or why it cannot be read. */
+export function tailOf(logFile: string): string {
+  try {
+    return readFileSync(logFile, "utf8").trimEnd().split("\n").slice(-logTailLines).join("\n");
+  } catch (error) {
+    return `(no log: ${error instanceof Error ? error.message : String(error)})`;
+  }
+}
+
+function startWatchdog(pid: number, removeOnCrash: string | undefined): ChildProcess {
+  const script = 'read -r _; kill -9 "$1" 2>/dev/null; if [ -n "$2" ]; then sleep 0.2; rm -rf -- "$2"; fi';
+  const watchdog = spawn("sh", ["-c", script, "watchdog", String(pid), removeOnCrash ?? ""], {
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  watchdog.on("error", () => undefined);
+  watchdog.unref();
+  if (watchdog.stdin instanceof Socket) {
+    watchdog.stdin.on("error", () => undefined);
+    watchdog.stdin.unref();
+  }
+  return watchdog;
+}
+
+let reporting = false;
+
+function reportLeaksAtExit(): void {
+  if (reporting) return;
+  reporting = true;
+  process.on("exit", (code) => {
+    for (const [pid, name] of alive) {
+      process.stderr.write(`${name} (process ${pid}) was not stopped by the one who started it\n`);
+    }
+    if (alive.size > 0 && code === 0) process.exitCode = 1;
+  });
+}

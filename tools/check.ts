@@ -1,0 +1,57 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { findBreaches } from "./tidy.ts";
+
+// npm run check: everything that can be said about the code without running it.
+
+const root = join(import.meta.dirname, "..");
+const run = promisify(execFile);
+
+/** Resolves with what is wrong, or with nothing. */
+type Check = () => Promise<string>;
+
+const CHECKS: Readonly<Record<string, Check>> = {
+  types: () => command("tsc"),
+  "lint and format": () => command("biome", "ci", "--colors=off", "--error-on-warnings", "."),
+  "buf lint": () => command("buf", "lint"),
+  "buf format": () => command("buf", "format", "--diff", "--exit-code"),
+  "gen/ is what buf generates": staleGenerated,
+  "import arrows": async () => findBreaches(root).join("\n"),
+};
+
+const outcomes = await Promise.all(
+  Object.entries(CHECKS).map(async ([name, check]) => ({ name, wrong: await check() })),
+);
+for (const { name, wrong } of outcomes) {
+  process.stdout.write(wrong === "" ? `ok    ${name}\n` : `WRONG ${name}\n${wrong}\n`);
+}
+process.exitCode = outcomes.some(({ wrong }) => wrong !== "") ? 1 : 0;
+
+async function command(name: string, ...args: string[]): Promise<string> {
+  try {
+    await run(join(root, "node_modules/.bin", name), args, { cwd: root, maxBuffer: 16 * 1024 * 1024 });
+    return "";
+  } catch (error) {
+    const { stdout = "", stderr = "" } = error as { stdout?: string; stderr?: string };
+    return `${stdout}${stderr}`.trim() || String(error);
+  }
+}
+
+async function staleGenerated(): Promise<string> {
+  const fresh = await mkdtemp(join(tmpdir(), "gen-"));
+  try {
+    const failed = await command("buf", "generate", "--output", fresh);
+    if (failed !== "") {
+      return failed;
+    }
+    await run("diff", ["-r", join(fresh, "gen"), join(root, "gen")]);
+    return "";
+  } catch (error) {
+    return `Run 'npm run generate' and commit gen/.\n${(error as { stdout?: string }).stdout ?? String(error)}`;
+  } finally {
+    await rm(fresh, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,278 @@
+/**
+ * Looks for what the tests need besides Node, installs what is missing where it may (root on Debian: one apt-get call),
+ * fetches Kafka's jars once, and otherwise ends with the one line to run and exit code 1. `--allow-missing` installs what it
+ * can and exits 0 all the same; PROVISION=off only looks. What is then missing is told by the tests, skipped by name.
+ */
+import { execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { dirname, join, relative } from "node:path";
+import {
+  cacheDir,
+  findJava,
+  findKafka,
+  findProgram,
+  hasKafkaJars,
+  kafkaLibDir,
+  kafkaVersion,
+  need,
+  type ProgramName,
+  programs,
+} from "../test/support/programs.ts";
+
+interface Finding {
+  readonly name: string;
+  readonly required: boolean;
+  readonly version: string;
+  /** Where it is, or why it is not there. */
+  readonly place: string;
+  readonly missing: boolean;
+}
+
+const grpcurlVersion = "v1.9.4";
+const mavenDependencyPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
+/** Kafka logs through SLF4J 1.7, and its published dependencies bring no binding for it. */
+const logBinding = { groupId: "org.apache.logging.log4j", artifactId: "log4j-slf4j-impl", version: "2.25.5" };
+const fetchTimeoutMs = 10 * 60_000;
+const abandonedAfterMs = 60 * 60_000;
+const askTimeoutMs = 5_000;
+
+const programNames = Object.keys(programs) as ProgramName[];
+const { PROVISION, KAFKA_BROKERS } = process.env;
+const lookOnly = PROVISION === "off";
+const allowMissing = lookOnly || process.argv.includes("--allow-missing");
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** What a program writes to either output, or an empty text when it cannot be asked. */
+function ask(path: string, args: readonly string[]): Promise<string> {
+  return new Promise((resolve) => {
+    const asked = execFile(path, args, { timeout: askTimeoutMs }, (_error, stdout, stderr) =>
+      resolve(`${stdout}\n${stderr}`),
+    );
+    asked.stdin?.end();
+  });
+}
+
+/** Runs a command in the foreground, its output on standard error; gives its exit code, or -1 when it could not run in time. */
+function run(
+  command: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<number> {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { stdio: ["ignore", 2, 2], env, timeout: fetchTimeoutMs });
+    child.once("error", () => resolve(-1));
+    child.once("exit", (code) => resolve(code ?? -1));
+  });
+}
+
+async function lookForProgram(name: ProgramName): Promise<Finding> {
+  const { required, version } = programs[name];
+  const { path, missing } = need(name);
+  if (missing) return { name, required, version: "-", place: missing, missing: true };
+  const answer = await ask(path, [version]);
+  return {
+    name,
+    required,
+    version: /\d+\.\d+(\.\d+)*/.exec(answer)?.[0] ?? "?",
+    place: path,
+    missing: false,
+  };
+}
+
+async function lookForKafka(): Promise<Finding> {
+  const kafka = findKafka();
+  const finding = { name: "kafka", required: true };
+  if (kafka === undefined) {
+    return { ...finding, version: "-", place: String(need("kafka").missing), missing: true };
+  }
+  if (kafka.kind === "java") {
+    const place = `${relative(process.cwd(), kafkaLibDir()) || "."} (run by ${kafka.java})`;
+    return { ...finding, version: kafkaVersion, place, missing: false };
+  }
+  const reached = await Promise.all(kafka.brokers.map(isReachable));
+  const brokers = kafka.brokers.join(",");
+  return reached.includes(true)
+    ? { ...finding, version: "?", place: `${brokers} (KAFKA_BROKERS)`, missing: false }
+    : { ...finding, version: "-", place: `none of KAFKA_BROKERS=${brokers} can be reached`, missing: true };
+}
+
+function isReachable(broker: string): Promise<boolean> {
+  const [, host = "", port = ""] = /^(.*):(\d+)$/.exec(broker) ?? [];
+  if (host === "") return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const socket = connect({ host, port: Number(port), timeout: askTimeoutMs });
+    const settle = (reached: boolean) => {
+      socket.destroy();
+      resolve(reached);
+    };
+    socket.once("connect", () => settle(true));
+    socket.once("error", () => settle(false));
+    socket.once("timeout", () => settle(false));
+  });
+}
+
+/** A Docker engine is mentioned, not used: the tests kill their Kafka's process, which is easier without a container. */
+async function lookForDocker(): Promise<string | undefined> {
+  const docker = findProgram("docker");
+  if (docker === undefined) return undefined;
+  const version = (await ask(docker, ["info", "--format", "{{.ServerVersion}}"])).trim().split("\n")[0] ?? "";
+  return /^\d+\.\d+/.test(version) ? version : undefined;
+}
+
+function missingDebianPackages(findings: readonly Finding[]): { required: string[]; optional: string[] } {
+  const missing = findings.filter((finding) => finding.missing);
+  const packagesOf = (required: boolean): string[] =>
+    missing.flatMap(({ name, required: isRequired }) => {
+      const debianPackage = name === "kafka" ? undefined : programs[name as ProgramName].debianPackage;
+      return isRequired === required && debianPackage !== undefined ? [debianPackage] : [];
+    });
+  const required = packagesOf(true);
+  if (missing.some(({ name }) => name === "kafka") && !KAFKA_BROKERS) {
+    if (findJava() === undefined) required.push("default-jre-headless");
+    if (!hasKafkaJars() && findProgram("mvn") === undefined) required.push("maven");
+  }
+  return { required, optional: packagesOf(false) };
+}
+
+/** Optional packages that this release of the system lacks are left out, since apt-get would refuse the whole line. */
+async function installDebianPackages(findings: readonly Finding[]): Promise<void> {
+  const { required, optional } = missingDebianPackages(findings);
+  if (required.length + optional.length === 0) return;
+  const aptGet = findProgram("apt-get");
+  if (process.getuid?.() !== 0 || aptGet === undefined) return;
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  say(`Installing ${[...required, ...optional].join(" ")} with apt-get`);
+  await run(aptGet, ["update", "-qq"], env);
+  const known = await Promise.all(optional.map(async (name) => (await hasCandidate(name)) && name));
+  const wanted = [...required, ...known.filter((name) => name !== false)];
+  if (wanted.length === 0) return;
+  const code = await run(aptGet, ["install", "-y", "-qq", "--no-install-recommends", ...wanted], env);
+  if (code !== 0) say(`apt-get install ended with exit code ${code}`);
+}
+
+async function hasCandidate(debianPackage: string): Promise<boolean> {
+  const aptCache = findProgram("apt-cache");
+  return aptCache !== undefined && /Candidate: \d/.test(await ask(aptCache, ["policy", debianPackage]));
+}
+
+/**
+ * Maven downloads Kafka and what it runs on into a folder of its own, which takes its final name only when it is whole: an
+ * interrupted run leaves nothing that looks like a set, and of two runs at once one wins.
+ */
+async function fetchKafka(): Promise<void> {
+  const maven = findProgram("mvn");
+  if (KAFKA_BROKERS || hasKafkaJars() || findJava() === undefined || maven === undefined) return;
+  const versionDir = dirname(kafkaLibDir());
+  const parent = dirname(versionDir);
+  await mkdir(parent, { recursive: true });
+  await removeAbandoned(parent);
+  say(`Fetching Apache Kafka ${kafkaVersion} with Maven (about 45 MB, once) into ${versionDir}`);
+  const work = await mkdtemp(join(parent, ".fetch-"));
+  try {
+    await writeFile(join(work, "pom.xml"), pomOf());
+    const args = ["-B", "-q", "-C", "-f", join(work, "pom.xml")];
+    const goal = `${mavenDependencyPlugin}:copy-dependencies`;
+    const code = await run(maven, [
+      ...args,
+      goal,
+      "-DincludeScope=runtime",
+      `-DoutputDirectory=${join(work, "set", "lib")}`,
+    ]);
+    if (code !== 0) {
+      say(
+        `Kafka's jars could not be fetched: Maven ended with exit code ${code}. Is the network, or Maven's mirror, reachable?`,
+      );
+      return;
+    }
+    await rm(versionDir, { recursive: true, force: true });
+    await rename(join(work, "set"), versionDir).catch((error: unknown) => {
+      if (!hasKafkaJars()) throw error;
+    });
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+async function removeAbandoned(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) {
+    const path = join(parent, name);
+    const isOld = async () => Date.now() - (await stat(path)).mtimeMs > abandonedAfterMs;
+    if (name.startsWith(".fetch-") && (await isOld())) await rm(path, { recursive: true, force: true });
+  }
+}
+
+function pomOf(): string {
+  const kafka = { groupId: "org.apache.kafka", artifactId: "kafka_2.13", version: kafkaVersion };
+  const dependencies = [kafka, logBinding].map(
+    ({ groupId, artifactId, version }) =>
+      `<dependency><groupId>${groupId}</groupId><artifactId>${artifactId}</artifactId><version>${version}</version></dependency>`,
+  );
+  return [
+    '<project xmlns="http://maven.apache.org/POM/4.0.0">',
+    "<modelVersion>4.0.0</modelVersion>",
+    "<groupId>inventory</groupId><artifactId>test-kafka</artifactId><version>1</version>",
+    `<dependencies>${dependencies.join("")}</dependencies>`,
+    "</project>",
+  ].join("\n");
+}
+
+/** Optional: only a machine with Go can build it, and a failure is no fault. */
+async function buildGrpcurl(): Promise<void> {
+  const go = findProgram("go") ?? (existsSync("/usr/local/go/bin/go") ? "/usr/local/go/bin/go" : undefined);
+  if (!need("grpcurl").missing || go === undefined) return;
+  say(`Building grpcurl ${grpcurlVersion} with Go`);
+  const env = { ...process.env, GOBIN: join(cacheDir(), "bin") };
+  const code = await run(
+    go,
+    ["install", `github.com/fullstorydev/grpcurl/cmd/grpcurl@${grpcurlVersion}`],
+    env,
+  );
+  if (code !== 0) say(`go install ended with exit code ${code}; the tests do without grpcurl`);
+}
+
+function lookForAll(): Promise<Finding[]> {
+  return Promise.all([...programNames.map(lookForProgram), lookForKafka()]);
+}
+
+function printTable(findings: readonly Finding[]): void {
+  const nameWidth = Math.max(...findings.map(({ name }) => name.length));
+  const versionWidth = Math.max(...findings.map(({ version }) => version.length));
+  for (const { name, version, place, missing, required } of findings) {
+    const state = missing ? `${required ? "MISSING" : "missing, optional"}: ${place}` : place;
+    say(`${name.padEnd(nameWidth)}  ${version.padEnd(versionWidth)}  ${state}`);
+  }
+}
+
+function lineToRun(findings: readonly Finding[]): string {
+  const { required } = missingDebianPackages(findings);
+  if (required.length === 0) return "npm run provision";
+  return `sudo apt-get install -y ${required.join(" ")}`;
+}
+
+const [found, docker] = await Promise.all([lookForAll(), lookForDocker()]);
+let findings = found;
+if (!lookOnly && findings.some(({ missing }) => missing)) {
+  await installDebianPackages(findings);
+  await fetchKafka();
+  await buildGrpcurl();
+  findings = await lookForAll();
+}
+printTable(findings);
+if (docker !== undefined) say(`A Docker engine ${docker} is running; the tests do not need it.`);
+
+const missing = findings.filter((finding) => finding.missing && finding.required);
+if (missing.length > 0) {
+  const names = missing.map(({ name }) => name).join(", ");
+  if (allowMissing) {
+    say(`Missing: ${names}. The tests that need it are skipped by name.`);
+  } else {
+    say(`Missing: ${names}. Run this, then try again (PROVISION=off runs the tests without):`);
+    say(`  ${lineToRun(findings)}`);
+    process.exitCode = 1;
+  }
+}
