@@ -96,7 +96,8 @@ export function applyUpsert(
     (event.details !== undefined && at >= detailsFence) ||
     (event.declared === undefined && event.details === undefined && at >= upsertFence);
   const appeared = isDeleted(before) && !isDeleted(registers);
-  const detailsChanged = !sameDetails(before.details, details);
+  // Nobody can read the details of a deleted product; a revival records them.
+  const detailsChanged = !isDeleted(registers) && !sameDetails(before.details, details);
   const declaredChanged = declared !== before.declared;
   const visible =
     appeared || declaredChanged || detailsChanged || declareTimeMicros !== before.declareTimeMicros;

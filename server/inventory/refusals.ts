@@ -1,5 +1,6 @@
-import { InventoryError } from "./errors.ts";
+import { InventoryError, type ShortLine } from "./errors.ts";
 import { QUANTITY_MAX, UPDATE_AHEAD_MS_MAX } from "./ledger.ts";
+import type { ReservationState } from "./reservation.ts";
 import { invalidInput, show } from "./validation.ts";
 
 // The refusals that both stores give, so that they give them in the same words.
@@ -38,4 +39,70 @@ export function updateTooFarAhead(field: string, updateTimeMicros: number, nowMs
         `more than ${UPDATE_AHEAD_MS_MAX / 60_000} minutes ahead of the store's clock (${new Date(nowMs).toISOString()})`,
     },
   ]);
+}
+
+export function stockShort(shortage: readonly ShortLine[]): InventoryError {
+  const told = shortage.map(
+    (line) => `${line.requested} of ${show(line.productId)}: ${line.available} are available`,
+  );
+  return new InventoryError("STOCK_SHORT", `Cannot reserve ${told.join("; ")}`, { shortage });
+}
+
+export function reservationUnknown(reservationId: string): InventoryError {
+  return new InventoryError("RESERVATION_UNKNOWN", `There is no reservation ${show(reservationId)}`);
+}
+
+/** `action` as in "Cannot commit". */
+export function reservationEnded(
+  action: string,
+  reservationId: string,
+  state: ReservationState,
+): InventoryError {
+  return new InventoryError(
+    "RESERVATION_ENDED",
+    `Cannot ${action} reservation ${show(reservationId)}: it is ${state}`,
+  );
+}
+
+export function releasedBeforeReserved(reservationId: string): InventoryError {
+  return new InventoryError(
+    "RESERVATION_ENDED",
+    `Cannot reserve under ${show(reservationId)}: the ID was released before, so this request came too late`,
+  );
+}
+
+/** A commit of `quantity` units where `held` are held, 0 where the product is not in the reservation. */
+export function commitTooLarge(
+  index: number,
+  productId: string,
+  quantity: number,
+  held: number,
+): InventoryError {
+  return invalidInput([
+    held === 0
+      ? {
+          field: `lines[${index}].product_id`,
+          description: `is ${show(productId)}, which is not in the reservation`,
+        }
+      : {
+          field: `lines[${index}].quantity`,
+          description: `is ${quantity}; ${held} of ${show(productId)} are held`,
+        },
+  ]);
+}
+
+export function returnOfOther(index: number, productId: string): InventoryError {
+  return invalidInput([
+    {
+      field: `lines[${index}].product_id`,
+      description: `is ${show(productId)}, which is not in the reservation`,
+    },
+  ]);
+}
+
+export function returnTooLarge(productId: string, quantity: number, left: number): InventoryError {
+  return new InventoryError(
+    "RETURN_TOO_LARGE",
+    `Cannot return ${quantity} of ${show(productId)}: ${left} are committed and not returned yet`,
+  );
 }

@@ -1,5 +1,6 @@
 import type { Ledger, Stock, StockChange } from "./ledger.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "./product-event.ts";
+import type { Line, Reservation } from "./reservation.ts";
 
 /** A physical count: on hand becomes `count`. */
 export interface StockCount {
@@ -27,6 +28,83 @@ export interface ChangesPage {
   readonly beforeVersion: number | undefined;
 }
 
+/** Units to hold. `lines` has one line a product (`sumLines`). */
+export interface ReserveRequest {
+  readonly reservationId: string;
+  readonly lines: readonly Line[];
+  readonly ttlMs: number;
+}
+
+/** What was sold of a reservation. */
+export interface CommitRequest {
+  readonly reservationId: string;
+  /** One line a product; all that is held where left out. */
+  readonly lines: readonly Line[] | undefined;
+  /** Refuse an expired reservation even where stock remains. */
+  readonly strict: boolean;
+}
+
+/** Sold units that came back. `lines` has one line a product. */
+export interface ReturnRequest {
+  readonly reservationId: string;
+  readonly returnId: string;
+  readonly lines: readonly Line[];
+}
+
+/** Which active reservations to list, by deadline and then by ID. */
+export interface ReservationsPage {
+  readonly limit: number;
+  /** Only those after this one. */
+  readonly after: { readonly expireTimeMs: number; readonly reservationId: string } | undefined;
+  /** Only those that expire before this time, ms since 1970. */
+  readonly expireBeforeMs: number | undefined;
+}
+
+/**
+ * Holds on stock, two-phase: reserve, then commit or release. Every method may be repeated with
+ * the same request: it answers as it did, or with the reservation as it now is. A refusal writes
+ * nothing. The model is that of two-phase transfers in TigerBeetle
+ * (https://docs.tigerbeetle.com/coding/two-phase-transfers/).
+ *
+ * Besides the codes named, every method rejects with those that `InventoryStore` names.
+ */
+export interface ReservationStore {
+  /**
+   * Holds all lines or none. `PRODUCT_UNKNOWN`; `STOCK_SHORT`; `ID_REUSED` if the ID stands for
+   * other lines; `RESERVATION_ENDED` if the ID was released before it was ever reserved.
+   */
+  reserve(request: ReserveRequest): Promise<Reservation>;
+
+  /**
+   * Turns held units into sold ones, and gives the rest back. After expiry the units are acquired
+   * again if they are available. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` after release, or after
+   * expiry if `strict`; `STOCK_SHORT` after expiry; `INVALID_INPUT` for more than is held;
+   * `ID_REUSED` if it was committed with other quantities.
+   */
+  commit(request: CommitRequest): Promise<Reservation>;
+
+  /** Gives held units back. An unknown ID is remembered as released. `RESERVATION_ENDED` after a commit. */
+  release(reservationId: string): Promise<Reservation>;
+
+  /** Moves the deadline to `ttlMs` from now. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is active. */
+  extend(reservationId: string, ttlMs: number): Promise<Reservation>;
+
+  /**
+   * Puts sold units back on hand. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is
+   * committed; `RETURN_TOO_LARGE`; `INVALID_INPUT` for a product that is not in it; `ID_REUSED`.
+   */
+  return(request: ReturnRequest): Promise<Reservation>;
+
+  /** `RESERVATION_UNKNOWN`. */
+  get(reservationId: string): Promise<Reservation>;
+
+  /** Active reservations, the next to expire first. */
+  list(page: ReservationsPage): Promise<Reservation[]>;
+
+  /** Expires up to `limit` reservations whose deadline has passed; resolves with how many it did. */
+  expireDue(limit: number): Promise<number>;
+}
+
 /**
  * Every product's ledger. Two stand behind this contract: `memory/`, which is the specification
  * that runs, and `redis/`. A mutation and its change record are one atomic step, and an operation
@@ -37,6 +115,8 @@ export interface ChangesPage {
  * calls wait. Inputs have passed `validation.ts`.
  */
 export interface InventoryStore {
+  readonly reservations: ReservationStore;
+
   /** One product as shoppers see it. `PRODUCT_UNKNOWN`. */
   getStock(productId: string): Promise<Stock>;
 

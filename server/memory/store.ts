@@ -1,92 +1,74 @@
 import {
   available,
-  type ChangeCause,
   type Ledger,
   onHand,
-  type ProductDetails,
   QUANTITY_MAX,
   type Stock,
   type StockChange,
   UPDATE_AHEAD_MS_MAX,
 } from "../inventory/ledger.ts";
-import {
-  CHANGES_KEPT_PER_PRODUCT,
-  fingerprint,
-  OPERATION_RETENTION_MS_DEFAULT,
-} from "../inventory/operation.ts";
+import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
 import {
   applyDelete,
   applyUpsert,
   type EventOutcome,
   isDeleted,
-  NOTHING_SAID,
   type ProductDelete,
   type ProductRegisters,
   type ProductUpsert,
   type PutResult,
 } from "../inventory/product-event.ts";
-import {
-  idReused,
-  onHandOutOfRange,
-  productUnknown,
-  updateTooFarAhead,
-  versionMismatch,
-} from "../inventory/refusals.ts";
+import { onHandOutOfRange, updateTooFarAhead, versionMismatch } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
+import { Operations } from "./operations.ts";
+import { ledgerOf, type ProductRecord, Products } from "./products.ts";
+import { Reservations } from "./reservations.ts";
 
 interface MemoryStoreOptions {
   /** The store's clock, ms since 1970. */
   readonly now?: () => number;
+  /** How long ended reservations and IDs of operations are remembered. */
   readonly operationRetentionMs?: number;
 }
 
-interface ProductRecord {
-  readonly productId: string;
-  registers: ProductRegisters;
-  adjusted: number;
-  sold: number;
-  reserved: number;
-  safety: number;
-  version: number;
-  updateTimeMs: number;
-  /** Oldest first. */
-  readonly changes: StockChange[];
-}
-
 /**
- * The reference store: semantics.md as code that runs, and what serves when no Redis is given.
- * It forgets everything when the process ends. Every method decides and writes in one turn of the
- * event loop, which makes each an atomic step.
+ * The reference store: the rules of stock as code that runs, and what serves when no Redis is
+ * given. It forgets everything when the process ends. Every method decides and writes in one turn
+ * of the event loop, which makes each an atomic step.
  */
 export class MemoryStore implements InventoryStore {
-  readonly #products = new Map<string, ProductRecord>();
-  readonly #operations = new Map<string, { readonly fingerprint: string; readonly forgetAt: number }>();
+  readonly reservations: Reservations;
+  readonly #products: Products;
+  readonly #operations: Operations;
   readonly #now: () => number;
-  readonly #operationRetentionMs: number;
 
   constructor(options: MemoryStoreOptions = {}) {
+    const retentionMs = options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT;
     this.#now = options.now ?? Date.now;
-    this.#operationRetentionMs = options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT;
+    this.#products = new Products(this.#now);
+    this.#operations = new Operations(this.#now, retentionMs);
+    this.reservations = new Reservations(this.#products, this.#operations, this.#now, retentionMs);
   }
 
   async getStock(productId: string): Promise<Stock> {
-    return stockOf(this.#visible(productId));
+    return stockOf(this.#products.visible(productId));
   }
 
   async batchGetStock(productIds: readonly string[]): Promise<(Stock | undefined)[]> {
     return productIds.map((productId) => {
-      const product = this.#products.get(productId);
+      const product = this.#products.find(productId);
       return product && !isDeleted(product.registers) ? stockOf(product) : undefined;
     });
   }
 
   async getLedger(productId: string): Promise<Ledger> {
-    return ledgerOf(this.#known(productId));
+    return ledgerOf(this.#products.known(productId));
   }
 
   async listChanges(productId: string, page: ChangesPage): Promise<StockChange[]> {
     const below = page.beforeVersion ?? Number.POSITIVE_INFINITY;
-    return this.#known(productId)
+    return this.#products
+      .known(productId)
       .changes.filter((change) => change.ledger.version < below)
       .reverse()
       .slice(0, page.limit);
@@ -103,18 +85,19 @@ export class MemoryStore implements InventoryStore {
   }
 
   async countStock(count: StockCount): Promise<Ledger> {
-    const print = fingerprint([count.productId, count.count, count.expectedVersion, count.reason]);
-    if (this.#isRepeated("count", "count_id", count.countId, print)) {
-      return ledgerOf(this.#known(count.productId));
+    const { productId, countId, reason } = count;
+    const print = fingerprint([productId, count.count, count.expectedVersion, reason]);
+    if (this.#operations.wasDone("count_id", countId, print)) {
+      return ledgerOf(this.#products.known(productId));
     }
-    const product = this.#visible(count.productId);
+    const product = this.#products.visible(productId);
     if (count.expectedVersion !== undefined && count.expectedVersion !== product.version) {
-      throw versionMismatch(count.productId, count.expectedVersion, product.version);
+      throw versionMismatch(productId, count.expectedVersion, product.version);
     }
-    this.#remember("count", count.countId, print);
+    this.#operations.remember("count_id", countId, print);
     const correction = count.count - onHand(ledgerOf(product));
     if (correction !== 0) {
-      this.#record(product, "counted", count.countId, count.reason, () => {
+      this.#products.change(product, { cause: "counted", referenceId: countId, reason }, () => {
         product.adjusted += correction;
       });
     }
@@ -124,26 +107,26 @@ export class MemoryStore implements InventoryStore {
   async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
     const { productId, delta, adjustmentId, reason } = adjustment;
     const print = fingerprint([productId, delta, reason]);
-    if (this.#isRepeated("adjust", "adjustment_id", adjustmentId, print)) {
-      return ledgerOf(this.#known(productId));
+    if (this.#operations.wasDone("adjustment_id", adjustmentId, print)) {
+      return ledgerOf(this.#products.known(productId));
     }
-    const product = this.#visible(productId);
+    const product = this.#products.visible(productId);
     const before = onHand(ledgerOf(product));
     const after = before + delta;
     if ((delta < 0 && after < 0) || (delta > 0 && after > QUANTITY_MAX)) {
       throw onHandOutOfRange(productId, delta, before);
     }
-    this.#remember("adjust", adjustmentId, print);
-    this.#record(product, "adjusted", adjustmentId, reason, () => {
+    this.#operations.remember("adjustment_id", adjustmentId, print);
+    this.#products.change(product, { cause: "adjusted", referenceId: adjustmentId, reason }, () => {
       product.adjusted += delta;
     });
     return ledgerOf(product);
   }
 
   async setSafetyStock(productId: string, safety: number): Promise<Ledger> {
-    const product = this.#visible(productId);
+    const product = this.#products.visible(productId);
     if (product.safety !== safety) {
-      this.#record(product, "safety", "", "", () => {
+      this.#products.change(product, { cause: "safety" }, () => {
         product.safety = safety;
       });
     }
@@ -157,53 +140,17 @@ export class MemoryStore implements InventoryStore {
   async close(): Promise<void> {}
 
   #applyEvent(productId: string, apply: (registers: ProductRegisters) => EventOutcome): PutResult {
-    const product = this.#products.get(productId) ?? emptyRecord(productId);
+    const product = this.#products.findOrCreate(productId);
     const outcome = apply(product.registers);
-    this.#products.set(productId, product);
     if (outcome.cause === undefined) {
       product.registers = outcome.registers;
     } else {
       const details = outcome.detailsChanged ? outcome.registers.details : undefined;
-      this.#record(
-        product,
-        outcome.cause,
-        "",
-        "",
-        () => {
-          product.registers = outcome.registers;
-        },
-        details,
-      );
+      this.#products.change(product, { cause: outcome.cause, details }, () => {
+        product.registers = outcome.registers;
+      });
     }
     return { applied: outcome.applied, ledger: ledgerOf(product) };
-  }
-
-  /** Makes one visible change: the next version, and its record. */
-  #record(
-    product: ProductRecord,
-    cause: ChangeCause,
-    referenceId: string,
-    reason: string,
-    change: () => void,
-    details?: ProductDetails,
-  ): void {
-    const availableBefore = available(ledgerOf(product));
-    change();
-    product.version += 1;
-    product.updateTimeMs = this.#now();
-    const ledger = ledgerOf(product);
-    product.changes.push({
-      cause,
-      delta: available(ledger) - availableBefore,
-      ledger,
-      changeTimeMs: product.updateTimeMs,
-      referenceId,
-      reason,
-      details,
-    });
-    if (product.changes.length > CHANGES_KEPT_PER_PRODUCT) {
-      product.changes.shift();
-    }
   }
 
   #eventTime(updateTimeMicros: number | undefined): number {
@@ -214,77 +161,6 @@ export class MemoryStore implements InventoryStore {
     }
     return at;
   }
-
-  /** Whether the operation was done before. Throws `ID_REUSED` where its ID stands for another. */
-  #isRepeated(kind: string, field: string, id: string, print: string): boolean {
-    const known = this.#operations.get(`${kind}:${id}`);
-    if (known === undefined || known.forgetAt <= this.#now()) {
-      return false;
-    }
-    if (known.fingerprint !== print) {
-      throw idReused(field, id);
-    }
-    return true;
-  }
-
-  #remember(kind: string, id: string, print: string): void {
-    const now = this.#now();
-    // Insertion order is order of age, so the ones to forget stand first.
-    for (const [key, { forgetAt }] of this.#operations) {
-      if (forgetAt > now) {
-        break;
-      }
-      this.#operations.delete(key);
-    }
-    this.#operations.set(`${kind}:${id}`, {
-      fingerprint: print,
-      forgetAt: now + this.#operationRetentionMs,
-    });
-  }
-
-  #known(productId: string): ProductRecord {
-    const product = this.#products.get(productId);
-    if (product === undefined) {
-      throw productUnknown(productId);
-    }
-    return product;
-  }
-
-  #visible(productId: string): ProductRecord {
-    const product = this.#known(productId);
-    if (isDeleted(product.registers)) {
-      throw productUnknown(productId);
-    }
-    return product;
-  }
-}
-
-function emptyRecord(productId: string): ProductRecord {
-  return {
-    productId,
-    registers: NOTHING_SAID,
-    adjusted: 0,
-    sold: 0,
-    reserved: 0,
-    safety: 0,
-    version: 0,
-    updateTimeMs: 0,
-    changes: [],
-  };
-}
-
-function ledgerOf(product: ProductRecord): Ledger {
-  return {
-    productId: product.productId,
-    declared: product.registers.declared,
-    declareTimeMicros: product.registers.declareTimeMicros,
-    adjusted: product.adjusted,
-    sold: product.sold,
-    reserved: product.reserved,
-    safety: product.safety,
-    version: product.version,
-    deleted: isDeleted(product.registers),
-  };
 }
 
 function stockOf(product: ProductRecord): Stock {

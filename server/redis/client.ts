@@ -4,7 +4,7 @@ import { InventoryError } from "../inventory/errors.ts";
 import type { Script } from "./scripts.ts";
 
 /** How long a connection may owe an answer before it counts as dead and is made anew. */
-const ANSWER_MS_MAX = 1_000;
+const ANSWER_MS_MAX = 900;
 const CONNECT_MS_MAX = 1_000;
 /** How long a closing connection may wait for the other side before it is destroyed. */
 const DISCONNECT_MS_MAX = 100;

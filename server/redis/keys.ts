@@ -24,6 +24,8 @@ export const LAYOUT_VERSION = 1;
  * | `{bNN}:products` | set | IDs of all products of the bucket |
  * | `{bNN}:changes` | stream | changes of all products of the bucket |
  * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of an operation done, until its retention ends |
+ * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
+ * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
  * | `<product>` | string | a count that the old Go service kept; read, never written |
  */
 export class Keys {
@@ -66,6 +68,24 @@ export class Keys {
 
   operation(kind: string, id: string): string {
     return `${this.#tagOf(id)}:op:${kind}:${id}`;
+  }
+
+  reservation(reservationId: string): string {
+    return `${this.#tagOf(reservationId)}:r:${reservationId}`;
+  }
+
+  deadlines(bucket: number): string {
+    return `${this.#tag(bucket)}:deadlines`;
+  }
+
+  /** Ledger, history and change stream: what `record` in scripts/ledger.lua writes, in the order that scripts take. */
+  recorded(productId: string): string[] {
+    return [this.ledger(productId), this.history(productId), this.changes(this.bucketOf(productId))];
+  }
+
+  /** The keys of an operation that may bring a product into being. */
+  creating(productId: string): string[] {
+    return [...this.recorded(productId), this.products(this.bucketOf(productId)), this.plain(productId)];
   }
 
   /** The plain key in which the old Go service kept a product's count. */

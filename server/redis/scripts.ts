@@ -8,9 +8,9 @@ export interface Script {
   readonly sha1: string;
 }
 
-/** Runs a batch of mutations. Its parts share one scope, which is why it is one script and not five. */
+/** Runs a batch of mutations. Its parts share one scope, which is why it is one script and not many. */
 export function mutationScript(): Script {
-  return load("ledger", "product-event", "correction", "run-batch");
+  return load("ledger", "product-event", "correction", "reservation", "run-batch");
 }
 
 /** Reads many products at one moment. */

@@ -1,11 +1,6 @@
 import type { Logger } from "pino";
 import type { Ledger, Stock, StockChange } from "../inventory/ledger.ts";
-import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
-import {
-  CHANGES_KEPT_PER_PRODUCT,
-  fingerprint,
-  OPERATION_RETENTION_MS_DEFAULT,
-} from "../inventory/operation.ts";
+import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "../inventory/product-event.ts";
 import {
   idReused,
@@ -19,21 +14,14 @@ import { isReply, RedisConnection, type RedisEndpoint, storeError } from "./clie
 import { Coalescer } from "./coalescer.ts";
 import { checkLayout, warnOfDurability } from "./fitness.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
+import { callLimits, type Mutation, Mutations, unknownWord } from "./mutations.ts";
 import { decodeChange, encodeDetails, list, ReplyReader, readLedger, stockOf } from "./reply.ts";
-import { mutationScript, readScript } from "./scripts.ts";
+import { RedisReservations } from "./reservations.ts";
+import { readScript } from "./scripts.ts";
 
-/** A call that Redis has not answered by then is refused: within a second, as callers are promised. */
-const ANSWER_MS_MAX = 900;
-/** Operations of one mutation batch, and products they may touch together: about 2 ms of Redis's time. */
-const MUTATIONS_PER_BATCH_MAX = 64;
-const PRODUCTS_PER_MUTATION_BATCH_MAX = 128;
-const MUTATION_BATCHES_IN_FLIGHT_MAX = 2;
 /** Products of one read batch: about a millisecond of Redis's time. */
 const PRODUCTS_PER_READ_BATCH_MAX = 512;
 const READ_BATCHES_IN_FLIGHT_MAX = 4;
-const WAITING_MAX = 20_000;
-/** Changes kept in a bucket's stream while nobody publishes them. */
-const CHANGES_KEPT_PER_BUCKET = 100_000;
 
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;
@@ -43,21 +31,13 @@ interface RedisStoreOptions {
   readonly operationRetentionMs?: number;
 }
 
-/** One operation of a mutation batch, as run-batch.lua takes it. */
-interface Mutation {
-  readonly name: string;
-  readonly keys: readonly string[];
-  readonly args: readonly (string | number)[];
-  /** Whether sending it twice does no more than sending it once: its step checks an ID or a fence. */
-  readonly isRepeatable: boolean;
-}
-
 /** The ledger in Redis. Every mutation is one operation of scripts/, run with others in one script call. */
 export class RedisStore implements InventoryStore {
+  readonly reservations: RedisReservations;
   readonly #keys: Keys;
   readonly #writes: RedisConnection;
   readonly #reads: RedisConnection;
-  readonly #mutations: Coalescer<Mutation, ReplyReader>;
+  readonly #mutations: Mutations;
   readonly #products: Coalescer<string, ReplyReader>;
 
   constructor(options: RedisStoreOptions) {
@@ -68,26 +48,10 @@ export class RedisStore implements InventoryStore {
       await warnOfDurability(client, log);
     });
     this.#reads = new RedisConnection("reads", endpoint, log);
-    const mutate = mutationScript();
-    const constants = [
-      options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
-      CHANGES_KEPT_PER_BUCKET,
-      CHANGES_KEPT_PER_PRODUCT,
-      UPDATE_AHEAD_MS_MAX,
-    ];
-    this.#mutations = new Coalescer({
-      send: async (batch) => {
-        const { keys, args } = encodeBatch(batch);
-        const replies = list(await this.#writes.run(mutate, keys, [...constants, ...args]));
-        return replies.map((reply) => new ReplyReader(reply));
-      },
-      weightOf: (mutation) => mutation.keys.length / KEYS_PER_PRODUCT,
-      batchItemsMax: MUTATIONS_PER_BATCH_MAX,
-      batchWeightMax: PRODUCTS_PER_MUTATION_BATCH_MAX,
-      inFlightMax: MUTATION_BATCHES_IN_FLIGHT_MAX,
-      mayRepeat: (mutation, error) => mutation.isRepeatable && !isReply(error),
-      ...this.#common(this.#writes),
+    this.#mutations = new Mutations(this.#writes, {
+      operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
     });
+    this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads);
     const read = readScript();
     this.#products = new Coalescer({
       send: async (batch) => {
@@ -106,7 +70,7 @@ export class RedisStore implements InventoryStore {
       batchWeightMax: PRODUCTS_PER_READ_BATCH_MAX,
       inFlightMax: READ_BATCHES_IN_FLIGHT_MAX,
       mayRepeat: (_, error) => !isReply(error),
-      ...this.#common(this.#reads),
+      ...callLimits(this.#reads),
     });
   }
 
@@ -168,10 +132,10 @@ export class RedisStore implements InventoryStore {
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
     const { productId, updateTimeMicros, declared, details } = event;
-    const reply = await this.#mutations.submit({
+    const reply = await this.#mutations.run({
       name: "put_product",
       keys: [
-        ...this.#recordKeys(productId),
+        ...this.#keys.recorded(productId),
         this.#keys.details(productId),
         this.#keys.products(this.#keys.bucketOf(productId)),
         this.#keys.plain(productId),
@@ -182,6 +146,7 @@ export class RedisStore implements InventoryStore {
         declared ?? "",
         details === undefined ? "" : encodeDetails(details),
       ],
+      products: 1,
       isRepeatable: updateTimeMicros !== undefined,
     });
     return putResult(event, reply);
@@ -189,10 +154,11 @@ export class RedisStore implements InventoryStore {
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
     const { productId, updateTimeMicros } = event;
-    const reply = await this.#mutations.submit({
+    const reply = await this.#mutations.run({
       name: "delete_product",
-      keys: this.#creationKeys(productId),
+      keys: this.#keys.creating(productId),
       args: [productId, updateTimeMicros ?? ""],
+      products: 1,
       isRepeatable: updateTimeMicros !== undefined,
     });
     return putResult(event, reply);
@@ -203,8 +169,9 @@ export class RedisStore implements InventoryStore {
     const print = fingerprint([productId, count.count, count.expectedVersion, reason]);
     const [word, reply] = await this.#mutateKnown(productId, {
       name: "count_stock",
-      keys: [...this.#recordKeys(productId), this.#keys.operation("count", countId)],
+      keys: [...this.#keys.recorded(productId), this.#keys.operation("count", countId)],
       args: [productId, count.count, count.expectedVersion ?? "", countId, reason, print],
+      products: 1,
       isRepeatable: true,
     });
     switch (word) {
@@ -223,8 +190,9 @@ export class RedisStore implements InventoryStore {
     const { productId, delta, adjustmentId, reason } = adjustment;
     const [word, reply] = await this.#mutateKnown(productId, {
       name: "adjust_stock",
-      keys: [...this.#recordKeys(productId), this.#keys.operation("adjust", adjustmentId)],
+      keys: [...this.#keys.recorded(productId), this.#keys.operation("adjust", adjustmentId)],
       args: [productId, delta, adjustmentId, reason, fingerprint([productId, delta, reason])],
+      products: 1,
       isRepeatable: true,
     });
     switch (word) {
@@ -242,8 +210,9 @@ export class RedisStore implements InventoryStore {
   async setSafetyStock(productId: string, safety: number): Promise<Ledger> {
     const [word, reply] = await this.#mutateKnown(productId, {
       name: "set_safety_stock",
-      keys: this.#recordKeys(productId),
+      keys: this.#keys.recorded(productId),
       args: [productId, safety],
+      products: 1,
       isRepeatable: false,
     });
     if (word !== "ok") {
@@ -263,17 +232,6 @@ export class RedisStore implements InventoryStore {
     this.#reads.close();
   }
 
-  #common(connection: RedisConnection) {
-    return {
-      waitingMax: WAITING_MAX,
-      answerMsMax: ANSWER_MS_MAX,
-      errorOf: storeError,
-      isReady: () => connection.isReady,
-      isLongGone: () => connection.isLongGone,
-      onceReady: (then: () => void) => connection.onceReady(then),
-    };
-  }
-
   /** The product as it is, adopted from a plain key if need be; `undefined` where there is none. */
   async #read(
     productId: string,
@@ -286,7 +244,7 @@ export class RedisStore implements InventoryStore {
         return { ledger, updateTimeMs, details: reply.optionalText() };
       }
       case "adoptable": {
-        const adopted = await this.#adopt(productId);
+        const adopted = await this.#mutations.adopt(productId, this.#keys);
         return adopted && { ...readLedger(productId, adopted), details: undefined };
       }
       case "absent":
@@ -298,10 +256,10 @@ export class RedisStore implements InventoryStore {
 
   /** Runs a mutation of a product that must exist; looks for a plain key to adopt where it does not. */
   async #mutateKnown(productId: string, mutation: Mutation): Promise<[string, ReplyReader]> {
-    let reply = await this.#mutations.submit(mutation);
+    let reply = await this.#mutations.run(mutation);
     let word = reply.text();
-    if (word === "absent" && (await this.#adopt(productId)) !== undefined) {
-      reply = await this.#mutations.submit(mutation);
+    if (word === "absent" && (await this.#mutations.adopt(productId, this.#keys)) !== undefined) {
+      reply = await this.#mutations.run(mutation);
       word = reply.text();
     }
     if (word === "absent" || word === "unknown") {
@@ -309,38 +267,7 @@ export class RedisStore implements InventoryStore {
     }
     return [word, reply];
   }
-
-  async #adopt(productId: string): Promise<ReplyReader | undefined> {
-    const reply = await this.#mutations.submit({
-      name: "adopt_product",
-      keys: this.#creationKeys(productId),
-      args: [productId],
-      isRepeatable: true,
-    });
-    return reply.text() === "ok" ? reply : undefined;
-  }
-
-  /** The keys of every operation that records a change, in the order that the scripts take. */
-  #recordKeys(productId: string): string[] {
-    return [
-      this.#keys.ledger(productId),
-      this.#keys.history(productId),
-      this.#keys.changes(this.#keys.bucketOf(productId)),
-    ];
-  }
-
-  /** The keys of an operation that may bring a product into being. */
-  #creationKeys(productId: string): string[] {
-    return [
-      ...this.#recordKeys(productId),
-      this.#keys.products(this.#keys.bucketOf(productId)),
-      this.#keys.plain(productId),
-    ];
-  }
 }
-
-/** Ledger, history and change stream: what `record` in scripts/ledger.lua writes. */
-const KEYS_PER_PRODUCT = 3;
 
 function putResult(event: ProductUpsert | ProductDelete, reply: ReplyReader): PutResult {
   const word = reply.text();
@@ -353,24 +280,4 @@ function putResult(event: ProductUpsert | ProductDelete, reply: ReplyReader): Pu
     default:
       throw unknownWord(word);
   }
-}
-
-function unknownWord(word: string): Error {
-  return new Error(`A script of the ledger answered ${JSON.stringify(word)}, which nobody expects`);
-}
-
-/** Lays a batch out as run-batch.lua takes it: each key once, and operations that point at them. */
-function encodeBatch(batch: readonly Mutation[]): { keys: string[]; args: (string | number)[] } {
-  const places = new Map<string, number>();
-  const args: (string | number)[] = [];
-  for (const mutation of batch) {
-    args.push(mutation.name, mutation.keys.length);
-    for (const key of mutation.keys) {
-      const place = places.get(key) ?? places.size + 1;
-      places.set(key, place);
-      args.push(place);
-    }
-    args.push(mutation.args.length, ...mutation.args);
-  }
-  return { keys: [...places.keys()], args };
 }

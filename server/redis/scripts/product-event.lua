@@ -40,11 +40,12 @@ operations.put_product = function(k, a)
     or (not declared and not details and at >= upsert_fence)
   local appeared = was_deleted and not is_deleted(p)
   local declared_changed = p.D ~= declared_before
-  local details_changed = details_after ~= details_before
+  -- Nobody can read the details of a deleted product; a revival records them.
+  local details_changed = details_after ~= details_before and not is_deleted(p)
   if p.V == 0 then
     redis.call('SADD', keys.products, product_id)
   end
-  if details_changed then
+  if details_after ~= details_before then
     redis.call('SET', keys.details, details_after)
   end
   if appeared or declared_changed or details_changed or p.U ~= declare_time_before then

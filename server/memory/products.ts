@@ -1,0 +1,119 @@
+import {
+  available,
+  type ChangeCause,
+  type Ledger,
+  type ProductDetails,
+  type StockChange,
+} from "../inventory/ledger.ts";
+import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
+import { isDeleted, NOTHING_SAID, type ProductRegisters } from "../inventory/product-event.ts";
+import { productUnknown } from "../inventory/refusals.ts";
+
+/** One product as the memory store keeps it. */
+export interface ProductRecord {
+  readonly productId: string;
+  registers: ProductRegisters;
+  adjusted: number;
+  sold: number;
+  reserved: number;
+  safety: number;
+  version: number;
+  updateTimeMs: number;
+  /** Oldest first. */
+  readonly changes: StockChange[];
+}
+
+/** What a change is told with, besides the ledger after it. */
+interface ChangeNote {
+  readonly cause: ChangeCause;
+  readonly referenceId?: string;
+  readonly reason?: string;
+  readonly details?: ProductDetails | undefined;
+}
+
+/** Every product of the memory store, and the one way to change them. */
+export class Products {
+  readonly #records = new Map<string, ProductRecord>();
+  readonly #now: () => number;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  find(productId: string): ProductRecord | undefined {
+    return this.#records.get(productId);
+  }
+
+  /** The product, deleted or not. Throws `PRODUCT_UNKNOWN`. */
+  known(productId: string): ProductRecord {
+    const product = this.#records.get(productId);
+    if (product === undefined) {
+      throw productUnknown(productId);
+    }
+    return product;
+  }
+
+  /** The product, if it is not deleted. Throws `PRODUCT_UNKNOWN`. */
+  visible(productId: string): ProductRecord {
+    const product = this.known(productId);
+    if (isDeleted(product.registers)) {
+      throw productUnknown(productId);
+    }
+    return product;
+  }
+
+  findOrCreate(productId: string): ProductRecord {
+    const product = this.#records.get(productId) ?? emptyRecord(productId);
+    this.#records.set(productId, product);
+    return product;
+  }
+
+  /** Makes one visible change: the next version, and its record. */
+  change(product: ProductRecord, note: ChangeNote, make: () => void): void {
+    const availableBefore = available(ledgerOf(product));
+    make();
+    product.version += 1;
+    product.updateTimeMs = this.#now();
+    const ledger = ledgerOf(product);
+    product.changes.push({
+      cause: note.cause,
+      delta: available(ledger) - availableBefore,
+      ledger,
+      changeTimeMs: product.updateTimeMs,
+      referenceId: note.referenceId ?? "",
+      reason: note.reason ?? "",
+      details: note.details,
+    });
+    if (product.changes.length > CHANGES_KEPT_PER_PRODUCT) {
+      product.changes.shift();
+    }
+  }
+}
+
+function emptyRecord(productId: string): ProductRecord {
+  return {
+    productId,
+    registers: NOTHING_SAID,
+    adjusted: 0,
+    sold: 0,
+    reserved: 0,
+    safety: 0,
+    version: 0,
+    updateTimeMs: 0,
+    changes: [],
+  };
+}
+
+export function ledgerOf(product: ProductRecord): Ledger {
+  return {
+    productId: product.productId,
+    declared: product.registers.declared,
+    declareTimeMicros: product.registers.declareTimeMicros,
+    adjusted: product.adjusted,
+    sold: product.sold,
+    reserved: product.reserved,
+    safety: product.safety,
+    version: product.version,
+    deleted: isDeleted(product.registers),
+  };
+}

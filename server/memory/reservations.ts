@@ -1,0 +1,372 @@
+import type { ShortLine } from "../inventory/errors.ts";
+import { available } from "../inventory/ledger.ts";
+import { fingerprint } from "../inventory/operation.ts";
+import { isDeleted } from "../inventory/product-event.ts";
+import {
+  commitTooLarge,
+  idReused,
+  releasedBeforeReserved,
+  reservationEnded,
+  reservationUnknown,
+  returnOfOther,
+  returnTooLarge,
+  stockShort,
+} from "../inventory/refusals.ts";
+import {
+  committedLines,
+  type Line,
+  linesFingerprint,
+  type Reservation,
+  type ReservationState,
+} from "../inventory/reservation.ts";
+import type {
+  CommitRequest,
+  ReservationStore,
+  ReservationsPage,
+  ReserveRequest,
+  ReturnRequest,
+} from "../inventory/store.ts";
+import type { Operations } from "./operations.ts";
+import { ledgerOf, type Products } from "./products.ts";
+
+interface ReservationRecord {
+  readonly reservationId: string;
+  state: ReservationState;
+  readonly lines: readonly Line[];
+  /** Absent where an unknown ID was released: no lines were ever named. */
+  readonly fingerprint: string | undefined;
+  readonly createTimeMs: number;
+  expireTimeMs: number | undefined;
+  endTimeMs: number | undefined;
+  /** Line by line what the commit sold, and what of that was not returned yet. */
+  sold: readonly number[];
+  left: number[];
+  revived: boolean;
+}
+
+/** The reservations of the memory store. */
+export class Reservations implements ReservationStore {
+  readonly #records = new Map<string, ReservationRecord>();
+  /** Ended ones by the time until which they are remembered; the one to forget first stands first. */
+  readonly #ended = new Map<string, number>();
+  readonly #products: Products;
+  readonly #operations: Operations;
+  readonly #now: () => number;
+  readonly #retentionMs: number;
+
+  constructor(products: Products, operations: Operations, now: () => number, retentionMs: number) {
+    this.#products = products;
+    this.#operations = operations;
+    this.#now = now;
+    this.#retentionMs = retentionMs;
+  }
+
+  async reserve({ reservationId, lines, ttlMs }: ReserveRequest): Promise<Reservation> {
+    this.#forget();
+    const print = linesFingerprint(lines);
+    const known = this.#records.get(reservationId);
+    if (known !== undefined) {
+      if (known.fingerprint === undefined) {
+        throw releasedBeforeReserved(reservationId);
+      }
+      if (known.fingerprint !== print) {
+        throw idReused("reservation_id", reservationId);
+      }
+      return reservationOf(known);
+    }
+    const products = lines.map(({ productId }) => this.#products.visible(productId));
+    const shortage: ShortLine[] = [];
+    for (const [index, { productId, quantity }] of lines.entries()) {
+      const product = products[index];
+      const left = product ? available(ledgerOf(product)) : 0;
+      if (left < quantity) {
+        shortage.push({ productId, requested: quantity, available: left });
+      }
+    }
+    if (shortage.length > 0) {
+      throw stockShort(shortage);
+    }
+    const now = this.#now();
+    const record: ReservationRecord = {
+      reservationId,
+      state: "active",
+      lines,
+      fingerprint: print,
+      createTimeMs: now,
+      expireTimeMs: now + ttlMs,
+      endTimeMs: undefined,
+      sold: [],
+      left: [],
+      revived: false,
+    };
+    this.#records.set(reservationId, record);
+    for (const [index, { quantity }] of lines.entries()) {
+      const product = products[index];
+      if (product !== undefined) {
+        this.#products.change(product, { cause: "reserved", referenceId: reservationId }, () => {
+          product.reserved += quantity;
+        });
+      }
+    }
+    return reservationOf(record);
+  }
+
+  async commit({ reservationId, lines, strict }: CommitRequest): Promise<Reservation> {
+    const record = this.#known(reservationId);
+    if (record.state === "released") {
+      throw reservationEnded("commit", reservationId, "released");
+    }
+    const sold = quantitiesToSell(record, lines);
+    if (record.state === "committed") {
+      if (sold.some((quantity, index) => quantity !== record.sold[index])) {
+        throw idReused("reservation_id", reservationId);
+      }
+      return reservationOf(record);
+    }
+    const isHeld = record.state === "active";
+    const isExpired = !isHeld || this.#isDue(record);
+    if (isExpired) {
+      if (strict) {
+        throw reservationEnded("commit", reservationId, "expired");
+      }
+      this.#checkReacquirable(record, sold, isHeld);
+    }
+    for (const [index, { productId, quantity }] of record.lines.entries()) {
+      const units = sold[index] ?? 0;
+      const held = isHeld ? quantity : 0;
+      if (held > 0 || units > 0) {
+        const product = this.#products.known(productId);
+        const cause = units > 0 ? "committed" : "released";
+        this.#products.change(product, { cause, referenceId: reservationId }, () => {
+          product.reserved -= held;
+          product.sold += units;
+        });
+      }
+    }
+    record.sold = sold;
+    record.left = [...sold];
+    record.revived = isExpired;
+    this.#end(record, "committed");
+    return reservationOf(record);
+  }
+
+  async release(reservationId: string): Promise<Reservation> {
+    this.#forget();
+    const record = this.#records.get(reservationId) ?? this.#tombstone(reservationId);
+    switch (record.state) {
+      case "committed":
+        throw reservationEnded("release", reservationId, "committed");
+      case "active":
+        this.#giveBack(record, "released");
+        this.#end(record, "released");
+        break;
+      case "expired":
+        // Its units are back already. What changes is that a late commit cannot revive it any more.
+        this.#end(record, "released");
+        break;
+      case "released":
+        break;
+    }
+    return reservationOf(record);
+  }
+
+  async extend(reservationId: string, ttlMs: number): Promise<Reservation> {
+    const record = this.#known(reservationId);
+    if (record.state !== "active" || this.#isDue(record)) {
+      throw reservationEnded("extend", reservationId, record.state === "active" ? "expired" : record.state);
+    }
+    record.expireTimeMs = this.#now() + ttlMs;
+    return reservationOf(record);
+  }
+
+  async return({ reservationId, returnId, lines }: ReturnRequest): Promise<Reservation> {
+    const record = this.#known(reservationId);
+    const print = fingerprint([reservationId, linesFingerprint(lines)]);
+    if (this.#operations.wasDone("return_id", returnId, print)) {
+      return reservationOf(record);
+    }
+    if (record.state !== "committed") {
+      throw reservationEnded("return units of", reservationId, record.state);
+    }
+    const places = lines.map(({ productId }, index) => {
+      const place = record.lines.findIndex((line) => line.productId === productId);
+      if (place < 0) {
+        throw returnOfOther(index, productId);
+      }
+      return place;
+    });
+    for (const [index, { productId, quantity }] of lines.entries()) {
+      const left = record.left[places[index] ?? -1] ?? 0;
+      if (quantity > left) {
+        throw returnTooLarge(productId, quantity, left);
+      }
+    }
+    this.#operations.remember("return_id", returnId, print);
+    for (const [index, { productId, quantity }] of lines.entries()) {
+      const place = places[index] ?? -1;
+      record.left[place] = (record.left[place] ?? 0) - quantity;
+      const product = this.#products.known(productId);
+      this.#products.change(product, { cause: "returned", referenceId: returnId }, () => {
+        product.sold -= quantity;
+      });
+    }
+    this.#rememberEnded(record);
+    return reservationOf(record);
+  }
+
+  async get(reservationId: string): Promise<Reservation> {
+    return reservationOf(this.#known(reservationId));
+  }
+
+  async list({ limit, after, expireBeforeMs }: ReservationsPage): Promise<Reservation[]> {
+    return this.#activeByDeadline()
+      .filter(
+        (record) =>
+          deadlineOf(record) < (expireBeforeMs ?? Number.POSITIVE_INFINITY) &&
+          (after === undefined ||
+            deadlineOf(record) > after.expireTimeMs ||
+            (deadlineOf(record) === after.expireTimeMs &&
+              compareIds(record.reservationId, after.reservationId) > 0)),
+      )
+      .slice(0, limit)
+      .map(reservationOf);
+  }
+
+  async expireDue(limit: number): Promise<number> {
+    const due = this.#activeByDeadline()
+      .filter((record) => this.#isDue(record))
+      .slice(0, limit);
+    for (const record of due) {
+      this.#giveBack(record, "expired");
+      this.#end(record, "expired");
+    }
+    return due.length;
+  }
+
+  /** Throws `STOCK_SHORT` where an expired reservation's units are not there any more. */
+  #checkReacquirable(record: ReservationRecord, sold: readonly number[], isHeld: boolean): void {
+    const shortage: ShortLine[] = [];
+    for (const [index, { productId, quantity }] of record.lines.entries()) {
+      const units = sold[index] ?? 0;
+      const product = this.#products.known(productId);
+      const ledger = ledgerOf(product);
+      // Where nobody has swept it up yet, the reservation's own hold does not stand against it.
+      const own = isHeld ? quantity : 0;
+      const left = isDeleted(product.registers)
+        ? 0
+        : available({ ...ledger, reserved: ledger.reserved - own });
+      if (left < units) {
+        shortage.push({ productId, requested: units, available: left });
+      }
+    }
+    if (shortage.length > 0) {
+      throw stockShort(shortage);
+    }
+  }
+
+  #giveBack(record: ReservationRecord, cause: "released" | "expired"): void {
+    for (const { productId, quantity } of record.lines) {
+      const product = this.#products.known(productId);
+      this.#products.change(product, { cause, referenceId: record.reservationId }, () => {
+        product.reserved -= quantity;
+      });
+    }
+  }
+
+  #tombstone(reservationId: string): ReservationRecord {
+    const record: ReservationRecord = {
+      reservationId,
+      state: "released",
+      lines: [],
+      fingerprint: undefined,
+      createTimeMs: this.#now(),
+      expireTimeMs: undefined,
+      endTimeMs: undefined,
+      sold: [],
+      left: [],
+      revived: false,
+    };
+    this.#records.set(reservationId, record);
+    this.#end(record, "released");
+    return record;
+  }
+
+  #end(record: ReservationRecord, state: ReservationState): void {
+    record.state = state;
+    record.endTimeMs = this.#now();
+    this.#rememberEnded(record);
+  }
+
+  #rememberEnded(record: ReservationRecord): void {
+    this.#ended.delete(record.reservationId);
+    this.#ended.set(record.reservationId, this.#now() + this.#retentionMs);
+  }
+
+  #forget(): void {
+    for (const [reservationId, forgetAt] of this.#ended) {
+      if (forgetAt > this.#now()) {
+        return;
+      }
+      this.#ended.delete(reservationId);
+      this.#records.delete(reservationId);
+    }
+  }
+
+  #known(reservationId: string): ReservationRecord {
+    this.#forget();
+    const record = this.#records.get(reservationId);
+    if (record === undefined) {
+      throw reservationUnknown(reservationId);
+    }
+    return record;
+  }
+
+  #isDue(record: ReservationRecord): boolean {
+    return record.state === "active" && deadlineOf(record) <= this.#now();
+  }
+
+  #activeByDeadline(): ReservationRecord[] {
+    return [...this.#records.values()]
+      .filter((record) => record.state === "active")
+      .sort((a, b) => deadlineOf(a) - deadlineOf(b) || compareIds(a.reservationId, b.reservationId));
+  }
+}
+
+function deadlineOf(record: ReservationRecord): number {
+  return record.expireTimeMs ?? Number.POSITIVE_INFINITY;
+}
+
+/** By their UTF-8 bytes, as Redis orders them. */
+function compareIds(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+/** Line by line what a commit sells. Throws `INVALID_INPUT` for more than is held. */
+function quantitiesToSell(record: ReservationRecord, lines: readonly Line[] | undefined): number[] {
+  if (lines === undefined) {
+    return record.lines.map(({ quantity }) => quantity);
+  }
+  const sold = record.lines.map(() => 0);
+  for (const [index, { productId, quantity }] of lines.entries()) {
+    const place = record.lines.findIndex((line) => line.productId === productId);
+    const held = record.lines[place]?.quantity ?? 0;
+    if (quantity > held) {
+      throw commitTooLarge(index, productId, quantity, held);
+    }
+    sold[place] = quantity;
+  }
+  return sold;
+}
+
+function reservationOf(record: ReservationRecord): Reservation {
+  return {
+    reservationId: record.reservationId,
+    state: record.state,
+    lines: record.lines,
+    committedLines: record.state === "committed" ? committedLines(record.lines, record.left) : [],
+    createTimeMs: record.createTimeMs,
+    expireTimeMs: record.expireTimeMs,
+    endTimeMs: record.endTimeMs,
+    revived: record.revived,
+  };
+}

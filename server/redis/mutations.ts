@@ -1,0 +1,111 @@
+import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
+import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
+import { isReply, type RedisConnection, storeError } from "./client.ts";
+import { Coalescer } from "./coalescer.ts";
+import type { Keys } from "./keys.ts";
+import { list, ReplyReader } from "./reply.ts";
+import { mutationScript } from "./scripts.ts";
+
+/** A call that Redis has not answered by then is refused: within a second, as callers are promised. */
+const ANSWER_MS_MAX = 900;
+/** Most calls waiting for one connection. */
+const WAITING_MAX = 20_000;
+/** Operations of one batch, and products they may touch together: about 2 ms of Redis's time. */
+const MUTATIONS_PER_BATCH_MAX = 64;
+const PRODUCTS_PER_BATCH_MAX = 128;
+const BATCHES_IN_FLIGHT_MAX = 2;
+/** Changes kept in a bucket's stream while nobody publishes them. */
+const CHANGES_KEPT_PER_BUCKET = 100_000;
+
+/** One operation of a batch, as run-batch.lua takes it. */
+export interface Mutation {
+  readonly name: string;
+  readonly keys: readonly string[];
+  readonly args: readonly (string | number)[];
+  /** How many products it touches, as far as that is known. */
+  readonly products: number;
+  /** Whether sending it twice does no more than sending it once: its step checks an ID or a fence. */
+  readonly isRepeatable: boolean;
+}
+
+/** Runs mutations, those that come in together in one script call, each atomic by itself. */
+export class Mutations {
+  readonly #coalescer: Coalescer<Mutation, ReplyReader>;
+
+  constructor(connection: RedisConnection, options: { readonly operationRetentionMs: number }) {
+    const script = mutationScript();
+    const constants = [
+      options.operationRetentionMs,
+      CHANGES_KEPT_PER_BUCKET,
+      CHANGES_KEPT_PER_PRODUCT,
+      UPDATE_AHEAD_MS_MAX,
+    ];
+    this.#coalescer = new Coalescer({
+      send: async (batch) => {
+        const { keys, args } = encodeBatch(batch);
+        const replies = list(await connection.run(script, keys, [...constants, ...args]));
+        return replies.map((reply) => new ReplyReader(reply));
+      },
+      weightOf: (mutation) => mutation.products,
+      batchItemsMax: MUTATIONS_PER_BATCH_MAX,
+      batchWeightMax: PRODUCTS_PER_BATCH_MAX,
+      inFlightMax: BATCHES_IN_FLIGHT_MAX,
+      mayRepeat: (mutation, error) => mutation.isRepeatable && !isReply(error),
+      ...callLimits(connection),
+    });
+  }
+
+  /** Runs one mutation. Rejects with `STORE_UNAVAILABLE` or `OVERLOADED`. */
+  run(mutation: Mutation): Promise<ReplyReader> {
+    return this.#coalescer.submit(mutation);
+  }
+
+  /** Takes a product over from the Go service's plain key. The ledger follows in the reply; `undefined` where there is none. */
+  async adopt(productId: string, keys: Keys): Promise<ReplyReader | undefined> {
+    const reply = await this.run({
+      name: "adopt_product",
+      keys: keys.creating(productId),
+      args: [productId],
+      products: 1,
+      isRepeatable: true,
+    });
+    return reply.text() === "ok" ? reply : undefined;
+  }
+
+  close(): void {
+    this.#coalescer.close();
+  }
+}
+
+/** What holds for every coalescer of calls on a connection. */
+export function callLimits(connection: RedisConnection) {
+  return {
+    waitingMax: WAITING_MAX,
+    answerMsMax: ANSWER_MS_MAX,
+    errorOf: storeError,
+    isReady: () => connection.isReady,
+    isLongGone: () => connection.isLongGone,
+    onceReady: (then: () => void) => connection.onceReady(then),
+  };
+}
+
+/** The error for a word that no script should answer. */
+export function unknownWord(word: string): Error {
+  return new Error(`A script of the ledger answered ${JSON.stringify(word)}, which nobody expects`);
+}
+
+/** Lays a batch out as run-batch.lua takes it: each key once, and operations that point at them. */
+function encodeBatch(batch: readonly Mutation[]): { keys: string[]; args: (string | number)[] } {
+  const places = new Map<string, number>();
+  const args: (string | number)[] = [];
+  for (const mutation of batch) {
+    args.push(mutation.name, mutation.keys.length);
+    for (const key of mutation.keys) {
+      const place = places.get(key) ?? places.size + 1;
+      places.set(key, place);
+      args.push(place);
+    }
+    args.push(mutation.args.length, ...mutation.args);
+  }
+  return { keys: [...places.keys()], args };
+}

@@ -1,0 +1,310 @@
+import type { ShortLine } from "../inventory/errors.ts";
+import { fingerprint } from "../inventory/operation.ts";
+import {
+  commitTooLarge,
+  idReused,
+  productUnknown,
+  releasedBeforeReserved,
+  reservationEnded,
+  reservationUnknown,
+  returnOfOther,
+  returnTooLarge,
+  stockShort,
+} from "../inventory/refusals.ts";
+import { type Line, linesFingerprint, type Reservation } from "../inventory/reservation.ts";
+import type {
+  CommitRequest,
+  ReservationStore,
+  ReservationsPage,
+  ReserveRequest,
+  ReturnRequest,
+} from "../inventory/store.ts";
+import { type RedisConnection, storeError, storeUnavailable } from "./client.ts";
+import type { Keys } from "./keys.ts";
+import { type Mutations, unknownWord } from "./mutations.ts";
+import type { ReplyReader } from "./reply.ts";
+import { decodeReservation, readState } from "./reservation-record.ts";
+
+/** What a commit or release counts for in a batch: only the record knows how many products it touches. */
+const PRODUCTS_OF_A_RESERVATION = 3;
+
+/** The reservations in Redis. Every method is one operation of scripts/reservation.lua. */
+export class RedisReservations implements ReservationStore {
+  readonly #keys: Keys;
+  readonly #mutations: Mutations;
+  readonly #reads: RedisConnection;
+
+  constructor(keys: Keys, mutations: Mutations, reads: RedisConnection) {
+    this.#keys = keys;
+    this.#mutations = mutations;
+    this.#reads = reads;
+  }
+
+  async reserve(request: ReserveRequest): Promise<Reservation> {
+    const { reservationId } = request;
+    let reply = await this.#reserveOnce(request);
+    let word = reply.text();
+    if (word === "absent") {
+      const absent = textsOf(reply);
+      const adopted = await Promise.all(absent.map((id) => this.#mutations.adopt(id, this.#keys)));
+      const missing = absent.find((_, index) => adopted[index] === undefined);
+      if (missing !== undefined) {
+        throw productUnknown(missing);
+      }
+      reply = await this.#reserveOnce(request);
+      word = reply.text();
+    }
+    switch (word) {
+      case "ok":
+        return decodeReservation(reservationId, reply.text());
+      case "short":
+        throw stockShort(shortageOf(reply));
+      case "reused":
+        throw idReused("reservation_id", reservationId);
+      case "released_before":
+        throw releasedBeforeReserved(reservationId);
+      case "unknown":
+        throw productUnknown(reply.text());
+      default:
+        throw unknownWord(word);
+    }
+  }
+
+  async commit({ reservationId, lines, strict }: CommitRequest): Promise<Reservation> {
+    const reply = await this.#onReservation(reservationId, "commit_reservation", [
+      strict ? "strict" : "",
+      ...(lines ?? []).flatMap(({ productId, quantity }) => [productId, quantity]),
+    ]);
+    const word = reply.text();
+    switch (word) {
+      case "ok":
+        return decodeReservation(reservationId, reply.text());
+      case "missing":
+        throw reservationUnknown(reservationId);
+      case "ended":
+        throw reservationEnded("commit", reservationId, readState(reply.text()));
+      case "reused":
+        throw idReused("reservation_id", reservationId);
+      case "short":
+        throw stockShort(shortageOf(reply));
+      case "too_large": {
+        const index = reply.integer();
+        const line = lineAt(lines, index);
+        throw commitTooLarge(index, line.productId, line.quantity, reply.integer());
+      }
+      default:
+        throw unknownWord(word);
+    }
+  }
+
+  async release(reservationId: string): Promise<Reservation> {
+    const reply = await this.#onReservation(reservationId, "release_reservation", []);
+    const word = reply.text();
+    switch (word) {
+      case "ok":
+        return decodeReservation(reservationId, reply.text());
+      case "ended":
+        throw reservationEnded("release", reservationId, readState(reply.text()));
+      default:
+        throw unknownWord(word);
+    }
+  }
+
+  async extend(reservationId: string, ttlMs: number): Promise<Reservation> {
+    const reply = await this.#onReservation(reservationId, "extend_reservation", [ttlMs]);
+    const word = reply.text();
+    switch (word) {
+      case "ok":
+        return decodeReservation(reservationId, reply.text());
+      case "missing":
+        throw reservationUnknown(reservationId);
+      case "ended":
+        throw reservationEnded("extend", reservationId, readState(reply.text()));
+      default:
+        throw unknownWord(word);
+    }
+  }
+
+  async return({ reservationId, returnId, lines }: ReturnRequest): Promise<Reservation> {
+    const print = fingerprint([reservationId, linesFingerprint(lines)]);
+    const reply = await this.#mutations.run({
+      name: "return_units",
+      keys: [this.#keys.reservation(reservationId), this.#keys.operation("return", returnId)],
+      args: [returnId, print, ...lines.flatMap(({ productId, quantity }) => [productId, quantity])],
+      products: lines.length,
+      isRepeatable: true,
+    });
+    const word = reply.text();
+    switch (word) {
+      case "ok":
+        return decodeReservation(reservationId, reply.text());
+      case "missing":
+        throw reservationUnknown(reservationId);
+      case "reused":
+        throw idReused("return_id", returnId);
+      case "ended":
+        throw reservationEnded("return units of", reservationId, readState(reply.text()));
+      case "other": {
+        const index = reply.integer();
+        throw returnOfOther(index, lineAt(lines, index).productId);
+      }
+      case "too_large": {
+        const { productId, quantity } = lineAt(lines, reply.integer());
+        throw returnTooLarge(productId, quantity, reply.integer());
+      }
+      default:
+        throw unknownWord(word);
+    }
+  }
+
+  async get(reservationId: string): Promise<Reservation> {
+    const text = await this.#read((client) => client.get(this.#keys.reservation(reservationId)));
+    if (text === null) {
+      throw reservationUnknown(reservationId);
+    }
+    return decodeReservation(reservationId, text);
+  }
+
+  async list({ limit, after, expireBeforeMs }: ReservationsPage): Promise<Reservation[]> {
+    const buckets = Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket));
+    const end = expireBeforeMs === undefined ? "+inf" : `(${expireBeforeMs}`;
+    const due = await this.#read((client) =>
+      Promise.all(
+        buckets.flatMap((key) => {
+          const from = after?.expireTimeMs ?? "-inf";
+          const later = client.zrangebyscore(
+            key,
+            after === undefined ? from : `(${from}`,
+            end,
+            "WITHSCORES",
+            "LIMIT",
+            0,
+            limit,
+          );
+          // Those of the same millisecond as the last one listed: which of them come after it, only their IDs tell.
+          const isBeforeEnd =
+            after !== undefined && after.expireTimeMs < (expireBeforeMs ?? Number.POSITIVE_INFINITY);
+          return isBeforeEnd ? [later, client.zrangebyscore(key, from, from, "WITHSCORES")] : [later];
+        }),
+      ),
+    );
+    const found = due
+      .flatMap(pairsOf)
+      .filter(
+        (entry) =>
+          after === undefined ||
+          entry.deadline > after.expireTimeMs ||
+          compareIds(entry.id, after.reservationId) > 0,
+      )
+      .sort((a, b) => a.deadline - b.deadline || compareIds(a.id, b.id))
+      .slice(0, limit);
+    if (found.length === 0) {
+      return [];
+    }
+    const texts = await this.#read((client) =>
+      client.mget(found.map(({ id }) => this.#keys.reservation(id))),
+    );
+    return found
+      .flatMap(({ id }, index) => {
+        const text = texts[index];
+        return typeof text === "string" ? [decodeReservation(id, text)] : [];
+      })
+      .filter((reservation) => reservation.state === "active");
+  }
+
+  async expireDue(limit: number): Promise<number> {
+    const reply = await this.#mutations.run({
+      name: "expire_due",
+      keys: Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket)),
+      args: [limit],
+      products: limit,
+      isRepeatable: true,
+    });
+    reply.text();
+    return reply.integer();
+  }
+
+  #reserveOnce({ reservationId, lines, ttlMs }: ReserveRequest): Promise<ReplyReader> {
+    return this.#mutations.run({
+      name: "reserve",
+      keys: [
+        ...this.#reservationKeys(reservationId),
+        ...lines.flatMap(({ productId }) => this.#keys.recorded(productId)),
+      ],
+      args: [
+        reservationId,
+        linesFingerprint(lines),
+        ttlMs,
+        ...lines.flatMap(({ productId, quantity }) => [productId, this.#keys.bucketOf(productId), quantity]),
+      ],
+      products: lines.length,
+      isRepeatable: true,
+    });
+  }
+
+  #onReservation(
+    reservationId: string,
+    name: string,
+    args: readonly (string | number)[],
+  ): Promise<ReplyReader> {
+    return this.#mutations.run({
+      name,
+      keys: this.#reservationKeys(reservationId),
+      args: [reservationId, ...args],
+      products: PRODUCTS_OF_A_RESERVATION,
+      isRepeatable: true,
+    });
+  }
+
+  #reservationKeys(reservationId: string): string[] {
+    return [this.#keys.reservation(reservationId), this.#keys.deadlines(this.#keys.bucketOf(reservationId))];
+  }
+
+  async #read<T>(ask: (client: RedisConnection["client"]) => Promise<T>): Promise<T> {
+    if (!this.#reads.isReady) {
+      throw storeUnavailable();
+    }
+    try {
+      return await ask(this.#reads.client);
+    } catch (error) {
+      throw storeError(error);
+    }
+  }
+}
+
+function textsOf(reply: ReplyReader): string[] {
+  const texts: string[] = [];
+  for (let text = reply.optionalText(); text !== undefined; text = reply.optionalText()) {
+    texts.push(text);
+  }
+  return texts;
+}
+
+function shortageOf(reply: ReplyReader): ShortLine[] {
+  const lines: ShortLine[] = [];
+  for (let productId = reply.optionalText(); productId !== undefined; productId = reply.optionalText()) {
+    lines.push({ productId, requested: reply.integer(), available: reply.integer() });
+  }
+  return lines;
+}
+
+function lineAt(lines: readonly Line[] | undefined, index: number): Line {
+  const line = lines?.[index];
+  if (line === undefined) {
+    throw new Error(`A script of the ledger refused line ${index}, which was not sent`);
+  }
+  return line;
+}
+
+/** Redis orders members of a sorted set by their bytes where their scores are the same. */
+function compareIds(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+function pairsOf(flat: readonly string[]): { id: string; deadline: number }[] {
+  const pairs: { id: string; deadline: number }[] = [];
+  for (let i = 0; i + 1 < flat.length; i += 2) {
+    pairs.push({ id: flat[i] ?? "", deadline: Number(flat[i + 1]) });
+  }
+  return pairs;
+}
