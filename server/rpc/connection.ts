@@ -1,0 +1,176 @@
+import { type ServerResponse, STATUS_CODES } from "node:http";
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { Socket } from "node:net";
+import type { Logger } from "pino";
+import type { ListenerLimits } from "./listener-limits.ts";
+import type { Protocol } from "./protocol-sniffer.ts";
+
+export type ListenerLog = Pick<Logger, "debug" | "info" | "warn" | "error">;
+
+/** The status that tells an HTTP/1.1 client what its request broke; 400 for all that is not here. */
+const STATUS_BY_ERROR_CODE: ReadonlyMap<string, number> = new Map([
+  ["ERR_HTTP_REQUEST_TIMEOUT", 408],
+  ["HPE_CHUNK_EXTENSIONS_OVERFLOW", 413],
+  ["HPE_HEADER_OVERFLOW", 431],
+]);
+
+/** What a peer does that just leaves: not worth a line in a log at its usual level. */
+const DEPARTURE_CODES: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
+
+/** The highest stream ID there is: a GOAWAY with it refuses no stream yet. */
+const STREAM_ID_MAX = 2 ** 31 - 1;
+
+/**
+ * One accepted connection, from its first byte to its close. It has one timer, which belongs to the stage
+ * it is in, and it logs one line at most, for the first thing that goes wrong.
+ */
+export class Connection {
+  readonly #raw: Socket;
+  readonly #limits: ListenerLimits;
+  readonly #log: ListenerLog;
+  readonly #remote: string;
+  readonly #answers = new Set<ServerResponse>();
+  #socket: Socket;
+  #protocol: Protocol | undefined;
+  #session: ServerHttp2Session | undefined;
+  #streams = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #draining = false;
+  #lingering = false;
+  #reported = false;
+
+  /** `raw` is the TCP socket, which under TLS is not the one that carries HTTP. */
+  constructor(raw: Socket, limits: ListenerLimits, log: ListenerLog) {
+    this.#raw = raw;
+    this.#socket = raw;
+    this.#limits = limits;
+    this.#log = log;
+    this.#remote = `${raw.remoteAddress}:${raw.remotePort}`;
+    raw.on("error", (error) => this.reportError(error));
+    raw.once("close", () => clearTimeout(this.#timer));
+    this.#arm(limits.firstByteMs, () => {
+      this.report("debug", `no request began within ${limits.firstByteMs} ms`);
+      this.destroy();
+    });
+  }
+
+  /** The TLS handshake is done: `socket` carries the plain bytes from now on. */
+  secured(socket: Socket): void {
+    this.#socket = socket;
+    socket.on("error", (error) => this.reportError(error));
+  }
+
+  /** The first bytes are HTTP/1.1; from here Node's HTTP server keeps the times. */
+  becameHttp1(): void {
+    this.#protocol = "HTTP/1.1";
+    clearTimeout(this.#timer);
+  }
+
+  /** The first bytes are HTTP/2, and this is its session. */
+  becameHttp2(session: ServerHttp2Session): void {
+    const { firstByteMs, idleMs } = this.#limits;
+    this.#protocol = "HTTP/2";
+    this.#session = session;
+    this.#arm(firstByteMs, () => {
+      this.report("debug", `no SETTINGS came within ${firstByteMs} ms`);
+      this.destroy();
+    });
+    session.once("remoteSettings", () => {
+      if (!this.#draining) this.#arm(idleMs, () => this.#streams === 0 && this.#closeSession());
+    });
+    session.on("stream", (stream: ServerHttp2Stream) => {
+      this.#streams += 1;
+      stream.once("close", () => {
+        this.#streams -= 1;
+        if (this.#streams > 0) return;
+        if (session.closed) this.#linger();
+        else if (!this.#draining && !this.#raw.destroyed) this.#timer?.refresh();
+      });
+    });
+    session.on("error", (error) => this.reportError(error));
+  }
+
+  /** Keeps an HTTP/1.1 answer in view until it ended, so that the connection knows whether it is in use. */
+  answering(res: ServerResponse): void {
+    this.#answers.add(res);
+    if (this.#draining) res.setHeader("Connection", "close");
+    res.once("close", () => {
+      this.#answers.delete(res);
+      if (this.#draining && this.#answers.size === 0) this.#socket.destroySoon();
+    });
+  }
+
+  /** Answers what could not be parsed, or not in time, with its status, and closes. */
+  refuseHttp1(error: NodeJS.ErrnoException): void {
+    if (this.#lingering) return;
+    this.reportError(error);
+    const begun = [...this.#answers].some((res) => res.headersSent);
+    if (begun || !this.#socket.writable) {
+      this.destroy();
+      return;
+    }
+    const status = STATUS_BY_ERROR_CODE.get(error.code ?? "") ?? 400;
+    this.#socket.end(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+    );
+    this.#linger();
+  }
+
+  /** Ends it as soon as its open requests are answered; at once if it has not begun one. */
+  drain(): void {
+    this.#draining = true;
+    if (this.#session !== undefined) this.#announceEnd(this.#session);
+    else if (this.#protocol === undefined) this.destroy();
+    for (const res of this.#answers) if (!res.headersSent) res.setHeader("Connection", "close");
+  }
+
+  /** Cuts it. What fails in consequence is not reported. */
+  destroy(): void {
+    this.#reported = true;
+    this.#raw.destroy();
+  }
+
+  /** Logs why this connection failed, unless it has been said already. */
+  report(level: "debug" | "info" | "warn", reason: string, err?: unknown): void {
+    if (this.#reported) return;
+    this.#reported = true;
+    this.#log[level](
+      { remote: this.#remote, protocol: this.#protocol, err },
+      `Connection of ${this.#remote} failed: ${reason}`,
+    );
+  }
+
+  reportError(error: NodeJS.ErrnoException): void {
+    const level = DEPARTURE_CODES.has(error.code ?? "") ? "debug" : "info";
+    this.report(level, error.code === undefined ? error.message : `${error.code}, ${error.message}`);
+  }
+
+  /** Sends GOAWAY twice, so that a stream opened before the client read the first one is not lost. */
+  #announceEnd(session: ServerHttp2Session): void {
+    if (session.closed || session.destroyed) return;
+    session.goaway(constants.NGHTTP2_NO_ERROR, STREAM_ID_MAX);
+    session.ping(() => this.#closeSession());
+    this.#arm(this.#limits.goawayNoticeMs, () => this.#closeSession());
+  }
+
+  #closeSession(): void {
+    const session = this.#session;
+    if (session === undefined || session.closed || session.destroyed) return;
+    clearTimeout(this.#timer);
+    session.close();
+    if (this.#streams === 0) this.#linger();
+  }
+
+  /** The server's half is closed, or will be when its last bytes are out: wait for the peer, but not for ever. */
+  #linger(): void {
+    if (this.#lingering) return;
+    this.#lingering = true;
+    this.#arm(this.#limits.lingerMs, () => this.destroy());
+  }
+
+  #arm(ms: number, expired: () => void): void {
+    clearTimeout(this.#timer);
+    if (this.#raw.destroyed) return;
+    this.#timer = setTimeout(expired, ms).unref();
+  }
+}

@@ -1,0 +1,81 @@
+/** Everything that a peer could take too much of. `LISTENER_LIMITS_DEFAULT` has the values. */
+export interface ListenerLimits {
+  /** Open connections; one more is closed at once. 10,000: some 500 MB at the 50 KB that a watching one costs. */
+  readonly connectionsMax: number;
+  /**
+   * Milliseconds from accepting a connection to knowing its protocol, the TLS handshake included, and from
+   * there to the first SETTINGS of an HTTP/2 client. 10,000: time for three lost packets.
+   */
+  readonly firstByteMs: number;
+  /** Milliseconds for the head of an HTTP/1.1 request. 10,000, as above; at most `requestMs`. */
+  readonly headersMs: number;
+  /**
+   * Milliseconds for receiving a whole request, body included. 30,000: bodies are a few KB. Long-lived
+   * HTTP/2 streams are exempt, since their client may send at any time; HTTP/1.1 has no such requests.
+   */
+  readonly requestMs: number;
+  /**
+   * Milliseconds from a request's head to the end of its answer, so that a peer that never reads holds
+   * nothing for ever. 120,000: above what a caller may ask for as a deadline. Long-lived paths are exempt.
+   */
+  readonly answerMs: number;
+  /**
+   * Milliseconds that a connection may stay without an open request. 75,000: balancers drop theirs after
+   * 60 s, and must be the first to do so, or they send a request into a connection that is closing.
+   */
+  readonly idleMs: number;
+  /** Milliseconds that a peer has to close its half after the server closed its own. 5,000; then it is cut. */
+  readonly lingerMs: number;
+  /**
+   * Milliseconds between the GOAWAY that announces the end and the one that refuses new streams, unless
+   * the client's PING answer shows sooner that it knows. 1,000: requests under way still arrive in it.
+   */
+  readonly goawayNoticeMs: number;
+  /** Milliseconds of silence after which TCP probes the peer. 60,000: finds watchers that lost their power. */
+  readonly tcpKeepAliveMs: number;
+  /** Milliseconds between looks at the HTTP/1.1 time-outs, which are late by up to this. 1,000; Node has 30,000. */
+  readonly connectionsCheckingIntervalMs: number;
+  /** Bytes of a request's head. 16,384, Node's default: tokens and cookies fit. */
+  readonly headerBytesMax: number;
+  /** Header fields of a request; one with more is refused, not cut short. 100. At least 4. */
+  readonly headerPairsMax: number;
+  /** Open streams of an HTTP/2 connection. 200: Node has no limit, and the protocol asks for 100 at least. */
+  readonly streamsPerConnectionMax: number;
+  /** Streams that a client may reset at once before its session ends. 1,000: a proxy carries many users. */
+  readonly streamResetBurst: number;
+  /** Resets a second by which that allowance grows back. 33, Node's default against rapid reset. */
+  readonly streamResetRate: number;
+  /** Megabytes that Node may hold for one HTTP/2 session before it refuses streams. 10, Node's default. */
+  readonly sessionMemoryMbMax: number;
+  /** Entries of one SETTINGS frame. 32, Node's default; under ten settings are in use. */
+  readonly settingsMax: number;
+  /** PINGs of the server that may be unanswered. 10, Node's default; it sends one, when it drains. */
+  readonly outstandingPingsMax: number;
+  /** Invalid frames after which a session ends. 100: a tenth of Node's default, for a sane client sends none. */
+  readonly invalidFramesMax: number;
+  /** Streams refused for their number or their memory after which a session ends. 100, Node's default. */
+  readonly rejectedStreamsMax: number;
+}
+
+export const LISTENER_LIMITS_DEFAULT: ListenerLimits = Object.freeze({
+  connectionsMax: 10_000,
+  firstByteMs: 10_000,
+  headersMs: 10_000,
+  requestMs: 30_000,
+  answerMs: 120_000,
+  idleMs: 75_000,
+  lingerMs: 5_000,
+  goawayNoticeMs: 1_000,
+  tcpKeepAliveMs: 60_000,
+  connectionsCheckingIntervalMs: 1_000,
+  headerBytesMax: 16_384,
+  headerPairsMax: 100,
+  streamsPerConnectionMax: 200,
+  streamResetBurst: 1_000,
+  streamResetRate: 33,
+  sessionMemoryMbMax: 10,
+  settingsMax: 32,
+  outstandingPingsMax: 10,
+  invalidFramesMax: 100,
+  rejectedStreamsMax: 100,
+});

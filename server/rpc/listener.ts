@@ -1,0 +1,284 @@
+import { once } from "node:events";
+import {
+  createServer as createHttp1Server,
+  type Server as Http1Server,
+  type IncomingMessage,
+  type ServerResponse,
+  STATUS_CODES,
+} from "node:http";
+import {
+  constants,
+  createServer as createHttp2Server,
+  type Http2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from "node:http2";
+import { createServer as createNetServer, type Server, type ServerOpts, type Socket } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
+import { Connection, type ListenerLog } from "./connection.ts";
+import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./listener-limits.ts";
+import { awaitNegotiated, type Protocol, sniffProtocol } from "./protocol-sniffer.ts";
+
+export { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./listener-limits.ts";
+
+export type ListenerRequest = IncomingMessage | Http2ServerRequest;
+export type ListenerResponse = ServerResponse | Http2ServerResponse;
+
+export interface ListenerOptions {
+  /** The address to listen on: `127.0.0.1`, `0.0.0.0`, `::`. */
+  readonly host: string;
+  /** 0 takes a free port; `Listener.port` tells which. */
+  readonly port: number;
+  /** With it (PEM) the port speaks TLS only, and ALPN chooses the protocol. */
+  readonly tls?: { readonly cert: Buffer | string; readonly key: Buffer | string };
+  /** Replaces single values of `LISTENER_LIMITS_DEFAULT`. */
+  readonly limits?: Partial<ListenerLimits>;
+  /** Answers a request. When it throws, the answer is 400: it does so on a request that it cannot read. */
+  readonly handler: (req: ListenerRequest, res: ListenerResponse) => void;
+  /** Says of a path, without its query, that its stream may stay open for hours. By default none may. */
+  readonly isLongLived?: (path: string) => boolean;
+  readonly log: ListenerLog;
+}
+
+/** One TCP port that speaks HTTP/1.1 and HTTP/2. */
+export interface Listener {
+  readonly port: number;
+  readonly host: string;
+  /** How many connections are open, those included that have not sent a byte. */
+  connections(): number;
+  /**
+   * Ends the listener without cutting a request: it accepts nothing more, closes what is idle, sends GOAWAY
+   * on HTTP/2 and `Connection: close` on HTTP/1.1, and resolves when the last connection closed. After
+   * `deadlineMs` it destroys what is left; `destroyed` counts those. Never rejects; a second call gets the
+   * first one's promise.
+   */
+  drain(deadlineMs: number): Promise<{ readonly destroyed: number }>;
+}
+
+/** Resolves when the port accepts connections. Rejects with Node's error when it cannot, as `EADDRINUSE`. */
+export async function startListener(options: ListenerOptions): Promise<Listener> {
+  const limits: ListenerLimits = { ...LISTENER_LIMITS_DEFAULT, ...options.limits };
+  const { log } = options;
+  const open = new Set<Connection>();
+  const http1 = createHttp1(limits);
+  const http2 = createHttp2(limits);
+  const bySocket = new WeakMap<object, Connection>();
+  const bySession = new WeakMap<object, Connection>();
+  const serve = createServe(options, limits);
+  let drained: Promise<{ destroyed: number }> | undefined;
+
+  http1.on("request", (req, res) => {
+    const connection = bySocket.get(req.socket);
+    if (connection === undefined) return res.destroy();
+    connection.answering(res);
+    if (req.rawHeaders.length > 2 * limits.headerPairsMax) return refuse(res, 431);
+    serve(connection, req, res);
+  });
+  http1.on("clientError", (error, socket) => {
+    const connection = bySocket.get(socket);
+    if (connection === undefined) socket.destroy();
+    else connection.refuseHttp1(error);
+  });
+  http2.on("request", (req, res) => {
+    const connection = req.stream.session && bySession.get(req.stream.session);
+    if (connection === undefined) return req.stream.destroy();
+    serve(connection, req, res);
+  });
+
+  function dispatch(connection: Connection, socket: Socket, protocol: Protocol): void {
+    if (socket.destroyed) return;
+    if (protocol === "HTTP/1.1") {
+      connection.becameHttp1();
+      bySocket.set(socket, connection);
+      http1.emit("connection", socket);
+      return;
+    }
+    const adopt = (session: ServerHttp2Session): void => {
+      connection.becameHttp2(session);
+      bySession.set(session, connection);
+    };
+    http2.once("session", adopt);
+    http2.emit("connection", socket);
+    http2.off("session", adopt);
+  }
+
+  function accept(raw: Socket): Connection {
+    const connection = new Connection(raw, limits, log);
+    open.add(connection);
+    raw.once("close", () => open.delete(connection));
+    return connection;
+  }
+
+  const server = options.tls
+    ? createTls(limits, options.tls, accept, dispatch)
+    : createPlain(limits, accept, dispatch);
+  server.maxConnections = limits.connectionsMax;
+  server.on("drop", (peer) => {
+    const remote = `${peer?.remoteAddress}:${peer?.remotePort}`;
+    log.info({ remote }, `Connection of ${remote} refused: ${limits.connectionsMax} are open`);
+  });
+
+  server.listen(options.port, options.host);
+  await once(server, "listening");
+  server.on("error", (err) => log.error({ err }, `Cannot accept a connection: ${err.message}`));
+  const address = server.address();
+  if (address === null || typeof address === "string")
+    throw new Error(`Cannot tell the port of "${address}"`);
+
+  async function drain(deadlineMs: number): Promise<{ destroyed: number }> {
+    let destroyed = 0;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    const deadline = setTimeout(() => {
+      destroyed = open.size;
+      for (const connection of open) {
+        connection.report("info", `it was open ${deadlineMs} ms after the drain began`);
+        connection.destroy();
+      }
+    }, deadlineMs);
+    for (const connection of open) connection.drain();
+    http1.closeIdleConnections();
+    await closed;
+    clearTimeout(deadline);
+    http1.close();
+    return { destroyed };
+  }
+
+  return {
+    port: address.port,
+    host: address.address,
+    connections: () => open.size,
+    drain: (deadlineMs) => {
+      drained ??= drain(deadlineMs);
+      return drained;
+    },
+  };
+}
+
+type Accept = (raw: Socket) => Connection;
+type Dispatch = (connection: Connection, socket: Socket, protocol: Protocol) => void;
+
+function tcpOptions(limits: ListenerLimits): ServerOpts {
+  return { noDelay: true, keepAlive: true, keepAliveInitialDelay: limits.tcpKeepAliveMs };
+}
+
+function createPlain(limits: ListenerLimits, accept: Accept, dispatch: Dispatch): Server {
+  return createNetServer(tcpOptions(limits), (socket) => {
+    const connection = accept(socket);
+    sniffProtocol(socket, (protocol) => dispatch(connection, socket, protocol));
+  });
+}
+
+function createTls(
+  limits: ListenerLimits,
+  tls: { readonly cert: Buffer | string; readonly key: Buffer | string },
+  accept: Accept,
+  dispatch: Dispatch,
+): Server {
+  const server = createTlsServer({ ...tcpOptions(limits), ...tls, ALPNProtocols: ["h2", "http/1.1"] });
+  // The two sockets of a TLS connection do not know each other, but have the same two addresses.
+  const handshaking = new Map<string, Connection>();
+  server.on("connection", (raw: Socket) => {
+    const addresses = addressesOf(raw);
+    const connection = accept(raw);
+    handshaking.set(addresses, connection);
+    raw.once("close", () => {
+      if (handshaking.get(addresses) !== connection) return;
+      handshaking.delete(addresses);
+      connection.report("debug", "it ended in the TLS handshake");
+    });
+  });
+  server.on("tlsClientError", (error, socket) => {
+    handshaking.get(addressesOf(socket))?.reportError(error);
+    socket.destroy();
+  });
+  server.on("secureConnection", (socket) => {
+    const addresses = addressesOf(socket);
+    const connection = handshaking.get(addresses);
+    if (connection === undefined) return socket.destroy();
+    handshaking.delete(addresses);
+    connection.secured(socket);
+    awaitNegotiated(socket, socket.alpnProtocol, (protocol) => dispatch(connection, socket, protocol));
+  });
+  return server;
+}
+
+function addressesOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`;
+}
+
+function createHttp1(limits: ListenerLimits): Http1Server {
+  const server = createHttp1Server({
+    headersTimeout: limits.headersMs,
+    requestTimeout: limits.requestMs,
+    keepAliveTimeout: limits.idleMs,
+    connectionsCheckingInterval: limits.connectionsCheckingIntervalMs,
+    maxHeaderSize: limits.headerBytesMax,
+  });
+  // Node cuts what is over the count. One more than the limit shows that there was more.
+  server.maxHeadersCount = limits.headerPairsMax + 1;
+  // It never listens itself, and without this event it would ignore its time-outs.
+  server.emit("listening");
+  return server;
+}
+
+function createHttp2(limits: ListenerLimits): Http2Server {
+  return createHttp2Server({
+    maxHeaderListPairs: limits.headerPairsMax,
+    maxSessionMemory: limits.sessionMemoryMbMax,
+    maxSettings: limits.settingsMax,
+    maxOutstandingPings: limits.outstandingPingsMax,
+    maxSessionInvalidFrames: limits.invalidFramesMax,
+    maxSessionRejectedStreams: limits.rejectedStreamsMax,
+    streamResetBurst: limits.streamResetBurst,
+    streamResetRate: limits.streamResetRate,
+    settings: {
+      maxConcurrentStreams: limits.streamsPerConnectionMax,
+      maxHeaderListSize: limits.headerBytesMax,
+    },
+  });
+}
+
+/** The handler with its bounds: a time for the request, one for the answer, and 400 when it throws. */
+function createServe(
+  { handler, isLongLived = () => false }: ListenerOptions,
+  limits: ListenerLimits,
+): (connection: Connection, req: ListenerRequest, res: ListenerResponse) => void {
+  function bound(connection: Connection, req: ListenerRequest, res: ListenerResponse): void {
+    const cut = (reason: string): void => {
+      connection.report("info", reason);
+      if ("stream" in res) {
+        res.stream.close(constants.NGHTTP2_CANCEL);
+        res.stream.destroy();
+      } else {
+        connection.destroy();
+      }
+    };
+    const answer = setTimeout(cut, limits.answerMs, `an answer took over ${limits.answerMs} ms`).unref();
+    res.once("close", () => clearTimeout(answer));
+    if (!("stream" in req) || req.stream.endAfterHeaders) return;
+    const request = setTimeout(cut, limits.requestMs, `a request took over ${limits.requestMs} ms`).unref();
+    req.once("end", () => clearTimeout(request));
+    res.once("close", () => clearTimeout(request));
+  }
+
+  return (connection, req, res) => {
+    try {
+      if (!isLongLived(req.url?.split("?", 1)[0] ?? "")) bound(connection, req, res);
+      handler(req, res);
+    } catch (error) {
+      connection.report("warn", "the handler threw on a request", error);
+      if (res.headersSent) res.destroy();
+      else refuse(res, 400);
+    }
+  };
+}
+
+/** Answers with nothing but a status and its name, and ends an HTTP/1.1 connection, whose body is unread. */
+function refuse(res: ListenerResponse, status: number): void {
+  for (const name of res.getHeaderNames()) res.removeHeader(name);
+  res.statusCode = status;
+  res.setHeader("Content-Type", "text/plain; charset=utf-8");
+  if (!("stream" in res)) res.setHeader("Connection", "close");
+  res.end(`${STATUS_CODES[status]}\n`);
+}
