@@ -5,6 +5,7 @@ import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflectio
 import { Health as HealthService } from "../gen/health/v1/health_pb.ts";
 import type { Config } from "./config.ts";
 import { startDemo } from "./demo/demo.ts";
+import { ExpirySweeper } from "./inventory/expiry.ts";
 import type { InventoryStore } from "./inventory/store.ts";
 import { Releases } from "./lifecycle.ts";
 import { MemoryStore } from "./memory/store.ts";
@@ -66,6 +67,11 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   const store = await startStore(config, log);
   releases.push("the store", () => store.close());
   health.addCheck(() => store.unreadyReason());
+  const sweeper = new ExpirySweeper({
+    reservations: store.reservations,
+    onError: (error) => log.warn({ err: error }, "Could not look for expired reservations; trying again"),
+  });
+  releases.push("the expiry sweeper", () => sweeper.stop());
 
   const draining = new AbortController();
   const methods = createConnectHandler({

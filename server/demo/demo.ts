@@ -1,60 +1,99 @@
-import { createClient } from "@connectrpc/connect";
+import { setTimeout as pause } from "node:timers/promises";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { DEMO_CATALOG } from "./catalog.ts";
 
-/** Between two events of the demo: slow enough to follow, quick enough to look alive. */
-const EVENT_INTERVAL_MS = 700;
-/** When the shelf of a product is empty, its seller sends this many on average. */
-const RESTOCK_UNITS = 30;
+/** Between two shoppers: slow enough to follow, quick enough to look alive. */
+const SHOPPER_INTERVAL_MS = 600;
+/** How long a shopper takes from the basket to the payment. */
+const CHECKOUT_MS = 2_500;
+/** How long the demo holds units for a shopper who goes away without a word. */
+const HOLD_SECONDS = 6n;
+/** An empty shelf gets a delivery of about this many units. */
+const DELIVERY_UNITS = 20;
+/** How many shoppers are at the checkout at most, should the server be slow. */
+const CHECKOUTS_MAX = 20;
+
+/** The demo shop. */
+export interface Demo {
+  /** Ends the traffic, and waits for the calls under way. */
+  stop(): Promise<void>;
+}
 
 /**
- * Fills the shop with the demo catalog and lets counts move, all through the server's own API over
- * gRPC, as sellers and shoppers would.
+ * Fills the shop with the demo catalog and lets shoppers buy, all through the server's own API over
+ * gRPC, as Orders would: reserve, then commit, release, or leave it to expire.
  */
-export async function startDemo(url: string, log: Logger): Promise<{ stop(): Promise<void> }> {
+export async function startDemo(url: string, log: Logger): Promise<Demo> {
   const ending = new AbortController();
+  const options = { signal: ending.signal };
   const transport = createGrpcTransport({ baseUrl: url, nodeOptions: { rejectUnauthorized: false } });
   const supply = createClient(SupplyService, transport);
+  const reservations = createClient(ReservationService, transport);
+  const checkouts = new Set<Promise<void>>();
+
   for (const { productId, declared, details } of DEMO_CATALOG) {
     await supply.putProduct({ productId, declared, product: { ...details } });
   }
 
-  const sellOrRestock = async (): Promise<void> => {
-    const product = DEMO_CATALOG[Math.floor(Math.random() * DEMO_CATALOG.length)];
-    if (product === undefined) {
+  const shop = async (): Promise<void> => {
+    const reservationId = crypto.randomUUID();
+    const productId = pick(DEMO_CATALOG).productId;
+    const lines = [{ productId, quantity: upTo(3) }];
+    try {
+      await reservations.reserve({ reservationId, lines, ttl: { seconds: HOLD_SECONDS } }, options);
+    } catch (error) {
+      if (ConnectError.from(error).code === Code.FailedPrecondition) {
+        const delivery = { productId, delta: upTo(2 * DELIVERY_UNITS), adjustmentId: reservationId };
+        await supply.adjustStock({ ...delivery, reason: "demo delivery" }, options);
+        return;
+      }
+      throw error;
+    }
+    await pause(upTo(2 * CHECKOUT_MS), undefined, options);
+    const mood = Math.random();
+    if (mood < 0.6) {
+      await reservations.commitReservation({ reservationId }, options);
+    } else if (mood < 0.85) {
+      await reservations.releaseReservation({ reservationId }, options);
+    }
+    // The others close the page: their units come back by expiry.
+  };
+
+  const timer = setInterval(() => {
+    if (checkouts.size >= CHECKOUTS_MAX) {
       return;
     }
-    const { productId } = product;
-    const { ledger } = await supply.getLedger({ productId }, { signal: ending.signal });
-    const left = ledger?.onHand ?? 0;
-    const delta =
-      left === 0
-        ? Math.ceil(Math.random() * 2 * RESTOCK_UNITS)
-        : -Math.min(left, Math.ceil(Math.random() * 3));
-    await supply.adjustStock(
-      {
-        productId,
-        delta,
-        adjustmentId: crypto.randomUUID(),
-        reason: delta > 0 ? "demo delivery" : "demo sale",
-      },
-      { signal: ending.signal },
-    );
-  };
-  const timer = setInterval(() => {
-    sellOrRestock().catch((error: unknown) => {
+    const checkout = shop().catch((error: unknown) => {
       if (!ending.signal.aborted) {
-        log.debug({ err: error }, "A demo event failed; the next one follows");
+        log.debug({ err: error }, "A demo shopper gave up");
       }
     });
-  }, EVENT_INTERVAL_MS);
+    checkouts.add(checkout);
+    void checkout.finally(() => checkouts.delete(checkout));
+  }, SHOPPER_INTERVAL_MS);
 
   return {
     stop: async () => {
       clearInterval(timer);
       ending.abort();
+      await Promise.all(checkouts);
     },
   };
+}
+
+function pick<T>(items: readonly T[]): T {
+  const item = items[Math.floor(Math.random() * items.length)];
+  if (item === undefined) {
+    throw new RangeError("There is nothing to pick from");
+  }
+  return item;
+}
+
+/** A whole number from 1 to `most`. */
+function upTo(most: number): number {
+  return Math.ceil(Math.random() * most);
 }

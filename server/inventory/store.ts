@@ -1,3 +1,4 @@
+import type { Collection, CollectionEvent } from "./collection.ts";
 import type { Ledger, Stock, StockChange } from "./ledger.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "./product-event.ts";
 import type { Line, Reservation } from "./reservation.ts";
@@ -149,6 +150,12 @@ export interface InventoryStore {
 
   /** Sets F. `PRODUCT_UNKNOWN`. */
   setSafetyStock(productId: string, safety: number): Promise<Ledger>;
+
+  /** Creates, updates or deletes a collection. True where no newer event stands over it. `INVALID_INPUT` if U is too far ahead. */
+  putCollection(event: CollectionEvent): Promise<boolean>;
+
+  /** Every collection, in no order. */
+  listCollections(): Promise<Collection[]>;
 
   /** Why the store cannot serve right now, or `undefined` if it can. Never rejects. */
   unreadyReason(): Promise<string | undefined>;

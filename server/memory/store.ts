@@ -1,3 +1,4 @@
+import type { Collection, CollectionEvent } from "../inventory/collection.ts";
 import {
   available,
   type Ledger,
@@ -41,6 +42,11 @@ export class MemoryStore implements InventoryStore {
   readonly #products: Products;
   readonly #operations: Operations;
   readonly #now: () => number;
+  /** Deleted ones too, by the time of their newest event, µs. */
+  readonly #collections = new Map<
+    string,
+    { readonly at: number; readonly collection: Collection | undefined }
+  >();
 
   constructor(options: MemoryStoreOptions = {}) {
     const retentionMs = options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT;
@@ -131,6 +137,21 @@ export class MemoryStore implements InventoryStore {
       });
     }
     return ledgerOf(product);
+  }
+
+  async putCollection(event: CollectionEvent): Promise<boolean> {
+    const { collectionId, collection } = event;
+    const at = this.#eventTime(event.updateTimeMicros);
+    const known = this.#collections.get(collectionId);
+    const isNewer = known === undefined || at > known.at || (at === known.at && collection === undefined);
+    if (isNewer) {
+      this.#collections.set(collectionId, { at, collection });
+    }
+    return known === undefined || at >= known.at;
+  }
+
+  async listCollections(): Promise<Collection[]> {
+    return [...this.#collections.values()].flatMap(({ collection }) => collection ?? []);
   }
 
   async unreadyReason(): Promise<string | undefined> {

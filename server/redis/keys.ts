@@ -26,6 +26,7 @@ export const LAYOUT_VERSION = 1;
  * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of an operation done, until its retention ends |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
+ * | `{b00}:collections` | hash | by collection: µs of its newest event, a space, JSON (empty where deleted) |
  * | `<product>` | string | a count that the old Go service kept; read, never written |
  */
 export class Keys {
@@ -44,6 +45,10 @@ export class Keys {
 
   layout(): string {
     return "{b00}:layout";
+  }
+
+  collections(): string {
+    return "{b00}:collections";
   }
 
   ledger(productId: string): string {

@@ -1,3 +1,4 @@
+import type { Collection } from "../inventory/collection.ts";
 import {
   available,
   CHANGE_CAUSES,
@@ -116,6 +117,24 @@ export function decodeDetails(text: string): ProductDetails {
     throw new Error(`Details in Redis are ${text}, not [name, description, price, collection ID]`);
   }
   return { name, description, price, collectionId };
+}
+
+/** A collection as it stands in Redis. */
+export function encodeCollection(collection: Collection): string {
+  return JSON.stringify([collection.name, collection.description]);
+}
+
+/** One field of the collections: µs of its newest event, a space, and the collection, or nothing where it is deleted. */
+export function decodeCollection(collectionId: string, text: string): Collection | undefined {
+  const encoded = text.slice(text.indexOf(" ") + 1);
+  if (encoded === "") {
+    return undefined;
+  }
+  const [name, description] = list(JSON.parse(encoded));
+  if (typeof name !== "string" || typeof description !== "string") {
+    throw new Error(`A collection in Redis is ${text}, not [name, description]`);
+  }
+  return { collectionId, name, description };
 }
 
 /** One entry of a change stream, as `record` in scripts/ledger.lua writes it: [ID, [field, value, …]]. */

@@ -28,6 +28,12 @@ import { decodeReservation, readState } from "./reservation-record.ts";
 /** What a commit or release counts for in a batch: only the record knows how many products it touches. */
 const PRODUCTS_OF_A_RESERVATION = 3;
 
+interface Deadline {
+  readonly id: string;
+  /** ms since 1970. */
+  readonly deadline: number;
+}
+
 /** The reservations in Redis. Every method is one operation of scripts/reservation.lua. */
 export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
@@ -165,51 +171,33 @@ export class RedisReservations implements ReservationStore {
     return decodeReservation(reservationId, text);
   }
 
-  async list({ limit, after, expireBeforeMs }: ReservationsPage): Promise<Reservation[]> {
-    const buckets = Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket));
-    const end = expireBeforeMs === undefined ? "+inf" : `(${expireBeforeMs}`;
-    const due = await this.#read((client) =>
-      Promise.all(
-        buckets.flatMap((key) => {
-          const from = after?.expireTimeMs ?? "-inf";
-          const later = client.zrangebyscore(
-            key,
-            after === undefined ? from : `(${from}`,
-            end,
-            "WITHSCORES",
-            "LIMIT",
-            0,
-            limit,
-          );
-          // Those of the same millisecond as the last one listed: which of them come after it, only their IDs tell.
-          const isBeforeEnd =
-            after !== undefined && after.expireTimeMs < (expireBeforeMs ?? Number.POSITIVE_INFINITY);
-          return isBeforeEnd ? [later, client.zrangebyscore(key, from, from, "WITHSCORES")] : [later];
-        }),
-      ),
-    );
-    const found = due
-      .flatMap(pairsOf)
-      .filter(
-        (entry) =>
-          after === undefined ||
-          entry.deadline > after.expireTimeMs ||
-          compareIds(entry.id, after.reservationId) > 0,
-      )
-      .sort((a, b) => a.deadline - b.deadline || compareIds(a.id, b.id))
-      .slice(0, limit);
-    if (found.length === 0) {
-      return [];
-    }
-    const texts = await this.#read((client) =>
-      client.mget(found.map(({ id }) => this.#keys.reservation(id))),
-    );
-    return found
-      .flatMap(({ id }, index) => {
+  async list(page: ReservationsPage): Promise<Reservation[]> {
+    const listed: Reservation[] = [];
+    let after = page.after;
+    while (listed.length < page.limit) {
+      const wanted = page.limit - listed.length;
+      const due = await this.#dueAfter(after, page.expireBeforeMs, wanted);
+      if (due.length === 0) {
+        break;
+      }
+      const texts = await this.#read((client) =>
+        client.mget(due.map(({ id }) => this.#keys.reservation(id))),
+      );
+      for (const [index, { id }] of due.entries()) {
         const text = texts[index];
-        return typeof text === "string" ? [decodeReservation(id, text)] : [];
-      })
-      .filter((reservation) => reservation.state === "active");
+        const reservation = typeof text === "string" ? decodeReservation(id, text) : undefined;
+        // One that ended since its deadline was read is left out, and another takes its place.
+        if (reservation?.state === "active") {
+          listed.push(reservation);
+        }
+      }
+      const last = due.at(-1);
+      after = last && { expireTimeMs: last.deadline, reservationId: last.id };
+      if (due.length < wanted) {
+        break;
+      }
+    }
+    return listed;
   }
 
   async expireDue(limit: number): Promise<number> {
@@ -222,6 +210,38 @@ export class RedisReservations implements ReservationStore {
     });
     reply.text();
     return reply.integer();
+  }
+
+  /** The next deadlines of all buckets, in order. */
+  async #dueAfter(
+    after: ReservationsPage["after"],
+    expireBeforeMs: number | undefined,
+    limit: number,
+  ): Promise<Deadline[]> {
+    const end = expireBeforeMs === undefined ? "+inf" : `(${expireBeforeMs}`;
+    const isWithin = after !== undefined && after.expireTimeMs < (expireBeforeMs ?? Number.POSITIVE_INFINITY);
+    const found = await this.#read((client) =>
+      Promise.all(
+        Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket)).flatMap(
+          (key) => {
+            const from = after === undefined ? "-inf" : `(${after.expireTimeMs}`;
+            const later = client.zrangebyscore(key, from, end, "WITHSCORES", "LIMIT", 0, limit);
+            // Of those that are due in the same millisecond as the last one, only the ID tells which come after it.
+            return isWithin
+              ? [later, client.zrangebyscore(key, after.expireTimeMs, after.expireTimeMs, "WITHSCORES")]
+              : [later];
+          },
+        ),
+      ),
+    );
+    return found
+      .flatMap(deadlinesOf)
+      .filter(
+        ({ id, deadline }) =>
+          after === undefined || deadline > after.expireTimeMs || compareIds(id, after.reservationId) > 0,
+      )
+      .sort((a, b) => a.deadline - b.deadline || compareIds(a.id, b.id))
+      .slice(0, limit);
   }
 
   #reserveOnce({ reservationId, lines, ttlMs }: ReserveRequest): Promise<ReplyReader> {
@@ -301,8 +321,9 @@ function compareIds(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
-function pairsOf(flat: readonly string[]): { id: string; deadline: number }[] {
-  const pairs: { id: string; deadline: number }[] = [];
+/** Pairs of member and score. */
+function deadlinesOf(flat: readonly string[]): Deadline[] {
+  const pairs: Deadline[] = [];
   for (let i = 0; i + 1 < flat.length; i += 2) {
     pairs.push({ id: flat[i] ?? "", deadline: Number(flat[i + 1]) });
   }

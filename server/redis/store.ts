@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import type { Collection, CollectionEvent } from "../inventory/collection.ts";
 import type { Ledger, Stock, StockChange } from "../inventory/ledger.ts";
 import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "../inventory/product-event.ts";
@@ -15,7 +16,16 @@ import { Coalescer } from "./coalescer.ts";
 import { checkLayout, warnOfDurability } from "./fitness.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
 import { callLimits, type Mutation, Mutations, unknownWord } from "./mutations.ts";
-import { decodeChange, encodeDetails, list, ReplyReader, readLedger, stockOf } from "./reply.ts";
+import {
+  decodeChange,
+  decodeCollection,
+  encodeCollection,
+  encodeDetails,
+  list,
+  ReplyReader,
+  readLedger,
+  stockOf,
+} from "./reply.ts";
 import { RedisReservations } from "./reservations.ts";
 import { readScript } from "./scripts.ts";
 
@@ -219,6 +229,36 @@ export class RedisStore implements InventoryStore {
       throw unknownWord(word);
     }
     return readLedger(productId, reply).ledger;
+  }
+
+  async putCollection(event: CollectionEvent): Promise<boolean> {
+    const { collectionId, collection, updateTimeMicros } = event;
+    const reply = await this.#mutations.run({
+      name: "put_collection",
+      keys: [this.#keys.collections()],
+      args: [collectionId, updateTimeMicros, collection === undefined ? "" : encodeCollection(collection)],
+      products: 1,
+      isRepeatable: true,
+    });
+    const word = reply.text();
+    switch (word) {
+      case "applied":
+      case "stale":
+        return word === "applied";
+      case "future":
+        throw updateTooFarAhead("update_time", updateTimeMicros, reply.integer());
+      default:
+        throw unknownWord(word);
+    }
+  }
+
+  async listCollections(): Promise<Collection[]> {
+    try {
+      const entries = await this.#reads.client.hgetall(this.#keys.collections());
+      return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
+    } catch (error) {
+      throw storeError(error);
+    }
   }
 
   async unreadyReason(): Promise<string | undefined> {

@@ -1,5 +1,5 @@
 import { type ServerResponse, STATUS_CODES } from "node:http";
-import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { ListenerLimits } from "./listener-limits.ts";
@@ -16,9 +16,6 @@ const STATUS_BY_ERROR_CODE: ReadonlyMap<string, number> = new Map([
 
 /** What a peer does that just leaves: not worth a line in a log at its usual level. */
 const DEPARTURE_CODES: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
-
-/** The highest stream ID there is: a GOAWAY with it refuses no stream yet. */
-const STREAM_ID_MAX = 2 ** 31 - 1;
 
 /**
  * One accepted connection, from its first byte to its close. It has one timer, which belongs to the stage
@@ -76,7 +73,7 @@ export class Connection {
       this.destroy();
     });
     session.once("remoteSettings", () => {
-      if (!this.#draining) this.#arm(idleMs, () => this.#streams === 0 && this.#closeSession());
+      if (!session.closed) this.#arm(idleMs, () => this.#streams === 0 && this.#closeSession());
     });
     session.on("stream", (stream: ServerHttp2Stream) => {
       this.#streams += 1;
@@ -84,7 +81,7 @@ export class Connection {
         this.#streams -= 1;
         if (this.#streams > 0) return;
         if (session.closed) this.#linger();
-        else if (!this.#draining && !this.#raw.destroyed) this.#timer?.refresh();
+        else if (!this.#raw.destroyed) this.#timer?.refresh();
       });
     });
     session.on("error", (error) => this.reportError(error));
@@ -119,9 +116,14 @@ export class Connection {
   /** Ends it as soon as its open requests are answered; at once if it has not begun one. */
   drain(): void {
     this.#draining = true;
-    if (this.#session !== undefined) this.#announceEnd(this.#session);
+    if (this.#session !== undefined) this.#closeSession();
     else if (this.#protocol === undefined) this.destroy();
     for (const res of this.#answers) if (!res.headersSent) res.setHeader("Connection", "close");
+  }
+
+  /** Resolves when it closes; never, if it had closed before. */
+  ended(): Promise<void> {
+    return new Promise((resolve) => this.#raw.once("close", () => resolve()));
   }
 
   /** Cuts it. What fails in consequence is not reported. */
@@ -142,17 +144,12 @@ export class Connection {
 
   reportError(error: NodeJS.ErrnoException): void {
     const level = DEPARTURE_CODES.has(error.code ?? "") ? "debug" : "info";
-    this.report(level, error.code === undefined ? error.message : `${error.code}, ${error.message}`);
+    // OpenSSL's messages hold addresses in memory and end in a line feed; their codes say the same.
+    const isOpenssl = error.code?.startsWith("ERR_SSL_") === true;
+    this.report(level, isOpenssl ? `${error.code}` : `${error.message} (${error.code})`);
   }
 
-  /** Sends GOAWAY twice, so that a stream opened before the client read the first one is not lost. */
-  #announceEnd(session: ServerHttp2Session): void {
-    if (session.closed || session.destroyed) return;
-    session.goaway(constants.NGHTTP2_NO_ERROR, STREAM_ID_MAX);
-    session.ping(() => this.#closeSession());
-    this.#arm(this.#limits.goawayNoticeMs, () => this.#closeSession());
-  }
-
+  /** Sends GOAWAY, which names the last stream that is served: the client may send any later one elsewhere. */
   #closeSession(): void {
     const session = this.#session;
     if (session === undefined || session.closed || session.destroyed) return;

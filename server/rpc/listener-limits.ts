@@ -7,7 +7,7 @@ export interface ListenerLimits {
    * there to the first SETTINGS of an HTTP/2 client. 10,000: time for three lost packets.
    */
   readonly firstByteMs: number;
-  /** Milliseconds for the head of an HTTP/1.1 request. 10,000, as above; at most `requestMs`. */
+  /** Milliseconds for the head of an HTTP/1.1 request. 10,000; `requestMs` where that is less. */
   readonly headersMs: number;
   /**
    * Milliseconds for receiving a whole request, body included. 30,000: bodies are a few KB. Long-lived
@@ -26,11 +26,6 @@ export interface ListenerLimits {
   readonly idleMs: number;
   /** Milliseconds that a peer has to close its half after the server closed its own. 5,000; then it is cut. */
   readonly lingerMs: number;
-  /**
-   * Milliseconds between the GOAWAY that announces the end and the one that refuses new streams, unless
-   * the client's PING answer shows sooner that it knows. 1,000: requests under way still arrive in it.
-   */
-  readonly goawayNoticeMs: number;
   /** Milliseconds of silence after which TCP probes the peer. 60,000: finds watchers that lost their power. */
   readonly tcpKeepAliveMs: number;
   /** Milliseconds between looks at the HTTP/1.1 time-outs, which are late by up to this. 1,000; Node has 30,000. */
@@ -49,7 +44,7 @@ export interface ListenerLimits {
   readonly sessionMemoryMbMax: number;
   /** Entries of one SETTINGS frame. 32, Node's default; under ten settings are in use. */
   readonly settingsMax: number;
-  /** PINGs of the server that may be unanswered. 10, Node's default; it sends one, when it drains. */
+  /** PINGs of the server that may be unanswered. 10, Node's default; it sends none of its own. */
   readonly outstandingPingsMax: number;
   /** Invalid frames after which a session ends. 100: a tenth of Node's default, for a sane client sends none. */
   readonly invalidFramesMax: number;
@@ -65,7 +60,6 @@ export const LISTENER_LIMITS_DEFAULT: ListenerLimits = Object.freeze({
   answerMs: 120_000,
   idleMs: 75_000,
   lingerMs: 5_000,
-  goawayNoticeMs: 1_000,
   tcpKeepAliveMs: 60_000,
   connectionsCheckingIntervalMs: 1_000,
   headerBytesMax: 16_384,

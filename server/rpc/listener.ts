@@ -139,6 +139,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     for (const connection of open) connection.drain();
     http1.closeIdleConnections();
     await closed;
+    // Node calls a server closed a moment before its last sockets are.
+    await Promise.all([...open].map((connection) => connection.ended()));
     clearTimeout(deadline);
     http1.close();
     return { destroyed };
@@ -209,7 +211,7 @@ function addressesOf(socket: Socket): string {
 
 function createHttp1(limits: ListenerLimits): Http1Server {
   const server = createHttp1Server({
-    headersTimeout: limits.headersMs,
+    headersTimeout: Math.min(limits.headersMs, limits.requestMs),
     requestTimeout: limits.requestMs,
     keepAliveTimeout: limits.idleMs,
     connectionsCheckingInterval: limits.connectionsCheckingIntervalMs,
@@ -268,8 +270,9 @@ function createServe(
       handler(req, res);
     } catch (error) {
       connection.report("warn", "the handler threw on a request", error);
-      if (res.headersSent) res.destroy();
-      else refuse(res, 400);
+      if (!res.headersSent) refuse(res, 400);
+      else if ("stream" in res) res.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+      else res.destroy();
     }
   };
 }

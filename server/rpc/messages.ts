@@ -1,5 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, TimestampSchema, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import {
+  type Reservation as ReservationMessage,
+  ReservationSchema,
+  ReservationState as ReservationStateMessage,
+} from "../../gen/inventory/v1/reservation_pb.ts";
 import { type Stock as StockMessage, StockSchema } from "../../gen/inventory/v1/stock_pb.ts";
 import {
   ChangeCause as ChangeCauseMessage,
@@ -19,6 +24,8 @@ import {
   shortfall,
 } from "../inventory/ledger.ts";
 
+import type { Reservation, ReservationState } from "../inventory/reservation.ts";
+
 // From the domain to the wire. The other way goes through validation, in requests.ts.
 
 const CAUSES: Readonly<Record<ChangeCause, ChangeCauseMessage>> = {
@@ -33,6 +40,13 @@ const CAUSES: Readonly<Record<ChangeCause, ChangeCauseMessage>> = {
   returned: ChangeCauseMessage.RETURNED,
   safety: ChangeCauseMessage.SAFETY,
   details: ChangeCauseMessage.DETAILS,
+};
+
+const STATES: Readonly<Record<ReservationState, ReservationStateMessage>> = {
+  active: ReservationStateMessage.ACTIVE,
+  committed: ReservationStateMessage.COMMITTED,
+  released: ReservationStateMessage.RELEASED,
+  expired: ReservationStateMessage.EXPIRED,
 };
 
 /** The number as int32; a sum of several int32 numbers that lies outside shows as the nearest bound. */
@@ -84,5 +98,19 @@ export function toStockChanged(change: StockChange): StockChanged {
     changeTime: timestampFromMs(change.changeTimeMs),
     referenceId: change.referenceId,
     reason: change.reason,
+  });
+}
+
+export function toReservation(reservation: Reservation): ReservationMessage {
+  const { expireTimeMs, endTimeMs } = reservation;
+  return create(ReservationSchema, {
+    reservationId: reservation.reservationId,
+    state: STATES[reservation.state],
+    lines: reservation.lines.map((line) => ({ ...line })),
+    committedLines: reservation.committedLines.map((line) => ({ ...line })),
+    createTime: timestampFromMs(reservation.createTimeMs),
+    ...(expireTimeMs !== undefined && { expireTime: timestampFromMs(expireTimeMs) }),
+    ...(endTimeMs !== undefined && { endTime: timestampFromMs(endTimeMs) }),
+    revived: reservation.revived,
   });
 }

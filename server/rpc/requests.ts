@@ -129,22 +129,37 @@ export function readListChanges(request: ListChangesRequest): { productId: strin
 
 /** The token of the page that goes on below a version. */
 export function versionToken(version: number): string {
-  return Buffer.from(`version:${version}`).toString("base64url");
+  return encodeToken(`version:${version}`);
 }
 
 function readVersionToken(violations: Violations, token: string): number | undefined {
+  const [, version] = decodeToken(violations, token, /^version:(\d{1,15})$/) ?? [];
+  return version === undefined ? undefined : Number(version);
+}
+
+/** A page token is opaque to callers: they hand it back unchanged. */
+export function encodeToken(content: string): string {
+  return Buffer.from(content).toString("base64url");
+}
+
+/** What a token holds, or `undefined` where there is none. */
+export function decodeToken(
+  violations: Violations,
+  token: string,
+  pattern: RegExp,
+): RegExpExecArray | undefined {
   if (token === "") {
     return undefined;
   }
-  const match = /^version:(\d{1,15})$/.exec(Buffer.from(token, "base64url").toString());
+  const match = pattern.exec(Buffer.from(token, "base64url").toString());
   if (match === null) {
     violations.add("page_token", `is ${show(token)}; give the next_page_token of the page before, unchanged`);
     return undefined;
   }
-  return Number(match[1]);
+  return match;
 }
 
-function readPageSize(violations: Violations, pageSize: number): number {
+export function readPageSize(violations: Violations, pageSize: number): number {
   if (pageSize === 0) {
     return PAGE_SIZE_DEFAULT;
   }
@@ -153,7 +168,11 @@ function readPageSize(violations: Violations, pageSize: number): number {
 }
 
 /** µs since 1970; what is finer than a microsecond is cut off. */
-function readTime(violations: Violations, field: string, time: Timestamp | undefined): number | undefined {
+export function readTime(
+  violations: Violations,
+  field: string,
+  time: Timestamp | undefined,
+): number | undefined {
   if (time === undefined) {
     return undefined;
   }

@@ -3,8 +3,8 @@ import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
-import type { InventoryStore } from "../inventory/store.ts";
-import { toLedger, toStock, toStockChanged } from "./messages.ts";
+import type { InventoryStore, ReservationStore } from "../inventory/store.ts";
+import { toLedger, toReservation, toStock, toStockChanged } from "./messages.ts";
 import {
   readAdjustStock,
   readBatchGetStock,
@@ -16,6 +16,14 @@ import {
   readSetSafetyStock,
   versionToken,
 } from "./requests.ts";
+import {
+  readCommit,
+  readExtend,
+  readListReservations,
+  readReserve,
+  readReturn,
+  reservationToken,
+} from "./reservation-requests.ts";
 
 // The services: a message in, a call of the domain, a message out. No rule of stock is decided here.
 
@@ -27,7 +35,7 @@ export function registerInventoryServices(router: ConnectRouter, store: Inventor
   router.service(Inventory, legacyInventory(store));
   router.service(StockService, stockService(store));
   router.service(SupplyService, supplyService(store));
-  router.service(ReservationService, {});
+  router.service(ReservationService, reservationService(store.reservations));
 }
 
 /** The method of the Go service that this one replaces. */
@@ -88,6 +96,43 @@ function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyService>
       return {
         changes: shown.map(toStockChanged),
         nextPageToken: changes.length > page.limit && last ? versionToken(last.ledger.version) : "",
+      };
+    },
+  };
+}
+
+function reservationService(reservations: ReservationStore): ServiceImpl<typeof ReservationService> {
+  return {
+    async reserve(request) {
+      return { reservation: toReservation(await reservations.reserve(readReserve(request))) };
+    },
+    async commitReservation(request) {
+      return { reservation: toReservation(await reservations.commit(readCommit(request))) };
+    },
+    async releaseReservation(request) {
+      const reservationId = readId("reservation_id", request.reservationId);
+      return { reservation: toReservation(await reservations.release(reservationId)) };
+    },
+    async extendReservation(request) {
+      const { reservationId, ttlMs } = readExtend(request);
+      return { reservation: toReservation(await reservations.extend(reservationId, ttlMs)) };
+    },
+    async returnReservation(request) {
+      return { reservation: toReservation(await reservations.return(readReturn(request))) };
+    },
+    async getReservation(request) {
+      const reservationId = readId("reservation_id", request.reservationId);
+      return { reservation: toReservation(await reservations.get(reservationId)) };
+    },
+    async listReservations(request) {
+      const page = readListReservations(request);
+      // One more than asked for tells whether there is a next page.
+      const found = await reservations.list({ ...page, limit: page.limit + 1 });
+      const shown = found.slice(0, page.limit);
+      const last = shown.at(-1);
+      return {
+        reservations: shown.map(toReservation),
+        nextPageToken: found.length > page.limit && last ? reservationToken(last) : "",
       };
     },
   };

@@ -95,3 +95,20 @@ operations.adopt_product = function(k, a)
   end
   return reply('ok', p)
 end
+
+-- put_collection
+-- KEYS  collections
+-- ARGV  collection ID, time of the event in µs, JSON or '' for a deletion
+-- reply 'applied' | 'stale'; 'future', now in ms
+operations.put_collection = function(k, a)
+  local at = time_of_event(a[2])
+  if at == nil then
+    return { 'future', now_ms }
+  end
+  local known = redis.call('HGET', k[1], a[1])
+  local fence = known and tonumber(string.match(known, '^%d+')) or -1
+  if at > fence or (at == fence and a[3] == '') then
+    redis.call('HSET', k[1], a[1], string.format('%.0f ', at) .. a[3])
+  end
+  return { at >= fence and 'applied' or 'stale' }
+end
