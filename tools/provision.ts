@@ -5,7 +5,7 @@
  */
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname, join, relative } from "node:path";
 import { startKafka } from "../test/support/kafka-broker.ts";
@@ -39,6 +39,7 @@ const logBinding = { groupId: "org.apache.logging.log4j", artifactId: "log4j-slf
 const fetchTimeoutMs = 10 * 60_000;
 const abandonedAfterMs = 60 * 60_000;
 const askTimeoutMs = 5_000;
+const inVainFile = join(cacheDir(), "optional-in-vain");
 
 const programNames = Object.keys(programs) as ProgramName[];
 const { PROVISION, KAFKA_BROKERS } = process.env;
@@ -191,7 +192,7 @@ async function fetchKafka(): Promise<void> {
       );
       return;
     }
-    await rm(versionDir, { recursive: true, force: true });
+    if (!hasKafkaJars()) await rm(versionDir, { recursive: true, force: true });
     await rename(join(work, "set"), versionDir).catch((error: unknown) => {
       if (!hasKafkaJars()) throw error;
     });
@@ -251,6 +252,20 @@ async function buildGrpcurl(): Promise<void> {
   if (code !== 0) say(`go install ended with exit code ${code}; the tests do without grpcurl`);
 }
 
+/** What is optional and could not be had is tried again only when something else is missing too: it would cost seconds each time. */
+async function isWorthTrying(findings: readonly Finding[]): Promise<boolean> {
+  const missing = findings.filter((finding) => finding.missing);
+  if (missing.length === 0) return false;
+  const inVain = await readFile(inVainFile, "utf8").catch(() => "");
+  return missing.some(({ name, required }) => required || !inVain.split("\n").includes(name));
+}
+
+async function rememberInVain(findings: readonly Finding[]): Promise<void> {
+  const names = findings.filter(({ missing, required }) => missing && !required).map(({ name }) => name);
+  await mkdir(cacheDir(), { recursive: true });
+  await writeFile(inVainFile, names.join("\n"));
+}
+
 function lookForAll(): Promise<Finding[]> {
   return Promise.all([...programNames.map(lookForProgram), lookForKafka()]);
 }
@@ -273,11 +288,12 @@ function lineToRun(findings: readonly Finding[]): string {
 
 const [found, docker] = await Promise.all([lookForAll(), lookForDocker()]);
 let findings = found;
-if (!lookOnly && findings.some(({ missing }) => missing)) {
+if (!lookOnly && (await isWorthTrying(findings))) {
   await installDebianPackages(findings);
   await fetchKafka();
   await buildGrpcurl();
   findings = await lookForAll();
+  await rememberInVain(findings);
 }
 printTable(findings);
 if (docker !== undefined) say(`A Docker engine ${docker} is running; the tests do not need it.`);

@@ -20,7 +20,8 @@ export async function freePort(): Promise<number> {
   );
 }
 
-function isFree(port: number): Promise<boolean> {
+/** True when a server could listen on that port of 127.0.0.1 now. */
+export function isFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = createServer();
     probe.once("error", () => resolve(false));

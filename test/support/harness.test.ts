@@ -5,16 +5,24 @@ import { existsSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import { Redis } from "ioredis";
+import { Kafka, logLevel } from "kafkajs";
+import { type KafkaBroker, startKafka } from "./kafka-broker.ts";
 import { need } from "./programs.ts";
 import { type RedisServer, startRedis } from "./redis-server.ts";
 import { startTcpProxy, type TcpProxy } from "./tcp-proxy.ts";
 import { until } from "./until.ts";
 
 const redisNeed = need("redis-server");
+const kafkaNeed = need("own-kafka");
 
 /** Opens a client that neither retries nor reconnects, does one thing with it, and closes it. */
 async function withRedis<T>(server: RedisServer, action: (client: Redis) => Promise<T>): Promise<T> {
-  const client = new Redis(server.url, { retryStrategy: () => null, maxRetriesPerRequest: 0 });
+  const client = new Redis(server.url, {
+    retryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+    // Else a client whose connection is gone keeps the process for 2 s after disconnect().
+    disconnectTimeout: 100,
+  });
   client.on("error", () => undefined);
   try {
     return await action(client);
@@ -30,6 +38,16 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+function isRefused(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: "127.0.0.1" }, () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", () => resolve(true));
+  });
 }
 
 describe("until", () => {
@@ -100,17 +118,18 @@ describe("a Redis of one's own", { skip: redisNeed.missing }, () => {
   it("ends with its parent, also when that is killed with -9", async () => {
     const script = `
       const { startRedis } = await import(${JSON.stringify(import.meta.resolve("./redis-server.ts"))});
-      const { pid, dir } = await startRedis();
-      process.stdout.write(JSON.stringify({ pid, dir }));
+      const { port, dir } = await startRedis();
+      process.stdout.write(JSON.stringify({ port, dir }));
       setInterval(() => {}, 1000);`;
     const parent = spawn(process.execPath, ["--input-type=module", "-e", script], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     const [output] = (await once(parent.stdout, "data")) as [Buffer];
-    const orphan = JSON.parse(output.toString()) as { pid: number; dir: string };
-    assert.equal(isAlive(orphan.pid), true);
+    const orphan = JSON.parse(output.toString()) as { port: number; dir: string };
+    assert.equal(await isRefused(orphan.port), false);
     parent.kill("SIGKILL");
-    await until(() => !isAlive(orphan.pid), "the server is gone too");
+    // Asked by its port: until PID 1 has buried it, the dead process still has its ID.
+    await until(() => isRefused(orphan.port), "the server is gone too");
     await until(() => !existsSync(orphan.dir), "its folder is gone too");
   });
 });
@@ -262,5 +281,65 @@ describe("the TCP proxy", () => {
     await cut;
     client.disconnect();
     assert.equal(await withRedis(server, (direct) => direct.get("counter")), "1");
+  });
+});
+
+describe("a Kafka of one's own", { skip: kafkaNeed.missing, timeout: 60_000 }, () => {
+  let broker: KafkaBroker;
+
+  before(async () => {
+    broker = await startKafka({ own: true, topics: { product: 3 } });
+  });
+
+  after(() => broker?.stop());
+
+  function client(): Kafka {
+    return new Kafka({ clientId: "harness", brokers: broker.brokers, logLevel: logLevel.NOTHING });
+  }
+
+  it("creates the topics that it is asked for, once, and no others", async () => {
+    await broker.createTopic("inventory", 2);
+    await broker.createTopic("inventory", 2);
+    const admin = client().admin({ retry: { retries: 0 } });
+    await admin.connect();
+    try {
+      assert.deepEqual((await admin.listTopics()).sort(), ["inventory", "product"]);
+      const { topics } = await admin.fetchTopicMetadata({ topics: ["inventory"] });
+      assert.equal(topics[0]?.partitions.length, 2);
+      await assert.rejects(admin.fetchTopicMetadata({ topics: ["unknown"] }));
+    } finally {
+      await admin.disconnect();
+    }
+  });
+
+  it("keeps what it acknowledged over kill -9 and restart, for a consumer group", async () => {
+    const keys = Array.from({ length: 30 }, (_, index) => `sku-${index}`);
+    const producer = client().producer();
+    await producer.connect();
+    await producer.send({ topic: "product", acks: -1, messages: keys.map((key) => ({ key, value: key })) });
+    await producer.disconnect();
+
+    const { pid } = broker;
+    await broker.kill9();
+    assert.equal(isAlive(pid), false);
+    await broker.restart();
+    assert.notEqual(broker.pid, pid);
+
+    const received = new Set<string>();
+    // A consumer's disconnect waits for its last fetch, which by default waits 5 s for messages.
+    const consumer = client().consumer({ groupId: "harness", maxWaitTimeInMs: 100 });
+    try {
+      await consumer.connect();
+      await consumer.subscribe({ topic: "product", fromBeginning: true });
+      await consumer.run({
+        eachMessage: async ({ message }) => {
+          received.add(String(message.key));
+        },
+      });
+      await until(() => received.size === keys.length, "all messages are consumed", 20_000);
+    } finally {
+      await consumer.disconnect();
+    }
+    assert.deepEqual([...received].sort(), keys.toSorted());
   });
 });

@@ -131,10 +131,8 @@ async function startAndAwait(
     await until(
       async () => {
         if (server.running()) return isOwnAnswer(await ask(port, "PING\r\nINFO server\r\n"), server.pid);
-        const end = server.describe();
-        throw /address already in use/i.test(end)
-          ? new PortTaken(end)
-          : new Hopeless(`Redis has not started: ${end}`);
+        const message = `Redis has not started: ${server.describe()}`;
+        throw /address already in use/i.test(server.log()) ? new PortTaken(message) : new Hopeless(message);
       },
       `Redis answers on port ${port}`,
       startTimeoutMs,

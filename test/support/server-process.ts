@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { basename } from "node:path";
 
@@ -13,6 +13,8 @@ export interface ServerProcess {
   readonly signal: (signal: NodeJS.Signals) => void;
   /** Sends a signal, SIGKILL unless given, and waits for the end; after `patienceMs` (10 seconds) it sends SIGKILL. */
   readonly end: (signal?: NodeJS.Signals, patienceMs?: number) => Promise<void>;
+  /** What it has written since this start, or why that cannot be read. */
+  readonly log: () => string;
   /** How it ended and the last lines of its log, for a message. */
   readonly describe: () => string;
 }
@@ -38,6 +40,7 @@ const alive = new Map<number, string>();
  */
 export async function startServerProcess(options: ServerCommand): Promise<ServerProcess> {
   const log = openSync(options.logFile, "a");
+  const logStart = fstatSync(log).size;
   let child: ChildProcess;
   try {
     child = spawn(options.command, options.args, {
@@ -84,19 +87,20 @@ export async function startServerProcess(options: ServerCommand): Promise<Server
     signal: (signal) => {
       if (running()) child.kill(signal);
     },
+    log: () => readFrom(options.logFile, logStart),
     describe: () => {
       const state = running()
         ? "is running"
         : `ended with ${child.signalCode ?? `exit code ${child.exitCode}`}`;
-      return `${basename(options.command)} (process ${pid}) ${state}; its log ends:\n${tailOf(options.logFile)}`;
+      const tail = readFrom(options.logFile, logStart).trimEnd().split("\n").slice(-logTailLines).join("\n");
+      return `${basename(options.command)} (process ${pid}) ${state}; its log ends:\n${tail}`;
     },
   };
 }
 
-/** The last lines of a log, or why it cannot be read. */
-export function tailOf(logFile: string): string {
+function readFrom(logFile: string, start: number): string {
   try {
-    return readFileSync(logFile, "utf8").trimEnd().split("\n").slice(-logTailLines).join("\n");
+    return readFileSync(logFile).subarray(start).toString();
   } catch (error) {
     return `(no log: ${error instanceof Error ? error.message : String(error)})`;
   }

@@ -1,0 +1,303 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Admin, Kafka, logLevel } from "kafkajs";
+import { freePort, isFree } from "./free-port.ts";
+import { findJavaKafka, findKafka, type JavaKafka, kafkaClassArchive, need } from "./programs.ts";
+import { type ServerProcess, startServerProcess } from "./server-process.ts";
+import { Hopeless, until } from "./until.ts";
+
+export interface KafkaOptions {
+  /** A free one unless given. */
+  readonly port?: number;
+  /** Topics to create at the start, with their numbers of partitions. */
+  readonly topics?: Readonly<Record<string, number>>;
+  /** Further lines of server.properties; they win over the ones set here. */
+  readonly extraProperties?: Readonly<Record<string, string>>;
+  /** A broker of the test's own even where KAFKA_BROKERS names one: for tests that kill it. */
+  readonly own?: boolean;
+  /** Has the JVM write the classes that it loaded into this file when it ends in order, for faster starts. */
+  readonly recordClassesInto?: string;
+}
+
+/** A Kafka for a test. Its port and data stay the same over `kill9` and `restart`. */
+export interface KafkaBroker extends AsyncDisposable {
+  readonly brokers: string[];
+  readonly port: number;
+  /** True when KAFKA_BROKERS names it: then it cannot be killed, restarted or paused, and `stop` deletes the topics made here. */
+  readonly external: boolean;
+  readonly pid: number;
+  /** Ends the process as a crash does: SIGKILL. */
+  readonly kill9: () => Promise<void>;
+  /** Starts it again on the same port and data; a running one is killed first. */
+  readonly restart: () => Promise<void>;
+  /** Freezes the process (SIGSTOP); longer than 2 seconds, and it is fenced for a moment after `resume`. */
+  readonly pause: () => void;
+  readonly resume: () => void;
+  /** Creates a topic and waits until it has its leaders; one that exists stays as it is. */
+  readonly createTopic: (name: string, partitions?: number) => Promise<void>;
+  /** Ends the process and removes its data; SIGTERM lets it end in order first. May be called again. */
+  readonly stop: (signal?: "SIGTERM" | "SIGKILL") => Promise<void>;
+}
+
+const startTimeoutMs = 60_000;
+const formatTimeoutMs = 30_000;
+const requestTimeoutMs = 2_000;
+const portAttemptsMax = 5;
+const partitionsDefault = 3;
+const retriesDefault = 5;
+
+class PortTaken extends Hopeless {}
+
+/**
+ * Starts Apache Kafka (KRaft, one node that is broker and controller) with plain `java`, and returns when an admin client can
+ * describe the cluster. On two cores a start takes about 2 s and a restart after kill -9 about 3 s, since the controller
+ * refuses the broker's new incarnation until the old one's session (2 s here, 9 s by default) has run out. Topics are never
+ * created by use. Without `own`, a broker that KAFKA_BROKERS names is used instead.
+ */
+export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroker> {
+  const found = options.own === true ? findJavaKafka() : findKafka();
+  if (found === undefined) throw new Error(`Cannot start Kafka, there is ${need("own-kafka").missing}`);
+  const broker = found.kind === "external" ? useKafka(found.brokers) : await startJavaKafka(found, options);
+  try {
+    for (const [name, partitions] of Object.entries(options.topics ?? {})) {
+      await broker.createTopic(name, partitions);
+    }
+    return broker;
+  } catch (error) {
+    await broker.stop();
+    throw error;
+  }
+}
+
+function useKafka(brokers: string[]): KafkaBroker {
+  const created: string[] = [];
+  const refuse = () => {
+    throw new Error(
+      `Cannot do this to ${brokers.join(",")}: KAFKA_BROKERS names it, and this test did not start it`,
+    );
+  };
+  const stop = async () => {
+    const topics = created.splice(0);
+    if (topics.length > 0) await withAdmin(brokers, (admin) => admin.deleteTopics({ topics }));
+  };
+  return {
+    brokers,
+    port: Number(brokers[0]?.split(":").at(-1)),
+    external: true,
+    get pid() {
+      return refuse();
+    },
+    kill9: async () => refuse(),
+    restart: async () => refuse(),
+    pause: refuse,
+    resume: refuse,
+    createTopic: async (name, partitions = partitionsDefault) => {
+      if (await createTopic(brokers, name, partitions)) created.push(name);
+    },
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+async function startJavaKafka(kafka: JavaKafka, options: KafkaOptions): Promise<KafkaBroker> {
+  if (options.port !== undefined && !(await isFree(options.port))) {
+    throw new Error(`Cannot start Kafka: port ${options.port} is taken`);
+  }
+  const dir = await mkdtemp(join(tmpdir(), "inventory-kafka-"));
+  const java = javaCommand(kafka, dir, options.recordClassesInto);
+  const propertiesFile = join(dir, "server.properties");
+  const logFile = join(dir, "kafka.log");
+  let formatted = false;
+
+  async function start(port: number, controllerPort: number): Promise<ServerProcess> {
+    const properties = {
+      ...propertiesOf(port, controllerPort, join(dir, "data")),
+      ...options.extraProperties,
+    };
+    const lines = Object.entries(properties).map(([name, value]) => `${name}=${value}\n`);
+    await writeFile(propertiesFile, lines.join(""));
+    if (!formatted) {
+      await formatStorage(kafka, dir, propertiesFile);
+      formatted = true;
+    }
+    const args = [...java, "kafka.Kafka", propertiesFile];
+    const server = await startServerProcess({ command: kafka.java, args, logFile, removeOnCrash: dir });
+    try {
+      await until(() => isServing(server, port), `Kafka serves on port ${port}`, startTimeoutMs);
+      return server;
+    } catch (error) {
+      await server.end();
+      if (error instanceof Hopeless) throw error;
+      throw new Error(`Kafka does not serve: ${server.describe()}`, { cause: error });
+    }
+  }
+
+  let port = options.port ?? (await freePort());
+  let controllerPort = await freePort();
+  let server: ServerProcess;
+
+  /** Tries again when another server has taken a port; the broker's own port is kept where clients know it. */
+  async function startWithFreePorts(keepPort: boolean): Promise<ServerProcess> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await start(port, controllerPort);
+      } catch (error) {
+        if (!(error instanceof PortTaken) || attempt === portAttemptsMax) throw error;
+        if (!keepPort) port = await freePort();
+        // A formatted node may move its controller: the voters are read from the properties at every start.
+        controllerPort = await freePort();
+      }
+    }
+  }
+
+  async function stop(signal: "SIGTERM" | "SIGKILL" = "SIGKILL"): Promise<void> {
+    await server.end(signal, startTimeoutMs);
+    await rm(dir, { recursive: true, force: true });
+  }
+
+  await mkdir(join(dir, "data"));
+  await writeFile(join(dir, "log4j2.properties"), log4jProperties);
+  try {
+    server = await startWithFreePorts(options.port !== undefined);
+  } catch (error) {
+    await rm(dir, { recursive: true, force: true });
+    throw error;
+  }
+  const brokers = [`127.0.0.1:${port}`];
+
+  return {
+    brokers,
+    port,
+    external: false,
+    get pid() {
+      return server.pid;
+    },
+    kill9: () => server.end("SIGKILL"),
+    restart: async () => {
+      await server.end("SIGKILL");
+      server = await startWithFreePorts(true);
+    },
+    pause: () => server.signal("SIGSTOP"),
+    resume: () => server.signal("SIGCONT"),
+    createTopic: async (name, partitions = partitionsDefault) => {
+      await createTopic(brokers, name, partitions);
+    },
+    stop,
+    [Symbol.asyncDispose]: () => stop(),
+  };
+}
+
+function propertiesOf(port: number, controllerPort: number, dataDir: string): Record<string, string> {
+  return {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.quorum.voters": `1@127.0.0.1:${controllerPort}`,
+    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
+    "advertised.listeners": `PLAINTEXT://127.0.0.1:${port}`,
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "log.dirs": dataDir,
+    "auto.create.topics.enable": "false",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    // Lets a test's consumer be missed soon after it dies; the default is 6 s.
+    "group.min.session.timeout.ms": "1000",
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "200",
+  };
+}
+
+const log4jProperties = `status=error
+appender.file.type=Console
+appender.file.name=OUT
+appender.file.layout.type=PatternLayout
+appender.file.layout.pattern=%d{HH:mm:ss.SSS} %-5p %m (%c{1})%n
+rootLogger.level=info
+rootLogger.appenderRef.file.ref=OUT
+`;
+
+/** Quick to start rather than fast in the long run: the serial collector, the first compiler only, classes from an archive. */
+function javaCommand(kafka: JavaKafka, dir: string, recordClassesInto?: string): string[] {
+  const archive = kafkaClassArchive();
+  return [
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Xlog:disable",
+    "-Djava.awt.headless=true",
+    `-Dlog4j2.configurationFile=${join(dir, "log4j2.properties")}`,
+    ...(recordClassesInto === undefined ? [] : [`-XX:ArchiveClassesAtExit=${recordClassesInto}`]),
+    ...(recordClassesInto === undefined && archive !== undefined ? [`-XX:SharedArchiveFile=${archive}`] : []),
+    "-cp",
+    kafka.classpath,
+  ];
+}
+
+async function formatStorage(kafka: JavaKafka, dir: string, propertiesFile: string): Promise<void> {
+  const clusterId = `I${crypto.randomUUID().replaceAll("-", "").slice(0, 20)}A`;
+  const args = ["kafka.tools.StorageTool", "format", "-t", clusterId, "-c", propertiesFile];
+  const format = await startServerProcess({
+    command: kafka.java,
+    args: [...javaCommand(kafka, dir), ...args],
+    logFile: join(dir, "format.log"),
+    removeOnCrash: dir,
+  });
+  await until(() => !format.running(), "Kafka's storage is formatted", formatTimeoutMs).finally(() =>
+    format.end(),
+  );
+  if (!format.log().includes("Formatting metadata")) {
+    throw new Error(`Cannot format Kafka's storage: ${format.describe()}`);
+  }
+}
+
+async function isServing(server: ServerProcess, port: number): Promise<boolean> {
+  if (!server.running()) {
+    const message = `Kafka has not started: ${server.describe()}`;
+    throw /address already in use/i.test(server.log()) ? new PortTaken(message) : new Hopeless(message);
+  }
+  const cluster = await withAdmin([`127.0.0.1:${port}`], (admin) => admin.describeCluster(), 0);
+  return cluster.brokers.length > 0;
+}
+
+/** False when the topic exists already. */
+function createTopic(brokers: string[], topic: string, partitions: number): Promise<boolean> {
+  return withAdmin(brokers, (admin) =>
+    admin.createTopics({
+      topics: [{ topic, numPartitions: partitions, replicationFactor: 1 }],
+      waitForLeaders: true,
+    }),
+  );
+}
+
+async function withAdmin<T>(
+  brokers: string[],
+  action: (admin: Admin) => Promise<T>,
+  retries = retriesDefault,
+): Promise<T> {
+  const kafka = new Kafka({
+    clientId: "test-support",
+    brokers,
+    logLevel: logLevel.NOTHING,
+    connectionTimeout: requestTimeoutMs,
+    requestTimeout: requestTimeoutMs,
+    retry: { retries },
+  });
+  const admin = kafka.admin();
+  try {
+    await admin.connect();
+    return await action(admin);
+  } finally {
+    await admin.disconnect();
+  }
+}
