@@ -6,10 +6,17 @@ import { Health as HealthService } from "../gen/health/v1/health_pb.ts";
 import type { Config } from "./config.ts";
 import { startDemo } from "./demo/demo.ts";
 import { ExpirySweeper } from "./inventory/expiry.ts";
+import type { ChangeFeed } from "./inventory/feed.ts";
 import type { InventoryStore } from "./inventory/store.ts";
 import { Releases } from "./lifecycle.ts";
+import { Catalog } from "./live/catalog.ts";
+import { Hub, type WatchLimits } from "./live/hub.ts";
+import { Mirror } from "./live/mirror.ts";
+import { LiveReads } from "./live/reads.ts";
 import { MemoryStore } from "./memory/store.ts";
 import { Health } from "./ops/health.ts";
+import { RedisFeed } from "./redis/feed.ts";
+import { Keys } from "./redis/keys.ts";
 import { RedisStore } from "./redis/store.ts";
 import { createConnectHandler } from "./rpc/connect-handler.ts";
 import { createFront } from "./rpc/front.ts";
@@ -38,6 +45,7 @@ export interface App {
 /** What a test may replace. */
 export interface AppOptions {
   readonly limits?: Partial<ListenerLimits>;
+  readonly watchLimits?: Partial<WatchLimits>;
 }
 
 /** Methods whose stream a client may hold open for as long as it likes. */
@@ -64,9 +72,19 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   const health = new Health();
   releases.push("the health checks", () => health.close());
 
-  const store = await startStore(config, log);
+  const mirror = new Mirror();
+  const { store, feed } = await startStore(config, log, mirror);
   releases.push("the store", () => store.close());
   health.addCheck(() => store.unreadyReason());
+  const live = {
+    mirror,
+    reads: new LiveReads(mirror, store),
+    catalog: new Catalog(mirror),
+    hub: new Hub(mirror, options.watchLimits),
+  };
+  feed.start(mirror);
+  releases.push("the change feed", () => feed.stop());
+  health.addCheck(async () => (mirror.isLoaded ? undefined : "The catalog is still loading"));
   const sweeper = new ExpirySweeper({
     reservations: store.reservations,
     onError: (error) => log.warn({ err: error }, "Could not look for expired reservations; trying again"),
@@ -76,7 +94,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   const draining = new AbortController();
   const methods = createConnectHandler({
     routes: (router) => {
-      registerInventoryServices(router, store);
+      registerInventoryServices(router, store, live);
       router.service(
         HealthService,
         healthService(
@@ -100,6 +118,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   });
   const url = urlOf(config, listener.port);
   releases.push("the listener", async () => {
+    live.hub.drain();
     draining.abort();
     const { destroyed } = await listener.drain(config.drainMsMax);
     if (destroyed > 0) {
@@ -109,7 +128,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   await health.check();
 
   if (config.demo) {
-    const demo = await startDemo(url, log);
+    const demo = await startDemo(url, store, log);
     releases.push("the demo", () => demo.stop());
   }
 
@@ -134,15 +153,24 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   };
 }
 
-async function startStore(config: Config, log: Logger): Promise<InventoryStore> {
+async function startStore(
+  config: Config,
+  log: Logger,
+  mirror: Mirror,
+): Promise<{ store: InventoryStore; feed: ChangeFeed }> {
+  const { operationRetentionMs } = config;
   if (config.redis === undefined) {
-    return new MemoryStore({ operationRetentionMs: config.operationRetentionMs });
+    const store = new MemoryStore({ operationRetentionMs });
+    return { store, feed: store.feed };
   }
+  const endpoint = config.redis;
+  const keys = new Keys(config.buckets);
   const store = new RedisStore({
-    endpoint: config.redis,
+    endpoint,
     log,
-    buckets: config.buckets,
-    operationRetentionMs: config.operationRetentionMs,
+    keys,
+    operationRetentionMs,
+    onAcknowledged: (productId, version) => mirror.expect(productId, version),
   });
   try {
     await store.start(STORE_START_MS_MAX);
@@ -150,7 +178,7 @@ async function startStore(config: Config, log: Logger): Promise<InventoryStore> 
     await store.close();
     throw error;
   }
-  return store;
+  return { store, feed: new RedisFeed({ endpoint, keys, log }) };
 }
 
 function urlOf(config: Config, port: number): string {

@@ -1,3 +1,4 @@
+import type { Collection } from "../inventory/collection.ts";
 import type { ProductDetails } from "../inventory/ledger.ts";
 
 /** A product of the demo shop, and how many units its seller supplies at first. */
@@ -6,6 +7,14 @@ export interface DemoProduct {
   readonly declared: number;
   readonly details: ProductDetails;
 }
+
+/** The shelves of the demo shop, as collections. */
+export const DEMO_COLLECTIONS: readonly Collection[] = [
+  { collectionId: "spring", name: "Spring", description: "New arrivals for the season." },
+  { collectionId: "kitchen", name: "Kitchen", description: "Tools that last." },
+  { collectionId: "desk", name: "Desk", description: "For quiet work." },
+  { collectionId: "outdoors", name: "Outdoors", description: "For a night under the sky." },
+];
 
 const SHELVES: readonly {
   readonly collectionId: string;

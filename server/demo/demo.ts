@@ -4,7 +4,8 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
-import { DEMO_CATALOG } from "./catalog.ts";
+import type { InventoryStore } from "../inventory/store.ts";
+import { DEMO_CATALOG, DEMO_COLLECTIONS } from "./catalog.ts";
 
 /** Between two shoppers: slow enough to follow, quick enough to look alive. */
 const SHOPPER_INTERVAL_MS = 600;
@@ -27,7 +28,7 @@ export interface Demo {
  * Fills the shop with the demo catalog and lets shoppers buy, all through the server's own API over
  * gRPC, as Orders would: reserve, then commit, release, or leave it to expire.
  */
-export async function startDemo(url: string, log: Logger): Promise<Demo> {
+export async function startDemo(url: string, store: InventoryStore, log: Logger): Promise<Demo> {
   const ending = new AbortController();
   const options = { signal: ending.signal };
   const transport = createGrpcTransport({ baseUrl: url, nodeOptions: { rejectUnauthorized: false } });
@@ -35,6 +36,14 @@ export async function startDemo(url: string, log: Logger): Promise<Demo> {
   const reservations = createClient(ReservationService, transport);
   const checkouts = new Set<Promise<void>>();
 
+  // The API has no method for collections: sellers send them by Kafka.
+  for (const collection of DEMO_COLLECTIONS) {
+    await store.putCollection({
+      collectionId: collection.collectionId,
+      collection,
+      updateTimeMicros: Date.now() * 1_000,
+    });
+  }
   for (const { productId, declared, details } of DEMO_CATALOG) {
     await supply.putProduct({ productId, declared, product: { ...details } });
   }

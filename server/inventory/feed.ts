@@ -8,8 +8,11 @@ export interface ProductState extends Stock {
 
 /** What a follower of the change stream is told, one call after the other. */
 export interface FeedListener {
-  /** A full picture begins: what is not named until `onLoaded` is gone. */
-  onLoading(): void;
+  /**
+   * A full picture begins: what is not named until `onLoaded` is gone. `isOtherData` where the store
+   * came back with data that is not what it had: versions may then be lower than known ones.
+   */
+  onLoading(isOtherData: boolean): void;
   /** Products of the full picture. A newer state may have been told by then: compare versions. */
   onProducts(states: readonly ProductState[]): void;
   onLoaded(): void;

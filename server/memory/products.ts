@@ -35,9 +35,16 @@ interface ChangeNote {
 export class Products {
   readonly #records = new Map<string, ProductRecord>();
   readonly #now: () => number;
+  readonly #onChange: (change: StockChange) => void;
 
-  constructor(now: () => number) {
+  /** `onChange` is told of every change in the step that makes it. */
+  constructor(now: () => number, onChange: (change: StockChange) => void) {
     this.#now = now;
+    this.#onChange = onChange;
+  }
+
+  all(): Iterable<ProductRecord> {
+    return this.#records.values();
   }
 
   find(productId: string): ProductRecord | undefined {
@@ -75,7 +82,7 @@ export class Products {
     product.version += 1;
     product.updateTimeMs = this.#now();
     const ledger = ledgerOf(product);
-    product.changes.push({
+    const change: StockChange = {
       cause: note.cause,
       delta: available(ledger) - availableBefore,
       ledger,
@@ -83,10 +90,12 @@ export class Products {
       referenceId: note.referenceId ?? "",
       reason: note.reason ?? "",
       details: note.details,
-    });
+    };
+    product.changes.push(change);
     if (product.changes.length > CHANGES_KEPT_PER_PRODUCT) {
       product.changes.shift();
     }
+    this.#onChange(change);
   }
 }
 

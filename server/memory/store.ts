@@ -21,6 +21,7 @@ import {
 } from "../inventory/product-event.ts";
 import { onHandOutOfRange, updateTooFarAhead, versionMismatch } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
+import { MemoryFeed } from "./feed.ts";
 import { Operations } from "./operations.ts";
 import { ledgerOf, type ProductRecord, Products } from "./products.ts";
 import { Reservations } from "./reservations.ts";
@@ -39,6 +40,7 @@ interface MemoryStoreOptions {
  */
 export class MemoryStore implements InventoryStore {
   readonly reservations: Reservations;
+  readonly feed: MemoryFeed;
   readonly #products: Products;
   readonly #operations: Operations;
   readonly #now: () => number;
@@ -51,7 +53,13 @@ export class MemoryStore implements InventoryStore {
   constructor(options: MemoryStoreOptions = {}) {
     const retentionMs = options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT;
     this.#now = options.now ?? Date.now;
-    this.#products = new Products(this.#now);
+    this.feed = new MemoryFeed(() =>
+      [...this.#products.all()].map((product) => ({
+        ...stockOf(product),
+        deleted: isDeleted(product.registers),
+      })),
+    );
+    this.#products = new Products(this.#now, (change) => this.feed.tellChange(change));
     this.#operations = new Operations(this.#now, retentionMs);
     this.reservations = new Reservations(this.#products, this.#operations, this.#now, retentionMs);
   }
@@ -146,12 +154,13 @@ export class MemoryStore implements InventoryStore {
     const isNewer = known === undefined || at > known.at || (at === known.at && collection === undefined);
     if (isNewer) {
       this.#collections.set(collectionId, { at, collection });
+      this.feed.tellCollections(this.#currentCollections());
     }
     return known === undefined || at >= known.at;
   }
 
   async listCollections(): Promise<Collection[]> {
-    return [...this.#collections.values()].flatMap(({ collection }) => collection ?? []);
+    return this.#currentCollections();
   }
 
   async unreadyReason(): Promise<string | undefined> {
@@ -159,6 +168,10 @@ export class MemoryStore implements InventoryStore {
   }
 
   async close(): Promise<void> {}
+
+  #currentCollections(): Collection[] {
+    return [...this.#collections.values()].flatMap(({ collection }) => collection ?? []);
+  }
 
   #applyEvent(productId: string, apply: (registers: ProductRegisters) => EventOutcome): PutResult {
     const product = this.#products.findOrCreate(productId);

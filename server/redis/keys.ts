@@ -83,6 +83,11 @@ export class Keys {
     return `${this.#tag(bucket)}:deadlines`;
   }
 
+  /** What read-products.lua takes for a product. */
+  read(productId: string): string[] {
+    return [this.ledger(productId), this.details(productId), this.plain(productId)];
+  }
+
   /** Ledger, history and change stream: what `record` in scripts/ledger.lua writes, in the order that scripts take. */
   recorded(productId: string): string[] {
     return [this.ledger(productId), this.history(productId), this.changes(this.bucketOf(productId))];

@@ -28,11 +28,19 @@ export interface Mutation {
   readonly isRepeatable: boolean;
 }
 
+/** Told of each product that a mutation has changed, with the version it came to, before its caller is answered. */
+export type OnAcknowledged = (productId: string, version: number) => void;
+
+interface MutationsOptions {
+  readonly operationRetentionMs: number;
+  readonly onAcknowledged: OnAcknowledged;
+}
+
 /** Runs mutations, those that come in together in one script call, each atomic by itself. */
 export class Mutations {
   readonly #coalescer: Coalescer<Mutation, ReplyReader>;
 
-  constructor(connection: RedisConnection, options: { readonly operationRetentionMs: number }) {
+  constructor(connection: RedisConnection, options: MutationsOptions) {
     const script = mutationScript();
     const constants = [
       options.operationRetentionMs,
@@ -44,7 +52,11 @@ export class Mutations {
       send: async (batch) => {
         const { keys, args } = encodeBatch(batch);
         const replies = list(await connection.run(script, keys, [...constants, ...args]));
-        return replies.map((reply) => new ReplyReader(reply));
+        return replies.map((answer) => {
+          const [reply, touched] = list(answer);
+          tellTouched(list(touched), options.onAcknowledged);
+          return new ReplyReader(reply);
+        });
       },
       weightOf: (mutation) => mutation.products,
       batchItemsMax: MUTATIONS_PER_BATCH_MAX,
@@ -74,6 +86,12 @@ export class Mutations {
 
   close(): void {
     this.#coalescer.close();
+  }
+}
+
+function tellTouched(touched: readonly unknown[], onAcknowledged: OnAcknowledged): void {
+  for (let i = 0; i + 1 < touched.length; i += 2) {
+    onAcknowledged(String(touched[i]), Number(touched[i + 1]));
   }
 }
 

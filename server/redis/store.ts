@@ -15,7 +15,7 @@ import { isReply, RedisConnection, type RedisEndpoint, storeError } from "./clie
 import { Coalescer } from "./coalescer.ts";
 import { checkLayout, warnOfDurability } from "./fitness.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
-import { callLimits, type Mutation, Mutations, unknownWord } from "./mutations.ts";
+import { callLimits, type Mutation, Mutations, type OnAcknowledged, unknownWord } from "./mutations.ts";
 import {
   decodeChange,
   decodeCollection,
@@ -36,9 +36,10 @@ const READ_BATCHES_IN_FLIGHT_MAX = 4;
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;
   readonly log: Logger;
-  /** Fixed for the life of the data; see `Keys`. */
-  readonly buckets?: number;
+  /** Their number of buckets is fixed for the life of the data. */
+  readonly keys?: Keys;
   readonly operationRetentionMs?: number;
+  readonly onAcknowledged?: OnAcknowledged;
 }
 
 /** The ledger in Redis. Every mutation is one operation of scripts/, run with others in one script call. */
@@ -52,7 +53,7 @@ export class RedisStore implements InventoryStore {
 
   constructor(options: RedisStoreOptions) {
     const { endpoint, log } = options;
-    this.#keys = new Keys(options.buckets ?? BUCKETS_DEFAULT);
+    this.#keys = options.keys ?? new Keys(BUCKETS_DEFAULT);
     this.#writes = new RedisConnection("writes", endpoint, log, async (client) => {
       await checkLayout(client, this.#keys);
       await warnOfDurability(client, log);
@@ -60,17 +61,14 @@ export class RedisStore implements InventoryStore {
     this.#reads = new RedisConnection("reads", endpoint, log);
     this.#mutations = new Mutations(this.#writes, {
       operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
+      onAcknowledged: options.onAcknowledged ?? (() => {}),
     });
     this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads);
     const read = readScript();
     this.#products = new Coalescer({
       send: async (batch) => {
         const distinct = [...new Set(batch)];
-        const keys = distinct.flatMap((id) => [
-          this.#keys.ledger(id),
-          this.#keys.details(id),
-          this.#keys.plain(id),
-        ]);
+        const keys = distinct.flatMap((id) => this.#keys.read(id));
         const replies = list(await this.#reads.run(read, keys, []));
         const byId = new Map(distinct.map((id, index) => [id, replies[index]]));
         return batch.map((id) => new ReplyReader(byId.get(id)));

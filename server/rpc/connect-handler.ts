@@ -3,6 +3,7 @@ import {
   ConnectError,
   type ConnectRouter,
   createConnectRouter,
+  createContextValues,
   type Interceptor,
 } from "@connectrpc/connect";
 import {
@@ -12,6 +13,7 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
+import { callerKey, callerOf } from "./caller.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
@@ -49,7 +51,8 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       return false;
     }
     // Throws on a Host that is none; the listener answers 400.
-    const universal = universalRequestFromNodeRequest(request, response, undefined, undefined);
+    const values = createContextValues().set(callerKey, callerOf(request));
+    const universal = universalRequestFromNodeRequest(request, response, undefined, values);
     handler(universal)
       .then((answer) => universalResponseToNodeResponse(answer, response))
       .catch((error: unknown) => {

@@ -146,7 +146,7 @@ export class Connection {
     const level = DEPARTURE_CODES.has(error.code ?? "") ? "debug" : "info";
     // OpenSSL's messages hold addresses in memory and end in a line feed; their codes say the same.
     const isOpenssl = error.code?.startsWith("ERR_SSL_") === true;
-    this.report(level, isOpenssl ? `${error.code}` : `${error.message} (${error.code})`);
+    this.report(level, isOpenssl ? `${error.code}` : `${error.message} (${error.code ?? error.name})`);
   }
 
   /** Sends GOAWAY, which names the last stream that is served: the client may send any later one elsewhere. */

@@ -4,7 +4,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { ShortageSchema } from "../../gen/inventory/v1/reservation_pb.ts";
 import { InventoryError, type InventoryErrorCode } from "../inventory/errors.ts";
-import { toInt32 } from "./messages.ts";
+import { toInt32 } from "../wire/stock-changed.ts";
 
 /** The one table from the domain's errors to the wire. */
 const CODES: Readonly<Record<InventoryErrorCode, Code>> = {

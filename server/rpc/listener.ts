@@ -120,7 +120,10 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   });
 
   server.listen(options.port, options.host);
-  await once(server, "listening");
+  await once(server, "listening").catch((error: unknown) => {
+    http1.close();
+    throw error;
+  });
   server.on("error", (err) => log.error({ err }, `Cannot accept a connection: ${err.message}`));
   const address = server.address();
   if (address === null || typeof address === "string")

@@ -1,5 +1,4 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import type { BatchGetStockRequest } from "../../gen/inventory/v1/stock_pb.ts";
 import type {
   AdjustStockRequest,
   CountStockRequest,
@@ -12,7 +11,6 @@ import { QUANTITY_MAX } from "../inventory/ledger.ts";
 import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
 import type { ChangesPage, StockAdjustment, StockCount } from "../inventory/store.ts";
 import {
-  BATCH_PRODUCTS_MAX,
   PAGE_SIZE_DEFAULT,
   PAGE_SIZE_MAX,
   REASON_BYTES_MAX,
@@ -31,20 +29,6 @@ export function readId(field: string, id: string): string {
   violations.id(field, id);
   violations.throwIfAny();
   return id;
-}
-
-export function readBatchGetStock(request: BatchGetStockRequest): readonly string[] {
-  const violations = new Violations();
-  const { productIds } = request;
-  if (productIds.length < 1 || productIds.length > BATCH_PRODUCTS_MAX) {
-    violations.add("product_ids", `has ${productIds.length} entries; give 1 to ${BATCH_PRODUCTS_MAX}`);
-  } else {
-    for (const [index, productId] of productIds.entries()) {
-      violations.id(`product_ids[${index}]`, productId);
-    }
-  }
-  violations.throwIfAny();
-  return productIds;
 }
 
 export function readPutProduct(request: PutProductRequest): ProductUpsert {

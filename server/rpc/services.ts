@@ -4,10 +4,10 @@ import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
 import type { InventoryStore, ReservationStore } from "../inventory/store.ts";
-import { toLedger, toReservation, toStock, toStockChanged } from "./messages.ts";
+import { toLedger, toStockChanged } from "../wire/stock-changed.ts";
+import { toReservation } from "./messages.ts";
 import {
   readAdjustStock,
-  readBatchGetStock,
   readCountStock,
   readDeleteProduct,
   readId,
@@ -24,44 +24,23 @@ import {
   readReturn,
   reservationToken,
 } from "./reservation-requests.ts";
+import { type LiveView, legacyInventory, stockService } from "./stock-service.ts";
 
 // The services: a message in, a call of the domain, a message out. No rule of stock is decided here.
 
 /** Everything that this server answers for, besides health and reflection. */
 export const INVENTORY_SERVICES = [Inventory, StockService, SupplyService, ReservationService] as const;
 
-/** Registers the inventory's services. What has no implementation answers UNIMPLEMENTED. */
-export function registerInventoryServices(router: ConnectRouter, store: InventoryStore): void {
-  router.service(Inventory, legacyInventory(store));
-  router.service(StockService, stockService(store));
+/** Registers the inventory's services: reads on the live view, all else on the store. */
+export function registerInventoryServices(
+  router: ConnectRouter,
+  store: InventoryStore,
+  live: LiveView,
+): void {
+  router.service(Inventory, legacyInventory(live));
+  router.service(StockService, stockService(live));
   router.service(SupplyService, supplyService(store));
   router.service(ReservationService, reservationService(store.reservations));
-}
-
-/** The method of the Go service that this one replaces. */
-function legacyInventory(store: InventoryStore): ServiceImpl<typeof Inventory> {
-  return {
-    async get(request) {
-      const stock = await store.getStock(readId("id", request.id));
-      return { count: String(stock.available) };
-    },
-  };
-}
-
-function stockService(store: InventoryStore): Partial<ServiceImpl<typeof StockService>> {
-  return {
-    async getStock(request) {
-      return { stock: toStock(await store.getStock(readId("product_id", request.productId))) };
-    },
-    async batchGetStock(request) {
-      const productIds = readBatchGetStock(request);
-      const found = await store.batchGetStock(productIds);
-      return {
-        stocks: found.filter((stock) => stock !== undefined).map(toStock),
-        unknownProductIds: productIds.filter((_, index) => found[index] === undefined),
-      };
-    },
-  };
 }
 
 function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyService> {

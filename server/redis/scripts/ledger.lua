@@ -19,6 +19,9 @@ local now_ms = math.floor(now_micros / 1000)
 
 local operations = {}
 
+-- Product IDs and the versions they came to, of the operation under way.
+local touched = {}
+
 local function load_product(key)
   local f = redis.call('HMGET', key, 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K')
   if not f[7] then
@@ -65,6 +68,8 @@ end
 local function record(keys, product_id, p, cause, available_before, reference, reason, details)
   p.V = p.V + 1
   p.T = now_ms
+  touched[#touched + 1] = product_id
+  touched[#touched + 1] = p.V
   store_product(keys.ledger, p)
   local entry = {
     'p', product_id, 'c', cause, 'd', available(p) - available_before,

@@ -5,7 +5,8 @@
 -- ARGV  operation retention in ms, changes kept per bucket, changes kept per product, most that an
 --       update may lie ahead in ms; then for each operation its name, the number of its keys,
 --       their places in KEYS, the number of its arguments, the arguments
--- reply one array for each operation, opening with a word
+-- reply for each operation its reply, which opens with a word, and the products that it changed, each with
+--       the version it came to
 local replies = {}
 local at = operations_start
 while at <= #ARGV do
@@ -21,6 +22,8 @@ while at <= #ARGV do
     arguments[i] = ARGV[at + i]
   end
   at = at + 1 + argument_count
-  replies[#replies + 1] = operation(keys, arguments)
+  touched = {}
+  local reply = operation(keys, arguments)
+  replies[#replies + 1] = { reply, touched }
 end
 return replies

@@ -1,13 +1,18 @@
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
 
 /**
  * Ends streaming calls with UNAVAILABLE once the server drains: they would otherwise hold their
- * connections until the deadline. Unary calls are left to end by themselves.
+ * connections until the deadline. Unary calls are left to end by themselves, and so is WatchStock,
+ * which says goodbye.
  */
 export function drainInterceptor(draining: AbortSignal): Interceptor {
   return (next) => async (request) => {
     const response = await next(request);
-    return response.stream ? { ...response, message: untilAborted(response.message, draining) } : response;
+    const endsByItself = request.method === StockService.method.watchStock;
+    return response.stream && !endsByItself
+      ? { ...response, message: untilAborted(response.message, draining) }
+      : response;
   };
 }
 

@@ -7,7 +7,11 @@ import { toConnectError } from "../errors.ts";
  * server's own fault.
  */
 export function errorInterceptor(log: Logger): Interceptor {
-  const told = (error: unknown, procedure: string): ConnectError => {
+  const told = (error: unknown, procedure: string, signal: AbortSignal): ConnectError => {
+    if (signal.aborted) {
+      // The caller is gone or out of time: what fails then fails because of it.
+      return ConnectError.from(signal.reason, Code.Canceled);
+    }
     const answer = toConnectError(error);
     if (answer.code === Code.Internal || answer.code === Code.Unknown) {
       log.error({ procedure, err: answer.cause ?? error }, "A call failed by a fault of the server");
@@ -21,9 +25,12 @@ export function errorInterceptor(log: Logger): Interceptor {
       if (!response.stream) {
         return response;
       }
-      return { ...response, message: translate(response.message, (error) => told(error, procedure)) };
+      return {
+        ...response,
+        message: translate(response.message, (error) => told(error, procedure, request.signal)),
+      };
     } catch (error) {
-      throw told(error, procedure);
+      throw told(error, procedure, request.signal);
     }
   };
 }

@@ -1,0 +1,294 @@
+import { z } from "zod";
+import type { CollectionEvent } from "../inventory/collection.ts";
+import { InventoryError } from "../inventory/errors.ts";
+import type { ProductDetails } from "../inventory/ledger.ts";
+import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
+import { DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX, Violations } from "../inventory/validation.ts";
+import { readTime, TIME_MICROS_MAX } from "./event-time.ts";
+
+/**
+ * Why an event can never be applied as it is. The words stand in the dead letters' headers and in
+ * metrics.
+ *
+ * - `not-json`: no value, no UTF-8, no JSON, or JSON that is no object.
+ * - `no-message-type`, `unknown-message-type`: the header `MessageType`.
+ * - `bad-id`: no ID, or none that an ID may be.
+ * - `bad-stock`: `inventory` or `quantity` is no stock count, or the two differ.
+ * - `bad-details`: name, description, price or collection ID of another type or out of bounds.
+ * - `incomplete-details`: some of name and price, but not both: details are replaced as a whole.
+ * - `bad-time`: a time that is none, or from before 1970.
+ * - `time-ahead`: a time more than five minutes ahead of the store's clock.
+ */
+export const DEAD_LETTER_REASONS = [
+  "not-json",
+  "no-message-type",
+  "unknown-message-type",
+  "bad-id",
+  "bad-stock",
+  "bad-details",
+  "incomplete-details",
+  "bad-time",
+  "time-ahead",
+] as const;
+export type DeadLetterReason = (typeof DEAD_LETTER_REASONS)[number];
+
+/** One message as Kafka delivered it. */
+export interface IncomingMessage {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: string;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: IncomingHeaders;
+  /** The record's time, ms since 1970, in decimal digits. */
+  readonly timestamp: string;
+}
+
+/** A header that was sent more than once has a list. */
+export type IncomingHeaders = Readonly<Record<string, HeaderValue | HeaderValue[] | undefined>>;
+type HeaderValue = Buffer | string;
+
+/** What a message asks of the store. */
+export type SellerEvent =
+  | { readonly kind: "upsert"; readonly event: ProductUpsert }
+  | { readonly kind: "delete"; readonly event: ProductDelete }
+  | { readonly kind: "collection"; readonly event: CollectionEvent };
+
+/** A message that no repetition will make applicable. */
+export interface Undeliverable {
+  readonly kind: "dead";
+  readonly reason: DeadLetterReason;
+  /** The field and the value met, for people. */
+  readonly detail: string;
+}
+
+export type Decoded = SellerEvent | Undeliverable;
+
+/** What the messages of a topic are about. */
+export type Subject = "product" | "collection";
+
+const MESSAGE_TYPES = ["Create", "Update", "Delete"] as const;
+type MessageType = (typeof MESSAGE_TYPES)[number];
+
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+// Sellers' service leaves out what it does not know, and other encoders write null for it: the two mean the same.
+const optional = <Schema extends z.ZodType>(schema: Schema) =>
+  schema.nullish().transform((value) => value ?? undefined);
+
+const Product = z.object({
+  id: z.string(),
+  updatedAt: optional(z.string()),
+  deletedAt: optional(z.string()),
+  inventory: optional(z.number()),
+  quantity: optional(z.number()),
+  name: optional(z.string()),
+  description: optional(z.string()),
+  price: optional(z.number()),
+  collectionId: optional(z.string()),
+});
+type Product = z.infer<typeof Product>;
+
+const Collection = z.object({
+  id: z.string(),
+  updatedAt: optional(z.string()),
+  deletedAt: optional(z.string()),
+  name: optional(z.string()),
+  description: optional(z.string()),
+});
+
+/** The reason for a field of another type than the schemas ask for. */
+const REASON_BY_FIELD: Readonly<Record<string, DeadLetterReason>> = {
+  id: "bad-id",
+  updatedAt: "bad-time",
+  deletedAt: "bad-time",
+  inventory: "bad-stock",
+  quantity: "bad-stock",
+};
+
+/** Only what a deletion needs: the rest of the object tells of a product that is no more, and need not be right. */
+const DELETION_FIELDS = { id: true, updatedAt: true, deletedAt: true } as const;
+const Deletion = Product.pick(DELETION_FIELDS);
+
+/** Thrown inside of this file alone. */
+class Unfit extends Error {
+  readonly reason: DeadLetterReason;
+
+  constructor(reason: DeadLetterReason, detail: string) {
+    super(detail);
+    this.reason = reason;
+  }
+}
+
+/** Turns a message into what it asks of the store, or says why it never can be. Does not throw. */
+export function decodeMessage(message: IncomingMessage, subject: Subject): Decoded {
+  try {
+    const type = messageType(message.headers);
+    const json = parseJson(message.value);
+    return subject === "product"
+      ? productEvent(type, json, message.timestamp)
+      : collectionEvent(type, json, message.timestamp);
+  } catch (error) {
+    if (error instanceof Unfit) {
+      return { kind: "dead", reason: error.reason, detail: error.message };
+    }
+    throw error;
+  }
+}
+
+function productEvent(type: MessageType, json: object, recordTimestamp: string): SellerEvent {
+  if (type === "Delete") {
+    const { id, updatedAt, deletedAt } = parse(Deletion, json);
+    const productId = checkId(id);
+    return {
+      kind: "delete",
+      event: { productId, updateTimeMicros: timeOf(updatedAt ?? deletedAt, recordTimestamp) },
+    };
+  }
+  const product = parse(Product, json);
+  const productId = checkId(product.id);
+  return {
+    kind: "upsert",
+    event: {
+      productId,
+      declared: declaredOf(product),
+      details: detailsOf(product),
+      updateTimeMicros: timeOf(product.updatedAt, recordTimestamp),
+    },
+  };
+}
+
+function collectionEvent(type: MessageType, json: object, recordTimestamp: string): SellerEvent {
+  const { id, updatedAt, deletedAt, name, description } = parse(Collection, json);
+  const collectionId = checkId(id);
+  if (type === "Delete") {
+    const updateTimeMicros = timeOf(updatedAt ?? deletedAt, recordTimestamp);
+    return { kind: "collection", event: { collectionId, collection: undefined, updateTimeMicros } };
+  }
+  if (name === undefined) {
+    throw new Unfit("incomplete-details", "name is not given; a collection is replaced as a whole");
+  }
+  const collection = { collectionId, name, description: description ?? "" };
+  check("bad-details", (violations) => {
+    violations.text("name", collection.name, NAME_BYTES_MAX);
+    violations.text("description", collection.description, DESCRIPTION_BYTES_MAX);
+  });
+  const updateTimeMicros = timeOf(updatedAt, recordTimestamp);
+  return { kind: "collection", event: { collectionId, collection, updateTimeMicros } };
+}
+
+/** `inventory`, or `quantity` in the older form; `undefined` where the event leaves the stock alone. */
+function declaredOf({ inventory, quantity }: Product): number | undefined {
+  if (inventory !== undefined && quantity !== undefined && inventory !== quantity) {
+    throw new Unfit("bad-stock", `inventory is ${inventory} and quantity is ${quantity}; give one of them`);
+  }
+  const [field, declared] = inventory === undefined ? ["quantity", quantity] : ["inventory", inventory];
+  if (declared === undefined) {
+    return undefined;
+  }
+  check("bad-stock", (violations) => violations.integer(field, declared, 0));
+  // JSON knows -0.
+  return declared + 0;
+}
+
+/** The details, which are replaced as a whole; `undefined` where the event has none of them. */
+function detailsOf({ name, description, price, collectionId }: Product): ProductDetails | undefined {
+  const given = [name, description, price, collectionId].some((field) => field !== undefined);
+  if (!given) {
+    return undefined;
+  }
+  if (name === undefined || price === undefined) {
+    const missing = name === undefined ? "name" : "price";
+    throw new Unfit("incomplete-details", `${missing} is not given; details are replaced as a whole`);
+  }
+  const details = {
+    name,
+    description: description ?? "",
+    price: price + 0,
+    collectionId: collectionId ?? "",
+  };
+  check("bad-details", (violations) => violations.details("product", details));
+  return details;
+}
+
+/** The seller's time of the event, µs since 1970; the record's where the seller gave none. */
+function timeOf(text: string | undefined, recordTimestamp: string): number {
+  const time = text === undefined ? undefined : readTime(text);
+  if (time === "unset" || time === undefined) {
+    return recordMicros(recordTimestamp);
+  }
+  if (time === "malformed" || time < 0) {
+    throw new Unfit("bad-time", `updatedAt is ${JSON.stringify(text)}; give RFC 3339 from 1970 on`);
+  }
+  if (time > TIME_MICROS_MAX) {
+    throw new Unfit("time-ahead", `updatedAt is ${JSON.stringify(text)}`);
+  }
+  return time;
+}
+
+function recordMicros(timestamp: string): number {
+  const micros = Number(timestamp) * 1_000;
+  if (!Number.isSafeInteger(micros) || micros < 0) {
+    throw new Unfit("bad-time", `updatedAt is not given, and the record's timestamp is ${timestamp}`);
+  }
+  return micros;
+}
+
+function checkId(id: string): string {
+  check("bad-id", (violations) => violations.id("id", id));
+  return id;
+}
+
+/** The last of several headers of that name counts, as in Kafka's own clients. */
+function messageType(headers: IncomingHeaders): MessageType {
+  const header = headers["MessageType"];
+  const last = Array.isArray(header) ? header.at(-1) : header;
+  if (last === undefined || last === null) {
+    throw new Unfit("no-message-type", "the header MessageType is not given");
+  }
+  const text = last.toString();
+  const type = MESSAGE_TYPES.find((known) => known === text);
+  if (type === undefined) {
+    throw new Unfit(
+      "unknown-message-type",
+      `the header MessageType is ${JSON.stringify(text.slice(0, 40))}; give ${MESSAGE_TYPES.join(", ")}`,
+    );
+  }
+  return type;
+}
+
+function parseJson(value: Buffer | null): object {
+  if (value === null) {
+    throw new Unfit("not-json", "the message has no value");
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(decoder.decode(value));
+  } catch (error) {
+    throw new Unfit("not-json", error instanceof Error ? error.message : String(error));
+  }
+  if (typeof json !== "object" || json === null || Array.isArray(json)) {
+    throw new Unfit("not-json", "the value is JSON, but no object");
+  }
+  return json;
+}
+
+function parse<Schema extends z.ZodType>(schema: Schema, json: object): z.infer<Schema> {
+  const parsed = schema.safeParse(json);
+  if (parsed.success) {
+    return parsed.data;
+  }
+  const [issue] = parsed.error.issues;
+  const field = String(issue?.path[0]);
+  throw new Unfit(REASON_BY_FIELD[field] ?? "bad-details", `${field}: ${issue?.message}`);
+}
+
+function check(reason: DeadLetterReason, rules: (violations: Violations) => void): void {
+  const violations = new Violations();
+  rules(violations);
+  try {
+    violations.throwIfAny();
+  } catch (error) {
+    throw error instanceof InventoryError ? new Unfit(reason, error.message) : error;
+  }
+}

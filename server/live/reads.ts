@@ -1,0 +1,92 @@
+import { InventoryError } from "../inventory/errors.ts";
+import type { ProductState } from "../inventory/feed.ts";
+import type { Stock } from "../inventory/ledger.ts";
+import { productUnknown } from "../inventory/refusals.ts";
+import type { InventoryStore } from "../inventory/store.ts";
+import type { Mirror } from "./mirror.ts";
+
+/** An answer, and whether it may be behind because the store cannot be reached. */
+export interface Read<T> {
+  readonly value: T;
+  readonly stale: boolean;
+}
+
+/**
+ * Shoppers' reads: from the mirror where it knows the product, else from the store, which may
+ * adopt it. Never older than what this server has acknowledged; with several servers, behind by the
+ * milliseconds that the change stream takes. While the store is away, the last known state, marked.
+ */
+export class LiveReads {
+  readonly #mirror: Mirror;
+  readonly #store: InventoryStore;
+
+  constructor(mirror: Mirror, store: InventoryStore) {
+    this.#mirror = mirror;
+    this.#store = store;
+  }
+
+  /** `PRODUCT_UNKNOWN`; `STORE_UNAVAILABLE` where neither knows the product. */
+  async getStock(productId: string): Promise<Read<Stock>> {
+    const state = this.#mirror.current(productId);
+    if (state !== undefined) {
+      return { value: visible(state), stale: this.#mirror.isStale };
+    }
+    try {
+      return { value: await this.#store.getStock(productId), stale: false };
+    } catch (error) {
+      const known = isStoreAway(error) ? this.#mirror.get(productId) : undefined;
+      if (known === undefined) {
+        throw error;
+      }
+      return { value: known, stale: true };
+    }
+  }
+
+  /** In the order asked for; `undefined` where a product is unknown. */
+  async batchGetStock(productIds: readonly string[]): Promise<Read<(Stock | undefined)[]>> {
+    const states = productIds.map((productId) => this.#mirror.current(productId));
+    const missing = productIds.filter((_, index) => states[index] === undefined);
+    if (missing.length === 0) {
+      return { value: states.map(ifVisible), stale: this.#mirror.isStale };
+    }
+    let stale = this.#mirror.isStale;
+    const fetched = new Map<string, Stock | undefined>();
+    try {
+      const stocks = await this.#store.batchGetStock(missing);
+      for (const [index, productId] of missing.entries()) {
+        fetched.set(productId, stocks[index]);
+      }
+    } catch (error) {
+      // Without the store an unknown ID cannot be told from a new product: only answer if all are known.
+      if (!isStoreAway(error) || missing.some((productId) => this.#mirror.get(productId) === undefined)) {
+        throw error;
+      }
+      stale = true;
+      for (const productId of missing) {
+        fetched.set(productId, this.#mirror.get(productId));
+      }
+    }
+    return {
+      value: productIds.map((productId, index) => {
+        const state = states[index];
+        return state === undefined ? fetched.get(productId) : ifVisible(state);
+      }),
+      stale,
+    };
+  }
+}
+
+function visible(state: ProductState): Stock {
+  if (state.deleted) {
+    throw productUnknown(state.productId);
+  }
+  return state;
+}
+
+function ifVisible(state: ProductState | undefined): Stock | undefined {
+  return state?.deleted === false ? state : undefined;
+}
+
+function isStoreAway(error: unknown): boolean {
+  return error instanceof InventoryError && error.code === "STORE_UNAVAILABLE";
+}

@@ -1,0 +1,238 @@
+import type { Logger } from "pino";
+import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
+import { RedisConnection, type RedisEndpoint } from "./client.ts";
+import type { Keys } from "./keys.ts";
+import { decodeChange, decodeCollection, list, ReplyReader, readLedger, stockOf } from "./reply.ts";
+import { readScript } from "./scripts.ts";
+
+/** How long one blocking read waits for changes. Below the time after which a silent connection counts as dead. */
+const BLOCK_MS = 500;
+/** Most entries of one bucket in one read. */
+const CHANGES_PER_READ_MAX = 500;
+/** Products asked for at once while the full picture loads: about 2 ms of Redis's time. */
+const PRODUCTS_PER_LOAD_MAX = 500;
+/** Between two looks whether the streams still hold what comes after our places, and at the collections. */
+const CHECK_INTERVAL_MS = 2_000;
+/** Between two tries after a failure that Redis itself answered. */
+const RETRY_MS = 500;
+
+interface RedisFeedOptions {
+  readonly endpoint: RedisEndpoint;
+  readonly keys: Keys;
+  readonly log: Logger;
+}
+
+/**
+ * Follows the change streams of all buckets on a connection of its own: a blocking read would hold up
+ * every other call.
+ */
+export class RedisFeed implements ChangeFeed {
+  readonly #connection: RedisConnection;
+  readonly #keys: Keys;
+  readonly #log: Logger;
+  readonly #streams: readonly string[];
+  /** The last entry told, by stream. Empty before the first full picture. */
+  readonly #places = new Map<string, string>();
+  #stopping = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: RedisFeedOptions) {
+    this.#keys = options.keys;
+    this.#log = options.log;
+    this.#connection = new RedisConnection("feed", options.endpoint, options.log);
+    this.#streams = Array.from({ length: options.keys.buckets }, (_, bucket) => options.keys.changes(bucket));
+  }
+
+  start(listener: FeedListener): void {
+    this.#running = this.#run(listener);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#connection.close();
+    await this.#running;
+  }
+
+  async #run(listener: FeedListener): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      try {
+        await this.#untilReady();
+        await this.#follow(listener);
+      } catch (error) {
+        if (!this.#stopping.signal.aborted) {
+          listener.onStale(true);
+          this.#log.debug({ err: error }, "The change feed broke off; it takes up again");
+          await this.#pause(RETRY_MS);
+        }
+      }
+    }
+  }
+
+  /** Tells changes until the connection breaks. */
+  async #follow(listener: FeedListener): Promise<void> {
+    let checkedAt = Number.NEGATIVE_INFINITY;
+    while (!this.#stopping.signal.aborted) {
+      if (performance.now() - checkedAt >= CHECK_INTERVAL_MS) {
+        const found = await this.#lookAtPlaces();
+        if (found !== "kept") {
+          await this.#load(listener, found === "other data");
+        }
+        listener.onCollections(await this.#collections());
+        checkedAt = performance.now();
+      }
+      const changes = await this.#readChanges();
+      if (changes.length > 0) {
+        listener.onChanges(changes);
+      }
+      listener.onStale(false);
+    }
+  }
+
+  async #readChanges() {
+    const reply = await this.#connection.client.xread(
+      "COUNT",
+      CHANGES_PER_READ_MAX,
+      "BLOCK",
+      BLOCK_MS,
+      "STREAMS",
+      ...this.#streams,
+      ...this.#streams.map((stream) => this.#placeOf(stream)),
+    );
+    return (reply ?? []).flatMap(([stream, entries]) => {
+      const last = entries.at(-1);
+      if (last !== undefined) {
+        this.#places.set(stream, last[0]);
+      }
+      return entries.map(decodeChange);
+    });
+  }
+
+  /**
+   * Whether the streams still hold what comes after our places. `"missed"` before the first full
+   * picture and after a trim that overtook us; `"other data"` where a stream has not come as far as
+   * we have been.
+   */
+  async #lookAtPlaces(): Promise<"kept" | "missed" | "other data"> {
+    if (this.#places.size === 0) {
+      return "missed";
+    }
+    const answers = await Promise.all(
+      this.#streams.map(async (stream) => {
+        const place = this.#placeOf(stream);
+        const { length, added, last } = await this.#streamInfo(stream);
+        if (compareEntryIds(last, place) < 0) {
+          return "other data";
+        }
+        if (place === "0-0") {
+          // Nothing told yet: all that was ever added must still be there.
+          return length === added ? "kept" : "missed";
+        }
+        // Where the entry itself is gone, others after it may be gone too.
+        const found = await this.#connection.client.xrange(stream, place, place);
+        return found.length === 0 ? "missed" : "kept";
+      }),
+    );
+    return (
+      answers.find((answer) => answer === "other data") ??
+      answers.find((answer) => answer === "missed") ??
+      "kept"
+    );
+  }
+
+  async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string }> {
+    if ((await this.#connection.client.exists(stream)) === 0) {
+      return { length: 0, added: 0, last: "0-0" };
+    }
+    const reply = list(await this.#connection.client.xinfo("STREAM", stream));
+    const field = (name: string): unknown => reply[reply.indexOf(name) + 1];
+    return {
+      length: Number(field("length")),
+      added: Number(field("entries-added")),
+      last: String(field("last-generated-id")),
+    };
+  }
+
+  /** Tells the full picture. The places are read first, so that no change between them and the picture is lost. */
+  async #load(listener: FeedListener, isOtherData: boolean): Promise<void> {
+    const start = performance.now();
+    listener.onLoading(isOtherData);
+    const infos = await Promise.all(this.#streams.map((stream) => this.#streamInfo(stream)));
+    let products = 0;
+    for (let bucket = 0; bucket < this.#keys.buckets; bucket++) {
+      for await (const states of this.#statesOf(bucket)) {
+        products += states.length;
+        listener.onProducts(states);
+      }
+    }
+    for (const [index, stream] of this.#streams.entries()) {
+      this.#places.set(stream, infos[index]?.last ?? "0-0");
+    }
+    listener.onLoaded();
+    this.#log.info({ products, ms: Math.round(performance.now() - start) }, "Loaded every product's state");
+  }
+
+  async *#statesOf(bucket: number): AsyncGenerator<ProductState[]> {
+    const script = readScript();
+    let cursor = "0";
+    do {
+      const [next, ids] = await this.#connection.client.sscan(
+        this.#keys.products(bucket),
+        cursor,
+        "COUNT",
+        PRODUCTS_PER_LOAD_MAX,
+      );
+      cursor = next;
+      if (ids.length > 0) {
+        const keys = ids.flatMap((id) => this.#keys.read(id));
+        const replies = list(await this.#connection.run(script, keys, []));
+        yield ids.flatMap((id, index) => productState(id, new ReplyReader(replies[index])) ?? []);
+      }
+    } while (cursor !== "0");
+  }
+
+  async #collections() {
+    const entries = await this.#connection.client.hgetall(this.#keys.collections());
+    return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
+  }
+
+  #placeOf(stream: string): string {
+    return this.#places.get(stream) ?? "0-0";
+  }
+
+  async #untilReady(): Promise<void> {
+    if (this.#connection.isReady) {
+      return;
+    }
+    const ready = Promise.withResolvers<void>();
+    this.#connection.onceReady(ready.resolve);
+    this.#stopping.signal.addEventListener("abort", () => ready.resolve(), { once: true });
+    await ready.promise;
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#stopping.signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.#stopping.signal.addEventListener("abort", done);
+    });
+  }
+}
+
+function productState(productId: string, reply: ReplyReader): ProductState | undefined {
+  if (reply.text() !== "ok") {
+    return undefined;
+  }
+  const { ledger, updateTimeMs } = readLedger(productId, reply);
+  return { ...stockOf(ledger, updateTimeMs, reply.optionalText()), deleted: ledger.deleted };
+}
+
+/** Stream IDs are two numbers, ms and sequence. */
+function compareEntryIds(a: string, b: string): number {
+  const [aMs = 0, aSequence = 0] = a.split("-").map(Number);
+  const [bMs = 0, bSequence = 0] = b.split("-").map(Number);
+  return aMs - bMs || aSequence - bSequence;
+}

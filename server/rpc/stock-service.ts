@@ -1,0 +1,109 @@
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs, timestampNow } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import {
+  type StockService,
+  type WatchStockResponse,
+  WatchStockResponseSchema,
+} from "../../gen/inventory/v1/stock_pb.ts";
+import type { Inventory } from "../../gen/inventory_pb.ts";
+import { InventoryError } from "../inventory/errors.ts";
+import type { Catalog } from "../live/catalog.ts";
+import type { Hub } from "../live/hub.ts";
+import type { Mirror } from "../live/mirror.ts";
+import type { LiveReads, Read } from "../live/reads.ts";
+import type { WatchUpdate } from "../live/watch.ts";
+import { callerKey } from "./caller.ts";
+import { toStock } from "./messages.ts";
+import { readId } from "./requests.ts";
+import { placeToken, readBatchGetStock, readListStock, readWatchStock } from "./stock-requests.ts";
+
+/** On answers that may be behind, because the store cannot be reached. */
+export const STALE_HEADER = "stock-stale";
+
+/** What shoppers' reads are answered from. */
+export interface LiveView {
+  readonly mirror: Mirror;
+  readonly reads: LiveReads;
+  readonly catalog: Catalog;
+  readonly hub: Hub;
+}
+
+/** The method of the Go service that this one replaces. */
+export function legacyInventory({ reads }: LiveView): ServiceImpl<typeof Inventory> {
+  return {
+    async get(request, context) {
+      const stock = told(await reads.getStock(readId("id", request.id)), context);
+      return { count: String(stock.available) };
+    },
+  };
+}
+
+export function stockService({ mirror, reads, catalog, hub }: LiveView): ServiceImpl<typeof StockService> {
+  return {
+    async getStock(request, context) {
+      const productId = readId("product_id", request.productId);
+      return { stock: toStock(told(await reads.getStock(productId), context)) };
+    },
+    async batchGetStock(request, context) {
+      const productIds = readBatchGetStock(request);
+      const found = told(await reads.batchGetStock(productIds), context);
+      return {
+        stocks: found.filter((stock) => stock !== undefined).map(toStock),
+        unknownProductIds: productIds.filter((_, index) => found[index] === undefined),
+      };
+    },
+    async listStock(request, context) {
+      const query = readListStock(request);
+      refuseUntilLoaded(mirror);
+      const page = told({ value: catalog.list(query), stale: mirror.isStale }, context);
+      return {
+        stocks: page.stocks.map(toStock),
+        nextPageToken: page.next === undefined ? "" : placeToken(query, page.next),
+        totalSize: page.total,
+      };
+    },
+    async listCollections(_request, context) {
+      refuseUntilLoaded(mirror);
+      const collections = told({ value: mirror.collections, stale: mirror.isStale }, context);
+      return { collections: collections.map((collection) => ({ ...collection })) };
+    },
+    async *watchStock(request, context) {
+      const watchRequest = readWatchStock(request);
+      refuseUntilLoaded(mirror);
+      const watch = hub.open(watchRequest, context.values.get(callerKey));
+      context.signal.addEventListener("abort", () => watch.close(), { once: true });
+      for await (const update of watch.updates()) {
+        yield toWatchResponse(update);
+      }
+    },
+  };
+}
+
+function toWatchResponse(update: WatchUpdate): WatchStockResponse {
+  const { reconnectAfterMs, withDetails } = update;
+  return create(WatchStockResponseSchema, {
+    stocks: update.stocks.map((state) =>
+      toStock(withDetails.has(state.productId) ? state : { ...state, details: undefined }),
+    ),
+    removedProductIds: [...update.removed],
+    snapshot: update.snapshot,
+    lastOfSnapshot: update.lastOfSnapshot,
+    serverTime: timestampNow(),
+    stale: update.stale,
+    ...(reconnectAfterMs !== undefined && { reconnectAfter: durationFromMs(reconnectAfterMs) }),
+  });
+}
+
+function told<T>(read: Read<T>, context: HandlerContext): T {
+  if (read.stale) {
+    context.responseHeader.set(STALE_HEADER, "true");
+  }
+  return read.value;
+}
+
+function refuseUntilLoaded(mirror: Mirror): void {
+  if (!mirror.isLoaded) {
+    throw new InventoryError("STORE_UNAVAILABLE", "The catalog is still loading; try again shortly");
+  }
+}
