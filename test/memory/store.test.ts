@@ -5,10 +5,11 @@ import type { Ledger, StockChange } from "../../server/inventory/ledger.ts";
 import type { ProductUpsert, PutResult } from "../../server/inventory/product-event.ts";
 import type { ChangesPage, StockAdjustment, StockCount } from "../../server/inventory/store.ts";
 import { MemoryStore } from "../../server/memory/store.ts";
-import { describeStoreContract } from "../inventory/store-contract.ts";
+import { describeReservationContract } from "../inventory/reservation-contract.ts";
+import { describeStoreContract, type StoreUnderTest } from "../inventory/store-contract.ts";
 import { assertStoresAgree } from "../inventory/stores-agree.ts";
 
-describeStoreContract("MemoryStore", async () => {
+async function storeWithClock(): Promise<StoreUnderTest> {
   let fixedMs: number | undefined;
   const store = new MemoryStore({ now: () => fixedMs ?? Date.now() });
   return {
@@ -18,7 +19,10 @@ describeStoreContract("MemoryStore", async () => {
     },
     close: () => store.close(),
   };
-});
+}
+
+describeStoreContract("MemoryStore", storeWithClock);
+describeReservationContract("MemoryStore", storeWithClock);
 
 class LosesAnAdjustment extends MemoryStore {
   override async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {

@@ -6,7 +6,9 @@ import { pino } from "pino";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { RedisUnfit } from "../../server/redis/client.ts";
 import { durabilityWarnings } from "../../server/redis/fitness.ts";
+import { Keys } from "../../server/redis/keys.ts";
 import { RedisStore } from "../../server/redis/store.ts";
+import { describeReservationContract } from "../inventory/reservation-contract.ts";
 import { describeStoreContract } from "../inventory/store-contract.ts";
 import { describeStoresAgree } from "../inventory/stores-agree.ts";
 import { need } from "../support/programs.ts";
@@ -39,6 +41,7 @@ async function storeOnOwnRedis() {
 }
 
 describeStoreContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
+describeReservationContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 describeStoresAgree("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 
 const hasCode = (code: string) => (error: unknown) => error instanceof InventoryError && error.code === code;
@@ -129,7 +132,7 @@ describe("RedisStore", { skip }, () => {
 
   it("refuses a Redis that was laid out with another number of buckets", async () => {
     await using _first = disposable(await openStore(redis.url));
-    const other = new RedisStore({ endpoint: { url: redis.url }, log, buckets: 4 });
+    const other = new RedisStore({ endpoint: { url: redis.url }, log, keys: new Keys(4) });
     await assert.rejects(other.start(5_000), (error: Error) => {
       assert.ok(error instanceof RedisUnfit);
       assert.match(error.message, /INVENTORY_BUCKETS is 4.*8 buckets/);
