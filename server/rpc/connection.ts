@@ -33,6 +33,7 @@ export class Connection {
   #streams = 0;
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
+  #hasServed = false;
   #lingering = false;
   #reported = false;
 
@@ -79,6 +80,7 @@ export class Connection {
       this.#streams += 1;
       stream.once("close", () => {
         this.#streams -= 1;
+        this.#hasServed = true;
         if (this.#streams > 0) return;
         if (session.closed) this.#linger();
         else if (!this.#raw.destroyed) this.#timer?.refresh();
@@ -143,7 +145,9 @@ export class Connection {
   }
 
   reportError(error: NodeJS.ErrnoException): void {
-    const level = DEPARTURE_CODES.has(error.code ?? "") ? "debug" : "info";
+    // A session whose streams were all served lost nothing by its end: grpc-go closes with what nghttp2 calls a protocol error.
+    const isServed = this.#hasServed && this.#streams === 0;
+    const level = isServed || DEPARTURE_CODES.has(error.code ?? "") ? "debug" : "info";
     // OpenSSL's messages hold addresses in memory and end in a line feed; their codes say the same.
     const isOpenssl = error.code?.startsWith("ERR_SSL_") === true;
     this.report(level, isOpenssl ? `${error.code}` : `${error.message} (${error.code ?? error.name})`);
