@@ -46,8 +46,8 @@ const setting = {
     z
       .enum(["on", "off", "true", "false", "1", "0"], "must be on or off")
       .transform((value) => value === "on" || value === "true" || value === "1"),
-  oneOf: <const Values extends readonly [string, ...string[]]>(values: Values, fallback: Values[number]) =>
-    z.enum(values, `must be one of ${values.join(", ")}`).default(fallback as never),
+  oneOf: <const Values extends readonly [string, ...string[]]>(values: Values) =>
+    z.enum(values, `must be one of ${values.join(", ")}`),
   url: (...protocols: string[]) =>
     z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
       error: `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`,
@@ -71,8 +71,8 @@ const Environment = z.object({
     .default([]),
   TLS_CERT: z.string().optional(),
   TLS_KEY: z.string().optional(),
-  LOG_LEVEL: setting.oneOf(LOG_LEVELS, "info"),
-  LOG_FORMAT: setting.oneOf(LOG_FORMATS, "auto"),
+  LOG_LEVEL: setting.oneOf(LOG_LEVELS).default("info"),
+  LOG_FORMAT: setting.oneOf(LOG_FORMATS).default("auto"),
   DEMO: setting.flag().optional(),
   INVENTORY_BUCKETS: setting.integer(BUCKETS_DEFAULT, 1, BUCKETS_MAX),
   OPERATION_RETENTION_HOURS: setting.integer(OPERATION_RETENTION_MS_DEFAULT / HOUR_MS, 24, 8_760),

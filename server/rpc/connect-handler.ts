@@ -18,8 +18,8 @@ import type { ListenerRequest, ListenerResponse } from "./listener.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
 export const REQUEST_BYTES_MAX = 1_048_576;
-/** Longest deadline a caller may ask for: a longer one is a mistake, and holds memory. */
-export const TIMEOUT_MS_MAX = 60_000;
+/** Longest deadline a caller may ask for: a day is more than any watch lives, and far from where timers overflow. */
+export const TIMEOUT_MS_MAX = 86_400_000;
 
 interface ConnectHandlerOptions {
   readonly routes: (router: ConnectRouter) => void;

@@ -60,7 +60,7 @@ export type Reservation = Message<"inventory.v1.Reservation"> & {
   lines: Line[];
 
   /**
-   * What was sold, where that is less than the lines; less what was returned.
+   * What was sold less what was returned, where that is not all of the lines: then every line, 0 included.
    *
    * @generated from field: repeated inventory.v1.Line committed_lines = 4;
    */
@@ -493,8 +493,9 @@ export const ReservationStateSchema: GenEnum<ReservationState> = /*@__PURE__*/
  */
 export const ReservationService: GenService<{
   /**
-   * Holds all lines or none. Replaying the same request returns the same reservation.
-   * FAILED_PRECONDITION with a Shortage detail if stock is short, or if the ID was released before.
+   * Holds all lines or none. Replaying the same request returns the reservation as it now is, also
+   * after it ended: look at its state. FAILED_PRECONDITION with a Shortage detail if stock is short,
+   * and without one if the ID was released before it was ever reserved.
    * ALREADY_EXISTS if the ID stands for other lines. NOT_FOUND if a product is unknown.
    *
    * @generated from rpc inventory.v1.ReservationService.Reserve
@@ -507,6 +508,7 @@ export const ReservationService: GenService<{
   /**
    * Turns held units into sold ones. A reservation that has expired is re-acquired if stock remains
    * (revived is then true), unless strict. FAILED_PRECONDITION with a Shortage if it does not.
+   * Past its deadline counts as expired, whether or not its units are back yet.
    *
    * @generated from rpc inventory.v1.ReservationService.CommitReservation
    */
@@ -517,7 +519,8 @@ export const ReservationService: GenService<{
   },
   /**
    * Gives held units back. Releasing an unknown ID is remembered, so that a Reserve that comes late
-   * under that ID holds nothing.
+   * under that ID holds nothing; so is releasing an expired one, which a late commit then cannot revive.
+   * FAILED_PRECONDITION if it is committed.
    *
    * @generated from rpc inventory.v1.ReservationService.ReleaseReservation
    */
@@ -537,7 +540,7 @@ export const ReservationService: GenService<{
     output: typeof ExtendReservationResponseSchema;
   },
   /**
-   * Puts sold units back on hand, up to what was committed.
+   * Puts sold units back on hand, up to what was committed; FAILED_PRECONDITION beyond that.
    *
    * @generated from rpc inventory.v1.ReservationService.ReturnReservation
    */

@@ -444,6 +444,7 @@ export const ListOrderSchema: GenEnum<ListOrder> = /*@__PURE__*/
 
 /**
  * What shoppers and storefronts read: public, free of side effects, safe to cache at an edge.
+ * An answer with the header "stock-stale: true" may be behind: the store cannot be reached.
  *
  * @generated from service inventory.v1.StockService
  */

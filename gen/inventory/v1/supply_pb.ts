@@ -199,7 +199,7 @@ export const PutProductRequestSchema: GenMessage<PutProductRequest> = /*@__PURE_
  */
 export type PutProductResponse = Message<"inventory.v1.PutProductResponse"> & {
   /**
-   * False if a newer update had been applied before.
+   * False if a newer update or deletion stands over everything that this one says.
    *
    * @generated from field: bool applied = 1;
    */
@@ -600,7 +600,7 @@ export const SupplyService: GenService<{
     output: typeof CountStockResponseSchema;
   },
   /**
-   * Adds or takes units: goods received, damaged, lost, found.
+   * Adds or takes units: goods received, damaged, lost, found. FAILED_PRECONDITION if on_hand would fall below 0.
    *
    * @generated from rpc inventory.v1.SupplyService.AdjustStock
    */
@@ -620,7 +620,7 @@ export const SupplyService: GenService<{
     output: typeof SetSafetyStockResponseSchema;
   },
   /**
-   * Returns how a product's count comes about.
+   * Returns how a product's count comes about, also of a deleted product.
    *
    * @generated from rpc inventory.v1.SupplyService.GetLedger
    */
