@@ -1,3 +1,4 @@
+import type { ServerHttp2Stream } from "node:http2";
 import { createContextKey } from "@connectrpc/connect";
 import type { ListenerRequest } from "./listener.ts";
 
@@ -14,7 +15,12 @@ export const callerKey = createContextKey<Caller>(
   { description: "caller" },
 );
 
+export function callerOfStream(stream: ServerHttp2Stream): Caller {
+  return { address: stream.session?.socket.remoteAddress ?? "unknown", connection: stream.session ?? stream };
+}
+
 export function callerOf(request: ListenerRequest): Caller {
-  const connection = "stream" in request ? (request.stream.session ?? request.socket) : request.socket;
-  return { address: request.socket.remoteAddress ?? "unknown", connection };
+  return "stream" in request
+    ? callerOfStream(request.stream)
+    : { address: request.socket.remoteAddress ?? "unknown", connection: request.socket };
 }

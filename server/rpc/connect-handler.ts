@@ -1,3 +1,4 @@
+import { constants } from "node:http2";
 import {
   Code,
   ConnectError,
@@ -6,6 +7,7 @@ import {
   createContextValues,
   type Interceptor,
 } from "@connectrpc/connect";
+import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import {
   compressionBrotli,
   compressionGzip,
@@ -14,6 +16,7 @@ import {
 } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { callerKey, callerOf } from "./caller.ts";
+import { withGrpcMessage } from "./grpc-message.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
@@ -27,8 +30,16 @@ interface ConnectHandlerOptions {
   readonly log: Logger;
 }
 
-/** Answers a request if it is for a method, and says whether it was. */
-export type ConnectHandler = (request: ListenerRequest, response: ListenerResponse, path: string) => boolean;
+/**
+ * Answers a request if it is for a method, and says whether it was. `body` stands for the request's own
+ * where that has been read already.
+ */
+export type ConnectHandler = (
+  request: ListenerRequest,
+  response: ListenerResponse,
+  path: string,
+  body?: AsyncIterable<Uint8Array>,
+) => boolean;
 
 /**
  * The methods, in the Connect, gRPC and gRPC-Web protocols. Like connect-node's own adapter, but
@@ -45,16 +56,17 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
-  return (request, response, path) => {
+  return (request, response, path, body) => {
     const handler = handlers.get(path);
     if (handler === undefined) {
       return false;
     }
     // Throws on a Host that is none; the listener answers 400.
+    stopUploadAfter(response);
     const values = createContextValues().set(callerKey, callerOf(request));
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-    handler(universal)
-      .then((answer) => universalResponseToNodeResponse(answer, response))
+    handler(body === undefined ? universal : { ...universal, body })
+      .then((answer) => universalResponseToNodeResponse(withTrailers(answer), response))
       .catch((error: unknown) => {
         // Nearly always a client that went away while it was answered.
         const level = ConnectError.from(error).code === Code.Aborted ? "debug" : "info";
@@ -63,4 +75,35 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       });
     return true;
   };
+}
+
+/** The trailers are read when the body has ended, and only then laid out. */
+function withTrailers(answer: UniversalServerResponse): UniversalServerResponse {
+  const { trailer } = answer;
+  return trailer === undefined
+    ? answer
+    : {
+        ...answer,
+        get trailer() {
+          return withGrpcMessage(trailer);
+        },
+      };
+}
+
+/**
+ * Where a call was answered before its request was read, the client may stop sending (RFC 9113,
+ * section 8.1). Node leaves such a stream open for as long as the client likes.
+ */
+function stopUploadAfter(response: ListenerResponse): void {
+  if ("stream" in response) {
+    const { stream } = response;
+    // The trailers go out in this turn of the loop; a reset in the same turn would overtake them.
+    stream.once("wantTrailers", () => {
+      setImmediate(() => {
+        if (!stream.closed && stream.state.remoteClose !== 1) {
+          stream.close(constants.NGHTTP2_NO_ERROR);
+        }
+      });
+    });
+  }
 }

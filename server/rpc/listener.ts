@@ -12,7 +12,9 @@ import {
   type Http2Server,
   type Http2ServerRequest,
   type Http2ServerResponse,
+  type IncomingHttpHeaders,
   type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from "node:http2";
 import { createServer as createNetServer, type Server, type ServerOpts, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
@@ -38,8 +40,16 @@ export interface ListenerOptions {
   readonly handler: (req: ListenerRequest, res: ListenerResponse) => void;
   /** Says of a path, without its query, that its stream may stay open for hours. By default none may. */
   readonly isLongLived?: (path: string) => boolean;
+  /** Answers an HTTP/2 stream without the cost of a request and a response, and says whether it did. */
+  readonly takeStream?: TakeStream | undefined;
   readonly log: ListenerLog;
 }
+
+export type TakeStream = (
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  rawHeaders: readonly string[],
+) => boolean;
 
 /** One TCP port that speaks HTTP/1.1 and HTTP/2. */
 export interface Listener {
@@ -85,6 +95,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (connection === undefined) return req.stream.destroy();
     serve(connection, req, res);
   });
+  if (options.takeStream !== undefined) offerStreams(http2, options.takeStream, bySession, limits);
 
   function dispatch(connection: Connection, socket: Socket, protocol: Protocol): void {
     if (socket.destroyed) return;
@@ -244,32 +255,61 @@ function createHttp2(limits: ListenerLimits): Http2Server {
   });
 }
 
+/** Offers each stream to `take` first; Node makes a request and a response of those that it leaves. */
+function offerStreams(
+  http2: Http2Server,
+  take: TakeStream,
+  bySession: WeakMap<object, Connection>,
+  limits: ListenerLimits,
+): void {
+  // Node's own bridge from streams to requests, which it put there for the listener of "request".
+  const [toRequest] = http2.listeners("stream");
+  if (toRequest === undefined) throw new Error("There is nobody who makes requests of streams");
+  http2.removeAllListeners("stream");
+  http2.on("stream", (stream: ServerHttp2Stream, headers, flags, rawHeaders) => {
+    const connection = stream.session && bySession.get(stream.session);
+    if (connection !== undefined && take(stream, headers, rawHeaders)) {
+      boundStream(connection, stream, limits);
+    } else {
+      Reflect.apply(toRequest, http2, [stream, headers, flags, rawHeaders]);
+    }
+  });
+}
+
+/** A time for a stream's request, and one for its answer. */
+function boundStream(connection: Connection, stream: ServerHttp2Stream, limits: ListenerLimits): void {
+  const cut = (reason: string): void => {
+    connection.report("info", reason);
+    stream.close(constants.NGHTTP2_CANCEL);
+    stream.destroy();
+  };
+  const answer = setTimeout(cut, limits.answerMs, `an answer took over ${limits.answerMs} ms`).unref();
+  const request = setTimeout(cut, limits.requestMs, `a request took over ${limits.requestMs} ms`).unref();
+  stream.once("end", () => clearTimeout(request));
+  stream.once("close", () => {
+    clearTimeout(answer);
+    clearTimeout(request);
+  });
+}
+
 /** The handler with its bounds: a time for the request, one for the answer, and 400 when it throws. */
 function createServe(
   { handler, isLongLived = () => false }: ListenerOptions,
   limits: ListenerLimits,
 ): (connection: Connection, req: ListenerRequest, res: ListenerResponse) => void {
-  function bound(connection: Connection, req: ListenerRequest, res: ListenerResponse): void {
-    const cut = (reason: string): void => {
-      connection.report("info", reason);
-      if ("stream" in res) {
-        res.stream.close(constants.NGHTTP2_CANCEL);
-        res.stream.destroy();
-      } else {
-        connection.destroy();
-      }
-    };
-    const answer = setTimeout(cut, limits.answerMs, `an answer took over ${limits.answerMs} ms`).unref();
+  function bound(connection: Connection, res: ListenerResponse): void {
+    if ("stream" in res) return boundStream(connection, res.stream, limits);
+    // Node itself bounds the time of an HTTP/1.1 request.
+    const answer = setTimeout(() => {
+      connection.report("info", `an answer took over ${limits.answerMs} ms`);
+      connection.destroy();
+    }, limits.answerMs).unref();
     res.once("close", () => clearTimeout(answer));
-    if (!("stream" in req) || req.stream.endAfterHeaders) return;
-    const request = setTimeout(cut, limits.requestMs, `a request took over ${limits.requestMs} ms`).unref();
-    req.once("end", () => clearTimeout(request));
-    res.once("close", () => clearTimeout(request));
   }
 
   return (connection, req, res) => {
     try {
-      if (!isLongLived(req.url?.split("?", 1)[0] ?? "")) bound(connection, req, res);
+      if (!isLongLived(req.url?.split("?", 1)[0] ?? "")) bound(connection, res);
       handler(req, res);
     } catch (error) {
       connection.report("warn", "the handler threw on a request", error);

@@ -5,6 +5,7 @@ import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
 import type { InventoryStore, ReservationStore } from "../inventory/store.ts";
 import { toLedger, toStockChanged } from "../wire/stock-changed.ts";
+import type { ImplementedService } from "./lane/methods.ts";
 import { toReservation } from "./messages.ts";
 import {
   readAdjustStock,
@@ -31,16 +32,29 @@ import { type LiveView, legacyInventory, stockService } from "./stock-service.ts
 /** Everything that this server answers for, besides health and reflection. */
 export const INVENTORY_SERVICES = [Inventory, StockService, SupplyService, ReservationService] as const;
 
-/** Registers the inventory's services: reads on the live view, all else on the store. */
-export function registerInventoryServices(
-  router: ConnectRouter,
+/** The inventory's services, for Connect's router and for the lane: reads on the live view, all else on the store. */
+export function inventoryServices(
   store: InventoryStore,
   live: LiveView,
-): void {
-  router.service(Inventory, legacyInventory(live));
-  router.service(StockService, stockService(live));
-  router.service(SupplyService, supplyService(store));
-  router.service(ReservationService, reservationService(store.reservations));
+): { register(router: ConnectRouter): void; readonly all: readonly ImplementedService[] } {
+  const inventory = legacyInventory(live);
+  const stock = stockService(live);
+  const supply = supplyService(store);
+  const reservation = reservationService(store.reservations);
+  return {
+    register(router) {
+      router.service(Inventory, inventory);
+      router.service(StockService, stock);
+      router.service(SupplyService, supply);
+      router.service(ReservationService, reservation);
+    },
+    all: [
+      { desc: Inventory, implementation: inventory },
+      { desc: StockService, implementation: stock },
+      { desc: SupplyService, implementation: supply },
+      { desc: ReservationService, implementation: reservation },
+    ],
+  };
 }
 
 function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyService> {

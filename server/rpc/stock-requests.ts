@@ -25,10 +25,7 @@ const ORDERS: Readonly<Record<ListOrderMessage, ListOrder>> = {
 export function readBatchGetStock(request: BatchGetStockRequest): readonly string[] {
   const violations = new Violations();
   const { productIds } = request;
-  if (productIds.length < 1) {
-    violations.add("product_ids", `has 0 entries; give 1 to ${BATCH_PRODUCTS_MAX}`);
-  }
-  readProductIds(violations, productIds);
+  readProductIds(violations, productIds, 1);
   violations.throwIfAny();
   return productIds;
 }
@@ -61,7 +58,7 @@ export function readListStock(request: ListStockRequest): ListQuery {
 
 export function readWatchStock(request: WatchStockRequest): WatchRequest {
   const violations = new Violations();
-  readProductIds(violations, request.productIds);
+  readProductIds(violations, request.productIds, 0);
   const minIntervalMs = readMinInterval(violations, request.minInterval);
   violations.throwIfAny();
   return {
@@ -113,9 +110,12 @@ function parseArray(text: string): unknown[] | undefined {
   }
 }
 
-function readProductIds(violations: Violations, productIds: readonly string[]): void {
-  if (productIds.length > BATCH_PRODUCTS_MAX) {
-    violations.add("product_ids", `has ${productIds.length} entries; the most is ${BATCH_PRODUCTS_MAX}`);
+function readProductIds(violations: Violations, productIds: readonly string[], countMin: number): void {
+  if (productIds.length < countMin || productIds.length > BATCH_PRODUCTS_MAX) {
+    violations.add(
+      "product_ids",
+      `has ${productIds.length} entries; give ${countMin} to ${BATCH_PRODUCTS_MAX}`,
+    );
     return;
   }
   for (const [index, productId] of productIds.entries()) {

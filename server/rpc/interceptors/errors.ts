@@ -2,15 +2,14 @@ import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { toConnectError } from "../errors.ts";
 
-/**
- * Turns every error into what the caller may see of it, and logs the causes of those that are this
- * server's own fault.
- */
-export function errorInterceptor(log: Logger): Interceptor {
-  const told = (error: unknown, procedure: string, signal: AbortSignal): ConnectError => {
-    if (signal.aborted) {
-      // The caller is gone or out of time: what fails then fails because of it.
-      return ConnectError.from(signal.reason, Code.Canceled);
+/** What a caller may see of an error. Logs the cause where it is a fault of this server. */
+export type TellError = (error: unknown, procedure: string, isCallerGone: boolean) => ConnectError;
+
+export function createTellError(log: Logger): TellError {
+  return (error, procedure, isCallerGone) => {
+    if (isCallerGone) {
+      // It is gone or out of time: what fails then fails because of it.
+      return ConnectError.from(error, Code.Canceled);
     }
     const answer = toConnectError(error);
     if (answer.code === Code.Internal || answer.code === Code.Unknown) {
@@ -18,6 +17,12 @@ export function errorInterceptor(log: Logger): Interceptor {
     }
     return answer;
   };
+}
+
+/** Turns every error of a call into what its caller may see of it. */
+export function errorInterceptor(tell: TellError): Interceptor {
+  const told = (error: unknown, procedure: string, signal: AbortSignal): ConnectError =>
+    tell(signal.aborted ? (signal.reason ?? error) : error, procedure, signal.aborted);
   return (next) => async (request) => {
     const procedure = `${request.service.typeName}/${request.method.name}`;
     try {

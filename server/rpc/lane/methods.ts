@@ -1,0 +1,42 @@
+import { create, type DescMessage, type DescService, type Message } from "@bufbuild/protobuf";
+import type { HandlerContext } from "@connectrpc/connect";
+
+/** What an implementation may use of a call, on whichever way the call came. */
+export type CallContext = Pick<HandlerContext, "signal" | "responseHeader" | "values">;
+
+/** A unary method as the short way runs it. */
+export interface LaneMethod {
+  /** `inventory.v1.StockService/GetStock` */
+  readonly procedure: string;
+  readonly input: DescMessage;
+  readonly output: DescMessage;
+  invoke(request: Message, context: CallContext): Promise<Message>;
+}
+
+/** A service with what implements it, as both ways take it. */
+export interface ImplementedService {
+  readonly desc: DescService;
+  /** By local name of the method. */
+  readonly implementation: object;
+}
+
+/** The unary methods of the services, by path. */
+export function laneMethods(services: readonly ImplementedService[]): ReadonlyMap<string, LaneMethod> {
+  const methods = new Map<string, LaneMethod>();
+  for (const { desc, implementation } of services) {
+    for (const method of desc.methods) {
+      const run: unknown = Reflect.get(implementation, method.localName);
+      if (method.methodKind === "unary" && typeof run === "function") {
+        const procedure = `${desc.typeName}/${method.name}`;
+        methods.set(`/${procedure}`, {
+          procedure,
+          input: method.input,
+          output: method.output,
+          invoke: async (request, context) =>
+            create(method.output, await run.call(implementation, request, context)),
+        });
+      }
+    }
+  }
+  return methods;
+}
