@@ -13,7 +13,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   kafka: ["inventory", "ops", "wire"],
   wire: ["inventory", "gen"],
   live: ["inventory", "ops"],
-  rpc: ["inventory", "ops", "live", "wire", "gen"],
+  rpc: ["inventory", "ops", "live", "wire", "gen", "web"],
   demo: ["inventory", "gen"],
 };
 
@@ -82,8 +82,8 @@ function arrowBreaches(file: string, room: string, target: string): string[] {
   if (room === "") {
     return [];
   }
-  const targetRoom = target.startsWith("gen/")
-    ? "gen"
+  const targetRoom = /^(gen|web)\//.test(target)
+    ? (target.split("/")[0] ?? "")
     : target.startsWith("server/")
       ? roomOf(target)
       : target;

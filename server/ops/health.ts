@@ -3,6 +3,23 @@ import { EventEmitter } from "node:events";
 /** Why the service should get no traffic: an empty list means that it should. */
 export type UnreadyReasons = readonly string[];
 
+/** What a person or a probe is told: also what is impaired while the server serves on, and figures behind it. */
+export interface HealthReport {
+  readonly ready: boolean;
+  readonly reasons: UnreadyReasons;
+  /** What does not work although traffic is served, a sentence each. Absent where the server has no such parts. */
+  readonly degraded?: readonly string[];
+  /** Figures by part, such as lag. Absent likewise. */
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** A part that may be impaired while the server still serves: it never makes the server unready. */
+export interface HealthPart {
+  readonly name: string;
+  degraded(): readonly string[];
+  details(): unknown;
+}
+
 /** How old the answer of `current` may be. */
 const REFRESH_INTERVAL_MS = 1_000;
 
@@ -12,6 +29,7 @@ const REFRESH_INTERVAL_MS = 1_000;
  */
 export class Health {
   readonly #checks: (() => Promise<string | undefined>)[] = [];
+  readonly #parts: HealthPart[] = [];
   readonly #changes = new EventEmitter<{ change: [UnreadyReasons] }>();
   readonly #timer: NodeJS.Timeout;
   #draining = false;
@@ -25,6 +43,24 @@ export class Health {
 
   addCheck(check: () => Promise<string | undefined>): void {
     this.#checks.push(check);
+  }
+
+  addPart(part: HealthPart): void {
+    this.#parts.push(part);
+  }
+
+  /** Asks every check and every part now. */
+  async report(): Promise<HealthReport> {
+    const reasons = await this.check();
+    const verdict = { ready: reasons.length === 0, reasons };
+    if (this.#parts.length === 0) {
+      return verdict;
+    }
+    return {
+      ...verdict,
+      degraded: this.#parts.flatMap((part) => part.degraded()),
+      details: Object.fromEntries(this.#parts.map((part) => [part.name, part.details()])),
+    };
   }
 
   /** Asks every check now. */

@@ -23,6 +23,8 @@ export const LAYOUT_VERSION = 1;
  * | `{bNN}:h:<product>` | stream | the product's latest changes, ID = version |
  * | `{bNN}:products` | set | IDs of all products of the bucket |
  * | `{bNN}:changes` | stream | changes of all products of the bucket |
+ * | `{bNN}:outbox` | hash | who publishes the bucket's changes, and how far they are published (scripts/outbox.lua) |
+ * | `{b00}:publishers` | sorted set | publishers by the time until which they are there, ms |
  * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of an operation done, until its retention ends |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
@@ -69,6 +71,14 @@ export class Keys {
 
   changes(bucket: number): string {
     return `${this.#tag(bucket)}:changes`;
+  }
+
+  outbox(bucket: number): string {
+    return `${this.#tag(bucket)}:outbox`;
+  }
+
+  publishers(): string {
+    return "{b00}:publishers";
   }
 
   operation(kind: string, id: string): string {

@@ -48,6 +48,10 @@ export class ReplyReader {
     return field;
   }
 
+  items(): readonly unknown[] {
+    return list(this.#take());
+  }
+
   optionalInteger(): number | undefined {
     if (this.#fields[this.#next] === null) {
       this.#next += 1;

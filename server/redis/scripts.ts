@@ -18,6 +18,16 @@ export function readScript(): Script {
   return load("read-products");
 }
 
+/** Leases a bucket's outbox, and reads and moves its cursor. */
+export function outboxScript(): Script {
+  return load("outbox");
+}
+
+/** Says that a publisher is there, and counts those that are. */
+export function announceScript(): Script {
+  return load("announce-publisher");
+}
+
 function load(...parts: string[]): Script {
   const source = parts
     .map((part) => readFileSync(join(import.meta.dirname, "scripts", `${part}.lua`), "utf8"))

@@ -1,0 +1,321 @@
+import { setTimeout as wait } from "node:timers/promises";
+import type { Consumer, EachBatchPayload, Kafka } from "kafkajs";
+import type { Logger } from "pino";
+import { InventoryError } from "../inventory/errors.ts";
+import type { InventoryStore } from "../inventory/store.ts";
+import type { Metrics } from "../ops/metrics.ts";
+import { applyEvent } from "./apply.ts";
+import type { KafkaSettings } from "./client.ts";
+import { toDeadLetter } from "./dead-letters.ts";
+import { decodeMessage, type IncomingMessage, type Subject, type Undeliverable } from "./decode.ts";
+import { Oldest } from "./oldest.ts";
+import type { OrderedProducer } from "./ordered-producer.ts";
+
+/** Events of one partition applied at once: four of the store's own batches, so that it always has a next one. */
+const EVENTS_IN_FLIGHT_MAX = 256;
+/** Partitions of one server worked on at once. */
+const PARTITIONS_AT_ONCE = 4;
+/** A member that is silent this long has died, and its partitions go to others. The least that brokers allow by default. */
+const SESSION_MS = 6_000;
+const HEARTBEAT_INTERVAL_MS = 1_000;
+/** How long a rebalance waits for members that work on a batch. */
+const REBALANCE_MS_MAX = 30_000;
+/** How long a fetch waits for a first message. Bounds how late a member hears of a rebalance or of its own stop. */
+const FETCH_WAIT_MS_MAX = 500;
+/** Between two tries while the store or the dead-letter topic is away; doubles from the one to the other. */
+const RETRY_MS_MIN = 50;
+const RETRY_MS_MAX = 1_000;
+/** Between a consumer's end and its successor; doubles from the one to the other. */
+const REPLACE_MS_MIN = 250;
+const REPLACE_MS_MAX = 2_000;
+/** A consumer that neither fetches nor works on a batch for this long hangs. */
+const SILENT_MS_MAX = 60_000;
+const WATCH_INTERVAL_MS = 5_000;
+/** A consumer that has lived this long was sound: the next outage begins with the shortest wait again. */
+const SOUND_MS = 30_000;
+
+interface IngestorOptions {
+  readonly kafka: Kafka;
+  readonly settings: KafkaSettings;
+  readonly store: InventoryStore;
+  readonly deadLetters: OrderedProducer;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+/**
+ * Applies sellers' events from Kafka to the store. Events of a batch are applied in parallel, since
+ * their order does not matter, and an offset is committed only after the store has answered for all
+ * before it: what a crash leaves uncommitted comes again, and changes nothing the second time.
+ */
+export class Ingestor {
+  readonly #options: IngestorOptions;
+  readonly #subjects: ReadonlyMap<string, Subject>;
+  readonly #stopping = new AbortController();
+  readonly #oldest = new Oldest();
+  readonly #running: Promise<void>;
+  #aliveAt = performance.now();
+  /** Why no events are taken, or why they cannot be applied. */
+  #trouble: string | undefined = "the consumer is not connected yet";
+  #storeTrouble: string | undefined;
+
+  /** Starts to consume at once, and does not stop before it is told to. */
+  constructor(options: IngestorOptions) {
+    this.#options = options;
+    this.#subjects = new Map<string, Subject>([
+      [options.settings.productTopic, "product"],
+      [options.settings.collectionTopic, "collection"],
+    ]);
+    this.#running = this.#consumeUntilStopped();
+  }
+
+  /** What does not work, a sentence each; empty while events are consumed. */
+  get troubles(): string[] {
+    return [this.#trouble, this.#storeTrouble]
+      .filter((trouble) => trouble !== undefined)
+      .map((trouble) => `Events of sellers are not applied: ${trouble}`);
+  }
+
+  /** Age of the oldest message that this server has met and not acknowledged, in seconds. */
+  lagSeconds(): number {
+    return this.#oldest.ageMs(Date.now()) / 1_000;
+  }
+
+  /** Leaves the group. Resolves when no more event will be applied. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #consumeUntilStopped(): Promise<void> {
+    const { log, metrics } = this.#options;
+    const { signal } = this.#stopping;
+    let replaceMs = REPLACE_MS_MIN;
+    while (!signal.aborted) {
+      const startedAt = performance.now();
+      try {
+        await this.#consume();
+      } catch (error) {
+        if (signal.aborted) {
+          return;
+        }
+        const reason = error instanceof Error ? error.message : String(error);
+        if (this.#trouble !== reason) {
+          log.warn({ err: error }, "The Kafka consumer ended; it is replaced until one stays");
+        }
+        this.#trouble = reason;
+        metrics.consumersReplaced.inc();
+      }
+      replaceMs =
+        performance.now() - startedAt > SOUND_MS ? REPLACE_MS_MIN : Math.min(replaceMs * 2, REPLACE_MS_MAX);
+      await pause(replaceMs, signal);
+    }
+  }
+
+  /** Runs one consumer until it ends, and rejects with why; resolves when this ingestor is stopped. */
+  async #consume(): Promise<void> {
+    const { kafka, settings, log } = this.#options;
+    const consumer = kafka.consumer({
+      groupId: settings.group,
+      sessionTimeout: SESSION_MS,
+      heartbeatInterval: HEARTBEAT_INTERVAL_MS,
+      rebalanceTimeout: REBALANCE_MS_MAX,
+      maxWaitTimeInMs: FETCH_WAIT_MS_MAX,
+      allowAutoTopicCreation: false,
+      // A consumer that crashes is replaced here, for whatever reason it did.
+      retry: { restartOnFailure: async () => false },
+    });
+    const ended = Promise.withResolvers<void>();
+    const watch = setInterval(() => {
+      if (performance.now() - this.#aliveAt > SILENT_MS_MAX) {
+        ended.reject(new Error(`the consumer has not fetched for ${SILENT_MS_MAX / 1_000} seconds`));
+      }
+    }, WATCH_INTERVAL_MS);
+    const onAbort = () => ended.resolve();
+    this.#stopping.signal.addEventListener("abort", onAbort, { once: true });
+    this.#aliveAt = performance.now();
+    consumer.on(consumer.events.CRASH, ({ payload }) => ended.reject(payload.error));
+    consumer.on(consumer.events.FETCH_START, () => this.#alive());
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+      this.#alive();
+      this.#oldest.keep(payload.memberAssignment);
+      this.#trouble = undefined;
+      this.#storeTrouble = undefined;
+      log.info({ assignment: payload.memberAssignment }, "The Kafka consumer has joined its group");
+    });
+    const given = new AbortController();
+    const started = this.#startConsumer(consumer, given.signal);
+    try {
+      await Promise.race([started, ended.promise]);
+      await ended.promise;
+    } finally {
+      given.abort();
+      clearInterval(watch);
+      this.#stopping.signal.removeEventListener("abort", onAbort);
+      ended.promise.catch(() => {});
+      this.#oldest.keep({});
+      // A connection that comes about after the end is ended too.
+      started.catch(() => consumer.disconnect()).catch(() => {});
+      await consumer.disconnect().catch((error: unknown) => {
+        log.debug({ err: error }, "The Kafka consumer could not say good-bye");
+      });
+    }
+  }
+
+  async #startConsumer(consumer: Consumer, given: AbortSignal): Promise<void> {
+    await consumer.connect();
+    given.throwIfAborted();
+    await consumer.subscribe({ topics: [...this.#subjects.keys()], fromBeginning: true });
+    given.throwIfAborted();
+    await consumer.run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      partitionsConsumedConcurrently: PARTITIONS_AT_ONCE,
+      eachBatch: (payload) => this.#applyBatch(payload),
+    });
+  }
+
+  async #applyBatch(payload: EachBatchPayload): Promise<void> {
+    const { batch, resolveOffset, heartbeat, commitOffsetsIfNecessary, isRunning, isStale } = payload;
+    const { topic, partition } = batch;
+    const subject = this.#subjects.get(topic);
+    if (subject === undefined) {
+      return;
+    }
+    for (let start = 0; start < batch.messages.length; start += EVENTS_IN_FLIGHT_MAX) {
+      const messages = batch.messages
+        .slice(start, start + EVENTS_IN_FLIGHT_MAX)
+        .map(
+          (message): IncomingMessage => ({ ...message, topic, partition, headers: message.headers ?? {} }),
+        );
+      const [first, last] = [messages[0], messages.at(-1)];
+      if (first === undefined || last === undefined) {
+        return;
+      }
+      this.#oldest.met(topic, partition, Number(first.timestamp));
+      const isOurs = () => isRunning() && !isStale() && !this.#stopping.signal.aborted;
+      if (!(await this.#applyAll(messages, subject, heartbeat, isOurs))) {
+        return;
+      }
+      const offset = (BigInt(last.offset) + 1n).toString();
+      await commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset }] }] });
+      // Only now: after a commit that failed the same messages are fetched again, and the commit with them.
+      resolveOffset(last.offset);
+      this.#oldest.done(topic, partition);
+      await heartbeat();
+    }
+  }
+
+  /**
+   * Applies messages until each is in the store or among the dead letters, however long either is away;
+   * the heartbeats in between keep the membership. False where the partition is not ours any more.
+   */
+  async #applyAll(
+    messages: readonly IncomingMessage[],
+    subject: Subject,
+    heartbeat: () => Promise<void>,
+    isOurs: () => boolean,
+  ): Promise<boolean> {
+    let left = messages;
+    const dead: { message: IncomingMessage; why: Undeliverable }[] = [];
+    for (let retryMs = RETRY_MS_MIN; ; retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)) {
+      this.#alive();
+      if (!isOurs()) {
+        return false;
+      }
+      const results = await Promise.all(left.map((message) => this.#apply(message, subject)));
+      left = left.filter((message, index) => {
+        const result = results[index];
+        if (result !== undefined && result !== "later") {
+          dead.push({ message, why: result });
+        }
+        return result === "later";
+      });
+      if (left.length === 0 && (await this.#bury(dead))) {
+        this.#storeTrouble = undefined;
+        return true;
+      }
+      await heartbeat();
+      await pause(retryMs, this.#stopping.signal);
+    }
+  }
+
+  /** Resolves with nothing where the store has answered, with why where it never will, or with `"later"`. */
+  async #apply(message: IncomingMessage, subject: Subject): Promise<Undeliverable | "later" | undefined> {
+    const decoded = decodeMessage(message, subject);
+    if (decoded.kind === "dead") {
+      return decoded;
+    }
+    try {
+      const outcome = await applyEvent(this.#options.store, decoded);
+      this.#options.metrics.events.inc({ topic: message.topic, outcome });
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof InventoryError)) {
+        throw error;
+      }
+      switch (error.code) {
+        case "STORE_UNAVAILABLE":
+        case "OVERLOADED":
+          this.#tellStoreTrouble(error.message);
+          return "later";
+        case "INVALID_INPUT":
+          // Every other bound was looked at before.
+          return { kind: "dead", reason: "time-ahead", detail: error.message };
+        default:
+          throw error;
+      }
+    }
+  }
+
+  /** Puts what can never be applied among the dead letters. False where that could not be done now. */
+  async #bury(dead: readonly { message: IncomingMessage; why: Undeliverable }[]): Promise<boolean> {
+    const { deadLetters, settings, metrics, log } = this.#options;
+    if (dead.length === 0) {
+      return true;
+    }
+    try {
+      const letters = dead.map(({ message, why }) => toDeadLetter(message, why, Date.now()));
+      await deadLetters.send(settings.deadLetterTopic, letters);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#tellStoreTrouble(`dead letters are not taken by topic ${settings.deadLetterTopic}: ${reason}`);
+      return false;
+    }
+    for (const { message, why } of dead) {
+      metrics.deadLetters.inc({ topic: message.topic, reason: why.reason });
+    }
+    const [first] = dead;
+    log.warn(
+      {
+        letters: dead.length,
+        topic: first?.message.topic,
+        partition: first?.message.partition,
+        offset: first?.message.offset,
+        reason: first?.why.reason,
+        detail: first?.why.detail,
+      },
+      "Messages that can never be applied went to the dead letters; the first one is told here",
+    );
+    return true;
+  }
+
+  #tellStoreTrouble(reason: string): void {
+    if (this.#storeTrouble === undefined) {
+      this.#options.log.warn(
+        { reason },
+        "Events of sellers wait; they are tried again until they are applied",
+      );
+    }
+    this.#storeTrouble = reason;
+  }
+
+  #alive(): void {
+    this.#aliveAt = performance.now();
+  }
+}
+
+/** Waits, or returns at once when told to stop. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await wait(ms, undefined, { signal }).catch(() => {});
+}

@@ -1,0 +1,95 @@
+/** What the Java client puts before its snappy blocks: each then has its length, big-endian, and is a snappy text by itself. */
+const XERIAL_MAGIC = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0x00]);
+const XERIAL_HEADER_BYTES = 16;
+
+/**
+ * Decompresses snappy, bare as librdkafka writes it or in the Java client's frame. Throws on bytes that are no
+ * snappy, and where more than `bytesMax` would come out.
+ *
+ * After the format's description: https://github.com/google/snappy/blob/main/format_description.txt
+ */
+export function decompressSnappy(bytes: Buffer, bytesMax: number): Buffer {
+  if (!bytes.subarray(0, XERIAL_MAGIC.length).equals(XERIAL_MAGIC)) {
+    return decompressBlock(bytes, bytesMax);
+  }
+  const blocks: Buffer[] = [];
+  let left = bytesMax;
+  for (let at = XERIAL_HEADER_BYTES; at < bytes.length; ) {
+    const length = bytes.readUInt32BE(at);
+    at += 4;
+    if (at + length > bytes.length) {
+      throw new Error(`a snappy block of ${length} bytes is cut off`);
+    }
+    const block = decompressBlock(bytes.subarray(at, at + length), left);
+    blocks.push(block);
+    left -= block.length;
+    at += length;
+  }
+  return Buffer.concat(blocks);
+}
+
+function decompressBlock(bytes: Buffer, bytesMax: number): Buffer {
+  const { length, at: start } = readLength(bytes);
+  if (length > bytesMax) {
+    throw new Error(`snappy of ${length} bytes; the most is ${bytesMax}`);
+  }
+  const out = Buffer.allocUnsafe(length);
+  let written = 0;
+  let at = start;
+  while (at < bytes.length) {
+    const tag = bytes.readUInt8(at);
+    at += 1;
+    const kind = tag & 3;
+    if (kind === 0) {
+      const short = tag >> 2;
+      const lengthBytes = Math.max(0, short - 59);
+      const count = (lengthBytes === 0 ? short : bytes.readUIntLE(at, lengthBytes)) + 1;
+      at += lengthBytes;
+      if (at + count > bytes.length || written + count > length) {
+        throw new Error("a snappy literal is cut off");
+      }
+      bytes.copy(out, written, at, at + count);
+      at += count;
+      written += count;
+    } else {
+      const offsetBytes = kind === 1 ? 1 : kind === 2 ? 2 : 4;
+      const low = bytes.readUIntLE(at, offsetBytes);
+      const offset = kind === 1 ? ((tag & 0xe0) << 3) | low : low;
+      const count = kind === 1 ? ((tag >> 2) & 7) + 4 : (tag >> 2) + 1;
+      at += offsetBytes;
+      copyWithin(out, written, offset, count, length);
+      written += count;
+    }
+  }
+  if (written !== length) {
+    throw new Error(`snappy of ${length} bytes gave ${written}`);
+  }
+  return out;
+}
+
+/** The length in front: a varint of up to 32 bits. */
+function readLength(bytes: Buffer): { length: number; at: number } {
+  let length = 0;
+  for (let at = 0; at < 5; at++) {
+    const byte = bytes.readUInt8(at);
+    length += (byte & 0x7f) * 2 ** (7 * at);
+    if (byte < 0x80) {
+      return { length, at: at + 1 };
+    }
+  }
+  throw new Error("the length of a snappy block has more than 32 bits");
+}
+
+/** Repeats `count` bytes from `offset` back; source and target may overlap, which repeats a pattern. */
+export function copyWithin(out: Buffer, at: number, offset: number, count: number, limit: number): void {
+  if (offset === 0 || offset > at || at + count > limit) {
+    throw new Error(`a copy of ${count} bytes from ${offset} back at byte ${at} of ${limit}`);
+  }
+  if (offset >= count) {
+    out.copyWithin(at, at - offset, at - offset + count);
+    return;
+  }
+  for (let i = at; i < at + count; i++) {
+    out[i] = out[i - offset] ?? 0;
+  }
+}

@@ -1,0 +1,78 @@
+import { once } from "node:events";
+import { createServer, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Registry } from "prom-client";
+import type { Health } from "./health.ts";
+
+/** A scrape or a probe is small and quick; what takes longer is no friend. */
+const REQUEST_MS_MAX = 5_000;
+const CONNECTIONS_MAX = 64;
+
+/** The server for operators' eyes. */
+export interface AdminServer {
+  /** `http://127.0.0.1:9090` */
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+interface AdminOptions {
+  readonly host: string;
+  /** 0: a free one. */
+  readonly port: number;
+  readonly registry: Registry;
+  readonly health: Health;
+}
+
+/** Serves `/metrics`, `/healthz` and `/readyz` on a port of their own, which shoppers cannot reach. */
+export async function startAdmin({ host, port, registry, health }: AdminOptions): Promise<AdminServer> {
+  const server = createServer({ requestTimeout: REQUEST_MS_MAX }, (request, response) => {
+    const path = (request.url ?? "").split("?", 1)[0];
+    answer(path, registry, health, response).catch((error: unknown) => response.destroy(asError(error)));
+  });
+  server.maxConnections = CONNECTIONS_MAX;
+  server.listen(port, host);
+  await once(server, "listening");
+  const { port: taken } = server.address() as AddressInfo;
+  return {
+    url: `http://${host.includes(":") ? `[${host}]` : host}:${taken}`,
+    stop: () => stop(server),
+  };
+}
+
+async function answer(
+  path: string | undefined,
+  registry: Registry,
+  health: Health,
+  response: ServerResponse,
+): Promise<void> {
+  switch (path) {
+    case "/metrics":
+      response.setHeader("content-type", registry.contentType);
+      response.end(await registry.metrics());
+      break;
+    case "/healthz":
+      response.end("ok\n");
+      break;
+    case "/readyz": {
+      const report = await health.report();
+      response.statusCode = report.ready ? 200 : 503;
+      response.setHeader("content-type", "application/json");
+      response.end(`${JSON.stringify(report)}\n`);
+      break;
+    }
+    default:
+      response.statusCode = 404;
+      response.end("There is nothing at this path\n");
+  }
+}
+
+async function stop(server: Server): Promise<void> {
+  const closed = once(server, "close");
+  server.close();
+  server.closeAllConnections();
+  await closed;
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

@@ -1,0 +1,159 @@
+import type { Logger } from "pino";
+import type {
+  ChangeOutbox,
+  OutboxBacklog,
+  OutboxBatch,
+  OutboxEntry,
+  OutboxLease,
+  OutboxState,
+} from "../inventory/outbox.ts";
+import { RedisConnection, type RedisEndpoint, storeError, storeUnavailable } from "./client.ts";
+import { checkLayout } from "./fitness.ts";
+import type { Keys } from "./keys.ts";
+import { unknownWord } from "./mutations.ts";
+import { decodeChange, list, ReplyReader, readLedger } from "./reply.ts";
+import { announceScript, outboxScript, readScript, type Script } from "./scripts.ts";
+
+/** Products of one snapshot batch: about a millisecond of Redis's time. */
+const PRODUCTS_PER_SNAPSHOT_BATCH = 256;
+
+interface RedisOutboxOptions {
+  readonly endpoint: RedisEndpoint;
+  readonly keys: Keys;
+  readonly log: Logger;
+}
+
+/** The outbox over the change streams in Redis, on a connection of its own: its long replies hold up no buyer. */
+export class RedisOutbox implements ChangeOutbox {
+  readonly buckets: number;
+  readonly #connection: RedisConnection;
+  readonly #keys: Keys;
+  readonly #outbox = outboxScript();
+  readonly #announce = announceScript();
+  readonly #read = readScript();
+
+  constructor({ endpoint, keys, log }: RedisOutboxOptions) {
+    this.buckets = keys.buckets;
+    this.#keys = keys;
+    this.#connection = new RedisConnection("outbox", endpoint, log, (client) => checkLayout(client, keys));
+  }
+
+  async announce(owner: string, ttlMs: number): Promise<number> {
+    return Number(await this.#run(this.#announce, [this.#keys.publishers()], [owner, ttlMs]));
+  }
+
+  async retire(owner: string): Promise<void> {
+    await this.#run(this.#announce, [this.#keys.publishers()], [owner, 0]);
+  }
+
+  async acquire(bucket: number, owner: string, leaseMs: number): Promise<OutboxLease | undefined> {
+    const reply = await this.#call(bucket, "acquire", owner, leaseMs);
+    const word = reply.text();
+    switch (word) {
+      case "ok":
+        return { bucket, owner, token: reply.integer() };
+      case "taken":
+        return undefined;
+      default:
+        throw unknownWord(word);
+    }
+  }
+
+  async renew(lease: OutboxLease, leaseMs: number): Promise<boolean> {
+    return isHeld(await this.#call(lease.bucket, "renew", lease.token, leaseMs));
+  }
+
+  async release(lease: OutboxLease): Promise<void> {
+    await this.#call(lease.bucket, "release", lease.token);
+  }
+
+  async read(lease: OutboxLease, limit: number): Promise<OutboxBatch | undefined> {
+    const reply = await this.#call(lease.bucket, "read", lease.token, limit);
+    if (!isHeld(reply)) {
+      return undefined;
+    }
+    const snapshotDue = reply.integer() === 1;
+    const entries = reply
+      .items()
+      .map((entry) => ({ id: String(list(entry)[0]), change: decodeChange(entry) }));
+    return { entries, snapshotDue };
+  }
+
+  async advance(lease: OutboxLease, published: readonly OutboxEntry[]): Promise<boolean> {
+    const last = published.at(-1);
+    if (last === undefined) {
+      return true;
+    }
+    return isHeld(await this.#call(lease.bucket, "advance", lease.token, last.id, published.length));
+  }
+
+  async *snapshot(bucket: number): AsyncGenerator<readonly OutboxState[]> {
+    let place = "0";
+    do {
+      const [next, productIds] = await this.#scan(bucket, place);
+      const keys = productIds.flatMap((productId) => this.#keys.read(productId));
+      const replies = keys.length === 0 ? [] : list(await this.#run(this.#read, keys, []));
+      yield productIds.flatMap((productId, index) => {
+        const reply = new ReplyReader(replies[index]);
+        return reply.text() === "ok" ? [readLedger(productId, reply)] : [];
+      });
+      place = next;
+    } while (place !== "0");
+  }
+
+  async snapshotDone(lease: OutboxLease): Promise<boolean> {
+    return isHeld(await this.#call(lease.bucket, "snapshot_done", lease.token));
+  }
+
+  async backlog(): Promise<OutboxBacklog[]> {
+    return await Promise.all(
+      Array.from({ length: this.buckets }, async (_, bucket) => {
+        const reply = await this.#call(bucket, "backlog");
+        isHeld(reply);
+        return { bucket, entries: reply.integer(), oldestMs: reply.integer() };
+      }),
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#connection.close();
+  }
+
+  async #scan(bucket: number, place: string): Promise<[string, string[]]> {
+    try {
+      const { client } = this.#connection;
+      return await client.sscan(this.#keys.products(bucket), place, "COUNT", PRODUCTS_PER_SNAPSHOT_BATCH);
+    } catch (error) {
+      throw storeError(error);
+    }
+  }
+
+  async #call(bucket: number, operation: string, ...args: (string | number)[]): Promise<ReplyReader> {
+    const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
+    return new ReplyReader(await this.#run(this.#outbox, keys, [operation, ...args]));
+  }
+
+  async #run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    if (!this.#connection.isReady) {
+      throw storeUnavailable(new Error(this.#connection.unreadyReason));
+    }
+    try {
+      return await this.#connection.run(script, keys, args);
+    } catch (error) {
+      throw storeError(error);
+    }
+  }
+}
+
+/** Whether the lease was still the newest. */
+function isHeld(reply: ReplyReader): boolean {
+  const word = reply.text();
+  switch (word) {
+    case "ok":
+      return true;
+    case "lost":
+      return false;
+    default:
+      throw unknownWord(word);
+  }
+}

@@ -1,0 +1,101 @@
+-- One bucket's outbox: who may publish its changes, and how far they are published.
+--
+-- Fields of the outbox's hash: owner and until (ms) of the lease, token (grows with each owner),
+-- cursor (stream ID of the last entry published), count (entries that were ever added up to the cursor),
+-- due (stream ID up to which to publish before a snapshot; absent where none is due).
+--
+-- Entries are numbered by the order in which they were ever added. Those that the stream dropped
+-- are its oldest, entries-added - length of them: more than `count`, and unpublished ones are gone.
+-- A `count` beyond entries-added means that Redis came back with other data.
+--
+-- KEYS  outbox, changes
+-- ARGV  operation, arguments
+-- reply opens with 'ok', or 'lost' where the token is not the newest, or 'taken'
+local outbox, changes, operation = KEYS[1], KEYS[2], ARGV[1]
+local clock = redis.call('TIME')
+local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function stream_state()
+  if redis.call('EXISTS', changes) == 0 then
+    return 0, 0, '0-0'
+  end
+  local info, fields = redis.call('XINFO', 'STREAM', changes), {}
+  for i = 1, #info, 2 do
+    fields[info[i]] = info[i + 1]
+  end
+  return fields['length'], fields['entries-added'], fields['last-generated-id']
+end
+
+local function place()
+  local fields = redis.call('HMGET', outbox, 'cursor', 'count')
+  return fields[1] or '0-0', tonumber(fields[2] or '0')
+end
+
+-- acquire: owner, lease in ms. reply 'ok', token; 'taken'
+if operation == 'acquire' then
+  local lease = redis.call('HMGET', outbox, 'owner', 'until')
+  if lease[1] and lease[1] ~= ARGV[2] and tonumber(lease[2]) > now_ms then
+    return { 'taken' }
+  end
+  local token = redis.call('HINCRBY', outbox, 'token', 1)
+  redis.call('HSET', outbox, 'owner', ARGV[2], 'until', now_ms + tonumber(ARGV[3]))
+  return { 'ok', token }
+end
+
+-- backlog. reply 'ok', entries that are not published, age of the oldest in ms
+if operation == 'backlog' then
+  local length, added = stream_state()
+  local cursor, count = place()
+  if count > added then
+    cursor, count = '0-0', 0
+  end
+  local oldest = redis.call('XRANGE', changes, '(' .. cursor, '+', 'COUNT', 1)[1]
+  local age_ms = oldest and now_ms - tonumber(string.match(oldest[1], '^%d+')) or 0
+  return { 'ok', added - math.max(count, added - length), math.max(0, age_ms) }
+end
+
+-- All others are for the owner alone, and bring its token.
+if redis.call('HGET', outbox, 'token') ~= ARGV[2] then
+  return { 'lost' }
+end
+
+-- renew: token, lease in ms
+if operation == 'renew' then
+  redis.call('HSET', outbox, 'until', now_ms + tonumber(ARGV[3]))
+  return { 'ok' }
+end
+
+-- release: token
+if operation == 'release' then
+  redis.call('HINCRBY', outbox, 'token', 1)
+  redis.call('HDEL', outbox, 'owner', 'until')
+  return { 'ok' }
+end
+
+-- read: token, limit. reply 'ok', whether a snapshot is due, entries
+if operation == 'read' then
+  local length, added, last = stream_state()
+  local cursor, count = place()
+  if added - length > count or count > added then
+    cursor, count = '0-0', added - length
+    redis.call('HSET', outbox, 'cursor', cursor, 'count', count, 'due', last)
+  end
+  local due = redis.call('HGET', outbox, 'due')
+  local is_due = due and #redis.call('XRANGE', changes, '(' .. cursor, due, 'COUNT', 1) == 0
+  return { 'ok', is_due and 1 or 0, redis.call('XRANGE', changes, '(' .. cursor, '+', 'COUNT', ARGV[3]) }
+end
+
+-- advance: token, stream ID, entries that are now published
+if operation == 'advance' then
+  local _, count = place()
+  redis.call('HSET', outbox, 'cursor', ARGV[3], 'count', count + tonumber(ARGV[4]))
+  return { 'ok' }
+end
+
+-- snapshot_done: token
+if operation == 'snapshot_done' then
+  redis.call('HDEL', outbox, 'due')
+  return { 'ok' }
+end
+
+return redis.error_reply('unknown operation ' .. operation)
