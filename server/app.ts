@@ -7,27 +7,35 @@ import type { Config } from "./config.ts";
 import { startDemo } from "./demo/demo.ts";
 import { ExpirySweeper } from "./inventory/expiry.ts";
 import type { ChangeFeed } from "./inventory/feed.ts";
+import type { ChangeOutbox } from "./inventory/outbox.ts";
 import type { InventoryStore } from "./inventory/store.ts";
+import { startEvents } from "./kafka/events.ts";
 import { Releases } from "./lifecycle.ts";
 import { Catalog } from "./live/catalog.ts";
 import { Hub, type WatchLimits } from "./live/hub.ts";
 import { Mirror } from "./live/mirror.ts";
 import { LiveReads } from "./live/reads.ts";
 import { MemoryStore } from "./memory/store.ts";
+import { startAdmin } from "./ops/admin.ts";
 import { Health } from "./ops/health.ts";
+import { createMetrics } from "./ops/metrics.ts";
 import { RedisFeed } from "./redis/feed.ts";
 import { Keys } from "./redis/keys.ts";
+import { RedisOutbox } from "./redis/outbox.ts";
 import { RedisStore } from "./redis/store.ts";
 import { createConnectHandler } from "./rpc/connect-handler.ts";
+import { createCors } from "./rpc/cors.ts";
 import { createFront } from "./rpc/front.ts";
 import { healthService } from "./rpc/health-service.ts";
 import { deadlineInterceptor } from "./rpc/interceptors/deadline.ts";
 import { drainInterceptor } from "./rpc/interceptors/drain.ts";
-import { errorInterceptor } from "./rpc/interceptors/errors.ts";
+import { createTellError, errorInterceptor } from "./rpc/interceptors/errors.ts";
+import { laneMethods } from "./rpc/lane/methods.ts";
+import { UnaryLane } from "./rpc/lane/unary-lane.ts";
 import { type ListenerLimits, startListener } from "./rpc/listener.ts";
 import { createPages } from "./rpc/pages.ts";
 import { registerReflection } from "./rpc/reflection-service.ts";
-import { INVENTORY_SERVICES, registerInventoryServices } from "./rpc/services.ts";
+import { INVENTORY_SERVICES, inventoryServices } from "./rpc/services.ts";
 
 /** How long the start waits for Redis before it serves without it, unready. */
 const STORE_START_MS_MAX = 2_000;
@@ -36,6 +44,8 @@ const STORE_START_MS_MAX = 2_000;
 export interface App {
   /** `http://127.0.0.1:8080`, with the port that was taken. */
   readonly url: string;
+  /** Where operators look. Absent unless an admin port is set. */
+  readonly adminUrl: string | undefined;
   /** What it runs on, for people. */
   readonly runsOn: { readonly store: string; readonly events: string };
   /** Becomes unready, lets calls in flight end within the deadline, and ends everything. The first call counts. */
@@ -73,14 +83,17 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   releases.push("the health checks", () => health.close());
 
   const mirror = new Mirror();
-  const { store, feed } = await startStore(config, log, mirror);
+  const { store, feed, outbox } = await startStore(config, log, mirror);
   releases.push("the store", () => store.close());
+  if (outbox !== undefined) {
+    releases.push("the outbox", () => outbox.close());
+  }
   health.addCheck(() => store.unreadyReason());
   const live = {
     mirror,
     reads: new LiveReads(mirror, store),
     catalog: new Catalog(mirror),
-    hub: new Hub(mirror, options.watchLimits),
+    hub: new Hub(mirror, { heartbeatMs: config.watchHeartbeatMs, ...options.watchLimits }),
   };
   feed.start(mirror);
   releases.push("the change feed", () => feed.stop());
@@ -91,10 +104,25 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   });
   releases.push("the expiry sweeper", () => sweeper.stop());
 
+  const metrics = createMetrics();
+  if (config.kafka !== undefined) {
+    const events = startEvents({ settings: config.kafka, store, outbox, metrics, log });
+    releases.push("the events", () => events.stop());
+    health.addPart(events);
+  }
+  let adminUrl: string | undefined;
+  if (config.admin !== undefined) {
+    const admin = await startAdmin({ ...config.admin, registry: metrics.registry, health });
+    releases.push("the admin server", () => admin.stop());
+    adminUrl = admin.url;
+  }
+
   const draining = new AbortController();
+  const services = inventoryServices(store, live);
+  const tellError = createTellError(log);
   const methods = createConnectHandler({
     routes: (router) => {
-      registerInventoryServices(router, store, live);
+      services.register(router);
       router.service(
         HealthService,
         healthService(
@@ -104,13 +132,26 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
       );
       registerReflection(router, [...INVENTORY_SERVICES, HealthService]);
     },
-    interceptors: [errorInterceptor(log), drainInterceptor(draining.signal), deadlineInterceptor],
+    interceptors: [errorInterceptor(tellError), drainInterceptor(draining.signal), deadlineInterceptor],
     log,
   });
+  const lane = config.lane
+    ? new UnaryLane({ methods: laneMethods(services.all), longWay: methods, tellError })
+    : undefined;
   const listener = await startListener({
     host: config.host,
     port: config.port,
-    handler: createFront({ health, methods, pages: createPages() }),
+    handler: createFront({
+      health,
+      methods,
+      pages: createPages({
+        catalog: live.catalog,
+        settings: { ...config.page, heartbeatMs: config.watchHeartbeatMs },
+      }),
+      cors: createCors(config.embedOrigins),
+      lane,
+    }),
+    takeStream: lane && ((stream, headers, rawHeaders) => lane.takeStream(stream, headers, rawHeaders)),
     isLongLived: (path) => LONG_LIVED_PATHS.has(path),
     log,
     ...(config.tls && { tls: config.tls }),
@@ -140,11 +181,12 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   };
   return {
     url,
+    adminUrl,
     runsOn: {
       store: config.redis
         ? `Redis at ${new URL(config.redis.url).host}`
         : "embedded, in memory: it forgets when it ends",
-      events: "none",
+      events: config.kafka ? `Kafka at ${config.kafka.brokers.join(", ")}` : "none",
     },
     stop: () => {
       stopping ??= stop();
@@ -157,11 +199,11 @@ async function startStore(
   config: Config,
   log: Logger,
   mirror: Mirror,
-): Promise<{ store: InventoryStore; feed: ChangeFeed }> {
+): Promise<{ store: InventoryStore; feed: ChangeFeed; outbox: ChangeOutbox | undefined }> {
   const { operationRetentionMs } = config;
   if (config.redis === undefined) {
     const store = new MemoryStore({ operationRetentionMs });
-    return { store, feed: store.feed };
+    return { store, feed: store.feed, outbox: undefined };
   }
   const endpoint = config.redis;
   const keys = new Keys(config.buckets);
@@ -178,7 +220,8 @@ async function startStore(
     await store.close();
     throw error;
   }
-  return { store, feed: new RedisFeed({ endpoint, keys, log }) };
+  const outbox = config.kafka && new RedisOutbox({ endpoint, keys, log });
+  return { store, feed: new RedisFeed({ endpoint, keys, log }), outbox };
 }
 
 function urlOf(config: Config, port: number): string {

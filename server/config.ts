@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
+import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import { OPERATION_RETENTION_MS_DEFAULT } from "./inventory/operation.ts";
+import { type KafkaSettings, SASL_MECHANISMS } from "./kafka/client.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/logger.ts";
 import type { RedisEndpoint } from "./redis/client.ts";
 import { BUCKETS_DEFAULT, BUCKETS_MAX } from "./redis/keys.ts";
@@ -11,14 +13,23 @@ export interface Config {
   readonly port: number;
   /** Absent: the embedded store. */
   readonly redis: RedisEndpoint | undefined;
-  /** Empty: no Kafka. */
-  readonly kafkaBrokers: readonly string[];
+  /** Absent: no Kafka. */
+  readonly kafka: KafkaSettings | undefined;
+  /** Where metrics and health are served for operators. Absent: nowhere. */
+  readonly admin: { readonly host: string; readonly port: number } | undefined;
   /** Absent: plaintext. */
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
+  /** What the merchant decides about the shoppers' page and the element. */
+  readonly page: { readonly lowStockMax: number; readonly exactCountMax: number; readonly currency: string };
+  /** The pages of other origins on which `<stock-count>` works. */
+  readonly embedOrigins: readonly string[];
+  readonly watchHeartbeatMs: number;
   /** Demo catalog and demo shoppers. */
   readonly demo: boolean;
+  /** The short way of plain unary calls; off, everything goes through Connect. */
+  readonly lane: boolean;
   readonly buckets: number;
   readonly operationRetentionMs: number;
   /** Between "not ready" and the first refused connection, so that a balancer sees it in time. */
@@ -48,11 +59,24 @@ const setting = {
       .transform((value) => value === "on" || value === "true" || value === "1"),
   oneOf: <const Values extends readonly [string, ...string[]]>(values: Values) =>
     z.enum(values, `must be one of ${values.join(", ")}`),
+  /** A name of a topic or a group, as Kafka allows them. */
+  topic: (fallback: string) =>
+    z
+      .string()
+      .regex(/^[\w.-]{1,249}$/, "must have 1 to 249 of letters, digits, '.', '_' and '-'")
+      .default(fallback),
   url: (...protocols: string[]) =>
-    z.string().refine((value) => URL.canParse(value) && protocols.includes(new URL(value).protocol), {
+    z.string().refine((value) => isUrlOf(value, protocols), {
       error: `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`,
     }),
 };
+
+const TOPICS_DEFAULT = {
+  KAFKA_PRODUCT_TOPIC: "product",
+  KAFKA_COLLECTION_TOPIC: "collection",
+  KAFKA_INVENTORY_TOPIC: "inventory",
+  KAFKA_DEAD_LETTER_TOPIC: "product.inventory.dead-letter",
+} as const;
 
 const Environment = z.object({
   HOST: z.string().default("127.0.0.1"),
@@ -69,11 +93,40 @@ const Environment = z.object({
       "must be host:port,host:port,…",
     )
     .default([]),
+  KAFKA_GROUP: setting.topic("inventory"),
+  KAFKA_PRODUCT_TOPIC: setting.topic(TOPICS_DEFAULT.KAFKA_PRODUCT_TOPIC),
+  KAFKA_COLLECTION_TOPIC: setting.topic(TOPICS_DEFAULT.KAFKA_COLLECTION_TOPIC),
+  KAFKA_INVENTORY_TOPIC: setting.topic(TOPICS_DEFAULT.KAFKA_INVENTORY_TOPIC),
+  KAFKA_DEAD_LETTER_TOPIC: setting.topic(TOPICS_DEFAULT.KAFKA_DEAD_LETTER_TOPIC),
+  KAFKA_SSL: setting.flag().default(false),
+  KAFKA_SASL_MECHANISM: z
+    .enum(SASL_MECHANISMS, `must be one of ${SASL_MECHANISMS.join(", ")}`)
+    .default("scram-sha-512"),
+  KAFKA_SASL_USERNAME: z.string().optional(),
+  KAFKA_SASL_PASSWORD: z.string().optional(),
+  ADMIN_HOST: z.string().default("127.0.0.1"),
+  ADMIN_PORT: setting.integer(0, 0, 65_535).removeDefault().optional(),
   TLS_CERT: z.string().optional(),
   TLS_KEY: z.string().optional(),
   LOG_LEVEL: setting.oneOf(LOG_LEVELS).default("info"),
   LOG_FORMAT: setting.oneOf(LOG_FORMATS).default("auto"),
+  LOW_STOCK_MAX: setting.integer(5, 0, 1_000),
+  EXACT_COUNT_MAX: setting.integer(0, 0, 1_000_000),
+  SHOP_CURRENCY: z
+    .string()
+    .regex(/^[A-Z]{3}$/, "must be a currency's three letters, as EUR")
+    .default("EUR"),
+  EMBED_ORIGINS: z
+    .string()
+    .transform((value) => value.split(",").map((origin) => origin.trim()))
+    .refine(
+      (origins) => origins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
+      "must be origin,origin,… as https://shop.example, without a path",
+    )
+    .default([]),
+  WATCH_HEARTBEAT_MS: setting.integer(10_000, 500, 30_000),
   DEMO: setting.flag().optional(),
+  LANE: setting.flag().default(true),
   INVENTORY_BUCKETS: setting.integer(BUCKETS_DEFAULT, 1, BUCKETS_MAX),
   OPERATION_RETENTION_HOURS: setting.integer(OPERATION_RETENTION_MS_DEFAULT / HOUR_MS, 24, 8_760),
   DRAIN_WAIT_MS: setting.integer(0, 0, 60_000),
@@ -92,6 +145,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
           name.endsWith("PASSWORD") || name.endsWith("URL") ? "" : ` is ${JSON.stringify(given[name])};`;
         return `${name}${met} ${issue.message}`;
       });
+  checkKafka(given, faults);
   const tls = readTls(given["TLS_CERT"], given["TLS_KEY"], faults);
   if (!parsed.success || faults.length > 0) {
     throw new ConfigError(faults.join("\n"));
@@ -101,16 +155,30 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     host: env.HOST,
     port: env.PORT,
     redis: redisEndpoint(env),
-    kafkaBrokers: env.KAFKA_BROKERS,
+    kafka: kafkaSettings(env),
+    admin: env.ADMIN_PORT === undefined ? undefined : { host: env.ADMIN_HOST, port: env.ADMIN_PORT },
     tls,
     logLevel: env.LOG_LEVEL,
     logFormat: env.LOG_FORMAT,
+    page: {
+      lowStockMax: env.LOW_STOCK_MAX,
+      exactCountMax: env.EXACT_COUNT_MAX,
+      currency: env.SHOP_CURRENCY,
+    },
+    embedOrigins: env.EMBED_ORIGINS,
+    watchHeartbeatMs: env.WATCH_HEARTBEAT_MS,
     demo: env.DEMO ?? redisEndpoint(env) === undefined,
+    lane: env.LANE,
     buckets: env.INVENTORY_BUCKETS,
     operationRetentionMs: env.OPERATION_RETENTION_HOURS * HOUR_MS,
     drainWaitMs: env.DRAIN_WAIT_MS,
     drainMsMax: env.DRAIN_DEADLINE_MS,
   });
+}
+
+function isUrlOf(value: string, protocols: readonly string[]): boolean {
+  const url = URL.parse(value);
+  return url !== null && protocols.includes(url.protocol) && url.hostname !== "";
 }
 
 /** REDIS_URL, or else REDIS_HOST with its port, as the Go service had them. */
@@ -119,9 +187,44 @@ function redisEndpoint(env: z.infer<typeof Environment>): RedisEndpoint | undefi
     return { url: env.REDIS_URL, password: env.REDIS_PASSWORD };
   }
   if (env.REDIS_HOST !== undefined) {
-    return { url: `redis://${env.REDIS_HOST}:${env.REDIS_PORT}`, password: env.REDIS_PASSWORD };
+    const host = env.REDIS_HOST.includes(":") ? `[${env.REDIS_HOST}]` : env.REDIS_HOST;
+    return { url: `redis://${host}:${env.REDIS_PORT}`, password: env.REDIS_PASSWORD };
   }
   return undefined;
+}
+
+function kafkaSettings(env: z.infer<typeof Environment>): KafkaSettings | undefined {
+  if (env.KAFKA_BROKERS.length === 0) {
+    return undefined;
+  }
+  const { KAFKA_SASL_USERNAME: username, KAFKA_SASL_PASSWORD: password = "" } = env;
+  return {
+    brokers: env.KAFKA_BROKERS,
+    group: env.KAFKA_GROUP,
+    productTopic: env.KAFKA_PRODUCT_TOPIC,
+    collectionTopic: env.KAFKA_COLLECTION_TOPIC,
+    inventoryTopic: env.KAFKA_INVENTORY_TOPIC,
+    deadLetterTopic: env.KAFKA_DEAD_LETTER_TOPIC,
+    ssl: env.KAFKA_SSL,
+    sasl: username === undefined ? undefined : { mechanism: env.KAFKA_SASL_MECHANISM, username, password },
+  };
+}
+
+/** Faults between settings of Kafka: topics that are one, and a login that lacks a half. */
+function checkKafka(given: Readonly<Record<string, string | undefined>>, faults: string[]): void {
+  const entries = Object.entries(TOPICS_DEFAULT).map(([name, fallback]): [string, string] => [
+    name,
+    given[name] ?? fallback,
+  ]);
+  for (const [index, [name, topic]] of entries.entries()) {
+    const other = entries.slice(0, index).find(([, before]) => before === topic);
+    if (other !== undefined) {
+      faults.push(`${name} is ${JSON.stringify(topic)}; ${other[0]} is the same, and each needs its own`);
+    }
+  }
+  if ((given["KAFKA_SASL_USERNAME"] === undefined) !== (given["KAFKA_SASL_PASSWORD"] === undefined)) {
+    faults.push("KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD must be set together");
+  }
 }
 
 function readTls(cert: string | undefined, key: string | undefined, faults: string[]): Config["tls"] {
@@ -140,5 +243,16 @@ function readTls(cert: string | undefined, key: string | undefined, faults: stri
       return Buffer.alloc(0);
     }
   };
-  return { cert: read("TLS_CERT", cert), key: read("TLS_KEY", key) };
+  const faultsBefore = faults.length;
+  const tls = { cert: read("TLS_CERT", cert), key: read("TLS_KEY", key) };
+  if (faults.length === faultsBefore) {
+    try {
+      createSecureContext(tls);
+    } catch (error) {
+      faults.push(
+        `TLS_CERT is "${cert}" and TLS_KEY "${key}"; they are not a certificate and its key: ${(error as Error).message}`,
+      );
+    }
+  }
+  return tls;
 }

@@ -1,5 +1,8 @@
 import type { Health } from "../ops/health.ts";
 import type { ConnectHandler } from "./connect-handler.ts";
+import type { Cors } from "./cors.ts";
+import { encodeGrpcMessage } from "./grpc-message.ts";
+import type { UnaryLane } from "./lane/unary-lane.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
 
 /** Answers a request for a file or a page if there is one, and says whether there was. */
@@ -9,20 +12,25 @@ interface FrontOptions {
   readonly health: Health;
   readonly methods: ConnectHandler;
   readonly pages: PageHandler;
+  readonly cors: Cors;
+  /** The short way of HTTP/1.1. Absent: everything goes through Connect. */
+  readonly lane: UnaryLane | undefined;
 }
 
 /** What stands behind the port: methods first, then liveness and readiness, pages, and 404. */
 export function createFront(
   options: FrontOptions,
 ): (request: ListenerRequest, response: ListenerResponse) => void {
-  const { health, methods, pages } = options;
+  const { health, methods, pages, cors, lane } = options;
   return (request, response) => {
     const path = pathOf(request);
     const contentType = request.headers["content-type"] ?? "";
     const isGrpc = /^application\/grpc(?!-web)/.test(contentType);
     if (isGrpc && request.httpVersionMajor < 2) {
       answerText(response, 505, "gRPC needs HTTP/2; over HTTP/1.1 use gRPC-Web or Connect");
-    } else if (methods(request, response, path)) {
+    } else if (cors(request, response, path)) {
+      return;
+    } else if (takeLane(lane, request, response, path) || methods(request, response, path)) {
       return;
     } else if (isGrpc) {
       refuseUnknownMethod(response, path);
@@ -34,6 +42,21 @@ export function createFront(
       answerText(response, 404, "There is nothing at this path");
     }
   };
+}
+
+/** HTTP/2 streams were offered to the lane before they became requests. */
+function takeLane(
+  lane: UnaryLane | undefined,
+  request: ListenerRequest,
+  response: ListenerResponse,
+  path: string,
+): boolean {
+  return (
+    lane !== undefined &&
+    !("stream" in request) &&
+    !("stream" in response) &&
+    lane.takeRequest(request, response, path)
+  );
 }
 
 /** The path of a request's target, without its query. */
@@ -48,16 +71,18 @@ function refuseUnknownMethod(response: ListenerResponse, path: string): void {
   writeHead(response, 200, {
     "content-type": "application/grpc",
     "grpc-status": "12",
-    "grpc-message": encodeURIComponent(`There is no method ${path}`),
+    "grpc-message": encodeGrpcMessage(`There is no method ${path}`),
   });
   response.end();
 }
 
 async function answerReadiness(health: Health, response: ListenerResponse): Promise<void> {
-  const reasons = await health.check();
-  const ready = reasons.length === 0;
-  writeHead(response, ready ? 200 : 503, { "content-type": "application/json", "cache-control": "no-store" });
-  response.end(`${JSON.stringify({ ready, reasons })}\n`);
+  const report = await health.report();
+  writeHead(response, report.ready ? 200 : 503, {
+    "content-type": "application/json",
+    "cache-control": "no-store",
+  });
+  response.end(`${JSON.stringify(report)}\n`);
 }
 
 function answerText(response: ListenerResponse, status: number, text: string): void {

@@ -1,0 +1,144 @@
+import "../styles/page.css";
+import { type PageQuery, pageAddress, parsePageQuery } from "../view/list-query.ts";
+import type { PageStart } from "../view/product.ts";
+import { LIST_STEP, PAGE_SETTINGS_DEFAULT, type PageSettings } from "../view/settings.ts";
+import { Lists } from "./lists.ts";
+import { LivePage } from "./live-page.ts";
+import { SharedWatch } from "./shared-watch.ts";
+import { StockClient } from "./stock-client.ts";
+
+/** A pause this long in typing is taken for the end of a word. */
+const TYPING_MS = 250;
+
+const root = document.querySelector<HTMLElement>("#page");
+const region = document.querySelector<HTMLElement>("#announcements");
+if (root && region) start(root, region);
+
+function start(root: HTMLElement, region: HTMLElement): void {
+  const settings: PageSettings = {
+    ...PAGE_SETTINGS_DEFAULT,
+    ...readJson<PageSettings>(root.dataset["settings"]),
+  };
+  const begin: PageStart = {
+    products: [],
+    total: 0,
+    collections: [],
+    serverTimeMs: 0,
+    isStale: false,
+    ...readJson<PageStart>(root.dataset["start"]),
+  };
+  const client = new StockClient(location.origin);
+  let typing: ReturnType<typeof setTimeout> | undefined;
+  let watch: SharedWatch;
+
+  const page = new LivePage({
+    root,
+    region,
+    settings,
+    start: begin,
+    query: parsePageQuery(new URLSearchParams(location.search)),
+    actions: {
+      onTyped: ({ target }) => {
+        clearTimeout(typing);
+        const form = formOf(target);
+        if (form) typing = setTimeout(() => go(readForm(form), "replace"), TYPING_MS);
+      },
+      onChosen: (event) => {
+        if (event.type === "submit") event.preventDefault();
+        clearTimeout(typing);
+        const form = formOf(event.target);
+        if (form) go(readForm(form), "push");
+      },
+      onPause: () => {
+        page.setPaused(!page.isPaused);
+        wantShown();
+      },
+      onSortAgain: () => {
+        void lists.ask(page.query);
+        root.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
+      },
+      onRetry: () => void lists.ask(page.query),
+      onLink: (event) => {
+        const { currentTarget } = event;
+        if (
+          !(currentTarget instanceof HTMLAnchorElement) ||
+          (event as MouseEvent).metaKey ||
+          (event as MouseEvent).ctrlKey
+        )
+          return;
+        event.preventDefault();
+        const query = parsePageQuery(new URL(currentTarget.href).searchParams);
+        const isLonger = query.shown > page.query.shown;
+        go(query, isLonger ? "replace" : "push", isLonger);
+        if (!isLonger) syncForm();
+        root.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
+      },
+    },
+  });
+  const lists = new Lists({ client, page: () => page, onPut: wantShown });
+
+  function wantShown(): void {
+    watch.want(page.isPaused ? [] : page.shelf.productIds);
+  }
+
+  function openWatch(): SharedWatch {
+    return new SharedWatch({
+      client,
+      heartbeatMs: settings.heartbeatMs,
+      onNews: (message) => {
+        if (!page.isPaused) page.apply(message);
+      },
+      onState: (state) => {
+        page.setLink(state);
+        if (state === "live" || state === "polling") void lists.retry();
+      },
+    });
+  }
+
+  function go(query: PageQuery, how: "push" | "replace", isLonger = false): void {
+    const address = pageAddress(query);
+    if (address === pageAddress(page.query) && page.loading === "no") return;
+    if (how === "push") history.pushState(null, "", address);
+    else history.replaceState(null, "", address);
+    void lists.ask(query, isLonger);
+  }
+
+  /** The fields as the address has them, where no typing brought it about. */
+  function syncForm(): void {
+    queueMicrotask(() => root.querySelector("form")?.reset());
+  }
+
+  watch = openWatch();
+  wantShown();
+  lists.lookAgainIfEmpty();
+
+  addEventListener("popstate", () => {
+    void lists.ask(parsePageQuery(new URLSearchParams(location.search)));
+    syncForm();
+  });
+  addEventListener("online", () => watch.nudge());
+  addEventListener("offline", () => watch.lost());
+  document.addEventListener("visibilitychange", () => watch.nudge());
+  // A page that is kept for the way back must hold neither lock nor connection.
+  addEventListener("pagehide", () => watch.close());
+  addEventListener("pageshow", ({ persisted }) => {
+    if (persisted) {
+      watch = openWatch();
+      wantShown();
+    } else watch.nudge();
+  });
+}
+
+function formOf(target: EventTarget | null): HTMLFormElement | null {
+  return target instanceof Element ? target.closest("form") : null;
+}
+
+function readForm(form: HTMLFormElement): PageQuery {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) if (typeof value === "string") parameters.set(name, value);
+  return { ...parsePageQuery(parameters), shown: LIST_STEP };
+}
+
+function readJson<T>(text: string | undefined): Partial<T> {
+  return text === undefined ? {} : (JSON.parse(text) as Partial<T>);
+}

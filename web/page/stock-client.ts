@@ -1,0 +1,164 @@
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
+import {
+  ListOrder,
+  type Stock,
+  StockService,
+  type WatchStockResponse,
+} from "../../gen/inventory/v1/stock_pb.ts";
+import type { WatchMessage } from "../live/watch-message.ts";
+import { type PageQuery, SORTS } from "../view/list-query.ts";
+import type { NamedCollection, Product } from "../view/product.ts";
+
+/** Set on answers from a server that has lost its store. */
+const STALE_HEADER = "stock-stale";
+/** IDs of one polling request: a request line of more than some 8 KB is refused along the way. */
+const POLL_ID_BYTES_MAX = 3_000;
+const LIST_MS_MAX = 8_000;
+
+const ORDERS = {
+  name: ListOrder.NAME,
+  price: ListOrder.PRICE,
+  available: ListOrder.AVAILABLE,
+  update_time: ListOrder.UPDATE_TIME,
+} as const;
+
+export interface ProductList {
+  readonly products: readonly Product[];
+  readonly total: number;
+  readonly serverTimeMs: number;
+  readonly isStale: boolean;
+}
+
+/** The server's methods, as the page needs them: the watch over gRPC-Web, all else by GET, which caches may answer. */
+export class StockClient {
+  readonly #streams;
+  readonly #reads;
+
+  constructor(baseUrl: string) {
+    this.#streams = createClient(StockService, createGrpcWebTransport({ baseUrl }));
+    this.#reads = createClient(StockService, createConnectTransport({ baseUrl, useHttpGet: true }));
+  }
+
+  async *watch(productIds: readonly string[], signal: AbortSignal): AsyncIterable<WatchMessage<Product>> {
+    for await (const message of this.#streams.watchStock({ productIds: [...productIds] }, { signal })) {
+      yield toWatchMessage(message);
+    }
+  }
+
+  /** The same by asking once. In order of ID, so that two pages with one list ask for one address. */
+  async poll(productIds: readonly string[], signal: AbortSignal): Promise<WatchMessage<Product>> {
+    const seen = { serverTimeMs: 0, isStale: false };
+    const answers = await Promise.all(
+      inPortions([...productIds].sort()).map((portion) =>
+        this.#reads.batchGetStock(
+          { productIds: portion },
+          { signal, onHeader: (headers) => Object.assign(seen, readHeaders(headers)) },
+        ),
+      ),
+    );
+    return {
+      ...seen,
+      stocks: answers.flatMap((answer) => answer.stocks.map(toProduct)),
+      removed: answers.flatMap((answer) => answer.unknownProductIds),
+      isSnapshot: true,
+      reconnectAfterMs: undefined,
+    };
+  }
+
+  async list(query: PageQuery, signal: AbortSignal): Promise<ProductList> {
+    const seen = { serverTimeMs: 0, isStale: false };
+    const { order, descending } = SORTS[query.sort];
+    const answer = await within(LIST_MS_MAX, signal, (limited) =>
+      this.#reads.listStock(
+        {
+          pageSize: query.shown,
+          query: query.words,
+          inStockOnly: query.inStockOnly,
+          collectionId: query.collectionId,
+          ...(query.minPrice !== undefined && { minPrice: query.minPrice }),
+          ...(query.maxPrice !== undefined && { maxPrice: query.maxPrice }),
+          order: ORDERS[order],
+          descending,
+        },
+        { signal: limited, onHeader: (headers) => Object.assign(seen, readHeaders(headers)) },
+      ),
+    );
+    return { ...seen, products: answer.stocks.map(toProduct), total: answer.totalSize };
+  }
+
+  async collections(signal: AbortSignal): Promise<NamedCollection[]> {
+    const { collections } = await this.#reads.listCollections({}, { signal });
+    return collections.map(({ collectionId, name }) => ({ collectionId, name }));
+  }
+}
+
+/** A time-out of one's own: one that is sent along would make every request another one to a cache. */
+async function within<T>(
+  ms: number,
+  signal: AbortSignal,
+  call: (limited: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const limited = new AbortController();
+  const cut = (): void => limited.abort();
+  const timer = setTimeout(cut, ms);
+  signal.addEventListener("abort", cut);
+  if (signal.aborted) cut();
+  try {
+    return await call(limited.signal);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", cut);
+  }
+}
+
+function inPortions(productIds: readonly string[]): string[][] {
+  const portions: string[][] = [];
+  let bytes = POLL_ID_BYTES_MAX;
+  for (const productId of productIds) {
+    const size = encodeURIComponent(productId).length + 4;
+    if (bytes + size > POLL_ID_BYTES_MAX) {
+      portions.push([]);
+      bytes = 0;
+    }
+    portions.at(-1)?.push(productId);
+    bytes += size;
+  }
+  return portions;
+}
+
+function readHeaders(headers: Headers): { serverTimeMs: number; isStale: boolean } {
+  const date = Date.parse(headers.get("date") ?? "");
+  return { serverTimeMs: Number.isNaN(date) ? 0 : date, isStale: headers.has(STALE_HEADER) };
+}
+
+function toWatchMessage(message: WatchStockResponse): WatchMessage<Product> {
+  const { reconnectAfter, serverTime } = message;
+  return {
+    stocks: message.stocks.map(toProduct),
+    removed: message.removedProductIds,
+    isSnapshot: message.snapshot,
+    serverTimeMs: serverTime ? timestampMs(serverTime) : 0,
+    reconnectAfterMs: reconnectAfter && Number(reconnectAfter.seconds) * 1_000 + reconnectAfter.nanos / 1e6,
+    isStale: message.stale,
+  };
+}
+
+function toProduct(stock: Stock): Product {
+  const { product } = stock;
+  return {
+    productId: stock.productId,
+    available: stock.available,
+    version: Number(stock.version),
+    updateTimeMs: stock.updateTime ? timestampMs(stock.updateTime) : 0,
+    ...(product && {
+      details: {
+        name: product.name,
+        description: product.description,
+        price: product.price,
+        collectionId: product.collectionId,
+      },
+    }),
+  };
+}

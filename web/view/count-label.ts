@@ -1,0 +1,30 @@
+import type { PageSettings } from "./settings.ts";
+
+/** How a count is to be taken: colour never says it alone, so each level has an icon and words of its own. */
+export type StockLevel = "some" | "low" | "none" | "gone";
+
+export interface CountLabel {
+  readonly level: StockLevel;
+  readonly text: string;
+}
+
+const numbers = new Intl.NumberFormat("en");
+
+/** The words on the shelf label: "Sold out", "Only 3 left", "24 left", "10+ left". */
+export function countLabel(
+  available: number,
+  settings: Pick<PageSettings, "lowStockMax" | "exactCountMax">,
+): CountLabel {
+  if (available <= 0) {
+    return { level: "none", text: "Sold out" };
+  }
+  if (available <= settings.lowStockMax) {
+    return { level: "low", text: `Only ${numbers.format(available)} left` };
+  }
+  const { exactCountMax } = settings;
+  const isBand = exactCountMax > 0 && available > exactCountMax;
+  return {
+    level: "some",
+    text: `${numbers.format(isBand ? exactCountMax : available)}${isBand ? "+" : ""} left`,
+  };
+}

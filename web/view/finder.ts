@@ -1,0 +1,67 @@
+import { icon } from "./icons.ts";
+import { type PageQuery, SORTS } from "./list-query.ts";
+import type { Markup } from "./markup.ts";
+import type { NamedCollection } from "./product.ts";
+
+export interface FinderActions {
+  /** Something was typed, and more is likely to follow at once. */
+  readonly onTyped: (event: Event) => void;
+  /** A field was changed, or the form sent. */
+  readonly onChosen: (event: Event) => void;
+}
+
+/** Search, filters and order: a form that also works without a script. */
+export function finderView(
+  markup: Markup,
+  query: PageQuery,
+  collections: readonly NamedCollection[],
+  actions: FinderActions | undefined,
+): unknown {
+  const { html, nothing } = markup;
+  const price = (name: string, label: string, value: number | undefined) => html`<label class="field price">
+    <span>${label}</span>
+    <input type="number" name="${name}" min="0" step="any" inputmode="decimal" placeholder="Any" value="${value ?? ""}" />
+  </label>`;
+  return html`<search>
+    <form
+      class="finder"
+      method="get"
+      action="/"
+      autocomplete="off"
+      @input=${actions?.onTyped ?? nothing}
+      @change=${actions?.onChosen ?? nothing}
+      @submit=${actions?.onChosen ?? nothing}
+    >
+      <label class="field words">
+        <span>Search</span>
+        <span class="with-icon"
+          >${icon(markup, "search")}<input type="search" name="q" maxlength="100" placeholder="Name or number" value="${query.words}"
+        /></span>
+      </label>
+      <label class="field">
+        <span>Collection</span>
+        <select name="collection">
+          <option value="" ?selected=${query.collectionId === ""}>All</option>
+          ${collections.map(
+            ({ collectionId, name }) =>
+              html`<option value="${collectionId}" ?selected=${collectionId === query.collectionId}>${name}</option>`,
+          )}
+        </select>
+      </label>
+      ${price("min", "Price from", query.minPrice)} ${price("max", "Price to", query.maxPrice)}
+      <label class="field sort">
+        <span>Sort by</span>
+        <select name="sort">
+          ${Object.entries(SORTS).map(
+            ([sort, { label }]) =>
+              html`<option value="${sort}" ?selected=${sort === query.sort}>${label}</option>`,
+          )}
+        </select>
+      </label>
+      <label class="check">
+        <input type="checkbox" name="stock" value="in" ?checked=${query.inStockOnly} /><span>In stock only</span>
+      </label>
+      <button type="submit" class="solid apply" ?hidden=${actions !== undefined}>Show</button>
+    </form>
+  </search>`;
+}

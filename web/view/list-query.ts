@@ -1,0 +1,71 @@
+import { LIST_MAX, LIST_STEP } from "./settings.ts";
+
+export const SORTS = {
+  name: { label: "Name", order: "name", descending: false },
+  price: { label: "Price, low to high", order: "price", descending: false },
+  "-price": { label: "Price, high to low", order: "price", descending: true },
+  available: { label: "Fewest left", order: "available", descending: false },
+  "-available": { label: "Most left", order: "available", descending: true },
+  "-changed": { label: "Newest change", order: "update_time", descending: true },
+} as const;
+export type Sort = keyof typeof SORTS;
+
+/** Longest search: what is longer was not typed. */
+const WORDS_MAX = 100;
+
+/** What the page is asked to show. It stands in the address, so that a link shows what its sender saw. */
+export interface PageQuery {
+  readonly words: string;
+  readonly inStockOnly: boolean;
+  readonly collectionId: string;
+  readonly minPrice: number | undefined;
+  readonly maxPrice: number | undefined;
+  readonly sort: Sort;
+  /** How far the list has grown. */
+  readonly shown: number;
+}
+
+/** Reads an address; what makes no sense in it counts as left out. */
+export function parsePageQuery(parameters: URLSearchParams): PageQuery {
+  const sort = parameters.get("sort") ?? "";
+  const shown = Number(parameters.get("shown") ?? LIST_STEP);
+  return {
+    words: (parameters.get("q") ?? "").slice(0, WORDS_MAX),
+    inStockOnly: parameters.get("stock") === "in",
+    collectionId: parameters.get("collection") ?? "",
+    minPrice: priceOf(parameters.get("min")),
+    maxPrice: priceOf(parameters.get("max")),
+    sort: Object.hasOwn(SORTS, sort) ? (sort as Sort) : "name",
+    shown: Number.isInteger(shown) ? Math.min(Math.max(shown, LIST_STEP), LIST_MAX) : LIST_STEP,
+  };
+}
+
+/** The shortest address that reads back as this query: `/` or `/?q=linen&stock=in`. */
+export function pageAddress(query: PageQuery): string {
+  const parameters = new URLSearchParams();
+  if (query.words !== "") parameters.set("q", query.words);
+  if (query.collectionId !== "") parameters.set("collection", query.collectionId);
+  if (query.minPrice !== undefined) parameters.set("min", String(query.minPrice));
+  if (query.maxPrice !== undefined) parameters.set("max", String(query.maxPrice));
+  if (query.inStockOnly) parameters.set("stock", "in");
+  if (query.sort !== "name") parameters.set("sort", query.sort);
+  if (query.shown !== LIST_STEP) parameters.set("shown", String(query.shown));
+  const text = parameters.toString();
+  return text === "" ? "/" : `/?${text}`;
+}
+
+/** Whether anything narrows the list down. */
+export function isFiltered(query: PageQuery): boolean {
+  return (
+    query.words !== "" ||
+    query.inStockOnly ||
+    query.collectionId !== "" ||
+    query.minPrice !== undefined ||
+    query.maxPrice !== undefined
+  );
+}
+
+function priceOf(text: string | null): number | undefined {
+  const price = Number(text?.trim().replace(",", ".") || Number.NaN);
+  return Number.isFinite(price) && price >= 0 ? price : undefined;
+}

@@ -1,0 +1,52 @@
+import { icon } from "./icons.ts";
+import type { Markup } from "./markup.ts";
+
+/** How the counts come. `snapshot` is the page as the server wrote it, before or without its script. */
+export type Connection = "snapshot" | "live" | "reconnecting" | "polling" | "offline" | "paused";
+
+export interface Status {
+  readonly connection: Connection;
+  /** The server has lost its store: what it sends are the last counts it knew. */
+  readonly isStale: boolean;
+  /** "12:03:05", by the server's clock; empty while nothing was heard. */
+  readonly asOf: string;
+}
+
+const WORDS: Readonly<Record<Connection, string>> = {
+  snapshot: "Counts",
+  live: "Live",
+  reconnecting: "Reconnecting",
+  polling: "Polling",
+  offline: "Offline",
+  paused: "Paused",
+};
+
+/** Connections by which counts are what the server knows now. */
+const CONNECTED: ReadonlySet<Connection> = new Set(["snapshot", "live", "polling"]);
+
+/** Whether what is shown is what is left, as far as anybody can know. */
+export function isCurrent({ connection, isStale }: Status): boolean {
+  return !isStale && CONNECTED.has(connection);
+}
+
+export function statusWord({ connection, isStale }: Status): string {
+  return isStale && CONNECTED.has(connection) ? "Last known counts" : WORDS[connection];
+}
+
+/** The status, always visible: an icon, a word, and the age of the counts where they are not live. */
+export function statusView(markup: Markup, status: Status, onPause: (() => void) | undefined): unknown {
+  const { html, nothing } = markup;
+  const { connection, isStale, asOf } = status;
+  const isOld = isStale && CONNECTED.has(connection);
+  const age = (connection !== "live" || isStale) && asOf !== "" ? ` as of ${asOf}` : "";
+  const isPaused = connection === "paused";
+  return html`<div class="status" data-connection="${connection}" data-stale="${isStale ? "yes" : "no"}">
+    <p class="status-text">
+      ${icon(markup, isOld ? "stale" : connection)}<span class="status-word">${statusWord(status)}</span
+      ><span class="status-age">${age}</span>
+    </p>
+    <button type="button" class="quiet pause" ?hidden=${onPause === undefined} @click=${onPause ?? nothing}>
+      ${icon(markup, isPaused ? "play" : "paused")}<span>${isPaused ? "Resume live updates" : "Pause live updates"}</span>
+    </button>
+  </div>`;
+}
