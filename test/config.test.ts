@@ -1,0 +1,155 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { type Config, ConfigError, readConfig } from "../server/config.ts";
+
+function faultsOf(environment: NodeJS.ProcessEnv): string[] {
+  try {
+    readConfig(environment);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.message.split("\n");
+  }
+  return [];
+}
+
+describe("readConfig", () => {
+  it("has a default for everything", () => {
+    const config = readConfig({});
+    const expected: Partial<Config> = {
+      host: "127.0.0.1",
+      port: 8080,
+      redis: undefined,
+      tls: undefined,
+      logLevel: "info",
+      logFormat: "auto",
+      demo: true,
+      buckets: 8,
+      operationRetentionMs: 24 * 3_600_000,
+      drainWaitMs: 0,
+      drainMsMax: 10_000,
+    };
+    assert.partialDeepStrictEqual(config, expected);
+    assert.ok(Object.isFrozen(config));
+  });
+
+  it("takes an empty variable as one that is not set", () => {
+    const empty = { HOST: "", PORT: "", REDIS_URL: "", REDIS_HOST: "", TLS_CERT: "", TLS_KEY: "", DEMO: "" };
+    assert.deepEqual(readConfig(empty), readConfig({}));
+  });
+
+  const ACCEPTED: readonly [NodeJS.ProcessEnv, Partial<Config>][] = [
+    [{ HOST: "0.0.0.0" }, { host: "0.0.0.0" }],
+    [{ PORT: "0" }, { port: 0 }],
+    [{ PORT: "65535" }, { port: 65_535 }],
+    [
+      { REDIS_URL: "redis://r:6380/1" },
+      { redis: { url: "redis://r:6380/1", password: undefined }, demo: false },
+    ],
+    [{ REDIS_URL: "rediss://u:p@r" }, { redis: { url: "rediss://u:p@r", password: undefined } }],
+    [{ REDIS_URL: "redis://r", REDIS_PASSWORD: "p" }, { redis: { url: "redis://r", password: "p" } }],
+    [{ REDIS_HOST: "r" }, { redis: { url: "redis://r:6379", password: undefined }, demo: false }],
+    [
+      { REDIS_HOST: "r", REDIS_PORT: "65535", REDIS_PASSWORD: "p@:/" },
+      { redis: { url: "redis://r:65535", password: "p@:/" } },
+    ],
+    [{ REDIS_HOST: "::1" }, { redis: { url: "redis://[::1]:6379", password: undefined } }],
+    [{ REDIS_URL: "redis://a", REDIS_HOST: "b" }, { redis: { url: "redis://a", password: undefined } }],
+    [
+      { LOG_LEVEL: "silent", LOG_FORMAT: "pretty" },
+      { logLevel: "silent", logFormat: "pretty" },
+    ],
+    [{ DEMO: "on", REDIS_HOST: "r" }, { demo: true }],
+    [{ DEMO: "true" }, { demo: true }],
+    [{ DEMO: "1" }, { demo: true }],
+    [{ DEMO: "off" }, { demo: false }],
+    [{ DEMO: "false" }, { demo: false }],
+    [{ DEMO: "0" }, { demo: false }],
+    [{ INVENTORY_BUCKETS: "1" }, { buckets: 1 }],
+    [{ INVENTORY_BUCKETS: "64" }, { buckets: 64 }],
+    [{ OPERATION_RETENTION_HOURS: "8760" }, { operationRetentionMs: 8_760 * 3_600_000 }],
+    [
+      { DRAIN_WAIT_MS: "60000", DRAIN_DEADLINE_MS: "0" },
+      { drainWaitMs: 60_000, drainMsMax: 0 },
+    ],
+  ];
+  for (const [environment, expected] of ACCEPTED) {
+    it(`takes ${JSON.stringify(environment)}`, () => {
+      assert.partialDeepStrictEqual(readConfig(environment), expected);
+    });
+  }
+
+  const REFUSED: readonly [name: string, values: readonly string[], bound: RegExp][] = [
+    ["PORT", ["-1", "65536", "80a", "8080.5", "0x50", " ", "1e3", "８０"], /whole number from 0 to 65535/],
+    [
+      "REDIS_URL",
+      ["r:6379", "redis:6379", "http://r", "redis//r", " "],
+      /begins with redis:\/\/ or rediss:\/\//,
+    ],
+    ["REDIS_PORT", ["0", "65536", "x"], /whole number from 1 to 65535/],
+    ["KAFKA_BROKERS", ["broker", "a:1,b", "a:x", "a:1,,b:2", ","], /host:port/],
+    ["LOG_LEVEL", ["loud", "INFO", "30"], /one of trace, debug, info, warn, error, fatal, silent/],
+    ["LOG_FORMAT", ["xml"], /one of auto, json, pretty/],
+    ["DEMO", ["yes", "ON", "2"], /on or off/],
+    ["INVENTORY_BUCKETS", ["0", "65", "-8"], /whole number from 1 to 64/],
+    ["OPERATION_RETENTION_HOURS", ["23", "8761"], /whole number from 24 to 8760/],
+    ["DRAIN_WAIT_MS", ["60001", "-1"], /whole number from 0 to 60000/],
+    ["DRAIN_DEADLINE_MS", ["600001", "10s"], /whole number from 0 to 600000/],
+  ];
+  for (const [name, values, bound] of REFUSED) {
+    for (const value of values) {
+      it(`refuses ${name}=${JSON.stringify(value)}`, () => {
+        const [fault = "", ...others] = faultsOf({ [name]: value });
+        assert.ok(fault.startsWith(`${name} `), fault || "it was taken");
+        assert.match(fault, bound);
+        if (name !== "REDIS_URL") {
+          assert.ok(fault.includes(JSON.stringify(value)), `"${fault}" does not tell the value met`);
+        }
+        // The same value may break two rules of its variable, but no other variable is blamed.
+        assert.ok(
+          others.every((other) => other.startsWith(`${name} `)),
+          others.join("\n"),
+        );
+      });
+    }
+  }
+
+  it("tells all faults at once, and no secret", () => {
+    const faults = faultsOf({
+      PORT: "x",
+      REDIS_URL: "redid://user:secret@r",
+      REDIS_PASSWORD: "secret",
+      LOG_LEVEL: "x",
+      TLS_KEY: "/nowhere/key.pem",
+    });
+    assert.deepEqual(faults.map((fault) => fault.split(" ")[0]).toSorted(), [
+      "LOG_LEVEL",
+      "PORT",
+      "REDIS_URL",
+      "TLS_CERT",
+      "TLS_KEY",
+    ]);
+    assert.doesNotMatch(faults.join(), /secret/);
+  });
+
+  describe("with TLS", () => {
+    let dir: string;
+    let file: string;
+    before(async () => {
+      dir = await mkdtemp(join(tmpdir(), "inventory-config-"));
+      file = join(dir, "cert.pem");
+      await writeFile(file, "a certificate");
+    });
+    after(() => rm(dir, { recursive: true, force: true }));
+
+    it("wants both files, and that they can be read", () => {
+      assert.match(faultsOf({ TLS_CERT: file }).join("\n"), /^TLS_KEY is not set; .*both/m);
+      assert.match(faultsOf({ TLS_KEY: file }).join("\n"), /^TLS_CERT is not set; .*both/m);
+      const missing = faultsOf({ TLS_CERT: join(dir, "none.pem"), TLS_KEY: dir }).join("\n");
+      assert.match(missing, /^TLS_CERT is ".*none\.pem"; .*ENOENT/m);
+      assert.match(missing, /^TLS_KEY is ".*"; .*EISDIR/m);
+    });
+  });
+});

@@ -1,0 +1,202 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
+import type { KafkaMessage, Message } from "kafkajs";
+import { DEAD_LETTER_REASONS } from "../../server/kafka/decode.ts";
+import { startTestApp } from "../support/app.ts";
+import { until } from "../support/until.ts";
+import {
+  DEAD_LETTERS,
+  headerOf,
+  newSeed,
+  openStore,
+  type Platform,
+  produce,
+  productMessage,
+  randomFrom,
+  readTopic,
+  shuffle,
+  skip,
+  startPlatform,
+  untilConsumed,
+} from "./platform.ts";
+
+const run = promisify(execFile);
+const REDRIVE = join(import.meta.dirname, "../../tools/redrive.ts");
+const POISONED = 1_000;
+const GOOD = 1_000;
+const TIMES_AHEAD = 100;
+const AHEAD_MS_MAX = 5 * 60_000;
+/** How long the times that lie ahead stay too far ahead: long enough for the first pass. */
+const GRACE_MS = 8_000;
+
+/** Messages that can never be applied, all different, by reason. */
+function poison(n: number, aheadUntilMs: number): { reason: string; message: Message } {
+  const id = `poisoned-${n}`;
+  const make = (reason: string, message: Message) => ({ reason, message });
+  if (n < TIMES_AHEAD) {
+    const updatedAt = new Date(aheadUntilMs + AHEAD_MS_MAX).toISOString();
+    return make("time-ahead", productMessage("Update", { id, inventory: n, updatedAt }));
+  }
+  switch (n % 9) {
+    case 0:
+      return make("not-json", { ...productMessage("Update", {}), value: `{"id":"${id}",` });
+    case 1:
+      return make("not-json", {
+        ...productMessage("Update", {}),
+        value: Buffer.from([0xff, n % 256, n >> 8]),
+      });
+    case 2:
+      return make("not-json", { ...productMessage("Update", {}), key: id, value: null });
+    case 3:
+      return make("no-message-type", { value: JSON.stringify({ id, quantity: 1 }) });
+    case 4:
+      return make("unknown-message-type", productMessage("Upsert", { id, quantity: 1 }));
+    case 5:
+      return make("bad-id", productMessage("Create", { name: id, price: 1, inventory: 1 }));
+    case 6:
+      return make("bad-stock", productMessage("Create", { id, inventory: -n }));
+    case 7:
+      return make("incomplete-details", productMessage("Update", { id, price: n }));
+    default:
+      return make("bad-time", productMessage("Update", { id, quantity: 1, updatedAt: "soon" }));
+  }
+}
+
+/** What tells a message apart and must not change: its key, its value, and its own headers. */
+function essence({ key, value, headers = {} }: Message | KafkaMessage): string {
+  const own = Object.entries(headers).filter(([name]) => !name.startsWith("inventory-"));
+  const bytes = (part: Buffer | string | null | undefined) =>
+    part === null || part === undefined ? null : Buffer.from(part).toString("hex");
+  return JSON.stringify([bytes(key), bytes(value), own.map(([name, header]) => [name, String(header)])]);
+}
+
+function count(reasons: readonly (string | undefined)[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const reason of reasons) {
+    counts[String(reason)] = (counts[String(reason)] ?? 0) + 1;
+  }
+  return counts;
+}
+
+describe("dead letters", { skip }, () => {
+  let platform: Platform;
+  before(async () => {
+    platform = await startPlatform();
+  });
+  after(() => platform?.[Symbol.asyncDispose]());
+
+  it(`${POISONED} poisoned messages among ${GOOD} good ones are set aside, and go back on request`, async (t) => {
+    const seed = newSeed();
+    t.diagnostic(`seed ${seed}`);
+    const { kafka } = platform;
+    await using app = await startTestApp(platform.environment);
+    const aheadUntilMs = Date.now() + GRACE_MS;
+    const poisoned = Array.from({ length: POISONED }, (_, n) => poison(n, aheadUntilMs));
+    const good = Array.from({ length: GOOD }, (_, n) =>
+      productMessage("Update", { id: `good-${n}`, quantity: n }),
+    );
+    const all = shuffle([...poisoned.map(({ message }) => message), ...good], randomFrom(seed));
+    await produce(kafka, "product", all);
+    await untilConsumed(kafka);
+    await using store = await openStore(platform);
+
+    for (let n = 0; n < GOOD; n++) {
+      assert.equal((await store.getLedger(`good-${n}`)).declared, n);
+    }
+    const letters = await readTopic(kafka, DEAD_LETTERS);
+    assert.deepEqual(letters.map(essence).sort(), poisoned.map(({ message }) => essence(message)).sort());
+    const expected = new Map(poisoned.map(({ reason, message }) => [essence(message), reason]));
+    for (const letter of letters) {
+      assert.equal(headerOf(letter, "inventory-dead-letter-reason"), expected.get(essence(letter)));
+      assert.equal(headerOf(letter, "inventory-dead-letter-topic"), "product");
+      assert.match(headerOf(letter, "inventory-dead-letter-offset") ?? "", /^\d+$/);
+      assert.match(headerOf(letter, "inventory-dead-letter-partition") ?? "", /^[012]$/);
+      assert.match(headerOf(letter, "inventory-dead-letter-timestamp") ?? "", /^\d{13}$/);
+      assert.ok(!Number.isNaN(Date.parse(headerOf(letter, "inventory-dead-letter-time") ?? "")));
+    }
+    const reasons = count(letters.map((letter) => headerOf(letter, "inventory-dead-letter-reason")));
+    t.diagnostic(JSON.stringify(reasons));
+    assert.deepEqual(
+      DEAD_LETTER_REASONS.filter((reason) => reasons[reason] === undefined),
+      ["bad-details"],
+    );
+    const metrics = await (await fetch(`${app.adminUrl}/metrics`)).text();
+    assert.match(
+      metrics,
+      new RegExp(`inventory_dead_letters_total\\{topic="product",reason="time-ahead"\\} ${TIMES_AHEAD}`),
+    );
+    assert.match(metrics, /inventory_events_total\{topic="product",outcome="applied"\} 1000/);
+
+    const redrive = async (...args: string[]): Promise<string> => {
+      const { KAFKA_BROKERS } = platform.environment;
+      const env = { PATH: process.env["PATH"], KAFKA_BROKERS };
+      const command = ["--disable-warning=TimeoutNegativeWarning", REDRIVE, ...args];
+      return (await run(process.execPath, command, { env, maxBuffer: 16 * 1024 * 1024 })).stdout;
+    };
+    const listed = await redrive("--dry-run");
+    assert.match(listed, new RegExp(`${POISONED} dead letters; none was sent`));
+    assert.equal(listed.match(/bad-stock, from product/g)?.length, reasons["bad-stock"]);
+
+    // Time is what cures these; all others come back.
+    await until(
+      () => Date.now() > aheadUntilMs + 500,
+      "the times are not too far ahead any more",
+      GRACE_MS * 2,
+    );
+    assert.match(await redrive(), new RegExp(`${POISONED} of ${POISONED} dead letters were sent back`));
+    await untilConsumed(kafka);
+    for (let n = 0; n < TIMES_AHEAD; n++) {
+      assert.equal((await store.getLedger(`poisoned-${n}`)).declared, n);
+    }
+    const returned = (await readTopic(kafka, DEAD_LETTERS)).filter(
+      (letter) => headerOf(letter, "inventory-redrive") === "1",
+    );
+    const incurable = poisoned.filter(({ reason }) => reason !== "time-ahead");
+    assert.deepEqual(returned.map(essence).sort(), incurable.map(({ message }) => essence(message)).sort());
+    // The time of the first record stands for an event without one, however often it goes round.
+    const firstTimes = new Map(
+      letters.map((each) => [essence(each), headerOf(each, "inventory-dead-letter-timestamp")]),
+    );
+    for (const letter of returned) {
+      assert.equal(headerOf(letter, "inventory-dead-letter-timestamp"), firstTimes.get(essence(letter)));
+    }
+    assert.match(await redrive("--dry-run"), new RegExp(`${incurable.length} dead letters`));
+  });
+
+  it("an event without a time keeps its record's through the dead letters, so a newer one stays newer", async () => {
+    const { kafka } = platform;
+    await using _app = await startTestApp(platform.environment);
+    const early = Date.now() - 60_000;
+    const value = JSON.stringify({ id: "p", quantity: 1 });
+    await produce(kafka, DEAD_LETTERS, [
+      {
+        value,
+        headers: {
+          MessageType: "Update",
+          "inventory-dead-letter-reason": "bad-stock",
+          "inventory-dead-letter-topic": "product",
+          "inventory-dead-letter-partition": "0",
+          "inventory-dead-letter-offset": "0",
+          "inventory-dead-letter-timestamp": String(early),
+        },
+      },
+      { value: "somebody else's record" },
+    ]);
+    await produce(kafka, "product", [productMessage("Update", { id: "p", quantity: 2 })]);
+    await untilConsumed(kafka);
+    const env = { PATH: process.env["PATH"], KAFKA_BROKERS: platform.environment["KAFKA_BROKERS"] };
+    const { stdout } = await run(process.execPath, [REDRIVE], { env });
+    assert.match(stdout, /no dead letter of a topic that is read here/);
+    assert.match(stdout, /\d+ of \d+ dead letters were sent back/);
+    await untilConsumed(kafka);
+    await using store = await openStore(platform);
+    assert.equal((await store.getLedger("p")).declared, 2);
+    const [message] = (await readTopic(kafka, "product")).filter(
+      (each) => headerOf(each, "inventory-redrive") === "1" && String(each.value) === value,
+    );
+    assert.equal(message?.timestamp, String(early));
+  });
+});

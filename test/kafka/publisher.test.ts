@@ -1,0 +1,240 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, before, describe, it } from "node:test";
+import { Redis } from "ioredis";
+import type { KafkaMessage } from "kafkajs";
+import { pino } from "pino";
+import { Keys } from "../../server/redis/keys.ts";
+import { RedisOutbox } from "../../server/redis/outbox.ts";
+import type { RedisStore } from "../../server/redis/store.ts";
+import { type AppProcess, startAppProcess, startTestApp, type TestApp } from "../support/app.ts";
+import { until } from "../support/until.ts";
+import {
+  findDisorder,
+  headerOf,
+  openStore,
+  type Platform,
+  readTopic,
+  skip,
+  startPlatform,
+} from "./platform.ts";
+
+const keys = new Keys(8);
+const PRODUCTS = 40;
+const SETTLE_MS_MAX = 20_000;
+
+interface Report {
+  readonly ready: boolean;
+  readonly degraded: readonly string[];
+  readonly details: {
+    readonly kafka: { readonly publish: { readonly lagMessages: number; readonly lagSeconds: number } };
+  };
+}
+
+describe("the publisher", { skip }, () => {
+  let platform: Platform;
+  let store: RedisStore;
+  let client: Redis;
+  let outbox: RedisOutbox;
+
+  before(async () => {
+    platform = await startPlatform();
+    store = await openStore(platform);
+    client = new Redis(platform.redis.url);
+    outbox = new RedisOutbox({ endpoint: { url: platform.redis.url }, keys, log: pino({ level: "silent" }) });
+    await until(() => outbox.backlog(), "the outbox is connected");
+  });
+  after(async () => {
+    await store?.close();
+    await outbox?.close();
+    client?.disconnect();
+    await platform?.[Symbol.asyncDispose]();
+  });
+
+  const productIds = Array.from({ length: PRODUCTS }, (_, n) => `p${n}`);
+
+  async function changeAll(times = 1): Promise<void> {
+    for (let n = 0; n < times; n++) {
+      await Promise.all(
+        productIds.map(async (productId) => {
+          await store.putProduct({ productId, declared: 100, details: undefined, updateTimeMicros: 1 });
+          await store.adjustStock({ productId, delta: 1, adjustmentId: randomUUID(), reason: "" });
+        }),
+      );
+    }
+  }
+
+  async function newestVersions(): Promise<Map<string, number>> {
+    const ledgers = await Promise.all(productIds.map((productId) => store.getLedger(productId)));
+    return new Map(ledgers.map(({ productId, version }) => [productId, version]));
+  }
+
+  async function reportOf(app: TestApp | AppProcess): Promise<Report> {
+    return (await (await fetch(`${app.url}/readyz`)).json()) as Report;
+  }
+
+  async function untilPublished(): Promise<void> {
+    await until(
+      async () => (await outbox.backlog()).every(({ entries }) => entries === 0),
+      "every change is published",
+      SETTLE_MS_MAX,
+    );
+  }
+
+  async function leasesOf(): Promise<Map<string, number>> {
+    const shares = new Map<string, number>();
+    for (let bucket = 0; bucket < keys.buckets; bucket++) {
+      const [owner, until = "0"] = await client.hmget(keys.outbox(bucket), "owner", "until");
+      if (owner && Number(until) > Date.now()) {
+        shares.set(owner, (shares.get(owner) ?? 0) + 1);
+      }
+    }
+    return shares;
+  }
+
+  it("two servers share the buckets; one that is killed is taken over within seconds", async (t) => {
+    await using _first = await startTestApp(platform.environment);
+    await until(async () => [...(await leasesOf()).values()].join() === "8", "the first has all");
+    await using second = await startAppProcess(platform.environment);
+    await until(
+      async () => [...(await leasesOf()).values()].join() === "4,4",
+      "each has half",
+      SETTLE_MS_MAX,
+    );
+    await changeAll(3);
+    await second.kill9();
+    const killed = performance.now();
+    await changeAll(3);
+    await untilPublished();
+    const tookMs = performance.now() - killed;
+    t.diagnostic(`all was published ${Math.round(tookMs)} ms after the kill`);
+    await until(async () => [...(await leasesOf()).values()].join() === "8", "the first has all again");
+    assert.deepEqual(findDisorder(await readTopic(platform.kafka, "inventory"), await newestVersions()), []);
+  });
+
+  it("a server that stops in order hands over at once", async () => {
+    const first = await startTestApp(platform.environment);
+    await until(
+      async () => [...(await leasesOf()).values()].join() === "8",
+      "the first has all",
+      SETTLE_MS_MAX,
+    );
+    await first.stop();
+    assert.equal((await leasesOf()).size, 0);
+    assert.equal(await client.zcard(keys.publishers()), 0);
+  });
+
+  it("what fell out of the backlog is made good by every product's newest state, and none overtakes a change", async (t) => {
+    await changeAll(4);
+    for (let bucket = 0; bucket < keys.buckets; bucket++) {
+      await client.xtrim(keys.changes(bucket), "MAXLEN", 3);
+    }
+    await using app = await startTestApp(platform.environment);
+    let changing = true;
+    const changes = (async () => {
+      while (changing) {
+        await changeAll();
+      }
+    })();
+    const metric = async (name: string): Promise<number> => {
+      const text = await (await fetch(`${app.adminUrl}/metrics`)).text();
+      return Number(new RegExp(`^${name} (\\d+)$`, "m").exec(text)?.[1]);
+    };
+    await until(
+      async () => (await metric("inventory_publish_snapshots_total")) === keys.buckets,
+      "a snapshot of every bucket is published",
+      SETTLE_MS_MAX,
+    );
+    changing = false;
+    await changes;
+    await untilPublished();
+
+    const messages = await readTopic(platform.kafka, "inventory");
+    const states = messages.filter((message) => publishedOf(message).reason === "snapshot");
+    assert.deepEqual(new Set(states.map(({ key }) => String(key))), new Set(productIds));
+    for (const state of states) {
+      const { cause, delta, version } = publishedOf(state);
+      assert.equal(cause, "CHANGE_CAUSE_UNSPECIFIED");
+      assert.equal(delta, 0);
+      assert.equal(headerOf(state, "eventId"), `${state.key}:${version}`);
+    }
+    assert.deepEqual(newestOf(messages), await newestVersions(), "consumers converge");
+    assert.deepEqual(findOvertaken(messages), []);
+    assert.equal(await metric("inventory_publish_snapshot_products_total"), PRODUCTS);
+    t.diagnostic(`${messages.length} messages, ${states.length} of them states`);
+  });
+
+  it("while Kafka is away the server serves and tells; afterwards nothing is missing", async () => {
+    await using app = await startTestApp(platform.environment);
+    await untilPublished();
+    await platform.broker.kill9();
+    await changeAll(2);
+    const { degraded, ready, details } = await until(
+      async () => {
+        const report = await reportOf(app);
+        const told = ["Events of sellers are not applied", "Changes are not published"];
+        const isTold = told.every((text) => report.degraded.some((each) => each.startsWith(text)));
+        return isTold && report.details.kafka.publish.lagSeconds > 1 && report;
+      },
+      "both directions tell that they are down",
+      SETTLE_MS_MAX,
+    );
+    assert.equal(ready, true, degraded.join());
+    assert.ok(details.kafka.publish.lagMessages > 0);
+    await platform.broker.restart();
+    await untilPublished();
+    await until(
+      async () => (await reportOf(app)).degraded.length === 0,
+      "nothing is degraded",
+      SETTLE_MS_MAX,
+    );
+    assert.deepEqual(newestOf(await readTopic(platform.kafka, "inventory")), await newestVersions());
+  });
+});
+
+function publishedOf({ value }: Pick<KafkaMessage, "value">): Published {
+  return JSON.parse(String(value)) as Published;
+}
+
+function newestOf(messages: readonly KafkaMessage[]): Map<string, number> {
+  const newest = new Map<string, number>();
+  for (const message of messages) {
+    const productId = String(message.key);
+    newest.set(productId, Math.max(newest.get(productId) ?? 0, Number(publishedOf(message).version)));
+  }
+  return newest;
+}
+
+interface Published {
+  readonly version: string;
+  readonly cause: string;
+  readonly delta: number;
+  readonly reason: string;
+}
+
+/** After a gap a product may go ahead by more than one, once; and what a state told must not come as a change later. */
+function findOvertaken(messages: readonly KafkaMessage[]): string[] {
+  const wrong: string[] = [];
+  const products = new Map<string, { newest: number; state: number; leaps: number }>();
+  for (const { key, value } of messages) {
+    const { version, reason } = JSON.parse(String(value)) as Published;
+    const productId = String(key);
+    const known = products.get(productId) ?? { newest: 0, state: 0, leaps: 0 };
+    const at = Number(version);
+    if (at > known.newest + 1) {
+      known.leaps += 1;
+    }
+    if (reason === "snapshot" && at > known.newest) {
+      known.state = at;
+    }
+    if (reason !== "snapshot" && at <= known.state) {
+      wrong.push(`${productId}: the change to ${at} comes after the state at ${known.state}`);
+    }
+    if (known.leaps > 1) {
+      wrong.push(`${productId} goes ahead to ${at}, its leap number ${known.leaps}`);
+    }
+    known.newest = Math.max(known.newest, at);
+    products.set(productId, known);
+  }
+  return wrong;
+}

@@ -1,0 +1,79 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as wait } from "node:timers/promises";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ordersClient } from "./platform.ts";
+
+/** Between two tries of a call whose answer was lost. */
+const RETRY_MS = 50;
+
+/** What a call came to. */
+type Verdict = "done" | "refused";
+
+/** Shoppers who buy one unit after the other until they are stopped, each purchase until it has an answer. */
+export class Shoppers {
+  /** Units bought by product, as acknowledged. */
+  readonly bought = new Map<string, number>();
+  refused = 0;
+  retries = 0;
+  readonly #clients: ReturnType<typeof ordersClient>[];
+  readonly #buying: Promise<unknown>;
+  #stopped = false;
+
+  constructor(urls: readonly string[], count: number, nextProduct: () => string) {
+    this.#clients = urls.map(ordersClient);
+    this.#buying = Promise.all(
+      Array.from({ length: count }, (_, n) => this.#buyUntilStopped(n, nextProduct)),
+    );
+  }
+
+  get purchases(): number {
+    return [...this.bought.values()].reduce((sum, units) => sum + units, 0);
+  }
+
+  /** Resolves when every purchase under way has an answer. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#buying;
+  }
+
+  async #buyUntilStopped(shopper: number, nextProduct: () => string): Promise<void> {
+    while (!this.#stopped) {
+      const [reservationId, productId] = [randomUUID(), nextProduct()];
+      const lines = [{ productId, quantity: 1 }];
+      const reserved = await this.#untilAnswered(shopper, (client) =>
+        client.reserve({ reservationId, lines }),
+      );
+      if (reserved === "refused") {
+        this.refused += 1;
+        await wait(RETRY_MS);
+        continue;
+      }
+      await this.#untilAnswered(shopper, (client) => client.commitReservation({ reservationId }));
+      this.bought.set(productId, (this.bought.get(productId) ?? 0) + 1);
+    }
+  }
+
+  /** As Orders should: the same request until there is an answer, from whichever server. */
+  async #untilAnswered(
+    shopper: number,
+    call: (client: ReturnType<typeof ordersClient>) => Promise<unknown>,
+  ): Promise<Verdict> {
+    for (let attempt = shopper; ; attempt++) {
+      const client = this.#clients[attempt % this.#clients.length];
+      if (client === undefined) {
+        throw new Error("Shoppers need a server");
+      }
+      try {
+        await call(client);
+        return "done";
+      } catch (error) {
+        const { code } = ConnectError.from(error);
+        if (code === Code.NotFound || code === Code.FailedPrecondition) {
+          return "refused";
+        }
+        this.retries += 1;
+        await wait(RETRY_MS);
+      }
+    }
+  }
+}

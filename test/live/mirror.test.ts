@@ -1,0 +1,326 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import fc from "fast-check";
+import type { ProductState } from "../../server/inventory/feed.ts";
+import type { ProductDetails, StockChange } from "../../server/inventory/ledger.ts";
+import { Mirror, type MirrorChange } from "../../server/live/mirror.ts";
+import { changeTo, detailsOf, load, loadedMirror, seedOf, stateOf } from "./states.ts";
+
+/** A product's life: the state after each change, and the change as the stream tells it. */
+interface Step {
+  readonly state: ProductState;
+  readonly change: StockChange;
+}
+
+const life = fc.array(
+  fc.record({
+    available: fc.nat(100),
+    /** New details, or those of the step before. */
+    name: fc.option(fc.constantFrom("a", "b", "c"), { nil: undefined, freq: 3 }),
+    deleted: fc.boolean(),
+  }),
+  { minLength: 1, maxLength: 12 },
+);
+
+function stepsOf(productId: string, what: typeof life extends fc.Arbitrary<infer T> ? T : never): Step[] {
+  let details: ProductDetails | undefined;
+  return what.map(({ available, name, deleted }, index) => {
+    const told = name === undefined ? undefined : detailsOf(name);
+    details = told ?? details;
+    const state = stateOf(productId, index + 1, { available, deleted, details });
+    return { state, change: changeTo(state, told) };
+  });
+}
+
+/** Lives of some products, how far each had come when the picture was taken, and where the stream begins. */
+const history = fc
+  .array(fc.record({ life, taken: fc.nat(12), start: fc.nat(12) }), { minLength: 1, maxLength: 5 })
+  .map((products) =>
+    products.map(({ life, taken, start }, n) => {
+      const steps = stepsOf(`p${n}`, life);
+      const picture = Math.min(taken, steps.length);
+      return { steps, picture, streamFrom: Math.min(start, picture) };
+    }),
+  );
+
+/** Merges queues in an order that the numbers choose; each queue keeps its own. */
+function interleave<T>(queues: readonly (readonly T[])[], choices: readonly number[]): T[] {
+  const rest = queues.map((queue) => [...queue]);
+  const merged: T[] = [];
+  for (let turn = 0; rest.some((queue) => queue.length > 0); turn++) {
+    const open = rest.filter((queue) => queue.length > 0);
+    const next = open[(choices[turn % choices.length] ?? 0) % open.length]?.shift();
+    if (next !== undefined) {
+      merged.push(next);
+    }
+  }
+  return merged;
+}
+
+const choices = fc.array(fc.nat(1_000), { minLength: 1, maxLength: 80 });
+
+/** What the mirror tells of its changes leads from nothing to what it has, and never goes back. */
+function follow(mirror: Mirror): Map<string, ProductState> {
+  const told = new Map<string, ProductState>();
+  mirror.on("change", (changes: readonly MirrorChange[]) => {
+    assert.equal(new Set(changes.map(({ after }) => after.productId)).size, changes.length, "each once");
+    for (const { before, after } of changes) {
+      assert.deepEqual(before, told.get(after.productId), "it goes on from what was told before");
+      assert.ok(after.version > (before?.version ?? 0), "it is newer");
+      told.set(after.productId, after);
+    }
+  });
+  return told;
+}
+
+const withoutDetails = ({ details: _, ...rest }: ProductState): Omit<ProductState, "details"> => rest;
+
+describe("Mirror: versions", () => {
+  it("ends in the newest state, however picture, stream and repetitions mix", (t) => {
+    fc.assert(
+      fc.property(history, choices, choices, fc.nat(100), (products, order, repeats, loadedAt) => {
+        const mirror = new Mirror();
+        const told = follow(mirror);
+        const events = interleave(
+          products.flatMap(({ steps, picture, streamFrom }) => {
+            const state = picture === 0 ? undefined : steps[picture - 1]?.state;
+            const stream = steps.slice(streamFrom).map(({ change }) => ({ change }));
+            const again = stream.filter((_, n) => (repeats[n % repeats.length] ?? 0) % 2 === 0);
+            return [state === undefined ? [] : [{ state }], stream, again] as {
+              state?: ProductState;
+              change?: StockChange;
+            }[][];
+          }),
+          order,
+        );
+        const lastPicture = events.findLastIndex(({ state }) => state !== undefined);
+        const end = Math.max(lastPicture + 1, Math.min(loadedAt, events.length));
+        mirror.onLoading(false);
+        for (const [index, { state, change }] of events.entries()) {
+          if (index === end) {
+            mirror.onLoaded();
+          }
+          if (state !== undefined) {
+            mirror.onProducts([state]);
+          } else if (change !== undefined) {
+            mirror.onChanges([change]);
+          }
+        }
+        if (end === events.length) {
+          mirror.onLoaded();
+        }
+        for (const { steps } of products) {
+          const newest = steps.at(-1)?.state;
+          const found = told.get(newest?.productId ?? "");
+          assert.deepEqual(found && withoutDetails(found), newest && withoutDetails(newest));
+          assert.equal(mirror.get(newest?.productId ?? "") === undefined, newest?.deleted);
+        }
+      }),
+      { seed: seedOf(t), numRuns: 500 },
+    );
+  });
+
+  it("ends with the newest details too, where a product's picture comes before its changes", (t) => {
+    fc.assert(
+      fc.property(history, choices, fc.integer({ min: 1, max: 6 }), (products, order, batch) => {
+        const mirror = new Mirror();
+        const told = follow(mirror);
+        load(
+          mirror,
+          products.flatMap(({ steps, picture }) => (picture === 0 ? [] : (steps[picture - 1]?.state ?? []))),
+        );
+        const stream = interleave(
+          products.map(({ steps, streamFrom }) => steps.slice(streamFrom).map(({ change }) => change)),
+          order,
+        );
+        for (let n = 0; n < stream.length; n += batch) {
+          mirror.onChanges(stream.slice(n, n + batch));
+        }
+        for (const { steps } of products) {
+          const newest = steps.at(-1)?.state;
+          assert.deepEqual(told.get(newest?.productId ?? ""), newest);
+          assert.deepEqual(mirror.current(newest?.productId ?? ""), newest);
+        }
+      }),
+      { seed: seedOf(t), numRuns: 500 },
+    );
+  });
+
+  it("keeps the details of the change before, in the same batch too", () => {
+    const mirror = loadedMirror([]);
+    mirror.onChanges([
+      changeTo(stateOf("p", 1), detailsOf("first")),
+      changeTo(stateOf("p", 2)),
+      changeTo(stateOf("q", 1), detailsOf("other")),
+      changeTo(stateOf("p", 3), detailsOf("second")),
+      changeTo(stateOf("p", 4)),
+    ]);
+    assert.deepEqual(mirror.get("p"), stateOf("p", 4, { details: detailsOf("second") }));
+    mirror.onChanges([changeTo(stateOf("p", 5))]);
+    assert.equal(mirror.get("p")?.details?.name, "second");
+    mirror.onChanges([changeTo(stateOf("p", 3), detailsOf("late"))]);
+    assert.deepEqual(mirror.get("p"), stateOf("p", 5, { details: detailsOf("second") }));
+  });
+});
+
+describe("Mirror: deletion and reload", () => {
+  it("hides a deleted product, keeps its version, and shows it again when it is revived", () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    mirror.onChanges([changeTo(stateOf("p", 2, { deleted: true }))]);
+    assert.equal(mirror.get("p"), undefined);
+    assert.deepEqual([...mirror.visible()], []);
+    assert.equal(mirror.current("p")?.deleted, true);
+    mirror.onChanges([changeTo(stateOf("p", 1))]);
+    mirror.onProducts([stateOf("p", 1)]);
+    assert.equal(mirror.get("p"), undefined, "an older state does not bring it back");
+    mirror.onChanges([changeTo(stateOf("p", 3), detailsOf("again"))]);
+    assert.equal(mirror.get("p")?.details?.name, "again");
+    assert.equal(mirror.size, 1);
+  });
+
+  it("drops what a full picture does not name, once, and keeps what a change named meanwhile", () => {
+    const mirror = loadedMirror([stateOf("p", 5), stateOf("q", 5), stateOf("r", 5, { deleted: true })]);
+    const told: MirrorChange[] = [];
+    mirror.on("change", (changes) => told.push(...changes));
+    mirror.onLoading(false);
+    mirror.onProducts([stateOf("q", 5)]);
+    mirror.onChanges([changeTo(stateOf("new", 1))]);
+    assert.ok(mirror.get("p"), "nothing is gone until the picture is whole");
+    mirror.onLoaded();
+    assert.equal(mirror.get("p"), undefined);
+    assert.equal(mirror.current("p"), undefined);
+    assert.deepEqual(
+      told.map(({ after }) => [after.productId, after.deleted]),
+      [
+        ["new", false],
+        ["p", true],
+      ],
+      "a deleted product that is dropped is no news",
+    );
+    assert.ok(mirror.get("new"));
+    mirror.onChanges([changeTo(stateOf("p", 1))]);
+    assert.equal(mirror.get("p")?.version, 1, "a product that was dropped begins anew");
+  });
+
+  it("takes lower versions of a picture of other data, and only of that", () => {
+    const mirror = loadedMirror([stateOf("p", 50), stateOf("gone", 50)]);
+    load(mirror, [stateOf("p", 2), stateOf("gone", 50)], false);
+    assert.equal(mirror.get("p")?.version, 50);
+    load(mirror, [stateOf("p", 2)], true);
+    assert.equal(mirror.get("p")?.version, 2);
+    assert.equal(mirror.get("gone"), undefined);
+    mirror.onChanges([changeTo(stateOf("p", 1)), changeTo(stateOf("p", 3))]);
+    assert.equal(mirror.get("p")?.version, 3);
+    load(mirror, [stateOf("p", 2)], false);
+    assert.equal(mirror.get("p")?.version, 3, "the next picture is compared by version again");
+  });
+
+  it("is loaded after the first picture, and stays so while a second one loads", () => {
+    const mirror = new Mirror();
+    let loaded = 0;
+    mirror.on("loaded", () => {
+      loaded += 1;
+    });
+    assert.equal(mirror.isLoaded, false);
+    mirror.onLoading(false);
+    mirror.onProducts([stateOf("p", 1)]);
+    assert.equal(mirror.isLoaded, false);
+    mirror.onLoaded();
+    assert.equal(mirror.isLoaded, true);
+    mirror.onLoading(true);
+    assert.equal(mirror.isLoaded, true);
+    mirror.onLoaded();
+    assert.equal(loaded, 2);
+  });
+
+  it("is stale at first, and tells flips alone", () => {
+    const mirror = new Mirror();
+    assert.equal(mirror.isStale, true);
+    const flips: boolean[] = [];
+    const off = mirror.on("stale", (stale) => flips.push(stale));
+    for (const stale of [true, false, false, true, true, false]) {
+      mirror.onStale(stale);
+    }
+    off();
+    mirror.onStale(true);
+    assert.deepEqual(flips, [false, true, false]);
+  });
+
+  it("sorts collections by name, in any case and accents aside", () => {
+    const mirror = new Mirror();
+    const named = ["zoo", "Émile", "apple", "Zoe", "emil"];
+    mirror.onCollections(named.map((name) => ({ collectionId: name, name, description: "" })));
+    assert.deepEqual(
+      mirror.collections.map(({ name }) => name),
+      ["apple", "emil", "Émile", "Zoe", "zoo"],
+    );
+  });
+});
+
+describe("Mirror: what this server has acknowledged", () => {
+  it("knows nothing current of a product until it has come to the acknowledged version", () => {
+    const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1)]);
+    mirror.expect("p", 3);
+    mirror.expect("p", 2);
+    assert.equal(mirror.current("p"), undefined);
+    assert.equal(mirror.get("p")?.version, 1, "for a read while the store is away");
+    assert.equal(mirror.current("q")?.version, 1);
+    mirror.onChanges([changeTo(stateOf("p", 2))]);
+    assert.equal(mirror.current("p"), undefined);
+    mirror.onChanges([changeTo(stateOf("p", 3))]);
+    assert.equal(mirror.current("p")?.version, 3);
+    mirror.expect("p", 3);
+    mirror.expect("p", 1);
+    assert.equal(mirror.current("p")?.version, 3, "it had come there before the acknowledgement");
+    mirror.expect("never-heard-of", 1);
+    assert.equal(mirror.current("never-heard-of"), undefined);
+  });
+
+  it("expects nothing of data that is gone", () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    mirror.expect("p", 9);
+    load(mirror, [stateOf("p", 2)], true);
+    assert.equal(mirror.current("p")?.version, 2);
+  });
+
+  it("still expects what was acknowledged while a picture loads that was read before", () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    mirror.onLoading(false);
+    mirror.onProducts([stateOf("p", 1)]);
+    mirror.expect("p", 2);
+    mirror.onLoaded();
+    const read = mirror.current("p");
+    assert.ok(
+      read === undefined || read.version >= 2,
+      `version 2 was acknowledged, ${read?.version} is read`,
+    );
+    mirror.onChanges([changeTo(stateOf("p", 2))]);
+    assert.equal(mirror.current("p")?.version, 2);
+  });
+
+  it("never reads less than was acknowledged, whatever comes in between", (t) => {
+    const event = fc.oneof(
+      fc.record({ kind: fc.constant("expect" as const), version: fc.integer({ min: 1, max: 8 }) }),
+      fc.record({ kind: fc.constant("change" as const), version: fc.integer({ min: 1, max: 8 }) }),
+    );
+    fc.assert(
+      fc.property(fc.array(event, { maxLength: 30 }), (events) => {
+        const mirror = loadedMirror([stateOf("p", 1)]);
+        let acknowledged = 0;
+        for (const { kind, version } of events) {
+          if (kind === "expect") {
+            acknowledged = Math.max(acknowledged, version);
+            mirror.expect("p", version);
+          } else {
+            mirror.onChanges([changeTo(stateOf("p", version))]);
+          }
+          const read = mirror.current("p");
+          assert.ok(read === undefined || read.version >= acknowledged);
+        }
+        mirror.onChanges([changeTo(stateOf("p", 8))]);
+        assert.equal(mirror.current("p")?.version, 8, "in the end it is read from the mirror again");
+      }),
+      { seed: seedOf(t), numRuns: 300 },
+    );
+  });
+});

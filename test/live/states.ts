@@ -1,0 +1,89 @@
+import { randomInt } from "node:crypto";
+import { afterEach, type TestContext } from "node:test";
+import type { ProductState } from "../../server/inventory/feed.ts";
+import type { Ledger, ProductDetails, StockChange } from "../../server/inventory/ledger.ts";
+import { Mirror } from "../../server/live/mirror.ts";
+import type { Watch, WatchUpdate } from "../../server/live/watch.ts";
+
+const { FC_SEED } = process.env;
+
+/** The seed of a random test: FC_SEED, or a new one, which is printed. */
+export function seedOf(t: TestContext): number {
+  const seed = FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED);
+  t.diagnostic(`FC_SEED=${seed}`);
+  return seed;
+}
+
+export function detailsOf(name: string, more: Partial<ProductDetails> = {}): ProductDetails {
+  return { name, description: "", price: 1, collectionId: "", ...more };
+}
+
+/** A product at a version; by the version alone two states of a product differ unless more is said. */
+export function stateOf(productId: string, version: number, more: Partial<ProductState> = {}): ProductState {
+  return {
+    productId,
+    version,
+    available: version * 10,
+    updateTimeMs: 1_000 + version,
+    details: undefined,
+    deleted: false,
+    ...more,
+  };
+}
+
+/** The change that brought a product to a state; its details are told only where `details` says so. */
+export function changeTo(state: ProductState, details?: ProductDetails): StockChange {
+  const ledger: Ledger = {
+    productId: state.productId,
+    declared: state.available,
+    declareTimeMicros: 1,
+    adjusted: 0,
+    sold: 0,
+    reserved: 0,
+    safety: 0,
+    version: state.version,
+    deleted: state.deleted,
+  };
+  return {
+    cause: state.deleted ? "deleted" : "adjusted",
+    delta: 0,
+    ledger,
+    changeTimeMs: state.updateTimeMs,
+    referenceId: "",
+    reason: "",
+    details,
+  };
+}
+
+/** Tells a mirror a full picture. */
+export function load(mirror: Mirror, states: readonly ProductState[], isOtherData = false): void {
+  mirror.onLoading(isOtherData);
+  mirror.onProducts(states);
+  mirror.onLoaded();
+}
+
+/** A mirror that follows a store which can be reached. */
+export function loadedMirror(states: readonly ProductState[]): Mirror {
+  const mirror = new Mirror();
+  load(mirror, states);
+  mirror.onStale(false);
+  return mirror;
+}
+
+/** What a watch tells; ended after the test, also where that fails: an open watch has timers. */
+export function updatesOf(watch: Watch): AsyncGenerator<WatchUpdate> {
+  const updates = watch.updates();
+  opened.push({ watch, updates });
+  return updates;
+}
+
+const opened: { readonly watch: Watch; readonly updates: AsyncGenerator<WatchUpdate> }[] = [];
+
+export function endUpdatesAfterEach(): void {
+  afterEach(async () => {
+    for (const { watch, updates } of opened.splice(0)) {
+      watch.close();
+      await updates.return(undefined);
+    }
+  });
+}

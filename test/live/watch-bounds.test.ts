@@ -1,0 +1,229 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { InventoryError } from "../../server/inventory/errors.ts";
+import { Hub, type WatchLimits } from "../../server/live/hub.ts";
+import type { Mirror } from "../../server/live/mirror.ts";
+import { Recency } from "../../server/live/recency.ts";
+import type { Watch, WatchUpdate } from "../../server/live/watch.ts";
+import { changeTo, detailsOf, endUpdatesAfterEach, loadedMirror, stateOf, updatesOf } from "./states.ts";
+
+endUpdatesAfterEach();
+
+const HOURS = 3_600_000;
+/** What a reader that stops reading may hold. */
+const HELD_BYTES_MAX = 32 * 1024;
+
+function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}): Hub {
+  return new Hub(mirror, { heartbeatMs: HOURS, lifeMs: HOURS, ...limits });
+}
+
+function open(hub: Hub, address = "127.0.0.1", connection: object = {}): Watch {
+  return hub.open({ productIds: new Set(["p"]), minIntervalMs: 0 }, { address, connection });
+}
+
+function isOverloaded(where: RegExp): (error: unknown) => boolean {
+  return (error) =>
+    error instanceof InventoryError && error.code === "OVERLOADED" && where.test(error.message);
+}
+
+/** A watch of all products, after its snapshot. */
+async function openPastSnapshot(hub: Hub): Promise<AsyncGenerator<WatchUpdate>> {
+  const watch = hub.open({ productIds: undefined, minIntervalMs: 0 }, { address: "a", connection: {} });
+  const updates = updatesOf(watch);
+  for (;;) {
+    const { value } = await updates.next();
+    if ((value as WatchUpdate).lastOfSnapshot) {
+      return updates;
+    }
+  }
+}
+
+setFlagsFromString("--expose-gc");
+const collect = runInNewContext("gc") as () => void;
+
+function heapBytes(): number {
+  collect();
+  collect();
+  return process.memoryUsage().heapUsed;
+}
+
+describe("Watch limits", () => {
+  for (const [limit, where, of] of [
+    ["watchesMax", /on this server/, (n: number) => ({ address: `a${n}`, connection: {} })],
+    ["watchesPerConnectionMax", /on one connection/, (n: number) => ({ address: `a${n}`, connection: SAME })],
+    ["watchesPerAddressMax", /from one address/, () => ({ address: "a", connection: {} })],
+  ] as const) {
+    it(`${limit}: one more is OVERLOADED, and each that closes makes room for one`, async () => {
+      const hub = hubOver(loadedMirror([]), { [limit]: 3 });
+      const next = (n: number): Watch => {
+        const { address, connection } = of(n);
+        return open(hub, address, connection);
+      };
+      const watches = [next(1), next(2), next(3)];
+      assert.throws(() => next(4), isOverloaded(where));
+      assert.throws(() => next(5), isOverloaded(where), "a refusal takes no place, and frees none");
+      assert.equal(hub.size, 3);
+      watches.shift()?.close();
+      watches.push(next(6));
+      assert.throws(() => next(7), isOverloaded(where));
+      const [first] = watches;
+      first?.close();
+      first?.close();
+      watches.push(next(8));
+      assert.throws(() => next(9), isOverloaded(where), "closing twice frees one place");
+      for (const watch of watches) {
+        watch.close();
+      }
+      assert.equal(hub.size, 0);
+      [next(10), next(11), next(12)].map((watch) => watch.close());
+    });
+  }
+
+  it("others are not in the way: another connection, another address", () => {
+    const hub = hubOver(loadedMirror([]), { watchesPerConnectionMax: 1, watchesPerAddressMax: 2 });
+    const connection = {};
+    open(hub, "a", connection);
+    assert.throws(() => open(hub, "a", connection), isOverloaded(/connection/));
+    open(hub, "a");
+    assert.throws(() => open(hub, "a"), isOverloaded(/address/));
+    open(hub, "b");
+    assert.equal(hub.size, 3);
+  });
+});
+
+const SAME = {};
+
+describe("Watch: its end", () => {
+  it("close ends a reader that waits, and one that comes later, and the hub forgets it", async () => {
+    const hub = hubOver(loadedMirror([stateOf("p", 1)]));
+    const watch = open(hub);
+    const updates = updatesOf(watch);
+    await updates.next();
+    const pull = updates.next();
+    watch.close();
+    assert.equal((await pull).done, true);
+    assert.equal((await updates.next()).done, true);
+    assert.equal(hub.size, 0);
+  });
+
+  it("a reader that returns closes its watch", async () => {
+    const hub = hubOver(loadedMirror([stateOf("p", 1)]));
+    for await (const update of updatesOf(open(hub))) {
+      assert.equal(update.snapshot, true);
+      break;
+    }
+    assert.equal(hub.size, 0);
+  });
+
+  it("close within a long snapshot, or within many changes, ends the updates", async () => {
+    const states = Array.from({ length: 2_000 }, (_, n) => stateOf(`product-${n}`, 1));
+    const mirror = loadedMirror(states);
+    const hub = hubOver(mirror);
+    const watch = hub.open({ productIds: undefined, minIntervalMs: 0 }, { address: "a", connection: {} });
+    const inSnapshot = updatesOf(watch);
+    assert.equal(((await inSnapshot.next()).value as WatchUpdate).lastOfSnapshot, false);
+    watch.close();
+    assert.equal((await inSnapshot.next()).done, true);
+    assert.equal(hub.size, 0);
+  });
+
+  it("a hub without watches holds nothing of those that were", () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    const hub = hubOver(mirror);
+    const round = (): void => {
+      const watches = Array.from({ length: 2_000 }, (_, n) =>
+        hub.open(
+          { productIds: new Set([`p${n}`, `q${n}`]), minIntervalMs: 0 },
+          { address: `address-${n}`, connection: {} },
+        ),
+      );
+      for (const watch of watches) {
+        watch.close();
+      }
+    };
+    round();
+    const before = heapBytes();
+    for (let n = 0; n < 10; n++) {
+      round();
+    }
+    const bytesPerWatch = (heapBytes() - before) / 20_000;
+    assert.equal(hub.size, 0);
+    assert.ok(bytesPerWatch < 50, `${Math.round(bytesPerWatch)} bytes stay of each watch`);
+  });
+});
+
+describe("Watch: a reader that stops reading", () => {
+  it("is sent each product once, the newest, when it reads again", async () => {
+    const mirror = loadedMirror(Array.from({ length: 100 }, (_, n) => stateOf(`p${n}`, 1)));
+    const hub = hubOver(mirror);
+    const updates = await openPastSnapshot(hub);
+    for (let change = 0; change < 5_000; change++) {
+      mirror.onChanges([changeTo(stateOf(`p${change % 100}`, 2 + Math.floor(change / 100)))]);
+    }
+    const told: string[] = [];
+    while (told.length < 100) {
+      const { stocks } = (await updates.next()).value as WatchUpdate;
+      told.push(...stocks.map((stock) => `${stock.productId} ${stock.version}`));
+    }
+    assert.deepEqual(told.sort(), Array.from({ length: 100 }, (_, n) => `p${n} 51`).sort());
+  });
+
+  for (const [name, pull] of [
+    ["after its snapshot", 0],
+    ["after the first of many messages", 1],
+  ] as const) {
+    it(`holds less than 32 KB ${name}, however much changes`, async (t) => {
+      const products = 5_000;
+      const mirror = loadedMirror(
+        Array.from({ length: products }, (_, n) =>
+          stateOf(`product-${n}`, 1, { details: detailsOf(`name ${n}`) }),
+        ),
+      );
+      const hub = hubOver(mirror);
+      const readers = 100;
+      const watches = await Promise.all(Array.from({ length: readers }, () => openPastSnapshot(hub)));
+      const change = (version: number): void =>
+        mirror.onChanges(
+          Array.from({ length: products }, (_, n) => changeTo(stateOf(`product-${n}`, version))),
+        );
+      change(2);
+      const before = heapBytes();
+      for (const updates of watches) {
+        for (let n = 0; n < pull; n++) {
+          await updates.next();
+        }
+      }
+      for (let version = 3; version < 8; version++) {
+        change(version);
+      }
+      const held = (heapBytes() - before) / readers;
+      t.diagnostic(`${Math.round(held)} bytes of heap a reader`);
+      assert.ok(held <= HELD_BYTES_MAX, `${Math.round(held)} bytes`);
+      await Promise.all(watches.map((updates) => updates.return(undefined)));
+      assert.equal(hub.size, 0);
+    });
+  }
+});
+
+describe("Recency", () => {
+  it("tells what changed after a place: each product once, oldest change first, with its details", () => {
+    const recency = new Recency();
+    assert.deepEqual(recency.since(0), []);
+    recency.touch("a", true);
+    recency.touch("b", false);
+    const place = recency.sequence;
+    recency.touch("c", false);
+    recency.touch("a", false);
+    recency.touch("c", true);
+    recency.touch("b", false);
+    recency.touch("b", false);
+    const change = (productId: string, details: boolean) => ({ productId, details });
+    assert.deepEqual(recency.since(place), [change("a", false), change("c", true), change("b", false)]);
+    assert.deepEqual(recency.since(0), [change("a", true), change("c", true), change("b", false)]);
+    assert.deepEqual(recency.since(recency.sequence), []);
+    assert.deepEqual(recency.sinceOf(place, ["c", "unknown"]), [change("c", true)]);
+    assert.deepEqual(recency.sinceOf(recency.sequence, ["a", "b", "c"]), []);
+  });
+});

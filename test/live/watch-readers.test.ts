@@ -1,0 +1,235 @@
+import assert from "node:assert/strict";
+import { type ChannelListener, subscribe, unsubscribe } from "node:diagnostics_channel";
+import { type ClientRequest, type IncomingMessage, request, type ServerResponse } from "node:http";
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, type ServerHttp2Stream } from "node:http2";
+import { describe, it } from "node:test";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { until } from "../support/until.ts";
+import { type Clients, clientsOf, Envelopes, each, envelopedRequest, type WatchWish } from "./wire.ts";
+
+const PATH = "/inventory.v1.StockService/WatchStock";
+/** What a reader that stops reading may hold in the server. */
+const HELD_BYTES_MAX = 32 * 1024;
+const CHANGES = 5_000;
+const PRODUCTS = 50;
+const LONG_TEXT = "x".repeat(4_000);
+
+/** A watcher that decides when to read. */
+interface Reader {
+  readonly received: Envelopes;
+  /** Whether the head of the answer has come. */
+  readonly isAnswered: () => boolean;
+  /** Begins to read, and reads on. */
+  readonly resume: () => void;
+  /** Is gone, without a word more than TCP or HTTP/2 says. */
+  readonly vanish: () => void;
+}
+
+/** Its flow-control window is never opened, so that not a byte of an answer may be sent to it. */
+function stoppedHttp2Reader(app: TestApp, wish: WatchWish): Reader {
+  const received = new Envelopes();
+  const session: ClientHttp2Session = connect(app.url, { settings: { initialWindowSize: 0 } });
+  session.on("error", () => undefined);
+  const stream: ClientHttp2Stream = session.request({
+    ":method": "POST",
+    ":path": PATH,
+    "content-type": "application/grpc+proto",
+    te: "trailers",
+  });
+  let answered = false;
+  stream.on("error", () => undefined);
+  stream.on("response", () => {
+    answered = true;
+  });
+  stream.end(envelopedRequest(wish));
+  return {
+    received,
+    isAnswered: () => answered,
+    resume: () => {
+      session.settings({ initialWindowSize: 65_535 });
+      stream.on("data", (chunk: Buffer) => received.push(chunk));
+    },
+    vanish: () => session.destroy(),
+  };
+}
+
+/** It takes the head of the answer, and leaves the rest in the buffers of the system until they are full. */
+function stoppedHttp1Reader(app: TestApp, wish: WatchWish): Reader {
+  const received = new Envelopes();
+  const call: ClientRequest = request(new URL(PATH, app.url), {
+    method: "POST",
+    agent: false,
+    headers: { "content-type": "application/connect+proto" },
+  });
+  let answer: IncomingMessage | undefined;
+  call.on("error", () => undefined);
+  call.on("response", (response) => {
+    answer = response;
+    response.on("error", () => undefined);
+    response.pause();
+  });
+  call.end(envelopedRequest(wish));
+  return {
+    received,
+    isAnswered: () => answer !== undefined,
+    resume: () => answer?.on("data", (chunk: Buffer) => received.push(chunk)).resume(),
+    vanish: () => call.destroy(),
+  };
+}
+
+/** The server's side of every watch that begins, as Node tells of it. */
+class ServerSide implements Disposable {
+  readonly #held: { readonly protocol: string; readonly bytes: () => number }[] = [];
+  readonly #onStream: ChannelListener = (message) => {
+    const { stream, headers } = message as { stream: ServerHttp2Stream; headers: Record<string, string> };
+    if (headers[":path"] === PATH) {
+      const bytes = (): number => (stream.destroyed ? 0 : stream.writableLength);
+      this.#held.push({ protocol: "HTTP/2", bytes });
+    }
+  };
+  readonly #onRequest: ChannelListener = (message) => {
+    const { request, response } = message as { request: IncomingMessage; response: ServerResponse };
+    if (request.url === PATH) {
+      const bytes = (): number => (response.destroyed ? 0 : response.writableLength);
+      this.#held.push({ protocol: "HTTP/1.1", bytes });
+    }
+  };
+
+  constructor() {
+    subscribe("http2.server.stream.created", this.#onStream);
+    subscribe("http.server.request.start", this.#onRequest);
+  }
+
+  get watches(): number {
+    return this.#held.length;
+  }
+
+  /** Bytes that wait for each reader. */
+  held(): number[] {
+    return this.#held.map(({ bytes }) => bytes());
+  }
+
+  heldBy(): { readonly protocol: string; readonly bytes: number }[] {
+    return this.#held.map(({ protocol, bytes }) => ({ protocol, bytes: bytes() }));
+  }
+
+  [Symbol.dispose](): void {
+    unsubscribe("http2.server.stream.created", this.#onStream);
+    unsubscribe("http.server.request.start", this.#onRequest);
+  }
+}
+
+const put = ({ supply }: Clients, productId: string, declared: number, description = "", collectionId = "") =>
+  supply.putProduct({ productId, declared, product: { name: "n", description, price: 1, collectionId } });
+
+const READERS = [
+  { name: "HTTP/2 with a closed window", open: stoppedHttp2Reader },
+  { name: "HTTP/1.1 with a paused socket", open: stoppedHttp1Reader },
+];
+
+describe("a reader that stops reading", () => {
+  it(`holds no more than 32 KB over ${CHANGES} changes, and ends on the newest value`, async (t) => {
+    await using app = await startTestApp();
+    await using clients = clientsOf(app);
+    using server = new ServerSide();
+    using ends = new DisposableStack();
+    for (let n = 0; n < PRODUCTS; n++) {
+      await put(clients, `p${n}`, 1, LONG_TEXT);
+    }
+    const wishes: WatchWish[] = [{}, { productIds: ["p0"] }, { productIds: ["p1", "p2", "p3"] }];
+    const readers = READERS.flatMap(({ name, open }) =>
+      wishes.map((wish) => {
+        const reader = open(app, wish);
+        ends.defer(reader.vanish);
+        return { name, reader, ids: wish.productIds };
+      }),
+    );
+    await until(() => server.watches === readers.length, "they watch");
+    await until(() => readers.every(({ reader }) => reader.isAnswered()), "they are answered");
+    const most = new Map<string, number>();
+    await each(CHANGES, 32, async (n) => {
+      await put(clients, `p${n % PRODUCTS}`, n, `${n} ${LONG_TEXT}`);
+      for (const { protocol, bytes } of server.heldBy()) {
+        most.set(protocol, Math.max(most.get(protocol) ?? 0, bytes));
+      }
+    });
+    for (const [protocol, bytes] of most) {
+      t.diagnostic(`${protocol}: at most ${bytes} bytes of answers waited for a reader`);
+    }
+    const versions = new Map<string, number>();
+    for (let n = 0; n < PRODUCTS; n++) {
+      const { ledger } = await clients.supply.getLedger({ productId: `p${n}` });
+      versions.set(`p${n}`, Number(ledger?.version));
+    }
+    for (const { name, reader, ids = [...versions.keys()] } of readers) {
+      const { received, resume } = reader;
+      resume();
+      await until(
+        () => ids.every((id) => received.version(id) === versions.get(id)),
+        "it has the newest values",
+      );
+      const size = `${received.bytes} bytes in ${received.messages.length} messages`;
+      t.diagnostic(`${name}, ${ids.length} products: ${size} came in the end`);
+    }
+    for (const [protocol, bytes] of most) {
+      assert.ok(bytes > 0, `${protocol}: a reader has read`);
+      assert.ok(bytes <= HELD_BYTES_MAX, `${protocol}: ${bytes} bytes`);
+    }
+  });
+
+  for (const { name, open } of READERS) {
+    it(`${name}: costs nothing when it is gone: its place is free, its timers are cleared`, async () => {
+      const watchers = 50;
+      await using app = await startTestApp({}, { watchLimits: { watchesMax: watchers } });
+      await using clients = clientsOf(app);
+      await put(clients, "p0", 1, LONG_TEXT);
+      using server = new ServerSide();
+      const timers = (): number =>
+        process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+      const before = timers();
+      for (let round = 1; round <= 3; round++) {
+        using ends = new DisposableStack();
+        const readers = Array.from({ length: watchers }, () => open(app, {}));
+        for (const { vanish } of readers) {
+          ends.defer(vanish);
+        }
+        await until(() => server.watches >= round * watchers, "all watch");
+        await put(clients, "p0", round, `${round} ${LONG_TEXT}`);
+        await until(async () => {
+          const refused = clients.stock.watchStock({})[Symbol.asyncIterator]().next();
+          return refused.then(
+            () => false,
+            (error: Error) => /watches are open/.test(error.message),
+          );
+        }, "the server is full");
+        ends.dispose();
+        await until(async () => {
+          const end = new AbortController();
+          await clients.stock.watchStock({}, { signal: end.signal })[Symbol.asyncIterator]().next();
+          end.abort();
+          return true;
+        }, "there is room");
+        assert.ok(server.held().every((bytes) => bytes === 0));
+      }
+      await until(() => timers() <= before + 10, `the timers of ${3 * watchers} watches are gone`);
+    });
+  }
+
+  it("is held to the bound by a request whose answer is long: unknown IDs, and long collection IDs", async (t) => {
+    await using app = await startTestApp();
+    await using clients = clientsOf(app);
+    using server = new ServerSide();
+    using ends = new DisposableStack();
+    const ids = Array.from({ length: 1_000 }, (_, n) => String(n).padEnd(128, "-"));
+    ends.defer(stoppedHttp2Reader(app, { productIds: ids }).vanish);
+    await until(() => (server.held()[0] ?? 0) > 0, "it watches");
+    const ofUnknown = server.held()[0] ?? 0;
+    await each(400, 32, (n) => put(clients, `${n}`, 2_147_483_647, "", "c".repeat(128)));
+    ends.defer(stoppedHttp2Reader(app, {}).vanish);
+    await until(() => (server.held()[1] ?? 0) > 0, "it watches");
+    const ofAll = server.held()[1] ?? 0;
+    t.diagnostic(`${ofUnknown} bytes of 1,000 unknown IDs, ${ofAll} of 400 products in long collections`);
+    assert.ok(ofAll <= HELD_BYTES_MAX, `${ofAll} bytes`);
+    assert.ok(ofUnknown <= HELD_BYTES_MAX, `${ofUnknown} bytes`);
+  });
+});

@@ -1,0 +1,336 @@
+import assert from "node:assert/strict";
+import { describe, it, mock } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
+import { InventoryError } from "../../server/inventory/errors.ts";
+import { Hub, type WatchLimits, type WatchRequest } from "../../server/live/hub.ts";
+import type { Mirror } from "../../server/live/mirror.ts";
+import type { Watch, WatchUpdate } from "../../server/live/watch.ts";
+import {
+  changeTo,
+  detailsOf,
+  endUpdatesAfterEach,
+  load,
+  loadedMirror,
+  stateOf,
+  updatesOf,
+} from "./states.ts";
+
+endUpdatesAfterEach();
+
+const HOURS = 3_600_000;
+/** Nothing comes by itself. */
+const QUIET: Partial<WatchLimits> = { heartbeatMs: HOURS, lifeMs: HOURS };
+
+type Updates = AsyncGenerator<WatchUpdate>;
+
+function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}): Hub {
+  return new Hub(mirror, { ...QUIET, ...limits });
+}
+
+function request(productIds?: readonly string[], minIntervalMs = 0): WatchRequest {
+  return { productIds: productIds && new Set(productIds), minIntervalMs };
+}
+
+function open(
+  hub: Hub,
+  what: WatchRequest = request(),
+  who: { address?: string; connection?: object } = {},
+): Watch {
+  return hub.open(what, { address: who.address ?? "127.0.0.1", connection: who.connection ?? {} });
+}
+
+async function next(updates: Updates): Promise<WatchUpdate> {
+  const result = await updates.next();
+  assert.ok(!result.done, "the watch has ended");
+  return result.value;
+}
+
+/** Whether it is still pending when everything that could run now has run. */
+async function isPending(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  void promise.finally(() => {
+    settled = true;
+  });
+  for (let n = 0; n < 5; n++) {
+    await turn();
+  }
+  return !settled;
+}
+
+async function snapshotOf(updates: Updates): Promise<WatchUpdate[]> {
+  const messages: WatchUpdate[] = [];
+  do {
+    messages.push(await next(updates));
+  } while (messages.at(-1)?.lastOfSnapshot === false);
+  return messages;
+}
+
+const told = (update: WatchUpdate): [string, number][] =>
+  update.stocks.map((stock) => [stock.productId, stock.version]);
+const hasCode = (code: string) => (error: unknown) => error instanceof InventoryError && error.code === code;
+
+describe("Watch: the snapshot", () => {
+  it("tells the products asked for at once, with details, and names those that are not there", async () => {
+    const mirror = loadedMirror([
+      stateOf("p", 3, { details: detailsOf("P") }),
+      stateOf("q", 1),
+      stateOf("deleted", 2, { deleted: true }),
+      stateOf("other", 1),
+    ]);
+    const updates = updatesOf(open(hubOver(mirror), request(["p", "unknown", "deleted", "q"])));
+    const message = await next(updates);
+    assert.deepEqual(told(message), [
+      ["p", 3],
+      ["q", 1],
+    ]);
+    assert.deepEqual([...message.removed].sort(), ["deleted", "unknown"]);
+    assert.deepEqual(message.withDetails, new Set(["p", "q"]));
+    assert.equal(message.snapshot && message.lastOfSnapshot, true);
+    assert.equal(message.stale, false);
+  });
+
+  it("is one message where there is nothing: of an empty catalog, and of unknown IDs alone", async () => {
+    const hub = hubOver(loadedMirror([]));
+    for (const [ids, removed] of [
+      [undefined, []],
+      [["x"], ["x"]],
+    ] as const) {
+      const updates = updatesOf(open(hub, request(ids)));
+      const message = await next(updates);
+      assert.deepEqual([message.stocks, message.removed], [[], removed]);
+      assert.equal(message.snapshot && message.lastOfSnapshot, true);
+    }
+  });
+
+  it("comes in several messages where it is long, each product once, and the last one says so", async () => {
+    const states = Array.from({ length: 2_000 }, (_, n) =>
+      stateOf(`product-${n}`, 1, { details: detailsOf(`name ${n}`) }),
+    );
+    const updates = updatesOf(open(hubOver(loadedMirror(states))));
+    const messages = await snapshotOf(updates);
+    assert.ok(messages.length > 1);
+    assert.ok(messages.every((message) => message.snapshot));
+    assert.equal(messages.filter((message) => message.lastOfSnapshot).length, 1);
+    const ids = messages.flatMap((message) => message.stocks.map((stock) => stock.productId));
+    assert.equal(ids.length, 2_000);
+    assert.equal(new Set(ids).size, 2_000);
+  });
+
+  it("loses no change that is made while it is read", async () => {
+    const states = Array.from({ length: 2_000 }, (_, n) => stateOf(`product-${n}`, 1));
+    const mirror = loadedMirror(states);
+    const updates = updatesOf(open(hubOver(mirror)));
+    const newest = new Map<string, number>();
+    const take = (message: WatchUpdate): void => {
+      for (const [id, version] of told(message)) {
+        newest.set(id, Math.max(version, newest.get(id) ?? 0));
+      }
+      for (const id of message.removed) {
+        newest.delete(id);
+      }
+    };
+    take(await next(updates));
+    mirror.onChanges([
+      changeTo(stateOf("product-0", 2)),
+      changeTo(stateOf("product-1999", 2)),
+      changeTo(stateOf("new", 1)),
+    ]);
+    mirror.onChanges([changeTo(stateOf("product-1", 2, { deleted: true }))]);
+    for (const message of await snapshotOf(updates)) {
+      take(message);
+    }
+    take(await next(updates));
+    assert.equal(newest.get("product-0"), 2);
+    assert.equal(newest.get("product-1999"), 2);
+    assert.equal(newest.get("new"), 1);
+    assert.equal(newest.has("product-1"), false);
+    assert.equal(newest.size, 2_000);
+  });
+});
+
+describe("Watch: changes", () => {
+  it("merges what changes between two messages: each product once, newest state", async () => {
+    const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1), stateOf("r", 1)]);
+    const updates = updatesOf(open(hubOver(mirror), request(["p", "q"])));
+    await next(updates);
+    for (let version = 2; version <= 50; version++) {
+      mirror.onChanges([changeTo(stateOf("p", version)), changeTo(stateOf("r", version))]);
+    }
+    mirror.onChanges([changeTo(stateOf("q", 2))]);
+    const message = await next(updates);
+    assert.deepEqual(told(message).sort(), [
+      ["p", 50],
+      ["q", 2],
+    ]);
+    assert.equal(message.snapshot || message.lastOfSnapshot, false);
+    const pull = updates.next();
+    mirror.onChanges([changeTo(stateOf("r", 51))]);
+    assert.ok(await isPending(pull), "a product that it does not watch is no news");
+    mirror.onChanges([changeTo(stateOf("p", 51))]);
+    assert.deepEqual(told((await pull).value as WatchUpdate), [["p", 51]]);
+  });
+
+  it("a watch of all hears of new products, too", async () => {
+    const mirror = loadedMirror([]);
+    const updates = updatesOf(open(hubOver(mirror)));
+    await next(updates);
+    mirror.onChanges([changeTo(stateOf("new", 1), detailsOf("New"))]);
+    const message = await next(updates);
+    assert.deepEqual(told(message), [["new", 1]]);
+    assert.deepEqual(message.withDetails, new Set(["new"]));
+  });
+
+  it("waits for the least interval, and not longer", async () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    const hub = hubOver(mirror);
+    const patient = updatesOf(open(hub, request(["p"], HOURS / 2)));
+    const quick = updatesOf(open(hub, request(["p"], 20)));
+    const eager = updatesOf(open(hub, request(["p"], 0)));
+    await Promise.all([patient, quick, eager].map(next));
+    const order: string[] = [];
+    const note = (name: string, pull: Promise<IteratorResult<WatchUpdate>>) =>
+      pull.then(({ value }) => {
+        order.push(name);
+        return value as WatchUpdate | undefined;
+      });
+    const [waiting, second, first] = [
+      note("patient", patient.next()),
+      note("quick", quick.next()),
+      note("eager", eager.next()),
+    ];
+    mirror.onChanges([changeTo(stateOf("p", 2))]);
+    assert.deepEqual(told((await first) as WatchUpdate), [["p", 2]]);
+    mirror.onChanges([changeTo(stateOf("p", 3))]);
+    assert.deepEqual(
+      told((await second) as WatchUpdate),
+      [["p", 3]],
+      "what came within the interval is merged",
+    );
+    assert.ok(await isPending(waiting));
+    assert.deepEqual(order, ["eager", "quick"]);
+    hub.drain();
+    assert.notEqual((await waiting)?.reconnectAfterMs, undefined, "the goodbye does not wait for it");
+    await Promise.all([patient, quick, eager].map((updates) => updates.return(undefined)));
+  });
+
+  it("tells details only where they changed", async () => {
+    const mirror = loadedMirror([stateOf("p", 1, { details: detailsOf("P") }), stateOf("q", 1)]);
+    const updates = updatesOf(open(hubOver(mirror)));
+    await next(updates);
+    mirror.onChanges([changeTo(stateOf("p", 2)), changeTo(stateOf("q", 2), detailsOf("Q"))]);
+    const message = await next(updates);
+    assert.deepEqual(message.withDetails, new Set(["q"]));
+    mirror.onChanges([changeTo(stateOf("q", 3), detailsOf("Q2"))]);
+    mirror.onChanges([changeTo(stateOf("q", 4))]);
+    const merged = await next(updates);
+    assert.deepEqual(
+      [told(merged), merged.withDetails],
+      [[["q", 4]], new Set(["q"])],
+      "details of a change that was merged away",
+    );
+    mirror.onChanges([changeTo(stateOf("q", 5))]);
+    assert.deepEqual((await next(updates)).withDetails, new Set());
+  });
+
+  it("tells a removal, and a revival with details", async () => {
+    const mirror = loadedMirror([stateOf("p", 1, { details: detailsOf("P") })]);
+    const updates = updatesOf(open(hubOver(mirror), request(["p"])));
+    await next(updates);
+    mirror.onChanges([changeTo(stateOf("p", 2, { deleted: true }))]);
+    const removal = await next(updates);
+    assert.deepEqual([removal.stocks, removal.removed], [[], ["p"]]);
+    mirror.onChanges([changeTo(stateOf("p", 3))]);
+    const revival = await next(updates);
+    assert.deepEqual([told(revival), revival.removed, revival.withDetails], [[["p", 3]], [], new Set(["p"])]);
+    mirror.onChanges([changeTo(stateOf("p", 4, { deleted: true })), changeTo(stateOf("p", 5))]);
+    assert.deepEqual(told(await next(updates)), [["p", 5]], "removed and back between two messages");
+  });
+
+  it("tells what a reload drops as removed, and lower versions of other data", async () => {
+    const mirror = loadedMirror([stateOf("p", 9), stateOf("q", 9)]);
+    const updates = updatesOf(open(hubOver(mirror), request(["p", "q"])));
+    await next(updates);
+    load(mirror, [stateOf("p", 2)], true);
+    const message = await next(updates);
+    assert.deepEqual([told(message), message.removed], [[["p", 2]], ["q"]]);
+  });
+});
+
+describe("Watch: staleness, heartbeat and life", () => {
+  it("tells at once that the store is away and that it is back, whatever the least interval", async () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    const updates = updatesOf(open(hubOver(mirror), request(["p"], HOURS / 2)));
+    await next(updates);
+    for (const stale of [true, false, true]) {
+      const pull = updates.next();
+      assert.ok(await isPending(pull));
+      mirror.onStale(stale);
+      assert.equal(((await pull).value as WatchUpdate).stale, stale);
+    }
+    const pull = updates.next();
+    mirror.onStale(false);
+    mirror.onStale(true);
+    assert.ok(await isPending(pull), "back to what was told is no news");
+    mirror.onStale(false);
+    mirror.onChanges([changeTo(stateOf("p", 2))]);
+    assert.equal(((await pull).value as WatchUpdate).stale, false);
+  });
+
+  it("sends heartbeats with nothing in them while nothing changes", async () => {
+    const hub = hubOver(loadedMirror([stateOf("p", 1)]), { heartbeatMs: 5 });
+    const updates = updatesOf(open(hub));
+    await next(updates);
+    for (let n = 0; n < 3; n++) {
+      const beat = await next(updates);
+      assert.deepEqual(
+        [beat.stocks, beat.removed, beat.snapshot, beat.reconnectAfterMs],
+        [[], [], false, undefined],
+      );
+    }
+  });
+
+  it("ends with a goodbye at its life's end, spread by 20% either way", async () => {
+    mock.timers.enable({ apis: ["setTimeout"] });
+    try {
+      const hub = hubOver(loadedMirror([]), { lifeMs: 1_000, reconnectMs: 50 });
+      const all = Array.from({ length: 200 }, () => updatesOf(open(hub)));
+      await Promise.all(all.map(next));
+      let ended = 0;
+      const goodbyes = all.map(async (updates) => {
+        const goodbye = await next(updates);
+        ended += 1;
+        assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 99) <= 50);
+        assert.equal((await updates.next()).done, true, "nothing follows the goodbye");
+      });
+      mock.timers.tick(799);
+      await turn();
+      assert.equal(ended, 0);
+      mock.timers.tick(201);
+      await turn();
+      assert.ok(ended > 40 && ended < 160, `${ended} of 200 ended in the first half of the spread`);
+      mock.timers.tick(201);
+      await Promise.all(goodbyes);
+      assert.equal(hub.size, 0);
+    } finally {
+      mock.timers.reset();
+    }
+  });
+
+  it("says goodbye to all when the server drains, and takes no more", async () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    const hub = hubOver(mirror, { reconnectMs: 100 });
+    const waiting = updatesOf(open(hub, request(["p"])));
+    await next(waiting);
+    const pull = waiting.next();
+    const unread = updatesOf(open(hub, request(["p"])));
+    hub.drain();
+    const goodbye = (await pull).value as WatchUpdate;
+    assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 999) <= 100);
+    assert.equal((await waiting.next()).done, true);
+    assert.equal((await next(unread)).lastOfSnapshot, true, "who has just come gets its snapshot");
+    assert.notEqual((await next(unread)).reconnectAfterMs, undefined);
+    assert.equal((await unread.next()).done, true);
+    assert.throws(() => open(hub), hasCode("STORE_UNAVAILABLE"));
+    assert.equal(hub.size, 0);
+  });
+});

@@ -1,0 +1,386 @@
+import assert from "node:assert/strict";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect as connectHttp2 } from "node:http2";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
+import { Redis } from "ioredis";
+import { pino } from "pino";
+import { type AppProcess, startAppProcess, startTestApp } from "./support/app.ts";
+import { freePort } from "./support/free-port.ts";
+import { need } from "./support/programs.ts";
+import { startRedis } from "./support/redis-server.ts";
+import { until } from "./support/until.ts";
+
+const MAIN = join(import.meta.dirname, "../server/main.ts");
+const redis = need("redis-server");
+const curl = need("curl");
+const grpcurl = need("grpcurl");
+const openssl = need("openssl");
+const run = promisify(execFile);
+
+interface Run extends AsyncDisposable {
+  readonly stdout: () => string;
+  readonly stderr: () => string;
+  readonly signal: (signal: NodeJS.Signals) => void;
+  /** The exit code; the signal's name where one ended it. */
+  readonly exit: Promise<number | NodeJS.Signals | null>;
+}
+
+/** `node server/main.ts` with its two outputs apart, and without waiting for anything. */
+function startMain(environment: NodeJS.ProcessEnv): Run {
+  const child = spawn(process.execPath, [MAIN], {
+    env: { PATH: process.env["PATH"], PORT: "0", DEMO: "off", ...environment },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    stderr += text;
+  });
+  const exit = once(child, "close").then(() => child.exitCode ?? child.signalCode);
+  return {
+    stdout: () => stdout,
+    stderr: () => stderr,
+    signal: (signal) => child.kill(signal),
+    exit,
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await exit;
+    },
+  };
+}
+
+async function get(app: Pick<AppProcess, "url">, id: string): Promise<unknown> {
+  const response = await fetch(`${app.url}/Inventory/Get`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ id }),
+  });
+  return await response.json();
+}
+
+const readiness = async (app: Pick<AppProcess, "url">): Promise<number> =>
+  (await fetch(`${app.url}/readyz`)).status;
+
+async function ended(app: AppProcess): Promise<string> {
+  await until(() => !app.process().running(), "the server ends");
+  return app.process().describe();
+}
+
+const told = (app: AppProcess, text: string): Promise<boolean> =>
+  until(async () => (await app.output()).includes(text), `the log tells "${text}"`);
+
+describe("a faulty environment", () => {
+  it("is told whole, on stderr, with exit code 2 and without secrets", async () => {
+    await using main = startMain({
+      PORT: "80a",
+      REDIS_URL: "http://user:url-secret@redis:6379",
+      REDIS_PORT: "0",
+      REDIS_PASSWORD: "password-secret",
+      KAFKA_BROKERS: "broker-without-port",
+      TLS_CERT: "/nowhere/cert.pem",
+      LOG_LEVEL: "loud",
+      LOG_FORMAT: "xml",
+      DEMO: "perhaps",
+      INVENTORY_BUCKETS: "65",
+      OPERATION_RETENTION_HOURS: "23",
+      DRAIN_WAIT_MS: "-1",
+      DRAIN_DEADLINE_MS: "1e3",
+    });
+    assert.equal(await main.exit, 2);
+    assert.equal(main.stdout(), "");
+    const lines = main.stderr().trim().split("\n").slice(1);
+    assert.deepEqual(lines.map((line) => line.split(" ")[0]).toSorted(), [
+      "DEMO",
+      "DRAIN_DEADLINE_MS",
+      "DRAIN_WAIT_MS",
+      "INVENTORY_BUCKETS",
+      "KAFKA_BROKERS",
+      "LOG_FORMAT",
+      "LOG_LEVEL",
+      "OPERATION_RETENTION_HOURS",
+      "PORT",
+      "REDIS_PORT",
+      "REDIS_URL",
+      "TLS_CERT",
+      "TLS_KEY",
+    ]);
+    assert.match(main.stderr(), /PORT is "80a"; must be a whole number from 0 to 65535/);
+    assert.match(main.stderr(), /TLS_CERT is "\/nowhere\/cert\.pem"/);
+    assert.doesNotMatch(main.stderr(), /secret/);
+    assert.doesNotMatch(main.stderr(), /^\s+at /m, "a fault is no stack trace");
+  });
+
+  it("that does not fit what is there ends the process, and says so", { skip: redis.missing }, async () => {
+    await using server = await startRedis();
+    await using first = await startAppProcess({ REDIS_URL: server.url, INVENTORY_BUCKETS: "4" });
+    await until(async () => (await readiness(first)) === 200, "the first server is ready");
+    await using other = startMain({ REDIS_URL: server.url });
+    await using taken = startMain({ PORT: String(first.port) });
+    assert.equal(await other.exit, 2);
+    assert.match(other.stderr(), /INVENTORY_BUCKETS is 8, .* laid out with 4 buckets/);
+    assert.notEqual(await taken.exit, 0);
+    assert.match(taken.stderr(), new RegExp(`EADDRINUSE.*${first.port}`));
+  });
+
+  it("of TLS files that hold no certificate is told by their names", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "inventory-main-"));
+    try {
+      const path = join(dir, "empty.pem");
+      await writeFile(path, "no certificate\n");
+      await using main = startMain({ TLS_CERT: path, TLS_KEY: path });
+      assert.equal(await main.exit, 2);
+      assert.match(main.stderr(), /TLS_CERT/);
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  });
+});
+
+describe("the log", () => {
+  it("is one JSON object a line on stdout, whatever peers send", async () => {
+    await using main = startMain({ LOG_LEVEL: "trace" });
+    await until(() => main.stdout().includes("ready to be asked"), "the server is ready");
+    const [, port] = /"url":"http:\/\/127\.0\.0\.1:(\d+)"/.exec(main.stdout()) ?? [];
+    for (const bytes of [
+      'garbage\n\r\n{"level":1}\r\n\r\n',
+      "GET /Inventory/Get HTTP/1.1\r\nHost: [\r\n\r\n",
+    ]) {
+      const socket = connect(Number(port), "127.0.0.1");
+      socket.end(bytes);
+      socket.resume();
+      await once(socket, "close");
+    }
+    main.signal("SIGTERM");
+    assert.equal(await main.exit, 0);
+    const lines = main.stdout().trimEnd().split("\n");
+    const messages = lines.map((line) => {
+      const entry = JSON.parse(line) as Record<string, unknown>;
+      assert.equal(typeof entry["level"], "number", line);
+      assert.ok(Number.isFinite(Date.parse(String(entry["time"]))), line);
+      assert.equal(typeof entry["msg"], "string", line);
+      return String(entry["msg"]);
+    });
+    assert.ok(
+      messages.some((message) => message.includes("failed")),
+      lines.join("\n"),
+    );
+    assert.equal(messages.at(-1), "Shut down");
+    assert.match(main.stderr(), /store +embedded, in memory/);
+  });
+});
+
+describe("a signal", () => {
+  const REQUEST = '{"id":"in-flight"}';
+
+  /** A request that the server has begun to read: it has said to go on. */
+  async function beginRequest(app: AppProcess): Promise<{ socket: Socket; received: () => string }> {
+    const socket = connect(app.port, "127.0.0.1");
+    let received = "";
+    socket.setEncoding("utf8").on("data", (text: string) => {
+      received += text;
+    });
+    socket.write(
+      `POST /Inventory/Get HTTP/1.1\r\nHost: ${app.address}\r\nContent-Type: application/json\r\n` +
+        `Content-Length: ${REQUEST.length}\r\nExpect: 100-continue\r\n\r\n`,
+    );
+    await until(() => received.startsWith("HTTP/1.1 100"), "the server reads the request");
+    return { socket, received: () => received };
+  }
+
+  it("SIGTERM lets an HTTP/1.1 request whose body still arrives be answered, then exits with 0", async () => {
+    await using app = await startAppProcess();
+    const { socket, received } = await beginRequest(app);
+    socket.write(REQUEST.slice(0, 5));
+    app.process().signal("SIGTERM");
+    await told(app, "Shutting down");
+    await until(
+      () =>
+        fetch(app.url).then(
+          () => false,
+          () => true,
+        ),
+      "no new connection is accepted",
+    );
+    assert.ok(app.process().running());
+    socket.write(REQUEST.slice(5));
+    await once(socket, "close");
+    assert.match(received(), /HTTP\/1\.1 404 .*connection: close.*"code":"not_found"/is);
+    assert.match(await ended(app), /exit code 0/);
+  });
+
+  it("SIGINT sends GOAWAY on HTTP/2 and lets the open call be answered", async () => {
+    await using app = await startAppProcess();
+    const session = connectHttp2(app.url);
+    session.on("error", () => {});
+    const begin = () =>
+      session.request({
+        ":method": "POST",
+        ":path": "/Inventory/Get",
+        "content-type": "application/grpc",
+        te: "trailers",
+      });
+    const message = Buffer.from([0, 0, 0, 0, 3, 0x0a, 1, 0x61]);
+    const open = begin();
+    open.write(message.subarray(0, 6));
+    const other = begin().end(message).resume();
+    await once(other, "end");
+    const goneAway = once(session, "goaway");
+    app.process().signal("SIGINT");
+    const [code] = await goneAway;
+    assert.equal(code, 0);
+    const closed = once(session, "close");
+    open.end(message.subarray(6));
+    open.resume();
+    const [trailers] = await once(open, "trailers");
+    assert.equal(trailers["grpc-status"], "5");
+    await closed;
+    assert.match(await ended(app), /exit code 0/);
+  });
+
+  it("first makes the server unready while it still answers, and a second one ends it at once", async () => {
+    await using app = await startAppProcess({ DRAIN_WAIT_MS: "60000" });
+    app.process().signal("SIGTERM");
+    await until(async () => (await readiness(app)) === 503, "the server is unready");
+    assert.partialDeepStrictEqual(await get(app, "a"), { code: "not_found" });
+    app.process().signal("SIGTERM");
+    assert.match(await ended(app), /exit code 1/);
+  });
+
+  it("cuts what is still open at the drain deadline, and says so", async () => {
+    await using app = await startAppProcess({ DRAIN_DEADLINE_MS: "100" });
+    const { socket } = await beginRequest(app);
+    socket.on("error", () => {});
+    app.process().signal("SIGTERM");
+    await once(socket, "close");
+    assert.match(await ended(app), /exit code 0/);
+    assert.match(await app.output(), /"destroyed":1,.*cut at the end of the drain deadline/);
+  });
+});
+
+describe("with DEMO=on", () => {
+  let dir: string;
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), "inventory-main-"));
+  });
+  after(() => rm(dir, { recursive: true, force: true }));
+
+  /** What the server printed to be pasted, by the program that it calls. */
+  async function printedLine(app: AppProcess, program: string): Promise<string> {
+    await told(app, "Inventory.Get");
+    const lines = (await app.output()).split("\n").map((text) => text.trim());
+    const line = lines.find((text) => new RegExp(`^(echo .*\\| )?${program} `).test(text));
+    assert.ok(line, `no ${program} line in:\n${lines.join("\n")}`);
+    return line;
+  }
+
+  async function paste(line: string): Promise<string> {
+    const folders = [dirname(curl.path), dirname(grpcurl.path), process.env["PATH"]];
+    const { stdout } = await run("sh", ["-c", line], { env: { PATH: folders.join(delimiter) }, cwd: dir });
+    return stdout;
+  }
+
+  async function hasMoved(app: AppProcess): Promise<boolean> {
+    const productIds = Array.from({ length: 24 }, (_, n) => `demo-${String(n + 1).padStart(2, "0")}`);
+    const response = await fetch(`${app.url}/inventory.v1.StockService/BatchGetStock`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ productIds }),
+    });
+    const { stocks } = (await response.json()) as { stocks: readonly { version: string }[] };
+    assert.equal(stocks.length, productIds.length);
+    return stocks.some(({ version }) => version !== "1");
+  }
+
+  async function tlsFiles(): Promise<NodeJS.ProcessEnv> {
+    const [TLS_CERT, TLS_KEY] = [join(dir, "cert.pem"), join(dir, "key.pem")];
+    const request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    await run(openssl.path, [...request, "-subj", "/CN=localhost", "-keyout", TLS_KEY, "-out", TLS_CERT]);
+    return { TLS_CERT, TLS_KEY };
+  }
+
+  for (const tls of [false, true]) {
+    const skip = tls && openssl.missing;
+    it(`the lines that it prints work when pasted${tls ? ", with TLS" : ""}`, { skip }, async (t) => {
+      await using app = await startAppProcess({ DEMO: "on", ...(tls ? await tlsFiles() : {}) });
+      await t.test("curl", { skip: curl.missing }, async () => {
+        const { stock } = JSON.parse(await paste(await printedLine(app, "curl"))) as { stock: unknown };
+        assert.partialDeepStrictEqual(stock, { productId: "demo-01", product: { name: "Floral Dress" } });
+      });
+      await t.test("grpcurl", { skip: grpcurl.missing }, async () => {
+        const { count } = JSON.parse(await paste(await printedLine(app, "grpcurl"))) as { count: string };
+        assert.match(count, /^\d+$/);
+      });
+      if (!tls) {
+        await t.test("and counts move", async () => void (await until(() => hasMoved(app), "a count moves")));
+      }
+    });
+  }
+});
+
+describe("with Redis", { skip: redis.missing }, () => {
+  const warningsOf = async (app: AppProcess): Promise<string> => {
+    const lines = (await app.output()).split("\n").filter((line) => line.startsWith('{"level":40'));
+    return lines.map((line) => (JSON.parse(line) as { msg: string }).msg).join("\n");
+  };
+
+  it("a plain key is a count: SET p1 5, then Inventory.Get gives 5", async () => {
+    const password = "pass:word/with?signs";
+    await using server = await startRedis({ args: ["--requirepass", password] });
+    const client = new Redis({ host: server.host, port: server.port, password });
+    try {
+      await client.set("p1", "5");
+      const secret = encodeURIComponent(password);
+      await using byUrl = await startAppProcess({
+        REDIS_URL: `redis://:${secret}@${server.host}:${server.port}`,
+      });
+      assert.deepEqual(await get(byUrl, "p1"), { count: "5" });
+      await told(byUrl, "Try it:");
+      const output = await byUrl.output();
+      assert.ok(!output.includes(password) && !output.includes(secret), "the password is in no output");
+      assert.equal(await warningsOf(byUrl), "", "there is nothing to warn of in these settings");
+      await client.set("p2", "6");
+      await using byHost = await startTestApp({
+        REDIS_HOST: server.host,
+        REDIS_PORT: String(server.port),
+        REDIS_PASSWORD: password,
+      });
+      assert.deepEqual(await get(byHost, "p2"), { count: "6" });
+    } finally {
+      client.disconnect();
+    }
+  });
+
+  it("warns of each setting under which Redis may lose stock", async () => {
+    await using eager = await startRedis({ appendonly: "no", args: ["--maxmemory-policy", "allkeys-lru"] });
+    await using app = await startAppProcess({ REDIS_URL: eager.url });
+    const warnings = await warningsOf(app);
+    assert.match(warnings, /appendonly is not 'yes'/);
+    assert.match(warnings, /maxmemory-policy is 'allkeys-lru'/);
+    assert.equal(warnings.split("\n").length, 2);
+
+    const lines: string[] = [];
+    const log = pino({ level: "warn" }, { write: (line) => lines.push(line) });
+    await using lazy = await startRedis({ appendfsync: "everysec" });
+    await using _app = await startTestApp({ REDIS_URL: lazy.url }, { log });
+    assert.match(lines.join(""), /appendfsync is 'everysec'.*set 'appendfsync always'/);
+  });
+
+  it("starts unready where Redis is away, and serves when it comes", async () => {
+    const port = await freePort();
+    await using app = await startTestApp({ REDIS_HOST: "127.0.0.1", REDIS_PORT: String(port) });
+    assert.equal(await readiness(app), 503);
+    assert.partialDeepStrictEqual(await get(app, "p1"), { code: "unavailable" });
+    await using _server = await startRedis({ port });
+    await until(async () => (await readiness(app)) === 200, "the server is ready");
+    assert.partialDeepStrictEqual(await get(app, "p1"), { code: "not_found" });
+  });
+});

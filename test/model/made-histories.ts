@@ -1,0 +1,188 @@
+import type { Line } from "../../server/inventory/reservation.ts";
+import { type Answer, type Call, told, toldLedger, toldRefusal, toldStock } from "./calls.ts";
+import type { Recorded } from "./history.ts";
+
+// Histories made by hand, by which the checker of histories is checked.
+
+const put: Call = { kind: "put", productId: "p", declared: 1, micros: 1 };
+const line = (quantity: number): Line[] => [{ productId: "p", quantity }];
+const reserve = (reservationId: string, quantity = 1, ttlMs = 3_600_000): Call => ({
+  ...{ kind: "reserve", reservationId, lines: line(quantity), ttlMs },
+});
+const release = (reservationId: string): Call => ({ kind: "release", reservationId });
+const commit = (reservationId: string): Call => ({
+  ...{ kind: "commit", reservationId, lines: undefined, strict: false },
+});
+const get = (reservationId: string): Call => ({ kind: "get", reservationId });
+const adjust = (delta: number, adjustmentId: string): Call => ({
+  ...{ kind: "adjust", productId: "p", delta, adjustmentId },
+});
+const giveBack = (returnId: string): Call => ({
+  ...{ kind: "return", reservationId: "r", returnId, lines: line(1) },
+});
+const stock: Call = { kind: "stock", productId: "p" };
+const ledger: Call = { kind: "ledger", productId: "p" };
+
+const is = (state: string, quantity = 1, revived = false): Answer =>
+  told({ state, lines: line(quantity), committedLines: [], revived });
+const numbers = (given: Partial<Parameters<typeof toldLedger>[0]>): Answer =>
+  toldLedger({
+    ...{ declared: 1, adjusted: 0, sold: 0, reserved: 0, safety: 0, version: 1, deleted: false },
+    ...given,
+  });
+const shows = (available: number, version: number): Answer => toldStock({ available, version });
+const short = (requested: number, available: number): Answer =>
+  toldRefusal({ code: "STOCK_SHORT", short: [["p", requested, available]] });
+const ended: Answer = toldRefusal({ code: "RESERVATION_ENDED", short: [] });
+
+/** A call from one time to another; without an answer it was lost. One unit of "p" is declared before all. */
+type Made = readonly [startMs: number, endMs: number, call: Call, answer?: Answer];
+
+function made(...calls: readonly Made[]): Recorded[] {
+  const declared = toldLedger({ ...JSON.parse(numbers({})) }, true);
+  return [[-2, -1, put, declared] as Made, ...calls].map(([startMs, atMs, call, answer], client) => ({
+    client,
+    call,
+    startMs,
+    end: answer === undefined ? undefined : { atMs, answer },
+  }));
+}
+
+/** No order of the calls explains these, whatever a store may do on the way. */
+export const IMPOSSIBLE: Readonly<Record<string, Recorded[]>> = {
+  "one unit sold to two who came together": made(
+    [0, 10, reserve("r"), is("active")],
+    [0, 10, reserve("s"), is("active")],
+  ),
+  "one unit sold to two, the first of whom never heard of it and committed": made(
+    [0, 10, reserve("r")],
+    [11, 12, commit("r"), is("committed")],
+    [0, 20, reserve("s"), is("active")],
+  ),
+  "a unit lost by a release": made(
+    [0, 1, reserve("r"), is("active")],
+    [2, 3, release("r"), is("released")],
+    [4, 5, reserve("s"), short(1, 0)],
+  ),
+  "a stale answer after an acknowledged write": made(
+    [0, 1, adjust(5, "a"), numbers({ adjusted: 5, version: 2 })],
+    [2, 3, ledger, numbers({})],
+  ),
+  "a reader who sees a write come and go": made(
+    [0, 9, adjust(5, "a"), numbers({ adjusted: 5, version: 2 })],
+    [1, 2, stock, shows(6, 2)],
+    [3, 4, stock, shows(1, 1)],
+  ),
+  "an acknowledged write that a crash took back": made(
+    [0, 1, reserve("r"), is("active")],
+    [2, 3, commit("r")],
+    [4, 5, commit("r"), is("committed")],
+    [6, 7, get("r"), is("active")],
+  ),
+  "a repeated adjustment that counted twice": made(
+    [0, 1, adjust(5, "a")],
+    [2, 3, adjust(5, "a"), numbers({ adjusted: 10, version: 3 })],
+  ),
+  "a repeated return that counted twice": made(
+    [0, 1, reserve("r"), is("active")],
+    [2, 3, commit("r"), is("committed")],
+    [4, 5, giveBack("t")],
+    [6, 9, ledger, numbers({ sold: -1, version: 5 })],
+  ),
+  "both a commit and a release": made(
+    [0, 1, reserve("r"), is("active")],
+    [2, 9, commit("r"), is("committed")],
+    [2, 9, release("r"), is("released")],
+  ),
+  "a version that jumped": made(
+    [0, 1, reserve("r"), is("active")],
+    [2, 3, ledger, numbers({ reserved: 1, version: 3 })],
+  ),
+  "an expiry before the deadline": made(
+    [0, 1, reserve("r", 1, 50), is("active")],
+    [30, 40, get("r"), is("expired")],
+  ),
+  "an expiry of what has hours left": made(
+    [0, 1, reserve("r"), is("active")],
+    [30, 40, get("r"), is("expired")],
+  ),
+  "a lost call that a reader saw before it was made": made([0, 1, stock, shows(0, 2)], [2, 3, reserve("r")]),
+};
+
+/** Legal, if only by a second look. */
+export const EXPLAINED: Readonly<Record<string, Recorded[]>> = {
+  "a lost reserve that happened": made([0, 1, reserve("r")], [2, 3, stock, shows(0, 2)]),
+  "a lost reserve that did not happen": made(
+    [0, 1, reserve("r")],
+    [2, 3, reserve("s"), is("active")],
+    [4, 5, stock, shows(0, 2)],
+  ),
+  "a lost reserve that happened long after": made(
+    [0, 1, reserve("r")],
+    [2, 3, stock, shows(1, 1)],
+    [4, 5, reserve("s"), is("active")],
+    [6, 7, release("s"), is("released")],
+    [8, 9, stock, shows(1, 3)],
+    [10, 11, get("r"), is("active")],
+  ),
+  "a lost commit and a lost release, of which the release was later refused": made(
+    [0, 1, reserve("r"), is("active")],
+    [2, 3, commit("r")],
+    [2, 3, release("r")],
+    [4, 5, release("r"), ended],
+    [6, 7, ledger, numbers({ sold: 1, version: 3 })],
+  ),
+  "a reader who sees a write before the writer hears of it": made(
+    [0, 9, reserve("r"), is("active")],
+    [1, 2, stock, shows(0, 2)],
+    [3, 4, reserve("s"), short(1, 0)],
+  ),
+  "answers whose order is the reverse of the calls": made(
+    [0, 20, adjust(1, "a"), numbers({ adjusted: 3, version: 3 })],
+    [1, 20, adjust(2, "b"), numbers({ adjusted: 2, version: 2 })],
+  ),
+  "a lost adjustment that was repeated and counted once": made(
+    [0, 1, adjust(5, "a")],
+    [2, 3, adjust(5, "a"), numbers({ adjusted: 5, version: 2 })],
+    [4, 5, adjust(5, "a"), numbers({ adjusted: 5, version: 2 })],
+  ),
+  "an expiry after the deadline, and a late commit": made(
+    [0, 1, reserve("r", 1, 50), is("active")],
+    [60, 61, stock, shows(0, 2)],
+    [62, 63, stock, shows(1, 3)],
+    [64, 65, commit("r"), is("committed", 1, true)],
+    [66, 67, ledger, numbers({ sold: 1, version: 4 })],
+  ),
+  "a late commit before the sweeper came": made(
+    [0, 1, reserve("r", 1, 50), is("active")],
+    [60, 61, commit("r"), is("committed", 1, true)],
+    [66, 67, ledger, numbers({ sold: 1, version: 3 })],
+  ),
+  "a release that overtook its reserve": made(
+    [0, 9, reserve("r"), ended],
+    [1, 2, release("r"), told({ state: "released", lines: [], committedLines: [], revived: false })],
+  ),
+};
+
+/** Has an explanation only where the store may have sent the first call twice. */
+export const SENT_TWICE = made(
+  [0, 20, reserve("r"), is("released")],
+  [1, 2, stock, shows(0, 2)],
+  [3, 4, release("r"), is("released")],
+  [5, 6, stock, shows(1, 3)],
+);
+
+/** Thirty adjustments at once, none of which can be answered so: every order of them is to be tried. */
+export const HARD = made(...Array.from({ length: 30 }, (_, n): Made => [0, 9, adjust(1, `a${n}`), ended]));
+
+/** Calls on three products and two reservations. The last one has two of the products in it. */
+export const APART: readonly Recorded[] = (
+  [
+    { kind: "stock", productId: "p" },
+    { kind: "stock", productId: "q" },
+    { kind: "stock", productId: "o" },
+    get("s"),
+    get("r"),
+    { ...reserve("r"), lines: [...line(1), { productId: "q", quantity: 1 }] } as Call,
+  ] satisfies Call[]
+).map((call) => ({ client: 0, call, startMs: 0, end: undefined }));

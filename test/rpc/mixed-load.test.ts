@@ -1,0 +1,234 @@
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { Agent } from "node:http";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { createConnectTransport as createNodeTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
+import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { Inventory } from "../../gen/inventory_pb.ts";
+import { startAppProcess } from "../support/app.ts";
+import { need } from "../support/programs.ts";
+import { startRedis } from "../support/redis-server.ts";
+
+const PRODUCTS = 20;
+/** Sockets of each HTTP/1.1 client. The calls themselves are all begun at once. */
+const SOCKETS = 24;
+const DECLARED = 100;
+
+/** What is asked, and what must come of it: the code, and a number where the answer has one. */
+interface Ask {
+  readonly kind: "get" | "stock" | "batch" | "ledger" | "adjust" | "unknown" | "invalid" | "short";
+  readonly productId: string;
+  readonly adjustmentId: string;
+}
+
+const EXPECTED: Readonly<Record<Ask["kind"], Code | "OK">> = {
+  get: "OK",
+  stock: "OK",
+  batch: "OK",
+  ledger: "OK",
+  adjust: "OK",
+  unknown: Code.NotFound,
+  invalid: Code.InvalidArgument,
+  short: Code.FailedPrecondition,
+};
+const KINDS = Object.keys(EXPECTED) as readonly Ask["kind"][];
+
+/** Asks by one protocol, and resolves with the units told; rejects with a `ConnectError`. */
+type Asker = (ask: Ask) => Promise<number | undefined>;
+
+function byConnect(transport: Transport): Asker {
+  const inventory = createClient(Inventory, transport);
+  const stock = createClient(StockService, transport);
+  const supply = createClient(SupplyService, transport);
+  return async ({ kind, productId, adjustmentId }) => {
+    switch (kind) {
+      case "get":
+        return Number((await inventory.get({ id: productId })).count);
+      case "unknown":
+        return Number((await inventory.get({ id: "nobody's" })).count);
+      case "invalid":
+        return Number((await inventory.get({ id: "" })).count);
+      case "stock":
+        return (await stock.getStock({ productId })).stock?.available;
+      case "batch":
+        return (await stock.batchGetStock({ productIds: [productId, "nobody's"] })).stocks[0]?.available;
+      case "ledger":
+        return (await supply.getLedger({ productId })).ledger?.onHand;
+      case "adjust":
+        return (await supply.adjustStock({ productId, delta: 1, adjustmentId })).ledger?.onHand;
+      case "short":
+        return (await supply.adjustStock({ productId, delta: -1_000_000, adjustmentId })).ledger?.onHand;
+    }
+  };
+}
+
+const contract = loadSync(["inventory.proto", "inventory/v1/stock.proto", "inventory/v1/supply.proto"], {
+  includeDirs: [join(import.meta.dirname, "../../proto")],
+  defaults: true,
+});
+
+function byGrpc(client: Client): Asker {
+  const call = <Reply>(path: string, request: object): Promise<Reply> => {
+    const [service = "", name = ""] = path.split("/");
+    const definition = contract[service];
+    const method = definition && !("format" in definition) ? definition[name] : undefined;
+    assert.ok(method, path);
+    return new Promise((resolve, reject) => {
+      const done = (error: ServiceError | null, reply: object | undefined): void =>
+        error ? reject(new ConnectError(error.details, error.code as number)) : resolve(reply as Reply);
+      client.makeUnaryRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        request,
+        done,
+      );
+    });
+  };
+  const get = async (id: string): Promise<number> =>
+    Number((await call<{ count: string }>("Inventory/Get", { id })).count);
+  const adjust = async (request: object): Promise<number> =>
+    (await call<{ ledger: { onHand: number } }>("inventory.v1.SupplyService/AdjustStock", request)).ledger
+      .onHand;
+  return async ({ kind, productId, adjustmentId }) => {
+    switch (kind) {
+      case "get":
+        return await get(productId);
+      case "unknown":
+        return await get("nobody's");
+      case "invalid":
+        return await get("");
+      case "stock": {
+        const request = { productId };
+        type Reply = { stock: { available: number } };
+        return (await call<Reply>("inventory.v1.StockService/GetStock", request)).stock.available;
+      }
+      case "batch": {
+        const request = { productIds: [productId, "nobody's"] };
+        type Reply = { stocks: { available: number }[] };
+        return (await call<Reply>("inventory.v1.StockService/BatchGetStock", request)).stocks[0]?.available;
+      }
+      case "ledger": {
+        type Reply = { ledger: { onHand: number } };
+        return (await call<Reply>("inventory.v1.SupplyService/GetLedger", { productId })).ledger.onHand;
+      }
+      case "adjust":
+        return await adjust({ productId, delta: 1, adjustmentId });
+      case "short":
+        return await adjust({ productId, delta: -1_000_000, adjustmentId });
+    }
+  };
+}
+
+/** Node's fetch opens a connection for each request under way; this one has at most `most` under way. */
+function boundedFetch(most: number): typeof fetch {
+  const waiting: (() => void)[] = [];
+  let free = most;
+  return async (input, init) => {
+    if (free > 0) {
+      free -= 1;
+    } else {
+      await new Promise<void>((resolve) => waiting.push(resolve));
+    }
+    try {
+      const response = await fetch(input, init);
+      // Read to its end, so that the connection is free when the place is.
+      const body = await response.arrayBuffer();
+      return new Response(body, { status: response.status, headers: response.headers });
+    } finally {
+      const next = waiting.shift();
+      if (next) {
+        next();
+      } else {
+        free += 1;
+      }
+    }
+  };
+}
+
+async function outcomeOf(asker: Asker, ask: Ask): Promise<string | undefined> {
+  const expected = EXPECTED[ask.kind];
+  try {
+    const units = await asker(ask);
+    if (expected !== "OK") return `${ask.kind} was answered with ${units}`;
+    // Counts only grow here, and never beyond one for each call.
+    const sane = units !== undefined && units >= DECLARED && units <= DECLARED + 10_000;
+    return sane ? undefined : `${ask.kind} told ${units} units`;
+  } catch (error) {
+    const { code, message } = ConnectError.from(error);
+    return code === expected ? undefined : `${ask.kind} failed: ${message}`;
+  }
+}
+
+async function runMixedLoad(count: number, environment: NodeJS.ProcessEnv): Promise<void> {
+  await using app = await startAppProcess(environment);
+  const agent = new Agent({ keepAlive: true, maxSockets: SOCKETS });
+  const grpc = new Client(app.address, credentials.createInsecure());
+  try {
+    const baseUrl = app.url;
+    const askers: Readonly<Record<string, Asker>> = {
+      gRPC: byGrpc(grpc),
+      "gRPC-Web": byConnect(createGrpcWebTransport({ baseUrl, fetch: boundedFetch(SOCKETS) })),
+      "JSON by POST": byConnect(createNodeTransport({ baseUrl, httpVersion: "1.1", nodeOptions: { agent } })),
+      "JSON by GET": byConnect(
+        createConnectTransport({ baseUrl, useHttpGet: true, fetch: boundedFetch(SOCKETS) }),
+      ),
+    };
+    const names = Object.keys(askers);
+    const products = Array.from({ length: PRODUCTS }, (_, n) => `mixed-${n}`);
+    const supply = createClient(SupplyService, createConnectTransport({ baseUrl }));
+    for (const productId of products) {
+      await supply.putProduct({ productId, declared: DECLARED });
+    }
+
+    const adjusted = new Map<string, number>();
+    const calls = Array.from({ length: count }, async (_, n) => {
+      const name = names[n % names.length] ?? "";
+      const kind = KINDS[Math.floor(n / names.length) % KINDS.length] ?? "get";
+      const productId = products[Math.floor(n / (names.length * KINDS.length)) % products.length] ?? "";
+      if (kind === "adjust") adjusted.set(productId, (adjusted.get(productId) ?? 0) + 1);
+      const asker = askers[name];
+      assert.ok(asker);
+      const wrong = await outcomeOf(asker, { kind, productId, adjustmentId: randomUUID() });
+      return wrong && `${name}: ${wrong}`;
+    });
+    const wrong = (await Promise.all(calls)).filter((outcome) => outcome !== undefined);
+    const log = (await app.output()).split("\n").filter((line) => /^\{"level":[456]0/.test(line));
+    const told = [
+      `${wrong.length} calls ended otherwise than asked for`,
+      ...wrong.slice(0, 5),
+      ...log.slice(0, 5),
+    ];
+    assert.ok(wrong.length === 0, told.join("\n"));
+    assert.deepEqual(
+      log.filter((line) => !line.startsWith('{"level":40')),
+      [],
+    );
+
+    for (const productId of products) {
+      const { ledger } = await supply.getLedger({ productId });
+      assert.equal(ledger?.onHand, DECLARED + (adjusted.get(productId) ?? 0), "each adjustment counts once");
+    }
+  } finally {
+    agent.destroy();
+    grpc.close();
+  }
+}
+
+describe("concurrent calls of gRPC, gRPC-Web and JSON on one port end as asked for", () => {
+  const redis = need("redis-server");
+
+  it("10,000 on the Redis store", { skip: redis.missing }, async () => {
+    await using server = await startRedis();
+    await runMixedLoad(10_000, { REDIS_URL: server.url });
+  });
+
+  const calls = redis.missing ? 10_000 : 2_000;
+  it(`${calls.toLocaleString("en")} on the memory store`, () => runMixedLoad(calls, {}));
+});

@@ -1,0 +1,364 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
+import { create, createFileRegistry, fromBinary } from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { loadSync, type MethodDefinition } from "@grpc/proto-loader";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { need } from "../support/programs.ts";
+import { startRedis } from "../support/redis-server.ts";
+import { until } from "../support/until.ts";
+
+const PACKAGES = join(import.meta.dirname, "../../node_modules");
+const grpcurl = need("grpcurl");
+const redis = need("redis-server");
+const run = promisify(execFile);
+
+const SERVICES = [
+  "Inventory",
+  "grpc.health.v1.Health",
+  "grpc.reflection.v1.ServerReflection",
+  "grpc.reflection.v1alpha.ServerReflection",
+  "inventory.v1.ReservationService",
+  "inventory.v1.StockService",
+  "inventory.v1.SupplyService",
+];
+/** Those that the health service knows by name; the empty one is the server. */
+const CHECKED_SERVICES = ["", ...SERVICES.filter((service) => !service.startsWith("grpc."))];
+
+const contract = loadSync(
+  [
+    "grpc/reflection/v1/reflection.proto",
+    "grpc/reflection/v1alpha/reflection.proto",
+    "health/v1/health.proto",
+  ],
+  {
+    includeDirs: [join(PACKAGES, "@grpc/reflection/build/proto"), join(PACKAGES, "grpc-health-check/proto")],
+    keepCase: true,
+    enums: String,
+    defaults: true,
+    oneofs: true,
+  },
+);
+
+function methodOf(service: string, name: string): MethodDefinition<object, object> {
+  const definition = contract[service];
+  const method = definition && !("format" in definition) ? definition[name] : undefined;
+  assert.ok(method, `${service}/${name}`);
+  return method;
+}
+
+interface ReflectionResponse {
+  readonly original_request: object;
+  readonly message_response: string;
+  readonly file_descriptor_response?: { readonly file_descriptor_proto: readonly Buffer[] };
+  readonly list_services_response?: { readonly service: readonly { readonly name: string }[] };
+  readonly all_extension_numbers_response?: object;
+  readonly error_response?: { readonly error_code: number; readonly error_message: string };
+}
+
+/** Asks all questions on one stream, and gives the answers when the server has ended it. */
+async function reflect(
+  client: Client,
+  version: string,
+  questions: readonly object[],
+): Promise<readonly ReflectionResponse[]> {
+  const method = methodOf(`grpc.reflection.${version}.ServerReflection`, "ServerReflectionInfo");
+  const stream = client.makeBidiStreamRequest(
+    method.path,
+    method.requestSerialize,
+    method.responseDeserialize,
+    new Metadata(),
+  );
+  for (const question of questions) {
+    stream.write(question);
+  }
+  stream.end();
+  const answers: ReflectionResponse[] = [];
+  for await (const answer of stream) {
+    answers.push(answer as ReflectionResponse);
+  }
+  return answers;
+}
+
+/** The files of an answer, which must be whole: every import is in it, before or after. */
+function filesOf(answer: ReflectionResponse | undefined) {
+  assert.equal(answer?.message_response, "file_descriptor_response", JSON.stringify(answer));
+  const bytes = answer?.file_descriptor_response?.file_descriptor_proto ?? [];
+  const file = bytes.map((descriptor) => fromBinary(FileDescriptorProtoSchema, descriptor));
+  const names = file.map(({ name }) => name);
+  assert.equal(new Set(names).size, names.length, "no file twice");
+  // Throws if a file misses an import; wants imports first, which the protocol does not.
+  const ordered: typeof file = [];
+  const place = (name: string): void => {
+    const found = file.find((candidate) => candidate.name === name);
+    assert.ok(found, `${name} is not in the answer`);
+    if (!ordered.includes(found)) {
+      found.dependency.forEach(place);
+      ordered.push(found);
+    }
+  };
+  names.forEach(place);
+  return { names, registry: createFileRegistry(create(FileDescriptorSetSchema, { file: ordered })) };
+}
+
+describe("reflection", () => {
+  let app: TestApp;
+  let client: Client;
+  before(async () => {
+    app = await startTestApp();
+    client = new Client(app.address, credentials.createInsecure());
+  });
+  after(async () => {
+    client?.close();
+    await app?.stop();
+  });
+
+  for (const version of ["v1", "v1alpha"]) {
+    describe(version, () => {
+      const ask = (...questions: readonly object[]) => reflect(client, version, questions);
+
+      it("lists every service", async () => {
+        const [answer] = await ask({ host: "any", list_services: "" });
+        const services = answer?.list_services_response?.service ?? [];
+        assert.deepEqual(services.map(({ name }) => name).toSorted(), SERVICES);
+      });
+
+      it("gives the file that has a symbol, with all that it imports", async () => {
+        const symbols: Record<string, string> = {
+          Inventory: "inventory.proto",
+          "Inventory.Get": "inventory.proto",
+          InventoryRequest: "inventory.proto",
+          "inventory.v1.StockService": "inventory/v1/stock.proto",
+          "inventory.v1.StockService.WatchStock": "inventory/v1/stock.proto",
+          "inventory.v1.Stock": "inventory/v1/stock.proto",
+          "inventory.v1.Stock.available": "inventory/v1/stock.proto",
+          "inventory.v1.ListOrder": "inventory/v1/stock.proto",
+          "inventory.v1.SupplyService": "inventory/v1/supply.proto",
+          "inventory.v1.Ledger": "inventory/v1/supply.proto",
+          "inventory.v1.ReservationService": "inventory/v1/reservation.proto",
+          "inventory.v1.Shortage.ShortLine": "inventory/v1/reservation.proto",
+          "grpc.health.v1.Health": "grpc/health/v1/health.proto",
+          "grpc.health.v1.HealthCheckResponse.ServingStatus": "grpc/health/v1/health.proto",
+          "google.protobuf.Timestamp": "google/protobuf/timestamp.proto",
+        };
+        const answers = await ask(
+          ...Object.keys(symbols).map((symbol) => ({ file_containing_symbol: symbol })),
+        );
+        for (const [index, [symbol, file]] of Object.entries(symbols).entries()) {
+          const { names, registry } = filesOf(answers[index]);
+          // Which of the two names of the health proto's file is right nobody agrees on.
+          const same = names[0] === file || names[0] === file.replace("grpc/health", "health");
+          assert.ok(same, `${symbol} is in ${file}, not in ${names[0]}`);
+          const type = /^(?:[a-z0-9]+\.)*[A-Z]\w*(?:\.[A-Z]\w*)?/.exec(symbol)?.[0] ?? symbol;
+          const described = registry.get(type) ?? registry.get(type.slice(0, type.lastIndexOf(".")));
+          assert.ok(described, symbol);
+        }
+      });
+
+      it("gives a file by its name, and every service it lists can be described", async () => {
+        const asked = ["inventory.proto", "inventory/v1/supply.proto", "google/protobuf/timestamp.proto"];
+        const files = await ask(...asked.map((name) => ({ file_by_filename: name })));
+        assert.deepEqual(
+          files.map((answer) => filesOf(answer).names[0]),
+          asked,
+        );
+        const described = await ask(...SERVICES.map((service) => ({ file_containing_symbol: service })));
+        for (const [index, service] of SERVICES.entries()) {
+          const { methods } = filesOf(described[index]).registry.getService(service) ?? {};
+          assert.ok(methods && methods.length > 0, service);
+        }
+      });
+
+      it("answers what is unknown with an error response, and goes on", async () => {
+        const answers = await ask(
+          { file_containing_symbol: "inventory.v1.Nothing" },
+          { file_containing_symbol: "" },
+          { file_by_filename: "../../package.json" },
+          { file_containing_extension: { containing_type: "inventory.v1.Stock", extension_number: 100 } },
+          { all_extension_numbers_of_type: "inventory.v1.Nothing" },
+          {},
+          { all_extension_numbers_of_type: "inventory.v1.Stock" },
+          { list_services: "" },
+        );
+        assert.deepEqual(
+          answers.map((answer) => answer.message_response),
+          [
+            ...Array.from({ length: 6 }, () => "error_response"),
+            "all_extension_numbers_response",
+            "list_services_response",
+          ],
+        );
+        assert.equal(answers[0]?.error_response?.error_code, status.NOT_FOUND);
+        assert.match(answers[0]?.error_response?.error_message ?? "", /inventory\.v1\.Nothing/);
+        assert.partialDeepStrictEqual(answers[0]?.original_request, {
+          file_containing_symbol: "inventory.v1.Nothing",
+        });
+      });
+    });
+  }
+
+  describe("by grpcurl", { skip: grpcurl.missing }, () => {
+    const call = async (...args: readonly string[]): Promise<string> =>
+      (await run(grpcurl.path, ["-plaintext", ...args])).stdout;
+
+    it("list", async () => {
+      assert.deepEqual((await call(app.address, "list")).trim().split("\n"), SERVICES);
+      const methods = (await call(app.address, "list", "Inventory")).trim();
+      assert.equal(methods, "Inventory.Get");
+    });
+
+    it("describe", async () => {
+      for (const service of SERVICES) {
+        const text = await call(app.address, "describe", service);
+        assert.match(text, new RegExp(`^${service} is a service:`));
+      }
+      assert.match(await call(app.address, "describe", "inventory.v1.Ledger"), /int32 on_hand = 8;/);
+      assert.match(
+        await call(app.address, "describe", "Inventory.Get"),
+        /idempotency_level = NO_SIDE_EFFECTS/,
+      );
+    });
+
+    it("Inventory.Get", async () => {
+      const put = '{"product_id":"p1","declared":5}';
+      await call("-d", put, app.address, "inventory.v1.SupplyService/PutProduct");
+      const answer = await call("-d", '{"id":"p1"}', app.address, "Inventory.Get");
+      assert.deepEqual(JSON.parse(answer), { count: "5" });
+      await assert.rejects(
+        call("-d", '{"id":"p2"}', app.address, "Inventory.Get"),
+        /Code: NotFound\s+Message: There is no product "p2"/,
+      );
+    });
+  });
+});
+
+const askHealth = (client: Client, name: "Check" | "List", request: object): Promise<object> => {
+  const method = methodOf("grpc.health.v1.Health", name);
+  return new Promise((resolve, reject) => {
+    client.makeUnaryRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      request,
+      (error, response) => (error ? reject(error) : resolve({ ...response })),
+    );
+  });
+};
+
+/** A watch, message by message: `next` gives a status, or how the stream ended. */
+function watch(client: Client, service: string) {
+  const method = methodOf("grpc.health.v1.Health", "Watch");
+  const stream = client.makeServerStreamRequest(
+    method.path,
+    method.requestSerialize,
+    method.responseDeserialize,
+    { service },
+  );
+  const messages = stream[Symbol.asyncIterator]();
+  return {
+    next: async (): Promise<string> => {
+      try {
+        const { value, done } = await messages.next();
+        return done === true ? "OK" : String((value as { status: string }).status);
+      } catch (error) {
+        return status[(error as ServiceError).code];
+      }
+    },
+    cancel: () => stream.cancel(),
+  };
+}
+
+describe("health", () => {
+  async function connected(environment: NodeJS.ProcessEnv = {}) {
+    const app = await startTestApp(environment);
+    const client = new Client(app.address, credentials.createInsecure());
+    await until(async () => (await fetch(`${app.url}/readyz`)).ok, "the server is ready");
+    return {
+      app,
+      client,
+      [Symbol.asyncDispose]: async () => {
+        client.close();
+        await app.stop();
+      },
+    };
+  }
+
+  it("Check and List say SERVING for the server and each service, NOT_FOUND for an unknown one", async () => {
+    await using server = await connected();
+    for (const service of CHECKED_SERVICES) {
+      assert.deepEqual(await askHealth(server.client, "Check", { service }), { status: "SERVING" });
+    }
+    const { statuses } = (await askHealth(server.client, "List", {})) as { statuses: object };
+    const serving = CHECKED_SERVICES.map((service) => [service, { status: "SERVING" }]);
+    assert.partialDeepStrictEqual(statuses, Object.fromEntries(serving));
+    await assert.rejects(askHealth(server.client, "Check", { service: "nothing.v1.NoService" }), {
+      code: status.NOT_FOUND,
+    });
+  });
+
+  it("Watch says SERVICE_UNKNOWN for an unknown service and stays open, and other calls go on", async () => {
+    await using server = await connected();
+    const unknown = watch(server.client, "nothing.v1.NoService");
+    assert.equal(await unknown.next(), "SERVICE_UNKNOWN");
+    const ended = unknown.next();
+    const known = watch(server.client, "");
+    assert.equal(await known.next(), "SERVING");
+    assert.equal(await Promise.race([ended, Promise.resolve("open")]), "open");
+    unknown.cancel();
+    known.cancel();
+    assert.deepEqual([await ended, await known.next()], ["CANCELLED", "CANCELLED"]);
+  });
+
+  it("a watch has a deadline as any call", async () => {
+    await using server = await connected();
+    const method = methodOf("grpc.health.v1.Health", "Watch");
+    const stream = server.client.makeServerStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      { service: "" },
+      { deadline: new Date(Date.now() + 200) },
+    );
+    await assert.rejects(Array.fromAsync(stream), { code: status.DEADLINE_EXCEEDED });
+  });
+
+  it("Watch says NOT_SERVING when the server drains, and then ends", async () => {
+    await using server = await connected({ DRAIN_WAIT_MS: "500" });
+    const watches = ["", "Inventory", "nothing.v1.NoService"].map((name) => watch(server.client, name));
+    assert.deepEqual(await Promise.all(watches.map((each) => each.next())), [
+      "SERVING",
+      "SERVING",
+      "SERVICE_UNKNOWN",
+    ]);
+    const stopped = server.app.stop();
+    assert.equal(await watches[0]?.next(), "NOT_SERVING");
+    assert.equal(await watches[1]?.next(), "NOT_SERVING");
+    assert.deepEqual(await askHealth(server.client, "Check", { service: "" }), { status: "NOT_SERVING" });
+    assert.deepEqual(await Promise.all(watches.map((each) => each.next())), [
+      "UNAVAILABLE",
+      "UNAVAILABLE",
+      "UNAVAILABLE",
+    ]);
+    await stopped;
+  });
+
+  it("Watch follows Redis: away and back", { skip: redis.missing }, async () => {
+    await using store = await startRedis();
+    await using server = await connected({ REDIS_URL: store.url });
+    const watches = ["", "inventory.v1.StockService"].map((name) => watch(server.client, name));
+    const next = () => Promise.all(watches.map((each) => each.next()));
+    assert.deepEqual(await next(), ["SERVING", "SERVING"]);
+    await store.kill9();
+    assert.deepEqual(await next(), ["NOT_SERVING", "NOT_SERVING"]);
+    assert.deepEqual(await askHealth(server.client, "Check", { service: "" }), { status: "NOT_SERVING" });
+    await store.restart();
+    assert.deepEqual(await next(), ["SERVING", "SERVING"]);
+    for (const each of watches) {
+      each.cancel();
+    }
+  });
+});

@@ -1,0 +1,418 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { DeleteProductRequestSchema, PutProductRequestSchema } from "../../gen/inventory/v1/supply_pb.ts";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { need } from "../support/programs.ts";
+import { startRedis } from "../support/redis-server.ts";
+
+const INT32_MAX = 2_147_483_647;
+const PRODUCT = "known";
+const STOCK = "inventory.v1.StockService";
+const SUPPLY = "inventory.v1.SupplyService";
+
+type Json = Record<string, unknown>;
+
+interface Violation {
+  readonly field: string;
+  readonly description: string;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly code: string;
+  readonly message: string;
+  readonly violations: readonly Violation[];
+}
+
+/** One field of one request, by its place in a request that is otherwise good. */
+interface Field {
+  readonly method: string;
+  /** In proto names, as a violation has it. */
+  readonly field: string;
+  readonly request: (value: unknown) => Json;
+}
+
+/** A value just outside, with what the description must tell: the value met and the bound. */
+interface Outside {
+  readonly value: unknown;
+  readonly met: string;
+  readonly bound: string;
+}
+
+interface Domain {
+  readonly fields: readonly Field[];
+  readonly inside: readonly unknown[];
+  readonly outside: readonly Outside[];
+  /** JSON of another type, which does not decode. */
+  readonly undecodable: readonly unknown[];
+}
+
+let ids = 0;
+const nextId = (): string => `validation-${++ids}`;
+
+const put = (message: Json): Json => ({ productId: PRODUCT, ...message });
+const product = (details: Json): Json => put({ product: details });
+const count = (message: Json): Json => ({ productId: PRODUCT, count: 5, countId: nextId(), ...message });
+const adjust = (message: Json): Json => ({
+  productId: PRODUCT,
+  delta: 1,
+  adjustmentId: nextId(),
+  ...message,
+});
+
+const field = (method: string, name: string, request: (value: unknown) => Json): Field => ({
+  method,
+  field: name,
+  request,
+});
+
+const ID_FIELDS: readonly Field[] = [
+  field("Inventory/Get", "id", (id) => ({ id })),
+  field(`${STOCK}/GetStock`, "product_id", (productId) => ({ productId })),
+  field(`${STOCK}/BatchGetStock`, "product_ids[1]", (id) => ({ productIds: [PRODUCT, id] })),
+  field(`${SUPPLY}/PutProduct`, "product_id", (productId) => ({ productId })),
+  field(`${SUPPLY}/DeleteProduct`, "product_id", (productId) => ({ productId })),
+  field(`${SUPPLY}/CountStock`, "product_id", (productId) => count({ productId })),
+  field(`${SUPPLY}/CountStock`, "count_id", (countId) => count({ countId })),
+  field(`${SUPPLY}/AdjustStock`, "product_id", (productId) => adjust({ productId })),
+  field(`${SUPPLY}/AdjustStock`, "adjustment_id", (adjustmentId) => adjust({ adjustmentId })),
+  field(`${SUPPLY}/SetSafetyStock`, "product_id", (productId) => ({ productId, safety: 0 })),
+  field(`${SUPPLY}/GetLedger`, "product_id", (productId) => ({ productId })),
+  field(`${SUPPLY}/ListChanges`, "product_id", (productId) => ({ productId })),
+];
+const COLLECTION_ID = field(`${SUPPLY}/PutProduct`, "product.collection_id", (collectionId) =>
+  product({ collectionId }),
+);
+const ID_INSIDE = [
+  "x",
+  "x".repeat(128),
+  "é".repeat(64),
+  "🧶".repeat(32),
+  " ",
+  "../..",
+  "{b00}:p:known",
+  "%00",
+];
+const ID_OUTSIDE: readonly Outside[] = [
+  { value: "x".repeat(129), met: "129 bytes", bound: "128" },
+  { value: `${"é".repeat(64)}x`, met: "129 bytes", bound: "128" },
+  { value: "🧶".repeat(33), met: "132 bytes", bound: "128" },
+  { value: "x".repeat(100_000), met: "100000 bytes", bound: "128" },
+  { value: "a\u0000b", met: "a\\u0000b", bound: "control characters" },
+  { value: "a\nb", met: "a\\nb", bound: "control characters" },
+  { value: "a\u007fb", met: "a", bound: "control characters" },
+  { value: "a\u0085b", met: "a", bound: "control characters" },
+];
+const NO_STRING = [5, true, {}, [], "a lone surrogate \ud800"];
+const NO_INT32 = [1.5, 2_147_483_648, -2_147_483_649, "x", "1.5", "", true, {}];
+
+function textOf(bytesMax: number): Pick<Domain, "inside" | "outside" | "undecodable"> {
+  return {
+    inside: ["", "x".repeat(bytesMax), "é".repeat(bytesMax / 2), "line\nline\t\u0000"],
+    outside: [
+      { value: "x".repeat(bytesMax + 1), met: `${bytesMax + 1} bytes`, bound: String(bytesMax) },
+      { value: `${"é".repeat(bytesMax / 2)}x`, met: `${bytesMax + 1} bytes`, bound: String(bytesMax) },
+    ],
+    undecodable: NO_STRING,
+  };
+}
+
+const outsideOf = (values: readonly number[], bound: string): readonly Outside[] =>
+  values.map((value) => ({ value, met: String(value), bound }));
+
+const token = (text: string): string => Buffer.from(text).toString("base64url");
+
+const DOMAINS: Readonly<Record<string, Domain>> = {
+  "an ID": {
+    fields: ID_FIELDS,
+    inside: ID_INSIDE,
+    outside: [{ value: "", met: "empty", bound: "128" }, ...ID_OUTSIDE],
+    undecodable: NO_STRING,
+  },
+  "an ID that may be left out": {
+    fields: [COLLECTION_ID],
+    inside: ["", ...ID_INSIDE],
+    outside: ID_OUTSIDE,
+    undecodable: NO_STRING,
+  },
+  "a list of IDs": {
+    fields: [field(`${STOCK}/BatchGetStock`, "product_ids", (productIds) => ({ productIds }))],
+    inside: [[PRODUCT], Array.from({ length: 1_000 }, () => "x".repeat(128))],
+    outside: [
+      { value: [], met: "0 entries", bound: "1000" },
+      { value: Array.from({ length: 1_001 }, () => "x"), met: "1001 entries", bound: "1000" },
+    ],
+    undecodable: ["x", {}, [5], [null]],
+  },
+  "a name": {
+    fields: [field(`${SUPPLY}/PutProduct`, "product.name", (name) => product({ name }))],
+    ...textOf(512),
+  },
+  "a description": {
+    fields: [field(`${SUPPLY}/PutProduct`, "product.description", (description) => product({ description }))],
+    ...textOf(16_384),
+  },
+  "a reason": {
+    fields: [
+      field(`${SUPPLY}/CountStock`, "reason", (reason) => count({ reason })),
+      field(`${SUPPLY}/AdjustStock`, "reason", (reason) => adjust({ reason })),
+    ],
+    ...textOf(512),
+  },
+  "a price": {
+    fields: [field(`${SUPPLY}/PutProduct`, "product.price", (price) => product({ price }))],
+    inside: [0, 0.01, 1e12, "12.5", 5e-324],
+    outside: [
+      ...outsideOf([-1, -0.01, 1e12 + 1, 1e300], "0 to 1000000000000"),
+      ...["NaN", "Infinity", "-Infinity"].map((value) => ({
+        value,
+        met: value,
+        bound: "0 to 1000000000000",
+      })),
+    ],
+    undecodable: ["x", "", true, {}],
+  },
+  "a quantity": {
+    fields: [
+      field(`${SUPPLY}/PutProduct`, "declared", (declared) => put({ declared })),
+      field(`${SUPPLY}/CountStock`, "count", (value) => count({ count: value })),
+      field(`${SUPPLY}/SetSafetyStock`, "safety", (safety) => put({ safety })),
+    ],
+    inside: [0, 1, "7", 1e3, INT32_MAX],
+    outside: outsideOf([-1, -INT32_MAX - 1], "0 to 2147483647"),
+    undecodable: NO_INT32,
+  },
+  "a difference": {
+    fields: [field(`${SUPPLY}/AdjustStock`, "delta", (delta) => adjust({ delta }))],
+    inside: [1, -1, INT32_MAX, -INT32_MAX],
+    outside: [
+      { value: 0, met: "is 0", bound: "above 0" },
+      { value: -INT32_MAX - 1, met: "-2147483648", bound: "-2147483647 to 2147483647" },
+    ],
+    undecodable: NO_INT32,
+  },
+  "a version": {
+    fields: [field(`${SUPPLY}/CountStock`, "expected_version", (value) => count({ expectedVersion: value }))],
+    inside: ["0", 1, "18446744073709551615"],
+    outside: [],
+    undecodable: [-1, "18446744073709551616", 1.5, "x", true],
+  },
+  "a page's size": {
+    fields: [field(`${SUPPLY}/ListChanges`, "page_size", (pageSize) => ({ productId: PRODUCT, pageSize }))],
+    inside: [0, 1, 1_000],
+    outside: outsideOf([-1, 1_001, INT32_MAX, -INT32_MAX - 1], "1 to 1000"),
+    undecodable: NO_INT32,
+  },
+  "a page's token": {
+    fields: [
+      field(`${SUPPLY}/ListChanges`, "page_token", (value) => ({ productId: PRODUCT, pageToken: value })),
+    ],
+    inside: [""],
+    outside: [
+      "x",
+      "version:1",
+      token("version:-1"),
+      token("version:1.5"),
+      token("version:9999999999999999"),
+    ].map((value) => ({ value, met: value, bound: "next_page_token" })),
+    undecodable: NO_STRING,
+  },
+  "a time": {
+    fields: [
+      field(`${SUPPLY}/PutProduct`, "update_time", (updateTime) => put({ updateTime })),
+      field(`${SUPPLY}/DeleteProduct`, "update_time", (updateTime) => ({ productId: "gone", updateTime })),
+    ],
+    inside: ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000001Z", "2024-02-29T12:00:00.123456789+02:00"],
+    outside: [
+      { value: "1969-12-31T23:59:59Z", met: "-1 seconds", bound: "1970 to 9999" },
+      { value: "0001-01-01T00:00:00Z", met: "-62135596800 seconds", bound: "1970 to 9999" },
+    ],
+    undecodable: ["yesterday", "", 1_700_000_000, "2024-02-30T25:00:00Z", "10000-01-01T00:00:00Z"],
+  },
+};
+
+async function answerOf(response: Response): Promise<Answer> {
+  if (response.ok) {
+    await response.body?.cancel();
+    return { status: response.status, code: "ok", message: "", violations: [] };
+  }
+  const body = (await response.json()) as {
+    code: string;
+    message: string;
+    details?: readonly { type: string; debug: { fieldViolations: readonly Violation[] } }[];
+  };
+  const detail = body.details?.find(({ type }) => type === "google.rpc.BadRequest");
+  return {
+    status: response.status,
+    code: body.code,
+    message: body.message,
+    violations: detail?.debug.fieldViolations ?? [],
+  };
+}
+
+async function post(app: TestApp, method: string, request: Json): Promise<Answer> {
+  const headers = { "content-type": "application/json" };
+  return await answerOf(
+    await fetch(`${app.url}/${method}`, { method: "POST", headers, body: JSON.stringify(request) }),
+  );
+}
+
+/** For values that are no JSON, but fit into the message's bytes. */
+async function postBinary<D extends DescMessage>(
+  app: TestApp,
+  method: string,
+  schema: D,
+  request: MessageInitShape<D>,
+): Promise<Answer> {
+  const headers = { "content-type": "application/proto" };
+  const body = new Uint8Array(toBinary(schema, create(schema, request)));
+  return await answerOf(await fetch(`${app.url}/${method}`, { method: "POST", headers, body }));
+}
+
+function assertRefused(answer: Answer, name: string, { met, bound }: Omit<Outside, "value">): void {
+  assert.equal(answer.code, "invalid_argument", `${name}: ${answer.message}`);
+  assert.equal(answer.status, 400);
+  const fields = new Set(answer.violations.map((violation) => violation.field));
+  assert.deepEqual([...fields], [name], answer.message);
+  const told = answer.violations.map((violation) => violation.description).join("; ");
+  assert.ok(told.includes(met), `"${told}" does not tell the value met, ${met}`);
+  assert.ok(told.includes(bound), `"${told}" does not tell the bound, ${bound}`);
+  for (const { field: path, description } of answer.violations) {
+    assert.ok(answer.message.includes(`${path} ${description}`), answer.message);
+  }
+  assert.ok(answer.message.length < 1_000, `a message of ${answer.message.length} characters`);
+}
+
+const brief = (value: unknown): string => {
+  const text = JSON.stringify(value);
+  return text.length > 50 ? `${text.slice(0, 50)}… (${text.length})` : text;
+};
+
+describe("validation over the wire", () => {
+  let app: TestApp;
+  before(async () => {
+    app = await startTestApp();
+    const answer = await post(app, `${SUPPLY}/PutProduct`, {
+      productId: PRODUCT,
+      declared: 5,
+      updateTime: "2001-01-01T00:00:00Z",
+    });
+    assert.equal(answer.code, "ok", answer.message);
+  });
+  after(() => app?.stop());
+
+  for (const [what, { fields, inside, outside, undecodable }] of Object.entries(DOMAINS)) {
+    describe(what, () => {
+      for (const { method, field: name, request } of fields) {
+        it(`${name} of ${method}`, async () => {
+          for (const value of inside) {
+            const answer = await post(app, method, request(value));
+            const legitimate = ["ok", "not_found", "failed_precondition", "aborted"];
+            assert.ok(legitimate.includes(answer.code), `${brief(value)}: ${answer.code} ${answer.message}`);
+          }
+          for (const { value, ...expected } of outside) {
+            assertRefused(await post(app, method, request(value)), name, expected);
+          }
+          for (const value of undecodable) {
+            const answer = await post(app, method, request(value));
+            assert.equal(answer.code, "invalid_argument", `${brief(value)}: ${answer.message}`);
+            // What does not decode has no violations, but its message tells the field, or the type of a time.
+            const own = /[a-z_]+(?=(\[\d+\])?$)/.exec(name)?.[0] ?? name;
+            assert.match(answer.message, new RegExp(`${own}|google\\.protobuf\\.Timestamp`));
+          }
+        });
+      }
+    });
+  }
+
+  it("a page's token is good for the page that it came for", async () => {
+    const list = async (pageToken: string): Promise<{ nextPageToken?: string }> => {
+      const response = await fetch(`${app.url}/${SUPPLY}/ListChanges`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ productId: PRODUCT, pageSize: 1, pageToken }),
+      });
+      assert.equal(response.status, 200);
+      return (await response.json()) as { nextPageToken?: string };
+    };
+    await post(app, `${SUPPLY}/AdjustStock`, adjust({ delta: 1 }));
+    await post(app, `${SUPPLY}/AdjustStock`, adjust({ delta: -1 }));
+    const { nextPageToken = "" } = await list("");
+    assert.notEqual(nextPageToken, "");
+    await list(nextPageToken);
+  });
+
+  it("times that JSON cannot hold, in the bytes of a message", async () => {
+    const cases = [
+      { seconds: 253_402_300_800n, nanos: 0, met: "253402300800 seconds", bound: "1970 to 9999" },
+      { seconds: -(2n ** 63n), nanos: 0, met: "-9223372036854775808 seconds", bound: "1970 to 9999" },
+      { seconds: 2n ** 63n - 1n, nanos: 0, met: "9223372036854775807 seconds", bound: "1970 to 9999" },
+      { seconds: 0n, nanos: -1, met: "-1 nanoseconds", bound: "0 to 999999999" },
+      { seconds: 0n, nanos: 1_000_000_000, met: "1000000000 nanoseconds", bound: "0 to 999999999" },
+    ];
+    for (const { seconds, nanos, met, bound } of cases) {
+      const updateTime = { seconds, nanos };
+      const request = { productId: PRODUCT, updateTime };
+      const answers = [
+        await postBinary(app, `${SUPPLY}/PutProduct`, PutProductRequestSchema, request),
+        await postBinary(app, `${SUPPLY}/DeleteProduct`, DeleteProductRequestSchema, request),
+      ];
+      for (const answer of answers) {
+        assertRefused(answer, "update_time", { met, bound });
+      }
+    }
+    const latest = { seconds: 1n, nanos: 999_999_999 };
+    const accepted = await postBinary(app, `${SUPPLY}/PutProduct`, PutProductRequestSchema, {
+      productId: PRODUCT,
+      updateTime: latest,
+    });
+    assert.equal(accepted.code, "ok", accepted.message);
+  });
+
+  it("tells several faults at once, each by its field, and writes nothing", async () => {
+    const faulty = {
+      productId: "",
+      declared: -1,
+      updateTime: "1900-01-01T00:00:00Z",
+      product: { name: "x".repeat(513), description: "x".repeat(16_385), price: -1, collectionId: "\u0001" },
+    };
+    const { code, violations } = await post(app, `${SUPPLY}/PutProduct`, faulty);
+    assert.equal(code, "invalid_argument");
+    assert.deepEqual(violations.map((violation) => violation.field).toSorted(), [
+      "declared",
+      "product.collection_id",
+      "product.description",
+      "product.name",
+      "product.price",
+      "product_id",
+      "update_time",
+    ]);
+    const productId = "never-made";
+    await post(app, `${SUPPLY}/PutProduct`, { ...faulty, productId });
+    assert.equal((await post(app, `${SUPPLY}/GetLedger`, { productId })).code, "not_found");
+    const batch = await post(app, `${STOCK}/BatchGetStock`, { productIds: ["", PRODUCT, "\n", PRODUCT] });
+    assert.deepEqual(
+      batch.violations.map((violation) => violation.field),
+      ["product_ids[0]", "product_ids[2]"],
+    );
+  });
+});
+
+for (const onRedis of [false, true]) {
+  const skip = onRedis && need("redis-server").missing;
+  it(`a time ahead of the ${onRedis ? "Redis" : "memory"} store's clock is bad input above five minutes`, {
+    skip,
+  }, async () => {
+    await using redis = onRedis ? await startRedis() : undefined;
+    await using app = await startTestApp(redis ? { REDIS_URL: redis.url } : {});
+    const inMinutes = (minutes: number): string => new Date(Date.now() + minutes * 60_000).toISOString();
+    for (const method of [`${SUPPLY}/PutProduct`, `${SUPPLY}/DeleteProduct`]) {
+      const productId = "early";
+      const bad = await post(app, method, { productId, updateTime: inMinutes(6) });
+      assertRefused(bad, "update_time", { met: "20", bound: "5 minutes ahead" });
+      const good = await post(app, method, { productId, updateTime: inMinutes(4) });
+      assert.equal(good.code, "ok", good.message);
+    }
+  });
+}

@@ -1,0 +1,36 @@
+import { once } from "node:events";
+import { createServer, request as forward } from "node:http";
+import type { AddressInfo } from "node:net";
+
+/** A proxy of HTTP/1.1 that hands an answer on only when it is complete, as some offices' proxies do: no stream gets through. */
+export interface BufferingProxy extends AsyncDisposable {
+  readonly url: string;
+}
+
+export async function startBufferingProxy(targetPort: number): Promise<BufferingProxy> {
+  const server = createServer((request, response) => {
+    const { method, url, headers } = request;
+    const onward = forward({ host: "127.0.0.1", port: targetPort, method, path: url, headers }, (answer) => {
+      const chunks: Buffer[] = [];
+      answer.on("data", (chunk: Buffer) => chunks.push(chunk));
+      answer.on("error", () => response.destroy());
+      answer.on("end", () => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers);
+        response.end(Buffer.concat(chunks));
+      });
+    });
+    onward.on("error", () => response.destroy());
+    response.on("close", () => onward.destroy());
+    request.pipe(onward);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}`,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}

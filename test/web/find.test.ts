@@ -1,0 +1,165 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import type { Browser, Page } from "playwright";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { until } from "../support/until.ts";
+import { chromiumNeed, namesOf, startBrowser, untilStatus, visit } from "./browser.ts";
+import { SMALL_SHOP, type Shop, shopAt } from "./shop.ts";
+
+const EVIL = `<img src=x onerror="document.title='broken'">"'&`;
+/** More than one step of the growing list. */
+const MANY = Array.from({ length: 60 }, (_, index) => ({
+  productId: `spoon-${String(index).padStart(2, "0")}`,
+  name: `Spoon ${String(index).padStart(2, "0")}`,
+  declared: 30,
+  price: 3,
+  collectionId: "spoons",
+}));
+
+describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }, () => {
+  let app: AppProcess;
+  let shop: Shop;
+  let browser: Browser;
+
+  before(async () => {
+    [app, browser] = await Promise.all([startAppProcess(), startBrowser()]);
+    shop = shopAt(app.url);
+    await shop.put(...SMALL_SHOP, ...MANY, { productId: "evil", name: EVIL, description: EVIL, declared: 6 });
+  });
+  after(async () => {
+    shop?.close();
+    await browser?.close();
+    await app?.stop();
+  });
+
+  it("searches as one types, and keeps it in the address", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(app.url);
+    await page.getByLabel("Search").pressSequentially("enamel");
+    await untilNames(page, ["Enamel Mug"]);
+    assert.equal(new URL(page.url()).search, "?q=enamel");
+    await page.reload();
+    await untilNames(page, ["Enamel Mug"]);
+    assert.equal(await page.getByLabel("Search").inputValue(), "enamel");
+  });
+
+  it("filters and sorts, and goes back by the browser's button", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(app.url);
+    await page.getByLabel("Collection").selectOption("desk");
+    await untilNames(page, ["Desk Lamp", "Fountain Pen", "Wool Felt Mat"]);
+    await page.getByLabel("In stock only").check();
+    await untilNames(page, ["Desk Lamp", "Fountain Pen"]);
+    await page.getByLabel("Sort by").selectOption({ label: "Price, low to high" });
+    await untilNames(page, ["Fountain Pen", "Desk Lamp"]);
+    await page.getByLabel("Price to").fill("50");
+    await untilNames(page, ["Fountain Pen"]);
+    const { searchParams } = new URL(page.url());
+    assert.deepEqual(Object.fromEntries(searchParams), {
+      collection: "desk",
+      max: "50",
+      stock: "in",
+      sort: "price",
+    });
+    await page.getByLabel("Price to").fill("");
+    await untilNames(page, ["Fountain Pen", "Desk Lamp"]);
+    await page.goBack();
+    await until(() => !page.url().includes("sort="), "the address is the one before");
+    await untilNames(page, ["Desk Lamp", "Fountain Pen"]);
+    assert.equal(await page.getByLabel("Sort by").inputValue(), "name");
+  });
+
+  it("shows another visitor of the link what its sender saw", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/?collection=kitchen&sort=-price&min=20`);
+    assert.deepEqual(await namesOf(page), ["Carbon Steel Pan", "Stoneware Bowl"]);
+    assert.equal(await page.getByLabel("Price from").inputValue(), "20");
+    assert.equal(await page.getByLabel("Collection").inputValue(), "kitchen");
+  });
+
+  it("grows the list in place, also from a link", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/?collection=spoons`);
+    await untilStatus(page, "Live");
+    assert.equal(await page.locator(".label").count(), 48);
+    assert.equal(await page.locator(".tally").innerText(), "48 of 60 products");
+    await page.getByRole("link", { name: "Show 12 more" }).click();
+    await until(async () => (await page.locator(".label").count()) === 60, "all are shown");
+    assert.match(page.url(), /shown=96/);
+    await shop.reserve("spoon-59", 1);
+    await page.locator('[data-product-id="spoon-59"] .count-text', { hasText: "29 left" }).waitFor();
+  });
+
+  it("says so where nothing matches, and leads back", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/?q=unobtainable`);
+    await page.getByRole("heading", { name: "Nothing on the shelf matches" }).waitFor();
+    await page.getByRole("link", { name: "Show all products" }).click();
+    await until(async () => (await page.locator(".label").count()) === 48, "the whole shelf is there");
+    assert.equal(await page.getByLabel("Search").inputValue(), "");
+  });
+
+  it("takes a seller's words for words", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/?q=evil`);
+    await untilStatus(page, "Live");
+    assert.deepEqual(await namesOf(page), [EVIL]);
+    assert.equal(await page.title(), "What is left");
+    await using reader = await visit(browser, { javaScriptEnabled: false });
+    const plain = await reader.open(`${app.url}/?q=evil`);
+    assert.deepEqual(await namesOf(plain), [EVIL]);
+    await page.goto(`${app.url}/?q=${encodeURIComponent(EVIL)}`);
+    assert.equal(await page.getByLabel("Search").inputValue(), EVIL);
+    assert.deepEqual(visitor.errors, []);
+  });
+
+  it("reads, searches and sorts without a script", async () => {
+    await using visitor = await visit(browser, { javaScriptEnabled: false });
+    const page = await visitor.open(app.url);
+    assert.equal(await page.locator(".label").count(), 48);
+    assert.match(await page.locator(".status-text").innerText(), /Counts\s+as of \d\d:\d\d:\d\d UTC/);
+    await page.getByLabel("Search").fill("desk lamp");
+    await page.getByLabel("Sort by").selectOption("-price");
+    await page.getByRole("button", { name: "Show" }).click();
+    assert.deepEqual(await namesOf(page), ["Desk Lamp"]);
+    assert.equal(await page.locator(".pause").isVisible(), false);
+  });
+
+  it("goes by keyboard all the way", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/?collection=spoons`);
+    await untilStatus(page, "Live");
+    const focused = () =>
+      page.evaluate(() => {
+        const { activeElement } = document;
+        const outline = activeElement ? getComputedStyle(activeElement).outlineStyle : "none";
+        const label = activeElement?.closest("label")?.querySelector("span")?.textContent;
+        return `${label ?? activeElement?.textContent?.trim()}: ${outline}`;
+      });
+    const stops: string[] = [];
+    for (let stop = 0; stop < 9; stop++) {
+      await page.keyboard.press("Tab");
+      stops.push(await focused());
+    }
+    assert.deepEqual(stops, [
+      "Skip to the products: solid",
+      "Pause live updates: solid",
+      "Search: solid",
+      "Collection: solid",
+      "Price from: solid",
+      "Price to: solid",
+      "Sort by: solid",
+      "In stock only: solid",
+      "Show 12 more: solid",
+    ]);
+    await page.keyboard.press("Enter");
+    await until(async () => (await page.locator(".label").count()) === 60, "all are shown");
+  });
+});
+
+async function untilNames(page: Page, names: readonly string[]): Promise<void> {
+  await until(
+    async () => JSON.stringify(await namesOf(page)) === JSON.stringify(names),
+    `the shelf holds ${names.join(", ")}`,
+  );
+}

@@ -1,0 +1,158 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import type { Browser, Page, Request } from "playwright";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { until } from "../support/until.ts";
+import { chromiumNeed, namesOf, startBrowser, untilCount, untilStatus, visit } from "./browser.ts";
+import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
+
+describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, () => {
+  let app: AppProcess;
+  let shop: Shop;
+  let browser: Browser;
+
+  before(async () => {
+    [app, browser] = await Promise.all([startAppProcess(), startBrowser()]);
+    shop = shopAt(app.url);
+  });
+  after(async () => {
+    shop?.close();
+    await browser?.close();
+    await app?.stop();
+  });
+
+  it("shows a reservation made over native gRPC", async () => {
+    await shop.put(...SMALL_SHOP);
+    await using visitor = await visit(browser);
+    const page = await visitor.open(app.url);
+    await untilStatus(page, "Live");
+    await untilCount(page, "mug", "120 left");
+    await shop.reserve("mug", 1);
+    await untilCount(page, "mug", "119 left");
+    assert.deepEqual(visitor.errors, []);
+  });
+
+  it("says it in words when few are left, none, and some again", async () => {
+    await shop.put(...SMALL_SHOP);
+    await using visitor = await visit(browser);
+    const page = await visitor.open(app.url);
+    await untilStatus(page, "Live");
+    const lamp = page.locator('[data-product-id="lamp"]');
+    await shop.reserve("lamp", 5);
+    await untilCount(page, "lamp", "Only 3 left");
+    assert.match(await page.locator("#announcements").innerText(), /^Desk Lamp: Only 3 left\.$/);
+    await shop.reserve("lamp", 3);
+    await untilCount(page, "lamp", "Sold out");
+    assert.equal(await lamp.locator(".label-note").count(), 0);
+    await shop.adjust("lamp", 9);
+    await untilCount(page, "lamp", "9 left");
+    assert.equal((await lamp.locator(".label-note").innerText()).trim(), "Back in stock");
+    await shop.remove("lamp");
+    await untilCount(page, "lamp", "No longer sold");
+  });
+
+  it("opens one watch for two tabs, and the second goes on when the first is closed", async () => {
+    await shop.put(...SMALL_SHOP);
+    await using visitor = await visit(browser);
+    const watches: Request[] = [];
+    visitor.context.on("request", (request) => {
+      if (request.url().endsWith("/WatchStock")) watches.push(request);
+    });
+    const first = await visitor.open(app.url);
+    await untilStatus(first, "Live");
+    const second = await visitor.open(`${app.url}/?sort=price`);
+    await untilStatus(second, "Live");
+    await shop.reserve("bowl", 2);
+    await Promise.all([untilCount(first, "bowl", "43 left"), untilCount(second, "bowl", "43 left")]);
+    assert.equal(watches.length, 1, "the second tab opened a watch of its own");
+
+    await first.close();
+    await shop.reserve("bowl", 1);
+    await untilCount(second, "bowl", "42 left");
+    await untilStatus(second, "Live");
+    assert.equal(watches.length, 2);
+  });
+
+  it("tells a second tab what changed before it came", async () => {
+    await shop.put(...SMALL_SHOP, { productId: "late", name: "Late", declared: 7, collectionId: "late" });
+    await using visitor = await visit(browser);
+    const first = await visitor.open(app.url);
+    await untilStatus(first, "Live");
+    // A list from before the change, as a cache along the way may have it.
+    const html = await (await fetch(`${app.url}/`)).text();
+    await shop.reserve("late", 1);
+    await untilCount(first, "late", "6 left");
+    const second = await visitor.context.newPage();
+    await second.route(`${app.url}/`, (route) =>
+      route.fulfill({ body: html, contentType: "text/html; charset=utf-8" }),
+    );
+    await second.goto(`${app.url}/`);
+    await untilCount(second, "late", "6 left");
+  });
+
+  it("stands still while paused, says since when, and catches up", async () => {
+    await shop.put(...SMALL_SHOP);
+    await using visitor = await visit(browser);
+    const page = await visitor.open(app.url);
+    await untilStatus(page, "Live");
+    await page.getByRole("button", { name: "Pause live updates" }).click();
+    await untilStatus(page, "Paused");
+    assert.match(await page.locator(".status-age").innerText(), /as of \d\d:\d\d:\d\d/);
+    await using other = await visit(browser);
+    const witness = await other.open(app.url);
+    await untilStatus(witness, "Live");
+    await shop.adjust("pen", -6);
+    await untilCount(witness, "pen", "10 left");
+    await untilCount(page, "pen", "16 left");
+    await page.getByRole("button", { name: "Resume live updates" }).click();
+    await untilCount(page, "pen", "10 left");
+    await untilStatus(page, "Live");
+  });
+
+  it("moves nothing by itself, and offers to sort again", async () => {
+    await shop.put(...SMALL_SHOP);
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/?sort=-available&collection=kitchen`);
+    await untilStatus(page, "Live");
+    assert.deepEqual(await namesOf(page), ["Enamel Mug", "Stoneware Bowl", "Carbon Steel Pan"]);
+    await shop.adjust("pan", 496);
+    await untilCount(page, "pan", "500 left");
+    assert.deepEqual(await namesOf(page), ["Enamel Mug", "Stoneware Bowl", "Carbon Steel Pan"]);
+    await page.getByRole("button", { name: "1 changed: sort again" }).click();
+    await until(
+      async () => (await namesOf(page))[0] === "Carbon Steel Pan",
+      "the pan, of which most are left, stands first",
+    );
+    assert.equal(await page.locator(".sort-again").count(), 0);
+  });
+
+  it("fades a change in at most 600 ms, and not at all where motion is not wanted", async () => {
+    await shop.put(...SMALL_SHOP);
+    for (const reducedMotion of ["no-preference", "reduce"] as const) {
+      await using visitor = await visit(browser, { reducedMotion });
+      const page = await visitor.open(app.url);
+      await untilStatus(page, "Live");
+      assert.deepEqual(await animationsOf(page, "bowl"), [], "nothing has changed yet");
+      const faded = page.evaluate(() => {
+        const count = document.querySelector('[data-product-id="bowl"] .count');
+        return new Promise<string | undefined>((resolve) => {
+          new MutationObserver(() =>
+            resolve(count ? getComputedStyle(count).animationName : undefined),
+          ).observe(document.body, { subtree: true, attributes: true, attributeFilter: ["data-fade"] });
+        });
+      });
+      await shop.reserve("bowl", 1);
+      assert.equal(await faded, reducedMotion === "reduce" ? "none" : "fade-odd");
+      const duration = await page
+        .locator('[data-product-id="bowl"] .count')
+        .evaluate((count) => Number.parseFloat(getComputedStyle(count).animationDuration));
+      assert.ok(duration <= 0.6, `the fade takes ${duration} s`);
+    }
+  });
+});
+
+function animationsOf(page: Page, productId: string): Promise<string[]> {
+  return page
+    .locator(`[data-product-id="${productId}"] .count`)
+    .evaluate((count) => count.getAnimations().map((animation) => animation.id));
+}
