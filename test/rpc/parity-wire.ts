@@ -1,0 +1,230 @@
+import { request as http1Request } from "node:http";
+import { type ClientHttp2Session, connect as http2Connect } from "node:http2";
+import {
+  type DescMethodUnary,
+  fromBinary,
+  fromJson,
+  type JsonValue,
+  toBinary,
+  toJson,
+} from "@bufbuild/protobuf";
+
+/** A way to say the same call. */
+export interface Dialect {
+  readonly name: string;
+  readonly isHttp2: boolean;
+  readonly contentType: string;
+  readonly isEnveloped: boolean;
+  readonly isJson: boolean;
+}
+
+export const DIALECTS: readonly Dialect[] = [
+  { name: "gRPC", isHttp2: true, contentType: "application/grpc", isEnveloped: true, isJson: false },
+  {
+    name: "gRPC+proto",
+    isHttp2: true,
+    contentType: "application/grpc+proto",
+    isEnveloped: true,
+    isJson: false,
+  },
+  ...[false, true].flatMap((isHttp2): Dialect[] => [
+    {
+      name: "gRPC-Web",
+      isHttp2,
+      contentType: "application/grpc-web+proto",
+      isEnveloped: true,
+      isJson: false,
+    },
+    { name: "Connect JSON", isHttp2, contentType: "application/json", isEnveloped: false, isJson: true },
+    { name: "Connect proto", isHttp2, contentType: "application/proto", isEnveloped: false, isJson: false },
+  ]),
+];
+
+/** A request as bytes. */
+export interface WireRequest {
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+/** An answer, or how the call ended without one. */
+export interface WireAnswer {
+  readonly status: number | string;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly trailers: Readonly<Record<string, unknown>>;
+  readonly body: Buffer;
+}
+
+/** Headers that differ from call to call, or that the protocols leave to the server. */
+const INCIDENTAL = new Set([
+  "date",
+  "connection",
+  "keep-alive",
+  "content-length",
+  "transfer-encoding",
+  "grpc-encoding",
+  "grpc-accept-encoding",
+]);
+
+export function wireRequest(dialect: Dialect, method: DescMethodUnary, json: JsonValue): WireRequest {
+  const message = fromJson(method.input, json);
+  const data = dialect.isJson
+    ? Buffer.from(JSON.stringify(toJson(method.input, message)))
+    : toBinary(method.input, message);
+  return {
+    path: `/${method.parent.typeName}/${method.name}`,
+    headers: { "content-type": dialect.contentType, te: "trailers" },
+    body: dialect.isEnveloped ? envelope(data) : Buffer.from(data),
+  };
+}
+
+/** Both kinds of connection to one server. */
+export class WireClient {
+  readonly #port: number;
+  #session: ClientHttp2Session | undefined;
+
+  constructor(port: number) {
+    this.#port = port;
+  }
+
+  call(isHttp2: boolean, request: WireRequest): Promise<WireAnswer> {
+    return isHttp2 ? this.#callHttp2(request) : this.#callHttp1(request);
+  }
+
+  close(): void {
+    this.#session?.destroy();
+  }
+
+  #callHttp2({ path, headers, body }: WireRequest): Promise<WireAnswer> {
+    if (this.#session === undefined || this.#session.closed || this.#session.destroyed) {
+      this.#session = http2Connect(`http://127.0.0.1:${this.#port}`);
+      this.#session.on("error", () => {});
+    }
+    const stream = this.#session.request({ ":method": "POST", ":path": path, ...headers });
+    return new Promise((resolve) => {
+      let status: number | string = "no answer";
+      let answerHeaders: Record<string, unknown> = {};
+      let trailers: Record<string, unknown> = {};
+      const chunks: Buffer[] = [];
+      stream.on("response", (received) => {
+        status = received[":status"] ?? "none";
+        answerHeaders = received;
+      });
+      stream.on("trailers", (received) => {
+        trailers = received;
+      });
+      stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+      stream.on("error", () => {});
+      stream.on("close", () =>
+        resolve({
+          status,
+          headers: plain(answerHeaders),
+          trailers: plain(trailers),
+          body: Buffer.concat(chunks),
+        }),
+      );
+      stream.end(body);
+    });
+  }
+
+  #callHttp1({ path, headers, body }: WireRequest): Promise<WireAnswer> {
+    return new Promise((resolve) => {
+      const gone = (error: NodeJS.ErrnoException): void =>
+        resolve({ status: error.code ?? "error", headers: {}, trailers: {}, body: Buffer.alloc(0) });
+      const request = http1Request(
+        {
+          host: "127.0.0.1",
+          port: this.#port,
+          method: "POST",
+          path,
+          headers: { ...headers, "content-length": body.length },
+          agent: false,
+        },
+        (response) => {
+          const chunks: Buffer[] = [];
+          response.on("data", (chunk: Buffer) => chunks.push(chunk));
+          response.on("error", gone);
+          response.on("end", () =>
+            resolve({
+              status: response.statusCode ?? "none",
+              headers: plain(response.headers),
+              trailers: plain(response.trailers),
+              body: Buffer.concat(chunks),
+            }),
+          );
+        },
+      );
+      request.on("error", gone);
+      request.end(body);
+    });
+  }
+}
+
+/** The answer as far as it must not depend on the way, with its messages readable and without the times of day. */
+export function comparable(dialect: Dialect, method: DescMethodUnary, answer: WireAnswer): unknown {
+  const { status, headers } = answer;
+  const trailers = Object.entries(answer.trailers).map(([name, value]) => clearField(`${name}: ${value}`));
+  return JSON.parse(
+    JSON.stringify({ status, headers, trailers, body: readable(dialect, method, answer) })
+      .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, "TIME")
+      .replace(/"nextPageToken":"[^"]*"/g, '"nextPageToken":"TOKEN"'),
+  );
+}
+
+function readable(dialect: Dialect, method: DescMethodUnary, answer: WireAnswer): unknown {
+  const { body } = answer;
+  if (!dialect.isEnveloped) {
+    const isJson = String(answer.headers["content-type"]).startsWith("application/json");
+    return isJson || answer.status !== 200 ? clearDetails(body.toString()) : decoded(method, body);
+  }
+  const parts: unknown[] = [];
+  let rest = body;
+  while (rest.length >= 5) {
+    const flags = rest.readUInt8(0);
+    const length = rest.readUInt32BE(1);
+    const data = rest.subarray(5, 5 + length);
+    // Trailers of gRPC-Web may come in any order.
+    parts.push(flags >= 128 ? data.toString().split("\r\n").map(clearField).sort() : decoded(method, data));
+    rest = rest.subarray(5 + length);
+  }
+  return [...parts, rest.toString("hex")];
+}
+
+/** A trailer with what is encoded in it made readable, since messages may name the store's time. */
+function clearField(field: string): string {
+  const details = /^grpc-status-details-bin: (.*)$/.exec(field);
+  return details?.[1] === undefined
+    ? field.replace(/%[0-9A-F]{2}/g, (escape) => String.fromCharCode(Number.parseInt(escape.slice(1), 16)))
+    : Buffer.from(details[1], "base64").toString("latin1");
+}
+
+/** The same for the binary details in an error of the Connect protocol. */
+function clearDetails(json: string): string {
+  return json.replace(
+    /"value":"([^"]*)"/g,
+    (_, value: string) => `"value":"${Buffer.from(value, "base64").toString("latin1")}"`,
+  );
+}
+
+function decoded(method: DescMethodUnary, data: Uint8Array): unknown {
+  try {
+    return toJson(method.output, fromBinary(method.output, data));
+  } catch {
+    return Buffer.from(data).toString("hex");
+  }
+}
+
+function plain(headers: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(headers)
+      .filter(([name]) => !name.startsWith(":") && !INCIDENTAL.has(name))
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
+}
+
+export function envelope(data: Uint8Array, flags = 0): Buffer {
+  const prefix = Buffer.alloc(5);
+  prefix[0] = flags;
+  prefix.writeUInt32BE(data.length, 1);
+  return Buffer.concat([prefix, data]);
+}
