@@ -22,6 +22,8 @@ const curl = need("curl");
 const grpcurl = need("grpcurl");
 const openssl = need("openssl");
 const run = promisify(execFile);
+/** Ends a test that hangs; nothing here takes near as long. */
+const HANG_MS = 120_000;
 
 interface Run extends AsyncDisposable {
   readonly stdout: () => string;
@@ -78,7 +80,7 @@ async function ended(app: AppProcess): Promise<string> {
 const told = (app: AppProcess, text: string): Promise<boolean> =>
   until(async () => (await app.output()).includes(text), `the log tells "${text}"`);
 
-describe("a faulty environment", () => {
+describe("a faulty environment", { timeout: HANG_MS }, () => {
   it("is told whole, on stderr, with exit code 2 and without secrets", async () => {
     await using main = startMain({
       PORT: "80a",
@@ -145,7 +147,7 @@ describe("a faulty environment", () => {
   });
 });
 
-describe("the log", () => {
+describe("the log", { timeout: HANG_MS }, () => {
   it("is one JSON object a line on stdout, whatever peers send", async () => {
     await using main = startMain({ LOG_LEVEL: "trace" });
     await until(() => main.stdout().includes("ready to be asked"), "the server is ready");
@@ -178,7 +180,7 @@ describe("the log", () => {
   });
 });
 
-describe("a signal", () => {
+describe("a signal", { timeout: HANG_MS }, () => {
   const REQUEST = '{"id":"in-flight"}';
 
   /** A request that the server has begun to read: it has said to go on. */

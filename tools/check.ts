@@ -16,6 +16,7 @@ type Check = () => Promise<string>;
 const CHECKS: Readonly<Record<string, Check>> = {
   types: () => command("tsc"),
   "types of the page": () => command("tsc", "-p", "web"),
+  "types of the page's tests": () => command("tsc", "-p", "test/web"),
   "lint and format": () => command("biome", "ci", "--colors=off", "--error-on-warnings", "."),
   "buf lint": () => command("buf", "lint"),
   "buf format": () => command("buf", "format", "--diff", "--exit-code"),

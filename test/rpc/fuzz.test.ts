@@ -179,7 +179,7 @@ async function fire(salt: number, count: number, make: (random: Random) => Promi
   await Promise.all(Array.from({ length: LANES }, lane));
 }
 
-describe("bad bytes", () => {
+describe("bad bytes", { timeout: 6 * ANSWER_MS_MAX }, () => {
   let store: RedisServer | undefined;
   let app: AppProcess;
   let pid = 0;

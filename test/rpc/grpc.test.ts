@@ -43,6 +43,8 @@ const statusContract = fromJSON(
 );
 
 const INT32_MAX = 2_147_483_647;
+/** Ends a test that hangs; nothing here takes near as long. */
+const HANG_MS = 120_000;
 type Reply = Record<string, unknown>;
 
 interface Status {
@@ -128,14 +130,25 @@ async function statusOfRawGet(url: string, timeout: string): Promise<number> {
   return Number(met.find((value) => value !== undefined));
 }
 
-const STORES: readonly { readonly name: string; readonly skip: string | false; readonly onRedis: boolean }[] =
-  [
-    { name: "memory", skip: false, onRedis: false },
-    { name: "Redis", skip: need("redis-server").missing, onRedis: true },
-  ];
+const REDIS = need("redis-server").missing;
+const SETUPS: readonly {
+  readonly name: string;
+  readonly skip: string | false;
+  readonly onRedis: boolean;
+  readonly environment?: NodeJS.ProcessEnv;
+}[] = [
+  { name: "the memory store", skip: false, onRedis: false },
+  { name: "the Redis store", skip: REDIS, onRedis: true },
+  {
+    name: "the Redis store, without the short way",
+    skip: REDIS,
+    onRedis: true,
+    environment: { LANE: "off" },
+  },
+];
 
-for (const { name, skip, onRedis } of STORES) {
-  describe(`native gRPC by grpc-js on the ${name} store`, { skip }, () => {
+for (const { name, skip, onRedis, environment } of SETUPS) {
+  describe(`native gRPC by grpc-js on ${name}`, { skip, timeout: HANG_MS }, () => {
     let redis: RedisServer | undefined;
     let app: TestApp;
     let client: Client;
@@ -148,7 +161,7 @@ for (const { name, skip, onRedis } of STORES) {
 
     before(async () => {
       redis = onRedis ? await startRedis() : undefined;
-      app = await startTestApp(redis ? { REDIS_URL: redis.url } : {});
+      app = await startTestApp({ ...environment, ...(redis && { REDIS_URL: redis.url }) });
       client = connectClient();
     });
     after(async () => {
@@ -395,12 +408,21 @@ for (const { name, skip, onRedis } of STORES) {
       await put("silent-1", 1);
       redis?.pause();
       try {
-        assert.equal(await statusOfRawGet(app.url, "100m"), status.DEADLINE_EXCEEDED);
+        const order: string[] = [];
+        const noted = async <T>(who: string, ended: Promise<T>): Promise<T> => {
+          const value = await ended;
+          order.push(who);
+          return value;
+        };
+        const unavailable = noted("undated", errorOf(read()));
+        const dated = noted("dated", statusOfRawGet(app.url, "100m"));
         const deadline = new Date(Date.now() + 150);
         const error = await errorOf(read({ deadline }));
         assert.equal(status[error.code], "DEADLINE_EXCEEDED", error.details);
-        const undated = await errorOf(read());
+        assert.equal(await dated, status.DEADLINE_EXCEEDED);
+        const undated = await unavailable;
         assert.equal(status[undated.code], "UNAVAILABLE", undated.details);
+        assert.deepEqual(order, ["dated", "undated"], "a deadline does not wait for the store");
         const { details } = statusDetailsOf(undated);
         assert.equal(details[0]?.type_url, "type.googleapis.com/google.rpc.RetryInfo");
         const retry = decode<{ retry_delay: Reply }>(

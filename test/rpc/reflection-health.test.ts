@@ -16,6 +16,8 @@ const PACKAGES = join(import.meta.dirname, "../../node_modules");
 const grpcurl = need("grpcurl");
 const redis = need("redis-server");
 const run = promisify(execFile);
+/** Ends a test that hangs; nothing here takes near as long. */
+const HANG_MS = 120_000;
 
 const SERVICES = [
   "Inventory",
@@ -105,7 +107,7 @@ function filesOf(answer: ReflectionResponse | undefined) {
   return { names, registry: createFileRegistry(create(FileDescriptorSetSchema, { file: ordered })) };
 }
 
-describe("reflection", () => {
+describe("reflection", { timeout: HANG_MS }, () => {
   let app: TestApp;
   let client: Client;
   before(async () => {
@@ -272,7 +274,7 @@ function watch(client: Client, service: string) {
   };
 }
 
-describe("health", () => {
+describe("health", { timeout: HANG_MS }, () => {
   async function connected(environment: NodeJS.ProcessEnv = {}) {
     const app = await startTestApp(environment);
     const client = new Client(app.address, credentials.createInsecure());

@@ -76,6 +76,11 @@ export async function untilCount(
     .waitFor({ timeout: timeoutMs });
 }
 
+/** What an element says now. */
+export async function textOf(page: Page, selector: string): Promise<string> {
+  return ((await page.locator(selector).textContent()) ?? "").trim();
+}
+
 /** The names on the shelf, in order. */
 export function namesOf(page: Page): Promise<string[]> {
   return page.locator(".label-name").allTextContents();

@@ -4,7 +4,7 @@ import type { Browser } from "playwright";
 import { type AppProcess, startAppProcess } from "../support/app.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
 import { until } from "../support/until.ts";
-import { chromiumNeed, startBrowser, untilCount, untilStatus, visit } from "./browser.ts";
+import { chromiumNeed, startBrowser, textOf, untilCount, untilStatus, visit } from "./browser.ts";
 import { startBufferingProxy } from "./buffering-proxy.ts";
 import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 
@@ -39,7 +39,7 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     assert.equal(await page.locator(".shelf").getAttribute("data-current"), "yes");
     await proxy.cut();
     await untilStatus(page, "Reconnecting");
-    assert.match(await page.locator(".status-age").innerText(), /as of \d\d:\d\d:\d\d/);
+    assert.match(await textOf(page, ".status-age"), /as of \d\d:\d\d:\d\d/);
     assert.equal(await page.locator(".shelf").getAttribute("data-current"), "no");
     await shop.adjust("mug", -20);
     await proxy.pass();
@@ -54,7 +54,7 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     await untilStatus(page, "Live");
     await visitor.context.setOffline(true);
     await untilStatus(page, "Offline", 2_000);
-    assert.match(await page.locator(".status-age").innerText(), /as of/);
+    assert.match(await textOf(page, ".status-age"), /as of/);
     await visitor.context.setOffline(false);
     await untilStatus(page, "Live", 2_000);
   });

@@ -3,8 +3,8 @@ import { after, before, describe, it } from "node:test";
 import type { Browser, Page } from "playwright";
 import { type AppProcess, startAppProcess } from "../support/app.ts";
 import { until } from "../support/until.ts";
-import { chromiumNeed, namesOf, startBrowser, untilStatus, visit } from "./browser.ts";
-import { SMALL_SHOP, type Shop, shopAt } from "./shop.ts";
+import { chromiumNeed, namesOf, startBrowser, textOf, untilStatus, visit } from "./browser.ts";
+import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 
 const EVIL = `<img src=x onerror="document.title='broken'">"'&`;
 /** More than one step of the growing list. */
@@ -82,7 +82,7 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     const page = await visitor.open(`${app.url}/?collection=spoons`);
     await untilStatus(page, "Live");
     assert.equal(await page.locator(".label").count(), 48);
-    assert.equal(await page.locator(".tally").innerText(), "48 of 60 products");
+    assert.equal(await textOf(page, ".tally"), "48 of 60 products");
     await page.getByRole("link", { name: "Show 12 more" }).click();
     await until(async () => (await page.locator(".label").count()) === 60, "all are shown");
     assert.match(page.url(), /shown=96/);
@@ -117,7 +117,7 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     await using visitor = await visit(browser, { javaScriptEnabled: false });
     const page = await visitor.open(app.url);
     assert.equal(await page.locator(".label").count(), 48);
-    assert.match(await page.locator(".status-text").innerText(), /Counts\s+as of \d\d:\d\d:\d\d UTC/);
+    assert.match(await textOf(page, ".status-text"), /Counts\s+as of \d\d:\d\d:\d\d UTC/);
     await page.getByLabel("Search").fill("desk lamp");
     await page.getByLabel("Sort by").selectOption("-price");
     await page.getByRole("button", { name: "Show" }).click();
@@ -146,9 +146,9 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
       "Pause live updates: solid",
       "Search: solid",
       "Collection: solid",
+      "Sort by: solid",
       "Price from: solid",
       "Price to: solid",
-      "Sort by: solid",
       "In stock only: solid",
       "Show 12 more: solid",
     ]);

@@ -3,7 +3,7 @@ import { after, before, describe, it } from "node:test";
 import type { Browser, Page, Request } from "playwright";
 import { type AppProcess, startAppProcess } from "../support/app.ts";
 import { until } from "../support/until.ts";
-import { chromiumNeed, namesOf, startBrowser, untilCount, untilStatus, visit } from "./browser.ts";
+import { chromiumNeed, namesOf, startBrowser, textOf, untilCount, untilStatus, visit } from "./browser.ts";
 import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 
 describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, () => {
@@ -40,13 +40,13 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     const lamp = page.locator('[data-product-id="lamp"]');
     await shop.reserve("lamp", 5);
     await untilCount(page, "lamp", "Only 3 left");
-    assert.match(await page.locator("#announcements").innerText(), /^Desk Lamp: Only 3 left\.$/);
+    assert.match(await textOf(page, "#announcements"), /^Desk Lamp: Only 3 left\.$/);
     await shop.reserve("lamp", 3);
     await untilCount(page, "lamp", "Sold out");
     assert.equal(await lamp.locator(".label-note").count(), 0);
     await shop.adjust("lamp", 9);
     await untilCount(page, "lamp", "9 left");
-    assert.equal((await lamp.locator(".label-note").innerText()).trim(), "Back in stock");
+    assert.equal(await textOf(page, '[data-product-id="lamp"] .label-note'), "Back in stock");
     await shop.remove("lamp");
     await untilCount(page, "lamp", "No longer sold");
   });
@@ -97,7 +97,7 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     await untilStatus(page, "Live");
     await page.getByRole("button", { name: "Pause live updates" }).click();
     await untilStatus(page, "Paused");
-    assert.match(await page.locator(".status-age").innerText(), /as of \d\d:\d\d:\d\d/);
+    assert.match(await textOf(page, ".status-age"), /as of \d\d:\d\d:\d\d/);
     await using other = await visit(browser);
     const witness = await other.open(app.url);
     await untilStatus(witness, "Live");

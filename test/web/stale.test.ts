@@ -4,7 +4,7 @@ import { startAppProcess } from "../support/app.ts";
 import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
-import { chromiumNeed, startBrowser, untilStatus, visit } from "./browser.ts";
+import { chromiumNeed, startBrowser, textOf, untilStatus, visit } from "./browser.ts";
 import { SMALL_SHOP, shopAt } from "./shop.ts";
 
 const redisNeed = need("redis-server");
@@ -17,7 +17,6 @@ describe("the page while the store is away", {
     await using redis = await startRedis();
     await using app = await startAppProcess({
       REDIS_URL: redis.url,
-      WATCH_HEARTBEAT_MS: String(HEARTBEAT_MS),
     });
     const shop = shopAt(app.url);
     const browser = await startBrowser();
@@ -28,7 +27,7 @@ describe("the page while the store is away", {
       await untilStatus(page, "Live");
       await redis.kill9();
       await untilStatus(page, "Last known counts");
-      assert.match(await page.locator(".status-age").innerText(), /as of \d\d:\d\d:\d\d/);
+      assert.match(await textOf(page, ".status-age"), /as of \d\d:\d\d:\d\d/);
       assert.equal(await page.locator(".shelf").getAttribute("data-current"), "no");
       const html = await (await fetch(app.url)).text();
       assert.ok(html.includes("Last known counts"), "the server does not mark its page");

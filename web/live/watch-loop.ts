@@ -42,6 +42,8 @@ export class WatchLoop<Stock extends WatchedStock> {
   #turn = new AbortController();
   #ended = new AbortController();
   #polling: AbortController | undefined;
+  /** The last poll was answered. */
+  #pollWorks = false;
   #grace: ReturnType<typeof setTimeout> | undefined;
   #lastHeardMs = 0;
   #isRunning = false;
@@ -89,13 +91,13 @@ export class WatchLoop<Stock extends WatchedStock> {
       if (this.#ended.signal.aborted) break;
       if (signal.aborted) {
         failures = 0;
-        if (this.#state !== "polling") this.#say("reconnecting", GRACE_MS);
+        if (!this.#pollWorks) this.#say("reconnecting", GRACE_MS);
         continue;
       }
       failures = heard ? 0 : failures + 1;
       if (silent || failures >= FAILURES_BEFORE_POLL) this.#startPolling();
       const isGoodbye = reconnectAfterMs !== undefined;
-      if (this.#state !== "polling") this.#say("reconnecting", isGoodbye ? GRACE_MS : 0);
+      if (!this.#pollWorks) this.#say("reconnecting", isGoodbye ? GRACE_MS : 0);
       await rest(this.#pauseMs(failures, reconnectAfterMs), signal);
     }
     this.#isRunning = false;
@@ -105,7 +107,7 @@ export class WatchLoop<Stock extends WatchedStock> {
 
   #pauseMs(failures: number, reconnectAfterMs: number | undefined): number {
     if (reconnectAfterMs !== undefined) return reconnectAfterMs * (1 + this.#random());
-    if (this.#state === "polling") return STREAM_RETRY_MS * (0.5 + this.#random());
+    if (this.#pollWorks) return STREAM_RETRY_MS * (0.5 + this.#random());
     return backoffMs(failures, RETRY, this.#random);
   }
 
@@ -159,6 +161,7 @@ export class WatchLoop<Stock extends WatchedStock> {
   #stopPolling(): void {
     this.#polling?.abort();
     this.#polling = undefined;
+    this.#pollWorks = false;
   }
 
   async #pollUntil(stopped: AbortSignal, poll: NonNullable<WatchLoopOptions<Stock>["poll"]>): Promise<void> {
@@ -170,14 +173,16 @@ export class WatchLoop<Stock extends WatchedStock> {
       try {
         const message = await poll(this.#ids, request.signal);
         if (stopped.aborted) return;
-        if (this.#state !== "polling") {
+        if (!this.#pollWorks) {
+          this.#pollWorks = true;
           // The server can be reached: perhaps a stream gets through as well, and nobody need hear of polling.
           this.#turn.abort();
           this.#say("polling", GRACE_MS);
         }
         this.#options.onMessage(message);
       } catch {
-        if (!stopped.aborted && this.#state === "polling") {
+        if (!stopped.aborted && this.#pollWorks) {
+          this.#pollWorks = false;
           this.#say("reconnecting");
           // The loop rests long while polling works; now it is to try soon again.
           this.#turn.abort();

@@ -34,10 +34,10 @@ export class Lists {
     this.#current = current;
     if (page().loading !== "failed") page().setLoading("asking", query);
     try {
-      const { products, total } = await client.list(query, current.signal);
+      const list = await client.list(query, current.signal);
       if (current.signal.aborted) return;
       this.#failures = 0;
-      page().putList(query, products, total, isLonger);
+      page().putList(query, list, isLonger);
       onPut();
       this.lookAgainIfEmpty();
     } catch {
@@ -63,9 +63,9 @@ export class Lists {
     this.#again = setTimeout(async () => {
       const { query } = page();
       try {
-        const { products, total } = await client.list(query, new AbortController().signal);
-        if (total > 0 && page().loading === "no" && pageAddress(query) === pageAddress(page().query)) {
-          page().putList(query, products, total, false);
+        const list = await client.list(query, new AbortController().signal);
+        if (page().loading === "no" && pageAddress(query) === pageAddress(page().query)) {
+          page().putList(query, list, false);
           onPut();
         }
       } catch {

@@ -10,6 +10,7 @@ import { type Status, statusWord } from "../view/status.ts";
 import { Announcer } from "./announcer.ts";
 import { litMarkup } from "./lit-markup.ts";
 import { Shelf, type ShelfChange } from "./shelf.ts";
+import type { ProductList } from "./stock-client.ts";
 
 /** Seconds of the reader's own clock face; the instant is the server's. */
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -91,7 +92,13 @@ export class LivePage {
   }
 
   /** A list has come: in place of the one shown, or longer than it. */
-  putList(query: PageQuery, products: readonly Product[], total: number, isLonger: boolean): void {
+  putList(query: PageQuery, list: ProductList, isLonger: boolean): void {
+    const { products, total } = list;
+    // Where nothing is watched, the list itself is the latest that was heard.
+    if (this.#link === "snapshot" && list.serverTimeMs > 0) {
+      this.#serverTimeMs = list.serverTimeMs;
+      this.#isStale = list.isStale;
+    }
     if (isLonger) this.shelf.extend(query, products, total);
     else this.shelf.put(query, products, total);
     this.setLoading("no", query);

@@ -48,7 +48,6 @@ export function finderView(
           )}
         </select>
       </label>
-      ${price("min", "Price from", query.minPrice)} ${price("max", "Price to", query.maxPrice)}
       <label class="field sort">
         <span>Sort by</span>
         <select name="sort">
@@ -58,6 +57,7 @@ export function finderView(
           )}
         </select>
       </label>
+      ${price("min", "Price from", query.minPrice)} ${price("max", "Price to", query.maxPrice)}
       <label class="check">
         <input type="checkbox" name="stock" value="in" ?checked=${query.inStockOnly} /><span>In stock only</span>
       </label>

@@ -59,8 +59,9 @@ function shelfHead(markup: Markup, model: PageModel, actions: PageActions | unde
   const { html, nothing } = markup;
   const { outOfPlace, total, products } = model;
   const of = products.length < total ? `${numbers.format(products.length)} of ` : "";
+  const isLooking = model.loading === "asking" && products.length === 0;
   return html`<div class="shelf-head">
-    <h2 class="tally">${of}${countOf(total, "product", "products")}</h2>
+    <h2 class="tally">${isLooking ? "Looking for products" : `${of}${countOf(total, "product", "products")}`}</h2>
     ${
       outOfPlace > 0 && actions
         ? html`<button type="button" class="quiet sort-again" @click=${actions.onSortAgain}>

@@ -40,13 +40,18 @@ export function statusView(markup: Markup, status: Status, onPause: (() => void)
   const isOld = isStale && CONNECTED.has(connection);
   const age = (connection !== "live" || isStale) && asOf !== "" ? ` as of ${asOf}` : "";
   const isPaused = connection === "paused";
-  return html`<div class="status" data-connection="${connection}" data-stale="${isStale ? "yes" : "no"}">
+  return html`<section
+    class="status"
+    aria-label="Connection"
+    data-connection="${connection}"
+    data-stale="${isStale ? "yes" : "no"}"
+  >
     <p class="status-text">
       ${icon(markup, isOld ? "stale" : connection)}<span class="status-word">${statusWord(status)}</span
       ><span class="status-age">${age}</span>
     </p>
     <button type="button" class="quiet pause" ?hidden=${onPause === undefined} @click=${onPause ?? nothing}>
-      ${icon(markup, isPaused ? "play" : "paused")}<span>${isPaused ? "Resume live updates" : "Pause live updates"}</span>
+      ${icon(markup, isPaused ? "play" : "paused")}<span>${isPaused ? "Resume" : "Pause"}<span class="pause-rest"> live updates</span></span>
     </button>
-  </div>`;
+  </section>`;
 }

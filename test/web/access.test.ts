@@ -1,0 +1,163 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, describe, it } from "node:test";
+import type { AxeResults } from "axe-core";
+import type { Browser, Page } from "playwright";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { chromiumNeed, startBrowser, untilCount, untilStatus, visit } from "./browser.ts";
+import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
+import { PAGE_STATES } from "./states.ts";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const LAYOUT_SHIFT_MAX = 0.02;
+const LARGEST_PAINT_MS_MAX = 1_500;
+const TARGET_PX_MIN = 44;
+
+declare global {
+  var axe: { run(): Promise<AxeResults> };
+  var shifts: number;
+  var largestPaintMs: number;
+}
+
+describe("the page for everyone", { skip: chromiumNeed.missing, concurrency: 2 }, () => {
+  let app: AppProcess;
+  let shop: Shop;
+  let browser: Browser;
+
+  before(async () => {
+    [app, browser] = await Promise.all([startAppProcess(), startBrowser()]);
+    shop = shopAt(app.url);
+    await shop.put(...SMALL_SHOP);
+  });
+  after(async () => {
+    shop?.close();
+    await browser?.close();
+    await app?.stop();
+  });
+
+  for (const { name, address, prepare, show } of PAGE_STATES) {
+    it(`has no fault that axe finds: ${name}`, async () => {
+      await using visitor = await visit(browser);
+      const page = await visitor.context.newPage();
+      await prepare?.(page);
+      await page.goto(`${app.url}${address}`);
+      await show(page, shop);
+      assert.deepEqual(await faultsInBothThemes(page), []);
+      assert.deepEqual(visitor.errors, []);
+    });
+  }
+
+  it("has no fault that axe finds: the demo storefront", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/embed-demo.html`);
+    assert.deepEqual(await faultsInBothThemes(page), []);
+  });
+
+  it("fits 320 px, with targets of 44 px", async () => {
+    await using visitor = await visit(browser, { viewport: { width: 320, height: 640 } });
+    const page = await visitor.open(app.url);
+    await untilStatus(page, "Live");
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320);
+    const small = await page
+      .locator("button, a.solid, input:not([type=checkbox]), select, .check")
+      .evaluateAll(
+        (targets, least) =>
+          targets
+            .filter((target) => target.checkVisibility())
+            .map((target) => ({
+              text: target.textContent?.trim(),
+              ...target.getBoundingClientRect().toJSON(),
+            }))
+            .filter(({ height, width }) => height < least || width < least),
+        TARGET_PX_MIN,
+      );
+    assert.deepEqual(small, []);
+  });
+
+  it("shifts nothing, neither when the script takes over nor when counts change", async () => {
+    await using visitor = await visit(browser);
+    await visitor.context.addInitScript(() => {
+      globalThis.shifts = 0;
+      new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) {
+          globalThis.shifts += (entry as PerformanceEntry & { value: number }).value;
+        }
+      }).observe({ type: "layout-shift", buffered: true });
+      new PerformanceObserver((list) => {
+        globalThis.largestPaintMs = list.getEntries().at(-1)?.startTime ?? 0;
+      }).observe({ type: "largest-contentful-paint", buffered: true });
+    });
+    // Among the first on the shelf, and touched by no other test.
+    await shop.put(
+      { productId: "awl", name: "Awl", declared: 104 },
+      { productId: "axe", name: "Axe", declared: 4 },
+    );
+    const page = await visitor.open(app.url);
+    await untilStatus(page, "Live");
+    await shop.reserve("awl", 5);
+    await untilCount(page, "awl", "99 left");
+    await shop.reserve("axe", 4);
+    await untilCount(page, "axe", "Sold out");
+    await shop.adjust("axe", 1_000);
+    await untilCount(page, "axe", "1,000 left");
+    await page.getByRole("button", { name: "Pause live updates" }).click();
+    await untilStatus(page, "Paused");
+    const { shifts, largestPaintMs } = await page.evaluate(() => ({
+      shifts: globalThis.shifts,
+      largestPaintMs: globalThis.largestPaintMs,
+    }));
+    assert.ok(shifts <= LAYOUT_SHIFT_MAX, `the layout shifted by ${shifts}`);
+    assert.ok(largestPaintMs <= LARGEST_PAINT_MS_MAX, `the largest paint came after ${largestPaintMs} ms`);
+  });
+
+  it("tells a screen reader of thresholds alone, politely, at most once in five seconds", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(app.url);
+    await untilStatus(page, "Live");
+    assert.equal(await page.locator("[aria-live]").count(), 1);
+    await page.evaluate(() => {
+      const region = document.querySelector("#announcements");
+      const told: { text: string; atMs: number }[] = [];
+      Object.assign(globalThis, { told });
+      if (region === null) return;
+      new MutationObserver(() => told.push({ text: region.textContent, atMs: performance.now() })).observe(
+        region,
+        { childList: true, characterData: true, subtree: true },
+      );
+    });
+    await shop.reserve("pen", 1);
+    await untilCount(page, "pen", "15 left");
+    await shop.reserve("pen", 12);
+    await untilCount(page, "pen", "Only 3 left");
+    await shop.reserve("lamp", 8);
+    await untilCount(page, "lamp", "Sold out");
+    const region = page.locator("#announcements");
+    await region.filter({ hasText: "Desk Lamp: Sold out" }).waitFor({ timeout: 12_000 });
+    const told = await page.evaluate(
+      () => (globalThis as unknown as { told: { text: string; atMs: number }[] }).told,
+    );
+    assert.deepEqual(
+      told.map(({ text }) => text),
+      ["Fountain Pen: Only 3 left.", "Desk Lamp: Sold out."],
+    );
+    const [first, second] = told;
+    assert.ok(first && second && second.atMs - first.atMs >= 4_990, JSON.stringify(told));
+  });
+});
+
+async function faultsInBothThemes(page: Page): Promise<string[]> {
+  await page.evaluate(AXE);
+  const faults: string[] = [];
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    const { violations } = await page.evaluate(() => globalThis.axe.run());
+    faults.push(
+      ...violations.map(
+        ({ id, nodes }) =>
+          `${colorScheme}: ${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`,
+      ),
+    );
+  }
+  return faults;
+}

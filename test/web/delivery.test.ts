@@ -1,0 +1,136 @@
+import assert from "node:assert/strict";
+import { request } from "node:http";
+import { after, before, describe, it } from "node:test";
+import { brotliDecompressSync, gunzipSync } from "node:zlib";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { SMALL_SHOP, shopAt } from "./shop.ts";
+
+const PAGE_JS_BYTES_MAX = 50_000;
+const EMBED_BYTES_MAX = 6_144;
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Buffer;
+}
+
+describe("how the page is served", () => {
+  let app: AppProcess;
+
+  before(async () => {
+    app = await startAppProcess({ EXACT_COUNT_MAX: "10", LOW_STOCK_MAX: "4", SHOP_CURRENCY: "USD" });
+    const shop = shopAt(app.url);
+    await shop.put(...SMALL_SHOP);
+    shop.close();
+  });
+  after(() => app?.stop());
+
+  /** As it goes over the wire: `fetch` would decode it. */
+  function ask(path: string, headers: Record<string, string> = {}, method = "GET"): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const asked = request(`${app.url}${path}`, { method, headers }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("error", reject);
+        response.on("end", () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            body: Buffer.concat(chunks),
+          }),
+        );
+      });
+      asked.on("error", reject);
+      asked.end();
+    });
+  }
+
+  async function scriptsOf(html: string): Promise<string[]> {
+    return [...html.matchAll(/<script[^>]* src="([^"]+)"/g)].map((match) => match[1] ?? "");
+  }
+
+  it("has the first list in the HTML, in bands and in the currency that the merchant set", async () => {
+    const { body, headers } = await ask("/");
+    const html = body.toString();
+    assert.equal(headers["content-type"], "text/html; charset=utf-8");
+    for (const text of ["Enamel Mug", "$14.00", "10+ left", "8 left", "Only 4 left", "Sold out"]) {
+      assert.ok(html.includes(text), `"${text}" is not in the HTML`);
+    }
+    const shown = html.slice(html.indexOf("<main"));
+    assert.ok(!shown.includes("120"), "a count that is not to be told exactly is in the list");
+  });
+
+  it("allows nothing inline, and needs nothing inline", async () => {
+    for (const path of ["/", "/embed-demo.html"]) {
+      const { body, headers } = await ask(path);
+      const policy = String(headers["content-security-policy"]);
+      assert.match(policy, /^default-src 'none'; script-src 'self'; style-src 'self'/);
+      assert.ok(!policy.includes("unsafe"));
+      assert.equal(headers["x-content-type-options"], "nosniff");
+      assert.equal(headers["referrer-policy"], "same-origin");
+      const html = body.toString();
+      assert.doesNotMatch(html, /<script(?![^>]* src=)|<style|\sstyle=|\son\w+=/);
+    }
+  });
+
+  it("answers in the encoding that the client likes, and by ETag with 304", async () => {
+    const plain = await ask("/embed-demo.html");
+    const br = await ask("/embed-demo.html", { "accept-encoding": "gzip, br" });
+    const gzip = await ask("/embed-demo.html", { "accept-encoding": "br;q=0, gzip" });
+    assert.equal(plain.headers["content-encoding"], undefined);
+    assert.equal(br.headers["content-encoding"], "br");
+    assert.equal(gzip.headers["content-encoding"], "gzip");
+    assert.ok(brotliDecompressSync(br.body).equals(plain.body));
+    assert.ok(gunzipSync(gzip.body).equals(plain.body));
+    assert.equal(plain.headers["vary"], "accept-encoding");
+    assert.equal(plain.headers["cache-control"], "no-cache");
+    const again = await ask("/embed-demo.html", {
+      "accept-encoding": "br",
+      "if-none-match": String(br.headers["etag"]),
+    });
+    assert.equal(again.status, 304);
+    assert.equal(again.body.length, 0);
+  });
+
+  it("answers HEAD with the headers of GET", async () => {
+    for (const path of ["/", "/embed.js"]) {
+      const head = await ask(path, {}, "HEAD");
+      assert.equal(head.status, 200);
+      assert.equal(head.body.length, 0);
+      assert.ok(Number(head.headers["content-length"]) > 1_000);
+    }
+  });
+
+  it("serves hashed files for good, and within the weight", async () => {
+    const html = (await ask("/")).body.toString();
+    const scripts = await scriptsOf(html);
+    assert.equal(scripts.length, 1);
+    let bytes = 0;
+    for (const path of scripts) {
+      const { headers, body } = await ask(path, { "accept-encoding": "gzip" });
+      assert.match(path, /^\/assets\/[\w-]+-[\w-]{8}\.js$/);
+      assert.equal(headers["cache-control"], "public, max-age=31536000, immutable");
+      bytes += body.length;
+      assert.doesNotMatch(
+        gunzipSync(body).toString(),
+        /\bimport\(|from"\.\//,
+        "it loads more than is counted",
+      );
+    }
+    assert.ok(bytes <= PAGE_JS_BYTES_MAX, `the page's script weighs ${bytes} bytes`);
+  });
+
+  it("serves the element to every origin, within its weight, with the merchant's settings", async () => {
+    const { headers, body } = await ask("/embed.js", { "accept-encoding": "gzip" });
+    assert.equal(headers["access-control-allow-origin"], "*");
+    assert.equal(headers["cross-origin-resource-policy"], "cross-origin");
+    assert.ok(body.length <= EMBED_BYTES_MAX, `the element's script weighs ${body.length} bytes`);
+    assert.match(gunzipSync(body).toString(), /"lowStockMax":4,"exactCountMax":10/);
+  });
+
+  it("has nothing at other paths, nor outside of its folder", async () => {
+    for (const path of ["/nothing", "/assets/..%2f..%2fpackage.json", "/.vite/manifest.json", "/assets/"]) {
+      assert.equal((await ask(path)).status, 404);
+    }
+  });
+});

@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { after, before, describe, it } from "node:test";
+import type { Browser, Page, Request } from "playwright";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { chromiumNeed, startBrowser, visit } from "./browser.ts";
+import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
+
+/** A storefront on an origin of its own. Its address names the inventory service. */
+async function startStorefront(): Promise<{ origin: string; server: Server }> {
+  const server = createServer((request, response) => {
+    const service = new URL(request.url ?? "/", "http://shop").searchParams.get("service");
+    response.setHeader("content-type", "text/html; charset=utf-8");
+    response.end(`<!doctype html><html lang="en"><title>Shop</title>
+<script src="${service}/embed.js" async></script>
+<stock-count product-id="mug">See the shop</stock-count>
+<stock-count product-id="lamp">See the shop</stock-count>
+<stock-count product-id="unheard-of">Ask us</stock-count>`);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return { origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server };
+}
+
+describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, () => {
+  let app: AppProcess;
+  let shop: Shop;
+  let browser: Browser;
+  let allowed: { origin: string; server: Server };
+  let stranger: { origin: string; server: Server };
+
+  before(async () => {
+    [allowed, stranger, browser] = await Promise.all([startStorefront(), startStorefront(), startBrowser()]);
+    app = await startAppProcess({ EMBED_ORIGINS: `https://shop.example, ${allowed.origin}` });
+    shop = shopAt(app.url);
+    await shop.put(...SMALL_SHOP);
+  });
+  after(async () => {
+    shop?.close();
+    allowed?.server.close();
+    stranger?.server.close();
+    await browser?.close();
+    await app?.stop();
+  });
+
+  const shopPage = (storefront: { origin: string }): string => `${storefront.origin}/?service=${app.url}`;
+  const count = (page: Page, productId: string, text: string) =>
+    page.locator(`stock-count[product-id="${productId}"] [part=text]`, { hasText: text });
+
+  it("shows live counts on a foreign origin that is allowed, over one watch", async () => {
+    await using visitor = await visit(browser);
+    const watches: Request[] = [];
+    visitor.context.on("request", (request) => {
+      if (request.url().endsWith("/WatchStock") && request.method() === "POST") watches.push(request);
+    });
+    const page = await visitor.open(shopPage(allowed));
+    await count(page, "mug", "120 left").waitFor();
+    await count(page, "lamp", "8 left").waitFor();
+    assert.equal(await page.getByText("Ask us").isVisible(), true);
+    const heard = page.evaluate(
+      () =>
+        new Promise((resolve) =>
+          document.addEventListener("stock-change", (event) =>
+            resolve({ detail: (event as CustomEvent).detail, isComposed: event.composed }),
+          ),
+        ),
+    );
+    await shop.reserve("lamp", 6);
+    await count(page, "lamp", "Only 2 left").waitFor();
+    assert.deepEqual(await heard, {
+      detail: { productId: "lamp", available: 2, previous: 8 },
+      isComposed: true,
+    });
+    assert.equal(await page.locator("stock-count:state(low):state(live)").count(), 1);
+    await shop.reserve("lamp", 2);
+    await count(page, "lamp", "Sold out").waitFor();
+    assert.equal(await page.locator("stock-count:state(sold-out)").count(), 1);
+    assert.equal(watches.length, 1);
+  });
+
+  it("watches what is added and renamed later, and forgets what is taken away", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(shopPage(allowed));
+    await count(page, "mug", "left").waitFor();
+    await page.evaluate(() => {
+      const added = document.createElement("stock-count");
+      added.setAttribute("product-id", "bowl");
+      document.body.append(added);
+    });
+    await count(page, "bowl", "45 left").waitFor();
+    await page.locator('stock-count[product-id="bowl"]').evaluate((element) => {
+      element.setAttribute("product-id", "pen");
+    });
+    await count(page, "pen", "16 left").waitFor();
+    await shop.remove("pen");
+    await count(page, "pen", "16 left").waitFor({ state: "detached" });
+  });
+
+  it("marks its count as old when the connection is lost", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(shopPage(allowed));
+    await page.locator('stock-count[product-id="mug"]:state(live)').waitFor();
+    await visitor.context.setOffline(true);
+    await page.locator('stock-count[product-id="mug"]:state(stale)').waitFor();
+    await visitor.context.setOffline(false);
+    await page.locator('stock-count[product-id="mug"]:state(live)').waitFor();
+  });
+
+  it("stays at its fallback on an origin that is not allowed", async () => {
+    await using visitor = await visit(browser);
+    const refused = visitor.context.waitForEvent("requestfailed", (request) =>
+      request.url().endsWith("/WatchStock"),
+    );
+    const page = await visitor.open(shopPage(stranger));
+    await refused;
+    assert.equal(await page.getByText("See the shop").first().isVisible(), true);
+    assert.equal(await page.locator("stock-count [part=text]").count(), 0);
+  });
+
+  it("lets no origin touch anything but reads", async () => {
+    const preflight = (path: string, origin: string) =>
+      fetch(`${app.url}${path}`, {
+        method: "OPTIONS",
+        headers: { origin, "access-control-request-method": "POST" },
+      });
+    const read = await preflight("/inventory.v1.StockService/WatchStock", allowed.origin);
+    assert.equal(read.status, 204);
+    assert.equal(read.headers.get("access-control-allow-origin"), allowed.origin);
+    assert.equal(read.headers.get("access-control-max-age"), "7200");
+    assert.equal(read.headers.get("vary"), "origin");
+    for (const [path, origin] of [
+      ["/inventory.v1.StockService/WatchStock", stranger.origin],
+      ["/inventory.v1.SupplyService/AdjustStock", allowed.origin],
+      ["/inventory.v1.ReservationService/Reserve", allowed.origin],
+    ] as const) {
+      const refused = await preflight(path, origin);
+      assert.equal(refused.headers.get("access-control-allow-origin"), null, path);
+      assert.notEqual(refused.status, 204);
+    }
+    const answer = await fetch(
+      `${app.url}/inventory.v1.StockService/GetStock?connect=v1&encoding=json&message=${encodeURIComponent('{"productId":"mug"}')}`,
+      { headers: { origin: allowed.origin } },
+    );
+    assert.equal(answer.headers.get("access-control-allow-origin"), allowed.origin);
+    assert.match(answer.headers.get("access-control-expose-headers") ?? "", /grpc-status-details-bin/);
+  });
+
+  it("shows the demo storefront", async () => {
+    await shop.put({ productId: "demo-23", name: "Trail Backpack", declared: 7, price: 139 });
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/embed-demo.html`);
+    await count(page, "demo-23", "7 left").waitFor();
+    assert.equal(await page.getByText("Always there").isVisible(), true);
+    await shop.reserve("demo-23", 1);
+    await count(page, "demo-23", "6 left").waitFor();
+    await page.getByText("Trail Backpack, from 7 to 6").waitFor();
+    assert.deepEqual(visitor.errors, []);
+  });
+});

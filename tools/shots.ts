@@ -1,0 +1,49 @@
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { startAppProcess } from "../test/support/app.ts";
+import { cacheDir } from "../test/support/programs.ts";
+import { chromiumNeed, startBrowser, visit } from "../test/web/browser.ts";
+import { shopAt } from "../test/web/shop.ts";
+import { PAGE_STATES } from "../test/web/states.ts";
+
+// npm run shots: every state of the page as a picture, wide and narrow, light and dark, to be looked at.
+
+const WIDTHS = { wide: { width: 1280, height: 900 }, narrow: { width: 360, height: 800 } } as const;
+const THEMES = ["light", "dark"] as const;
+const folder = join(cacheDir(), "shots");
+
+if (chromiumNeed.missing) throw new Error(chromiumNeed.missing);
+await rm(folder, { recursive: true, force: true });
+await mkdir(folder, { recursive: true });
+await using app = await startAppProcess({ DEMO: "on" });
+const shop = shopAt(app.url);
+const browser = await startBrowser();
+let pictures = 0;
+
+for (const { name, address, prepare, show } of PAGE_STATES) {
+  for (const [widthName, viewport] of Object.entries(WIDTHS)) {
+    await using visitor = await visit(browser, { viewport });
+    const page = await visitor.context.newPage();
+    await prepare?.(page);
+    await page.goto(`${app.url}${address}`);
+    await show(page, shop);
+    for (const colorScheme of THEMES) {
+      await page.emulateMedia({ colorScheme });
+      await page.screenshot({ path: join(folder, `${name}-${widthName}-${colorScheme}.png`) });
+      pictures += 1;
+    }
+  }
+}
+for (const [widthName, viewport] of Object.entries(WIDTHS)) {
+  await using reader = await visit(browser, { viewport, javaScriptEnabled: false });
+  const plain = await reader.open(app.url);
+  await plain.screenshot({ path: join(folder, `no-script-${widthName}-light.png`) });
+  await using visitor = await visit(browser, { viewport });
+  const storefront = await visitor.open(`${app.url}/embed-demo.html`);
+  await storefront.locator("stock-count:state(live)").first().waitFor();
+  await storefront.screenshot({ path: join(folder, `storefront-${widthName}-light.png`), fullPage: true });
+  pictures += 2;
+}
+await browser.close();
+shop.close();
+process.stdout.write(`${pictures} pictures in ${folder}\n`);
