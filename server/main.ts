@@ -49,5 +49,8 @@ function explain(error: unknown): string {
   if (error instanceof RedisUnfit) {
     return error.message;
   }
+  if (error instanceof Error && "syscall" in error && error.syscall === "listen") {
+    return `Cannot listen on HOST and PORT as they are set: ${error.message}`;
+  }
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

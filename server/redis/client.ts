@@ -2,9 +2,15 @@ import { Redis, ReplyError } from "ioredis";
 import type { Logger } from "pino";
 import { InventoryError } from "../inventory/errors.ts";
 import type { Script } from "./scripts.ts";
+import { afterSilence } from "./silence.ts";
 
-/** How long a connection may owe an answer before it counts as dead and is made anew. */
-const ANSWER_MS_MAX = 900;
+/** A call that Redis has not answered by then is refused: within a second, as callers are promised. */
+export const ANSWER_MS_MAX = 900;
+/**
+ * How long a connection may owe an answer before it counts as dead and is made anew. Longer than a
+ * call waits, so that a stall of this process does not look like one of Redis.
+ */
+const SILENCE_MS_MAX = 3_000;
 const CONNECT_MS_MAX = 1_000;
 /** How long a closing connection may wait for the other side before it is destroyed. */
 const DISCONNECT_MS_MAX = 100;
@@ -22,7 +28,7 @@ export interface RedisEndpoint {
 }
 
 /** What a connection must find before it serves. Throws a `RedisUnfit` to refuse this Redis for good. */
-export type Prepare = (client: Redis) => Promise<void>;
+export type Prepare = (client: Redis) => Promise<unknown>;
 
 /** This Redis answers, but the service must not use it: its message says why and what to do. */
 export class RedisUnfit extends Error {
@@ -62,7 +68,7 @@ export class RedisConnection {
       maxRetriesPerRequest: 0,
       enableOfflineQueue: false,
       connectTimeout: CONNECT_MS_MAX,
-      socketTimeout: ANSWER_MS_MAX,
+      socketTimeout: SILENCE_MS_MAX,
       disconnectTimeout: DISCONNECT_MS_MAX,
       retryStrategy: (attempt) => Math.min(RECONNECT_MS_MIN * 2 ** Math.min(attempt, 10), RECONNECT_MS_MAX),
       // A replica that was the primary before a failover: look for the primary anew.
@@ -95,6 +101,24 @@ export class RedisConnection {
   /** Calls `then` once, when the connection next serves. */
   onceReady(then: () => void): void {
     this.#readyWaiters.push(then);
+  }
+
+  /** Asks something of Redis. Rejects with `STORE_UNAVAILABLE`, within a second where it does not answer. */
+  async ask<T>(send: (client: Redis) => Promise<T>): Promise<T> {
+    if (!this.#isReady) {
+      throw storeUnavailable(this.#cause);
+    }
+    const { promise: silence, reject } = Promise.withResolvers<never>();
+    const timer = afterSilence(ANSWER_MS_MAX, () =>
+      reject(storeUnavailable(new Error(`No answer within ${ANSWER_MS_MAX} ms`))),
+    );
+    try {
+      return await Promise.race([send(this.client), silence]);
+    } catch (error) {
+      throw storeError(error);
+    } finally {
+      timer.cancel();
+    }
   }
 
   /** Runs a script by its hash, and by its text where this Redis does not know it yet. */

@@ -1,5 +1,6 @@
 import { InventoryError } from "../inventory/errors.ts";
 import { storeUnavailable } from "./client.ts";
+import { afterSilence } from "./silence.ts";
 
 /** How a coalescer cuts its batches. */
 export interface CoalescerOptions<Item, Result> {
@@ -34,7 +35,7 @@ interface Waiting<Item, Result> {
   readonly weight: number;
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly timer: ReturnType<typeof afterSilence>;
   settled: boolean;
   repeated: boolean;
 }
@@ -78,10 +79,10 @@ export class Coalescer<Item, Result> {
       weight: weightOf(item),
       resolve,
       reject,
-      timer: setTimeout(() => {
+      timer: afterSilence(answerMsMax, () => {
         waiting.settled = true;
         reject(storeUnavailable(new Error(`No answer within ${answerMsMax} ms`)));
-      }, answerMsMax),
+      }),
       settled: false,
       repeated: false,
     };
@@ -189,7 +190,7 @@ export class Coalescer<Item, Result> {
   }
 
   #settle(waiting: Waiting<Item, Result>, how: () => void): void {
-    clearTimeout(waiting.timer);
+    waiting.timer.cancel();
     if (!waiting.settled) {
       waiting.settled = true;
       how();

@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
 import { RedisConnection, type RedisEndpoint } from "./client.ts";
+import { checkLayout } from "./fitness.ts";
 import type { Keys } from "./keys.ts";
 import { decodeChange, decodeCollection, list, ReplyReader, readLedger, stockOf } from "./reply.ts";
 import { readScript } from "./scripts.ts";
@@ -15,6 +16,16 @@ const PRODUCTS_PER_LOAD_MAX = 500;
 const CHECK_INTERVAL_MS = 2_000;
 /** Between two tries after a failure that Redis itself answered. */
 const RETRY_MS = 500;
+
+/** How far we were told of a stream. */
+interface Place {
+  /** The last entry told. */
+  readonly id: string;
+  /** How many entries were ever added up to it. */
+  readonly count: number;
+}
+
+const BEGINNING: Place = { id: "0-0", count: 0 };
 
 interface RedisFeedOptions {
   readonly endpoint: RedisEndpoint;
@@ -32,7 +43,9 @@ export class RedisFeed implements ChangeFeed {
   readonly #log: Logger;
   readonly #streams: readonly string[];
   /** The last entry told, by stream. Empty before the first full picture. */
-  readonly #places = new Map<string, string>();
+  readonly #places = new Map<string, Place>();
+  /** Names the data that the places are of. */
+  #dataId: string | undefined;
   #stopping = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
@@ -96,12 +109,13 @@ export class RedisFeed implements ChangeFeed {
       BLOCK_MS,
       "STREAMS",
       ...this.#streams,
-      ...this.#streams.map((stream) => this.#placeOf(stream)),
+      ...this.#streams.map((stream) => this.#placeOf(stream).id),
     );
     return (reply ?? []).flatMap(([stream, entries]) => {
       const last = entries.at(-1);
       if (last !== undefined) {
-        this.#places.set(stream, last[0]);
+        const { count } = this.#placeOf(stream);
+        this.#places.set(stream, { id: last[0], count: count + entries.length });
       }
       return entries.map(decodeChange);
     });
@@ -109,39 +123,31 @@ export class RedisFeed implements ChangeFeed {
 
   /**
    * Whether the streams still hold what comes after our places. `"missed"` before the first full
-   * picture and after a trim that overtook us; `"other data"` where a stream has not come as far as
-   * we have been.
+   * picture and after a trim that overtook us; `"other data"` where this is not the data that we followed.
    */
   async #lookAtPlaces(): Promise<"kept" | "missed" | "other data"> {
+    const dataId = await checkLayout(this.#connection.client, this.#keys);
+    const isOtherData = this.#dataId !== undefined && dataId !== this.#dataId;
+    this.#dataId = dataId;
+    if (isOtherData) {
+      return "other data";
+    }
     if (this.#places.size === 0) {
       return "missed";
     }
-    const answers = await Promise.all(
+    const dropped = await Promise.all(
       this.#streams.map(async (stream) => {
-        const place = this.#placeOf(stream);
-        const { length, added, last } = await this.#streamInfo(stream);
-        if (compareEntryIds(last, place) < 0) {
-          return "other data";
-        }
-        if (place === "0-0") {
-          // Nothing told yet: all that was ever added must still be there.
-          return length === added ? "kept" : "missed";
-        }
-        // Where the entry itself is gone, others after it may be gone too.
-        const found = await this.#connection.client.xrange(stream, place, place);
-        return found.length === 0 ? "missed" : "kept";
+        // A stream drops its oldest entries: more of them than we have been told of, and some are lost to us.
+        const { length, added } = await this.#streamInfo(stream);
+        return added - length > this.#placeOf(stream).count;
       }),
     );
-    return (
-      answers.find((answer) => answer === "other data") ??
-      answers.find((answer) => answer === "missed") ??
-      "kept"
-    );
+    return dropped.includes(true) ? "missed" : "kept";
   }
 
   async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string }> {
     if ((await this.#connection.client.exists(stream)) === 0) {
-      return { length: 0, added: 0, last: "0-0" };
+      return { length: 0, added: 0, last: BEGINNING.id };
     }
     const reply = list(await this.#connection.client.xinfo("STREAM", stream));
     const field = (name: string): unknown => reply[reply.indexOf(name) + 1];
@@ -165,7 +171,8 @@ export class RedisFeed implements ChangeFeed {
       }
     }
     for (const [index, stream] of this.#streams.entries()) {
-      this.#places.set(stream, infos[index]?.last ?? "0-0");
+      const info = infos[index];
+      this.#places.set(stream, info === undefined ? BEGINNING : { id: info.last, count: info.added });
     }
     listener.onLoaded();
     this.#log.info({ products, ms: Math.round(performance.now() - start) }, "Loaded every product's state");
@@ -195,8 +202,8 @@ export class RedisFeed implements ChangeFeed {
     return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
   }
 
-  #placeOf(stream: string): string {
-    return this.#places.get(stream) ?? "0-0";
+  #placeOf(stream: string): Place {
+    return this.#places.get(stream) ?? BEGINNING;
   }
 
   async #untilReady(): Promise<void> {
@@ -228,11 +235,4 @@ function productState(productId: string, reply: ReplyReader): ProductState | und
   }
   const { ledger, updateTimeMs } = readLedger(productId, reply);
   return { ...stockOf(ledger, updateTimeMs, reply.optionalText()), deleted: ledger.deleted };
-}
-
-/** Stream IDs are two numbers, ms and sequence. */
-function compareEntryIds(a: string, b: string): number {
-  const [aMs = 0, aSequence = 0] = a.split("-").map(Number);
-  const [bMs = 0, bSequence = 0] = b.split("-").map(Number);
-  return aMs - bMs || aSequence - bSequence;
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { RedisUnfit } from "./client.ts";
@@ -6,9 +7,9 @@ import { type Keys, LAYOUT_VERSION } from "./keys.ts";
 /**
  * Refuses a Redis that must not be written: one in Cluster mode (a reservation's lines span
  * slots), or one whose keys were laid out with another number of buckets. Writes the layout where
- * there is none yet.
+ * there is none yet. Resolves with an ID of the data, which is another one after everything was lost.
  */
-export async function checkLayout(client: Redis, keys: Keys): Promise<void> {
+export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
   const info = await client.info("cluster");
   if (info.includes("cluster_enabled:1")) {
     throw new RedisUnfit(
@@ -17,7 +18,8 @@ export async function checkLayout(client: Redis, keys: Keys): Promise<void> {
   }
   await client.hsetnx(keys.layout(), "version", LAYOUT_VERSION);
   await client.hsetnx(keys.layout(), "buckets", keys.buckets);
-  const [version, buckets] = await client.hmget(keys.layout(), "version", "buckets");
+  await client.hsetnx(keys.layout(), "data", randomUUID());
+  const [version, buckets, data] = await client.hmget(keys.layout(), "version", "buckets", "data");
   if (buckets !== String(keys.buckets)) {
     throw new RedisUnfit(
       `INVENTORY_BUCKETS is ${keys.buckets}, but this Redis was laid out with ${buckets} buckets; start with INVENTORY_BUCKETS=${buckets}`,
@@ -28,6 +30,7 @@ export async function checkLayout(client: Redis, keys: Keys): Promise<void> {
       `This Redis has key layout ${version}, and this release writes layout ${LAYOUT_VERSION}; run the release that belongs to the data`,
     );
   }
+  return String(data);
 }
 
 /** Settings of Redis under which acknowledged stock can be lost, each as a sentence that says what to set. */

@@ -17,7 +17,7 @@ export const LAYOUT_VERSION = 1;
  *
  * | key | type | holds |
  * |---|---|---|
- * | `{b00}:layout` | hash | `version` and `buckets`, checked at start |
+ * | `{b00}:layout` | hash | `version` and `buckets`, checked at every connection; `data`, a random ID of the data |
  * | `{bNN}:p:<product>` | hash | the ledger and the fences, one letter each (scripts/ledger.lua) |
  * | `{bNN}:d:<product>` | string | the seller's details, a JSON array |
  * | `{bNN}:h:<product>` | stream | the product's latest changes, ID = version |

@@ -1,13 +1,11 @@
 import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
 import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
-import { isReply, type RedisConnection, storeError } from "./client.ts";
+import { ANSWER_MS_MAX, isReply, type RedisConnection, storeError } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
 import type { Keys } from "./keys.ts";
 import { list, ReplyReader } from "./reply.ts";
 import { mutationScript } from "./scripts.ts";
 
-/** A call that Redis has not answered by then is refused: within a second, as callers are promised. */
-const ANSWER_MS_MAX = 900;
 /** Most calls waiting for one connection. */
 const WAITING_MAX = 20_000;
 /** Operations of one batch, and products they may touch together: about 2 ms of Redis's time. */

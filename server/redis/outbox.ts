@@ -7,7 +7,7 @@ import type {
   OutboxLease,
   OutboxState,
 } from "../inventory/outbox.ts";
-import { RedisConnection, type RedisEndpoint, storeError, storeUnavailable } from "./client.ts";
+import { RedisConnection, type RedisEndpoint } from "./client.ts";
 import { checkLayout } from "./fitness.ts";
 import type { Keys } from "./keys.ts";
 import { unknownWord } from "./mutations.ts";
@@ -119,13 +119,10 @@ export class RedisOutbox implements ChangeOutbox {
     this.#connection.close();
   }
 
-  async #scan(bucket: number, place: string): Promise<[string, string[]]> {
-    try {
-      const { client } = this.#connection;
-      return await client.sscan(this.#keys.products(bucket), place, "COUNT", PRODUCTS_PER_SNAPSHOT_BATCH);
-    } catch (error) {
-      throw storeError(error);
-    }
+  #scan(bucket: number, place: string): Promise<[string, string[]]> {
+    return this.#connection.ask((client) =>
+      client.sscan(this.#keys.products(bucket), place, "COUNT", PRODUCTS_PER_SNAPSHOT_BATCH),
+    );
   }
 
   async #call(bucket: number, operation: string, ...args: (string | number)[]): Promise<ReplyReader> {
@@ -133,15 +130,8 @@ export class RedisOutbox implements ChangeOutbox {
     return new ReplyReader(await this.#run(this.#outbox, keys, [operation, ...args]));
   }
 
-  async #run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
-    if (!this.#connection.isReady) {
-      throw storeUnavailable(new Error(this.#connection.unreadyReason));
-    }
-    try {
-      return await this.#connection.run(script, keys, args);
-    } catch (error) {
-      throw storeError(error);
-    }
+  #run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    return this.#connection.ask(() => this.#connection.run(script, keys, args));
   }
 }
 

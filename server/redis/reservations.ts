@@ -19,7 +19,7 @@ import type {
   ReserveRequest,
   ReturnRequest,
 } from "../inventory/store.ts";
-import { type RedisConnection, storeError, storeUnavailable } from "./client.ts";
+import type { RedisConnection } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unknownWord } from "./mutations.ts";
 import type { ReplyReader } from "./reply.ts";
@@ -164,7 +164,7 @@ export class RedisReservations implements ReservationStore {
   }
 
   async get(reservationId: string): Promise<Reservation> {
-    const text = await this.#read((client) => client.get(this.#keys.reservation(reservationId)));
+    const text = await this.#reads.ask((client) => client.get(this.#keys.reservation(reservationId)));
     if (text === null) {
       throw reservationUnknown(reservationId);
     }
@@ -180,7 +180,7 @@ export class RedisReservations implements ReservationStore {
       if (due.length === 0) {
         break;
       }
-      const texts = await this.#read((client) =>
+      const texts = await this.#reads.ask((client) =>
         client.mget(due.map(({ id }) => this.#keys.reservation(id))),
       );
       for (const [index, { id }] of due.entries()) {
@@ -220,7 +220,7 @@ export class RedisReservations implements ReservationStore {
   ): Promise<Deadline[]> {
     const end = expireBeforeMs === undefined ? "+inf" : `(${expireBeforeMs}`;
     const isWithin = after !== undefined && after.expireTimeMs < (expireBeforeMs ?? Number.POSITIVE_INFINITY);
-    const found = await this.#read((client) =>
+    const found = await this.#reads.ask((client) =>
       Promise.all(
         Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket)).flatMap(
           (key) => {
@@ -278,17 +278,6 @@ export class RedisReservations implements ReservationStore {
 
   #reservationKeys(reservationId: string): string[] {
     return [this.#keys.reservation(reservationId), this.#keys.deadlines(this.#keys.bucketOf(reservationId))];
-  }
-
-  async #read<T>(ask: (client: RedisConnection["client"]) => Promise<T>): Promise<T> {
-    if (!this.#reads.isReady) {
-      throw storeUnavailable();
-    }
-    try {
-      return await ask(this.#reads.client);
-    } catch (error) {
-      throw storeError(error);
-    }
   }
 }
 

@@ -11,7 +11,7 @@ import {
   versionMismatch,
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
-import { isReply, RedisConnection, type RedisEndpoint, storeError } from "./client.ts";
+import { isReply, RedisConnection, type RedisEndpoint } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
 import { checkLayout, warnOfDurability } from "./fitness.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
@@ -124,18 +124,10 @@ export class RedisStore implements InventoryStore {
       return [];
     }
     const newest = page.beforeVersion === undefined ? "+" : `(${page.beforeVersion}-0`;
-    try {
-      const entries = await this.#reads.client.xrevrange(
-        this.#keys.history(productId),
-        newest,
-        "-",
-        "COUNT",
-        page.limit,
-      );
-      return entries.map(decodeChange);
-    } catch (error) {
-      throw storeError(error);
-    }
+    const entries = await this.#reads.ask((client) =>
+      client.xrevrange(this.#keys.history(productId), newest, "-", "COUNT", page.limit),
+    );
+    return entries.map(decodeChange);
   }
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
@@ -251,12 +243,8 @@ export class RedisStore implements InventoryStore {
   }
 
   async listCollections(): Promise<Collection[]> {
-    try {
-      const entries = await this.#reads.client.hgetall(this.#keys.collections());
-      return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
-    } catch (error) {
-      throw storeError(error);
-    }
+    const entries = await this.#reads.ask((client) => client.hgetall(this.#keys.collections()));
+    return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
   }
 
   async unreadyReason(): Promise<string | undefined> {

@@ -61,7 +61,10 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     if (handler === undefined) {
       return false;
     }
-    // Throws on a Host that is none; the listener answers 400.
+    if (!URL.canParse(`http://${authorityOf(request)}`)) {
+      refuseHost(response);
+      return true;
+    }
     stopUploadAfter(response);
     const values = createContextValues().set(callerKey, callerOf(request));
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
@@ -75,6 +78,17 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       });
     return true;
   };
+}
+
+function authorityOf(request: ListenerRequest): string | undefined {
+  return "authority" in request ? request.authority : request.headers.host;
+}
+
+/** Connect throws on a Host that is none. */
+function refuseHost(response: ListenerResponse): void {
+  response.statusCode = 400;
+  response.setHeader("content-type", "text/plain; charset=utf-8");
+  response.end("The Host of the request is none\n");
 }
 
 /** The trailers are read when the body has ended, and only then laid out. */

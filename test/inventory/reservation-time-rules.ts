@@ -93,6 +93,8 @@ async function pages(
     if (page.length === 0) {
       return listed;
     }
+    const [first] = page;
+    assert.ok(first && (last === undefined || byDeadline(last, first) < 0), "a page does not go on");
     listed.push(...page);
   }
 }

@@ -93,7 +93,11 @@ class Shop {
     if (dieFace < 97) {
       return { kind: "put", productId, declared: 6 + dice.roll(4), micros: MICROS + dice.roll(1_000) };
     }
-    return dieFace < 99
+    if (dieFace === 97) {
+      // Mostly older than the newest update, and soon superseded by another.
+      return { kind: "delete", productId, micros: MICROS + dice.roll(600) };
+    }
+    return dieFace === 98
       ? {
           kind: "count",
           productId,

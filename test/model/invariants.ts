@@ -97,6 +97,8 @@ export class Auditor {
       if (last === undefined) {
         break;
       }
+      const [first] = page;
+      assert.ok(first && !listed.includes(first.reservationId), "a page of the list comes again");
       listed.push(...page.map((one) => one.reservationId));
       after = { expireTimeMs: last.expireTimeMs ?? 0, reservationId: last.reservationId };
     }

@@ -28,7 +28,7 @@ import { isDue, nothing, type State, step } from "./specification.ts";
 // staying sane", 2016: random programs of all operations, judged by a model and by invariants.
 
 const { FC_SEED, CHAOS_ROUNDS = "1" } = process.env;
-const PROGRAMS = 200 * Number(CHAOS_ROUNDS);
+const PROGRAMS = 150 * Number(CHAOS_ROUNDS);
 const CONCURRENT_PROGRAMS = 150 * Number(CHAOS_ROUNDS);
 const RUN = randomUUID().slice(0, 8);
 const log = pino({ level: "silent" });

@@ -400,9 +400,9 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       }
     });
 
-    it("meets a deadline while the store is silent, and answers again after", {
-      skip: !onRedis,
-    }, async () => {
+    // The memory store is never silent.
+    const itOnRedis = onRedis ? it : () => {};
+    itOnRedis("meets a deadline while the store is silent, and answers again after", async () => {
       const read = (options?: CallOptions): Promise<Reply> =>
         ask("inventory.v1.SupplyService/GetLedger", { product_id: "silent-1" }, options);
       await put("silent-1", 1);

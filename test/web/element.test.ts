@@ -59,17 +59,20 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     await count(page, "mug", "120 left").waitFor();
     await count(page, "lamp", "8 left").waitFor();
     assert.equal(await page.getByText("Ask us").isVisible(), true);
-    const heard = page.evaluate(
-      () =>
-        new Promise((resolve) =>
-          document.addEventListener("stock-change", (event) =>
-            resolve({ detail: (event as CustomEvent).detail, isComposed: event.composed }),
-          ),
-        ),
+    await page.evaluate(() =>
+      document.addEventListener(
+        "stock-change",
+        (event) =>
+          Object.assign(globalThis, {
+            heard: { detail: (event as CustomEvent).detail, isComposed: event.composed },
+          }),
+        { once: true },
+      ),
     );
     await shop.reserve("lamp", 6);
     await count(page, "lamp", "Only 2 left").waitFor();
-    assert.deepEqual(await heard, {
+    const heard = await page.evaluate(() => (globalThis as { heard?: unknown }).heard);
+    assert.deepEqual(heard, {
       detail: { productId: "lamp", available: 2, previous: 8 },
       isComposed: true,
     });

@@ -1,0 +1,19 @@
+/**
+ * Calls `then` after a time without `cancel`, but not before what already waits in sockets had its turn:
+ * after a stall of the event loop timers come first, and would take answers that have arrived for answers that
+ * have not.
+ */
+export function afterSilence(ms: number, then: () => void): { cancel(): void } {
+  let immediate: NodeJS.Immediate | undefined;
+  const timer = setTimeout(() => {
+    immediate = setImmediate(then);
+  }, ms);
+  return {
+    cancel() {
+      clearTimeout(timer);
+      if (immediate !== undefined) {
+        clearImmediate(immediate);
+      }
+    },
+  };
+}
