@@ -310,6 +310,8 @@ function createServe(
   return (connection, req, res) => {
     try {
       if (!isLongLived(req.url?.split("?", 1)[0] ?? "")) bound(connection, res);
+      // What nobody reads of a request is thrown away: a stream with unread data ends in a reset.
+      if ("stream" in req) res.once("finish", () => req.resume());
       handler(req, res);
     } catch (error) {
       connection.report("warn", "the handler threw on a request", error);

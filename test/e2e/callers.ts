@@ -31,8 +31,9 @@ export class Caller implements Disposable {
   }[];
   readonly #tryMsMax: number;
   #turn: number;
-  /** Tries that ended without an answer. */
+  /** Tries that ended without an answer, and what was told of them. */
   retries = 0;
+  readonly reasons = new Map<string, number>();
 
   constructor(urls: readonly string[], turn = 0, tryMsMax = TRY_MS_MAX) {
     this.#turn = turn;
@@ -62,6 +63,8 @@ export class Caller implements Disposable {
           throw error;
         }
         this.retries += 1;
+        const reason = String(error).slice(0, 80);
+        this.reasons.set(reason, (this.reasons.get(reason) ?? 0) + 1);
         this.#turn += 1;
         if (attempt >= triesMax) {
           throw new GaveUp(String(error));
@@ -109,4 +112,14 @@ export function timesTold(times: readonly number[]): string {
   const sorted = [...times].sort((a, b) => a - b);
   const at = (part: number): number => Math.round(sorted[Math.floor(part * (sorted.length - 1))] ?? 0);
   return `p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, most ${at(1)} ms of ${sorted.length}`;
+}
+
+/** Why callers had to try again, the most frequent reason first. */
+export function reasonsTold(callers: readonly Caller[], most = 6): string {
+  const all = new Map<string, number>();
+  for (const [reason, count] of callers.flatMap((caller) => [...caller.reasons])) {
+    all.set(reason, (all.get(reason) ?? 0) + count);
+  }
+  const sorted = [...all].sort((a, b) => b[1] - a[1]).slice(0, most);
+  return sorted.map(([reason, count]) => `${count}x ${reason}`).join("; ");
 }

@@ -5,7 +5,7 @@ import { startAppProcess } from "../support/app.ts";
 import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
-import { Caller, shortageOf, timesTold } from "./callers.ts";
+import { Caller, reasonsTold, shortageOf, timesTold } from "./callers.ts";
 
 const BUYERS = 10_000;
 const UNITS = 100;
@@ -77,6 +77,7 @@ describe("flash sale over native gRPC", { skip: need("redis-server").missing }, 
       t.diagnostic(
         `${BUYERS} buyers were answered in ${tookMs} ms (${timesTold(times)}), ${retries} retries`,
       );
+      t.diagnostic(`tried again: ${reasonsTold(callers)}`);
       assert.deepEqual([won.length, lost.length], [UNITS, BUYERS - UNITS]);
 
       const ledgerOf = async () => {

@@ -63,15 +63,17 @@ export class UnaryLane {
     stream.on("error", () => {
       // The stream closes; its answer is not sent.
     });
+    const isGone = (): boolean => stream.closed || stream.destroyed;
+    const call = this.#begin(taken, callerOfStream(stream), isGone, (answer) => answerStream(stream, answer));
+    stream.once("close", () => call.leave());
     collect(stream, (body, rest) => {
       const message = body && taken.protocol.decode(taken.method, body);
-      if (message === undefined) {
+      if (message !== undefined) {
+        this.#run(taken, message, call);
+      } else if (call.leave()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
         this.#leave(request, new Http2ServerResponse(stream), path, rest);
-        return;
       }
-      const call = new LaneCall(callerOfStream(stream), () => stream.closed || stream.destroyed);
-      this.#run(taken, message, call, (answer) => answerStream(stream, answer));
     });
     return true;
   }
@@ -83,17 +85,19 @@ export class UnaryLane {
     if (taken === undefined || request.url !== path) {
       return false;
     }
+    const isGone = (): boolean => response.destroyed;
+    const call = this.#begin(taken, callerOf(request), isGone, (answer) => {
+      response.writeHead(answer.status, answer.headers);
+      response.end(answer.body);
+    });
+    response.once("close", () => call.leave());
     collect(request, (body, rest) => {
       const message = body && taken.protocol.decode(taken.method, body);
-      if (message === undefined) {
+      if (message !== undefined) {
+        this.#run(taken, message, call);
+      } else if (call.leave()) {
         this.#leave(request, response, path, rest);
-        return;
       }
-      const call = new LaneCall(callerOf(request), () => response.destroyed);
-      this.#run(taken, message, call, (answer) => {
-        response.writeHead(answer.status, answer.headers);
-        response.end(answer.body);
-      });
     });
     return true;
   }
@@ -149,53 +153,73 @@ export class UnaryLane {
     return error === undefined && timeoutMs !== undefined ? { ...taken, timeoutMs } : undefined;
   }
 
-  /** Runs the method, and answers once: with its result, its error, or the end of its time. */
-  #run(taken: Taken, message: Message, call: LaneCall, send: (answer: LaneAnswer) => void): void {
+  /** Begins a call: its time runs from here, also while its request is still arriving. */
+  #begin(taken: Taken, caller: Caller, isGone: () => boolean, send: (answer: LaneAnswer) => void): LaneCall {
     const { method, protocol, timeoutMs, acceptEncoding } = taken;
-    let isAnswered = false;
-    const answerOnce = (make: () => LaneAnswer): void => {
-      clearTimeout(timer);
-      if (!isAnswered && !call.isGone()) {
-        isAnswered = true;
-        const answer = make();
-        if (isWorthCompressing(answer, acceptEncoding)) {
-          void compressed(answer, acceptEncoding).then((small) => call.isGone() || send(small));
-        } else {
-          send(answer);
-        }
+    const call = new LaneCall(caller, isGone, (answer) => {
+      if (isWorthCompressing(answer, acceptEncoding)) {
+        void compressed(answer, acceptEncoding).then((small) => isGone() || send(small));
+      } else {
+        send(answer);
       }
-    };
-    const refuse = (error: unknown): void => {
-      if (isAnswered) {
-        return;
-      }
-      const told = this.#options.tellError(error, method.procedure, call.isGone());
-      answerOnce(() => protocol.refuse(told, call.headers));
-    };
-    const timer =
-      timeoutMs === undefined
-        ? undefined
-        : setTimeout(() => {
-            call.abort(deadlineExceeded());
-            refuse(deadlineExceeded());
-          }, timeoutMs);
-    method
-      .invoke(message, call)
-      .then((output) => answerOnce(() => protocol.answer(method, output, call.headers)), refuse);
+    });
+    if (timeoutMs !== undefined) {
+      call.endAfter(timeoutMs, () => {
+        const told = this.#options.tellError(deadlineExceeded(), method.procedure, false);
+        return protocol.refuse(told, call.headers);
+      });
+    }
+    return call;
+  }
+
+  #run({ method, protocol }: Taken, message: Message, call: LaneCall): void {
+    method.invoke(message, call).then(
+      (output) => call.answer(() => protocol.answer(method, output, call.headers)),
+      (error: unknown) =>
+        call.answer(() =>
+          protocol.refuse(this.#options.tellError(error, method.procedure, false), call.headers),
+        ),
+    );
   }
 }
 
-/** What a method sees of a call on the lane. What few methods ask for is made when they ask. */
+/** One call on the lane, which is answered once. What few methods ask for is made when they ask. */
 class LaneCall implements CallContext {
-  readonly isGone: () => boolean;
+  readonly #isGone: () => boolean;
+  readonly #send: (answer: LaneAnswer) => void;
   readonly #caller: Caller;
+  #isOver = false;
+  #timer: NodeJS.Timeout | undefined;
   #controller: AbortController | undefined;
   #responseHeader: Headers | undefined;
   #values: ContextValues | undefined;
 
-  constructor(caller: Caller, isGone: () => boolean) {
+  constructor(caller: Caller, isGone: () => boolean, send: (answer: LaneAnswer) => void) {
     this.#caller = caller;
-    this.isGone = isGone;
+    this.#isGone = isGone;
+    this.#send = send;
+  }
+
+  /** Sends what `make` gives, unless the call is over or its caller gone. */
+  answer(make: () => LaneAnswer): void {
+    if (this.leave() && !this.#isGone()) {
+      this.#send(make());
+    }
+  }
+
+  /** Ends the lane's part of the call. False where it was over already. */
+  leave(): boolean {
+    const wasOver = this.#isOver;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    return !wasOver;
+  }
+
+  endAfter(ms: number, make: () => LaneAnswer): void {
+    this.#timer = setTimeout(() => {
+      this.#controller?.abort(deadlineExceeded());
+      this.answer(make);
+    }, ms);
   }
 
   get signal(): AbortSignal {
@@ -216,10 +240,6 @@ class LaneCall implements CallContext {
   /** What the method has set to go out with the answer. */
   get headers(): Record<string, string> {
     return this.#responseHeader === undefined ? {} : Object.fromEntries(this.#responseHeader);
-  }
-
-  abort(reason: unknown): void {
-    this.#controller?.abort(reason);
   }
 }
 

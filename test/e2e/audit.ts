@@ -1,0 +1,279 @@
+import assert from "node:assert/strict";
+import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
+import { Code } from "@connectrpc/connect";
+import type { Redis } from "ioredis";
+import { type Reservation, ReservationState } from "../../gen/inventory/v1/reservation_pb.ts";
+import type { Ledger } from "../../gen/inventory/v1/supply_pb.ts";
+import { until } from "../support/until.ts";
+import { type Caller, hasCode } from "./callers.ts";
+import { type Adjustment, type Line, type Order, SHORT_TTL_MS } from "./orders.ts";
+
+const AT_ONCE = 32;
+const { ABSENT, ACTIVE, COMMITTED, RELEASED, EXPIRED } = {
+  ABSENT: "absent" as const,
+  ...ReservationState,
+};
+type State = ReservationState | typeof ABSENT;
+
+interface Books {
+  readonly products: readonly string[];
+  readonly declared: number;
+  readonly orders: readonly Order[];
+  readonly adjustments: readonly Adjustment[];
+}
+
+/** Compares what callers were told with what the service and its Redis have, while nobody calls. */
+export class Audit {
+  readonly #caller: Caller;
+  readonly #redis: Redis;
+  /** The latest that a reservation expired after its deadline. */
+  latestMs = 0;
+  /** Orders and adjustments whose answer was lost, and that had happened all the same. */
+  happenedUnseen = 0;
+
+  constructor(caller: Caller, redis: Redis) {
+    this.#caller = caller;
+    this.#redis = redis;
+  }
+
+  async check(books: Books): Promise<void> {
+    await this.#untilDueHaveExpired(books.orders);
+    const found = await this.#reservationsOf(books.orders);
+    this.happenedUnseen = 0;
+    for (const order of books.orders) {
+      this.#checkOrder(order, found.get(order.id));
+    }
+    const listed = await this.#listAll();
+    const active = [...found.values()].filter(({ state }) => state === ACTIVE);
+    assert.deepEqual(
+      listed.map(({ reservationId }) => reservationId).sort(),
+      active.map(({ reservationId }) => reservationId).sort(),
+      "ListReservations tells the active ones",
+    );
+    const streams = await this.#changesByProduct();
+    for (const productId of books.products) {
+      const ledger = await this.#ledgerOf(productId);
+      const reserved = sum(listed.flatMap(({ lines }) => unitsOf(lines, productId)));
+      const sold = sum([...found.values()].map((reservation) => soldOf(reservation, productId)));
+      assert.equal(ledger.reserved, reserved, `${productId}: reserved`);
+      assert.equal(ledger.sold, sold, `${productId}: sold`);
+      this.#checkAdjusted(ledger, books.adjustments);
+      assert.equal(ledger.declared, books.declared, `${productId}: declared`);
+      assert.equal(ledger.onHand, ledger.declared + ledger.adjusted - ledger.sold, `${productId}: on hand`);
+      assert.equal(ledger.available, Math.max(0, ledger.onHand - ledger.reserved - ledger.safety), productId);
+      assert.equal(ledger.shortfall, 0, `${productId}: units were promised that are not there`);
+      await this.#checkChanges(ledger, streams.get(productId) ?? []);
+    }
+  }
+
+  /** A deadline that has passed frees its units; how late is told, and that it was never early is checked. */
+  async #untilDueHaveExpired(orders: readonly Order[]): Promise<void> {
+    const short = orders.filter(({ ttlMs }) => ttlMs === SHORT_TTL_MS);
+    const open = new Set(short.filter((order) => order.commit === undefined && order.release === undefined));
+    await until(
+      async () => {
+        const found = await this.#reservationsOf([...open]);
+        for (const order of open) {
+          if (found.get(order.id)?.state !== ACTIVE) {
+            open.delete(order);
+          }
+        }
+        return open.size === 0;
+      },
+      "what is due has expired",
+      30_000,
+    );
+  }
+
+  #checkOrder(order: Order, found: Reservation | undefined): void {
+    const state: State = found?.state ?? ABSENT;
+    const told = JSON.stringify(order);
+    assert.ok(
+      statesOf(order).includes(state),
+      `${told} is ${ReservationState[state as ReservationState] ?? state}`,
+    );
+    if (found === undefined) {
+      return;
+    }
+    assert.deepEqual(unitsByProduct(found.lines), unitsByProduct(order.lines), told);
+    const { expireTime, endTime } = found;
+    if (state === EXPIRED) {
+      const lateMs = ms(endTime) - ms(expireTime);
+      assert.ok(lateMs >= 0, `${told} expired ${-lateMs} ms early`);
+      this.latestMs = Math.max(this.latestMs, lateMs);
+    }
+    if (state === COMMITTED) {
+      const sold = unitsByProduct(order.committed ?? []);
+      const less = new Map(sold);
+      for (const [productId, units] of unitsByProduct(order.returned ?? [])) {
+        less.set(productId, (less.get(productId) ?? 0) - units);
+      }
+      const possible = { undefined: [sold], acknowledged: [less], unknown: [sold, less], short: [] }[
+        String(order.return) as "undefined" | "acknowledged" | "unknown" | "short"
+      ];
+      const met = new Map([...unitsByProduct(order.lines).keys()].map((id) => [id, soldOf(found, id)]));
+      const isOne = possible.some((units) => [...met].every(([id, count]) => count === (units.get(id) ?? 0)));
+      assert.ok(isOne, `${told} has sold ${JSON.stringify([...met])}`);
+    }
+    const unseen =
+      (order.reserve === "unknown" && found !== undefined) ||
+      (order.commit === "unknown" && state === COMMITTED) ||
+      (order.release === "unknown" && state === RELEASED);
+    this.happenedUnseen += unseen ? 1 : 0;
+  }
+
+  #checkAdjusted({ productId, adjusted }: Ledger, adjustments: readonly Adjustment[]): void {
+    const ofProduct = adjustments.filter((one) => one.productId === productId);
+    const of = (known: Adjustment["known"]) =>
+      ofProduct.filter((one) => one.known === known).map(({ delta }) => delta);
+    const least = sum(of("acknowledged"));
+    // Either way for each one whose answer was lost: all sums that can be.
+    let possible = new Set([least]);
+    for (const delta of of("unknown")) {
+      possible = new Set([...possible].flatMap((total) => [total, total + delta]));
+    }
+    assert.ok(possible.has(adjusted), `${productId}: ${adjusted} adjusted, ${least} acknowledged`);
+  }
+
+  /** Versions without gap or repetition in both records, nothing done twice under one ID, and the last one is the ledger. */
+  async #checkChanges(ledger: Ledger, stream: readonly StreamChange[]): Promise<void> {
+    const { productId } = ledger;
+    const version = Number(ledger.version);
+    assert.deepEqual(
+      stream.map((change) => change.version),
+      Array.from({ length: version }, (_, n) => n + 1),
+      `${productId}: versions in the change stream`,
+    );
+    const done = new Set<string>();
+    for (const { cause, reference } of stream.filter((change) => change.reference !== "")) {
+      const what = `${cause} ${reference}`;
+      assert.ok(!done.has(what), `${productId}: ${what} twice`);
+      done.add(what);
+    }
+    const listed: number[] = [];
+    let pageToken = "";
+    do {
+      const page = await this.#caller.ask(({ supply }, options) =>
+        supply.listChanges({ productId, pageSize: 60, pageToken }, options),
+      );
+      listed.push(...page.changes.map((change) => Number(change.version)));
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+    assert.ok(listed.length >= Math.min(version, 60), `${productId}: ${listed.length} changes are listed`);
+    assert.deepEqual(
+      listed,
+      listed.map((_, n) => version - n),
+      `${productId}: versions in ListChanges`,
+    );
+  }
+
+  async #reservationsOf(orders: readonly Order[]): Promise<Map<string, Reservation>> {
+    const found = new Map<string, Reservation>();
+    let next = 0;
+    const worker = async (): Promise<void> => {
+      for (let order = orders[next++]; order !== undefined; order = orders[next++]) {
+        const { id: reservationId } = order;
+        try {
+          const { reservation } = await this.#caller.ask(({ reservations }, options) =>
+            reservations.getReservation({ reservationId }, options),
+          );
+          if (reservation !== undefined) {
+            found.set(reservationId, reservation);
+          }
+        } catch (error) {
+          assert.ok(hasCode(error, Code.NotFound), String(error));
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    return found;
+  }
+
+  async #listAll(): Promise<Reservation[]> {
+    const listed: Reservation[] = [];
+    let pageToken = "";
+    do {
+      const page = await this.#caller.ask(({ reservations }, options) =>
+        reservations.listReservations({ pageSize: 250, pageToken }, options),
+      );
+      listed.push(...page.reservations);
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+    return listed;
+  }
+
+  async #ledgerOf(productId: string): Promise<Ledger> {
+    const { ledger } = await this.#caller.ask(({ supply }, options) =>
+      supply.getLedger({ productId }, options),
+    );
+    assert.ok(ledger);
+    return ledger;
+  }
+
+  /** The change streams as they are in Redis, all buckets. */
+  async #changesByProduct(): Promise<Map<string, StreamChange[]>> {
+    const byProduct = new Map<string, StreamChange[]>();
+    for (const stream of await this.#redis.keys("{b*}:changes")) {
+      for (const [, flat] of await this.#redis.xrange(stream, "-", "+")) {
+        const field = (name: string): string => flat[flat.indexOf(name) + 1] ?? "";
+        const change = { version: Number(field("V")), cause: field("c"), reference: field("r") };
+        byProduct.set(flat[1] ?? "", [...(byProduct.get(flat[1] ?? "") ?? []), change]);
+      }
+    }
+    return byProduct;
+  }
+}
+
+interface StreamChange {
+  readonly version: number;
+  readonly cause: string;
+  readonly reference: string;
+}
+
+/** Every state that what the caller was told allows, when nothing is due any more. */
+function statesOf({ ttlMs, reserve, commit, release }: Order): readonly State[] {
+  const held = ttlMs === SHORT_TTL_MS ? EXPIRED : ACTIVE;
+  if (reserve === "short") {
+    return [ABSENT];
+  }
+  if (reserve === "unknown") {
+    return [ABSENT, held];
+  }
+  switch (commit ?? release) {
+    case undefined:
+      return [held];
+    case "acknowledged":
+      return [commit === undefined ? RELEASED : COMMITTED];
+    case "short":
+      // Only a commit that came after the deadline can find its units sold to others.
+      return ttlMs === SHORT_TTL_MS ? [EXPIRED] : [];
+    case "unknown":
+      return [held, commit === undefined ? RELEASED : COMMITTED];
+  }
+}
+
+function unitsByProduct(lines: readonly Line[]): Map<string, number> {
+  const units = new Map<string, number>();
+  for (const { productId, quantity } of lines) {
+    units.set(productId, (units.get(productId) ?? 0) + quantity);
+  }
+  return units;
+}
+
+const unitsOf = (lines: readonly Line[], productId: string): number[] =>
+  lines.filter((line) => line.productId === productId).map(({ quantity }) => quantity);
+
+function soldOf({ state, lines, committedLines }: Reservation, productId: string): number {
+  return state === COMMITTED
+    ? sum(unitsOf(committedLines.length > 0 ? committedLines : lines, productId))
+    : 0;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+function ms(time: Timestamp | undefined): number {
+  assert.ok(time);
+  return timestampMs(time);
+}

@@ -1,0 +1,260 @@
+import assert from "node:assert/strict";
+import { randomInt } from "node:crypto";
+import { describe, it } from "node:test";
+import { Redis } from "ioredis";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { need } from "../support/programs.ts";
+import { type RedisServer, startRedis } from "../support/redis-server.ts";
+import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
+import { until } from "../support/until.ts";
+import { Audit } from "./audit.ts";
+import { Caller, reasonsTold } from "./callers.ts";
+import { randomOf, Shopper } from "./orders.ts";
+
+// Faults under load, and then the books: in the manner of https://jepsen.io, with the whole service under test.
+
+const { CHAOS_ROUNDS = "1", CHAOS_SEED } = process.env;
+const SHOPPERS = 50;
+const PRODUCTS = Array.from({ length: 8 }, (_, n) => `product-${n}`);
+/** So few that some orders find a shortage, and that a unit sold twice shows. */
+const DECLARED = 600;
+/** Orders that get through between two faults, and that wait in vain within one. */
+const PROGRESS = 60;
+const REFUSALS = 30;
+const WAIT_MS_MAX = 60_000;
+
+/** Everything that runs, and what can be done to it. */
+class World {
+  readonly redis: RedisServer;
+  readonly lines: readonly [TcpProxy, TcpProxy];
+  readonly servers: readonly [AppProcess, AppProcess];
+  readonly callers: readonly Caller[];
+  readonly shoppers: readonly Shopper[];
+  #pausing = false;
+  #stopped = false;
+  #resume = Promise.withResolvers<void>();
+  #idle = 0;
+
+  constructor(redis: RedisServer, lines: World["lines"], servers: World["servers"], seed: number) {
+    this.redis = redis;
+    this.lines = lines;
+    this.servers = servers;
+    const urls = servers.map(({ url }) => url);
+    this.callers = Array.from({ length: SHOPPERS }, (_, n) => new Caller(urls, n));
+    this.shoppers = this.callers.map(
+      (caller, n) => new Shopper(`shopper-${n}`, caller, PRODUCTS, randomOf(seed + n)),
+    );
+  }
+
+  get orders(): number {
+    return this.shoppers.reduce((sum, { orders }) => sum + orders.length, 0);
+  }
+
+  get retries(): number {
+    return this.callers.reduce((sum, { retries }) => sum + retries, 0);
+  }
+
+  /** Resolves when all shoppers were stopped. */
+  async run(): Promise<void> {
+    const shop = async (shopper: Shopper): Promise<void> => {
+      while (!this.#stopped) {
+        if (this.#pausing) {
+          this.#idle += 1;
+          await this.#resume.promise;
+          this.#idle -= 1;
+        } else {
+          await shopper.shop();
+        }
+      }
+    };
+    await Promise.all(this.shoppers.map(shop));
+  }
+
+  /** Runs an action while no order is under way. */
+  async quietly(action: () => Promise<void>): Promise<void> {
+    this.#pausing = true;
+    await until(() => this.#idle === SHOPPERS, "every shopper has an answer", WAIT_MS_MAX);
+    await action();
+    this.#pausing = false;
+    this.#resume.resolve();
+    this.#resume = Promise.withResolvers();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#pausing = false;
+    this.#resume.resolve();
+  }
+
+  async progress(orders = PROGRESS): Promise<void> {
+    const goal = this.orders + orders;
+    await until(() => this.orders >= goal, `${orders} more orders get through`, WAIT_MS_MAX);
+  }
+
+  async refusals(): Promise<void> {
+    const goal = this.retries + REFUSALS;
+    await until(() => this.retries >= goal, `${REFUSALS} calls have to be tried again`, WAIT_MS_MAX);
+  }
+}
+
+interface Fault {
+  readonly name: string;
+  /** Does it, and undoes it. Resolves with how many faults that were. */
+  readonly strike: (world: World) => Promise<number>;
+}
+
+const both = (world: World, set: (line: TcpProxy) => Promise<void>) => Promise.all(world.lines.map(set));
+
+const FAULTS: readonly Fault[] = [
+  {
+    name: "a server is killed",
+    strike: async ({ servers }) => {
+      await servers[0].kill9();
+      await servers[0].restart();
+      return 1;
+    },
+  },
+  {
+    name: "Redis is killed",
+    strike: async (world) => {
+      await world.redis.kill9();
+      await world.refusals();
+      await world.redis.restart();
+      return 1;
+    },
+  },
+  {
+    name: "a server and Redis are killed at once",
+    strike: async (world) => {
+      await Promise.all([world.servers[1].kill9(), world.redis.kill9()]);
+      await world.refusals();
+      await Promise.all([world.redis.restart(), world.servers[1].restart()]);
+      return 2;
+    },
+  },
+  {
+    name: "the line is cut after the command and before the reply",
+    strike: async (world) => {
+      let cuts = 0;
+      for (const command of ["reserve", "commit_reservation", "release_reservation", "return_units"]) {
+        await Promise.all(
+          world.lines.map((line) => line.cutAfterRequest((chunk) => chunk.includes(command))),
+        );
+        cuts += world.lines.length;
+      }
+      return cuts;
+    },
+  },
+  {
+    name: "the replies are lost for a while",
+    strike: async (world) => {
+      await both(world, (line) => line.dropReplies());
+      await world.refusals();
+      await both(world, (line) => line.pass());
+      return 1;
+    },
+  },
+  {
+    name: "the line is frozen",
+    strike: async (world) => {
+      await both(world, (line) => line.freeze());
+      await world.refusals();
+      await both(world, (line) => line.pass());
+      return 1;
+    },
+  },
+  {
+    name: "Redis is frozen",
+    strike: async (world) => {
+      world.redis.pause();
+      await world.refusals();
+      world.redis.resume();
+      return 1;
+    },
+  },
+  {
+    name: "the line is slow",
+    strike: async (world) => {
+      await both(world, (line) => line.delay(50));
+      await world.progress();
+      await both(world, (line) => line.pass());
+      return 1;
+    },
+  },
+];
+
+describe("faults under load", { skip: need("redis-server").missing }, () => {
+  it("nothing acknowledged is lost, nothing is applied twice, and the books are right", async (t) => {
+    const seed = CHAOS_SEED === undefined ? randomInt(2 ** 31) : Number(CHAOS_SEED);
+    t.diagnostic(`CHAOS_SEED=${seed}`);
+    await using redis = await startRedis();
+    await using first = await startTcpProxy({ target: redis });
+    await using second = await startTcpProxy({ target: redis });
+    await using one = await startAppProcess({ REDIS_URL: first.url("redis") });
+    await using two = await startAppProcess({ REDIS_URL: second.url("redis") });
+    const world = new World(redis, [first, second], [one, two], seed);
+    using ends = new DisposableStack();
+    for (const caller of world.callers) {
+      ends.use(caller);
+    }
+    const auditor = ends.use(new Caller([one.url, two.url], 0, 10_000));
+    const raw = new Redis(redis.url);
+    raw.on("error", () => undefined);
+    ends.defer(() => raw.disconnect());
+    for (const productId of PRODUCTS) {
+      await auditor.ask(({ supply }, options) =>
+        supply.putProduct({ productId, declared: DECLARED }, options),
+      );
+    }
+    const audit = new Audit(auditor, raw);
+    const check = (): Promise<void> =>
+      audit.check({
+        products: PRODUCTS,
+        declared: DECLARED,
+        orders: world.shoppers.flatMap(({ orders }) => orders),
+        adjustments: world.shoppers.flatMap(({ adjustments }) => adjustments),
+      });
+
+    let survived = 0;
+    const random = randomOf(seed);
+    const running = world.run();
+    const failed = running.then(() => new Promise<never>(() => undefined));
+    const strikeAll = async (): Promise<void> => {
+      for (let round = 0; round < Number(CHAOS_ROUNDS); round++) {
+        const order = FAULTS.map((fault) => ({ fault, at: random(1_000) })).sort((a, b) => a.at - b.at);
+        for (const { fault } of order) {
+          await world.progress();
+          const struck = await fault.strike(world);
+          await world.progress();
+          await world.quietly(async () => {
+            await check().catch((error: unknown) => {
+              throw new Error(`after "${fault.name}": ${error}`, { cause: error });
+            });
+          });
+          survived += struck;
+        }
+      }
+    };
+    try {
+      await Promise.race([strikeAll(), failed]);
+    } finally {
+      world.stop();
+      await both(world, (line) => line.pass());
+      redis.resume();
+    }
+    await running;
+    await check();
+
+    const orders = world.shoppers.flatMap((shopper) => shopper.orders);
+    const count = (is: (order: (typeof orders)[number]) => boolean): number => orders.filter(is).length;
+    t.diagnostic(`${survived} faults survived, by ${orders.length} orders of ${SHOPPERS} callers`);
+    t.diagnostic(
+      `${count(({ commit }) => commit === "acknowledged")} sold, ${count(({ reserve }) => reserve === "short")} short, ` +
+        `${count(({ commit }) => commit === "short")} committed too late, ${world.retries} tries without an answer, ` +
+        `${audit.happenedUnseen} orders went on though their callers never heard`,
+    );
+    t.diagnostic(`tried again: ${reasonsTold(world.callers)}`);
+    t.diagnostic(`the latest expired ${audit.latestMs} ms after its deadline, outages included`);
+    assert.ok(survived >= FAULTS.length);
+  });
+});
