@@ -298,7 +298,10 @@ function createServe(
   limits: ListenerLimits,
 ): (connection: Connection, req: ListenerRequest, res: ListenerResponse) => void {
   function bound(connection: Connection, res: ListenerResponse): void {
-    if ("stream" in res) return boundStream(connection, res.stream, limits);
+    if ("stream" in res) {
+      boundStream(connection, res.stream, limits);
+      return;
+    }
     // Node itself bounds the time of an HTTP/1.1 request.
     const answer = setTimeout(() => {
       connection.report("info", `an answer took over ${limits.answerMs} ms`);

@@ -1,3 +1,4 @@
+import { measureLiveLatency } from "./live-latency.ts";
 import { measureReservationMemory } from "./reservation-memory.ts";
 
 // npm run bench: every row of docs/benchmarks.md; npm run bench -- NAME: one of them. Nothing here passes or fails.
@@ -6,6 +7,7 @@ import { measureReservationMemory } from "./reservation-memory.ts";
 export type Bench = (print: (line: string) => void) => Promise<void>;
 
 const BENCHES: Readonly<Record<string, Bench>> = {
+  live: measureLiveLatency,
   memory: measureReservationMemory,
 };
 

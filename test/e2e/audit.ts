@@ -9,10 +9,8 @@ import { type Caller, hasCode } from "./callers.ts";
 import { type Adjustment, type Line, type Order, SHORT_TTL_MS } from "./orders.ts";
 
 const AT_ONCE = 32;
-const { ABSENT, ACTIVE, COMMITTED, RELEASED, EXPIRED } = {
-  ABSENT: "absent" as const,
-  ...ReservationState,
-};
+const { ACTIVE, COMMITTED, RELEASED, EXPIRED } = ReservationState;
+const ABSENT = "absent";
 type State = ReservationState | typeof ABSENT;
 
 interface Books {
@@ -88,10 +86,7 @@ export class Audit {
   #checkOrder(order: Order, found: Reservation | undefined): void {
     const state: State = found?.state ?? ABSENT;
     const told = JSON.stringify(order);
-    assert.ok(
-      statesOf(order).includes(state),
-      `${told} is ${ReservationState[state as ReservationState] ?? state}`,
-    );
+    assert.ok(statesOf(order).includes(state), `${told} is in state ${state}`);
     if (found === undefined) {
       return;
     }
@@ -239,9 +234,11 @@ function statesOf({ ttlMs, reserve, commit, release }: Order): readonly State[] 
   if (reserve === "unknown") {
     return [ABSENT, held];
   }
-  switch (commit ?? release) {
-    case undefined:
-      return [held];
+  const end = commit ?? release;
+  if (end === undefined) {
+    return [held];
+  }
+  switch (end) {
     case "acknowledged":
       return [commit === undefined ? RELEASED : COMMITTED];
     case "short":

@@ -20,6 +20,7 @@ const adjust = (delta: number, adjustmentId: string): Call => ({
 const giveBack = (returnId: string): Call => ({
   ...{ kind: "return", reservationId: "r", returnId, lines: line(1) },
 });
+const keepBack = (safety: number): Call => ({ kind: "safety", productId: "p", safety });
 const stock: Call = { kind: "stock", productId: "p" };
 const ledger: Call = { kind: "ledger", productId: "p" };
 
@@ -97,6 +98,11 @@ export const IMPOSSIBLE: Readonly<Record<string, Recorded[]>> = {
   "a version that jumped": made(
     [0, 1, reserve("r"), is("active")],
     [2, 3, ledger, numbers({ reserved: 1, version: 3 })],
+  ),
+  "a safety stock that was sent twice, which has no ID to tell that by": made(
+    [0, 20, keepBack(1), numbers({ safety: 1, version: 4 })],
+    [1, 2, stock, shows(0, 2)],
+    [3, 4, keepBack(0), numbers({ version: 3 })],
   ),
   "an expiry before the deadline": made(
     [0, 1, reserve("r", 1, 50), is("active")],

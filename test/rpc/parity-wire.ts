@@ -194,7 +194,7 @@ function readable(dialect: Dialect, method: DescMethodUnary, answer: WireAnswer)
 function clearField(field: string): string {
   const details = /^grpc-status-details-bin: (.*)$/.exec(field);
   return details?.[1] === undefined
-    ? field.replace(/%[0-9A-F]{2}/g, (escape) => String.fromCharCode(Number.parseInt(escape.slice(1), 16)))
+    ? field.replace(/%[0-9A-F]{2}/g, (escaped) => String.fromCharCode(Number.parseInt(escaped.slice(1), 16)))
     : Buffer.from(details[1], "base64").toString("latin1");
 }
 
