@@ -1,4 +1,15 @@
-# The service as the image runs it: no build step, production dependencies only, not as root.
+# The service as the image runs it: the page built, production dependencies only, not as root.
+FROM node:26-slim AS page
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY gen gen
+COPY server server
+COPY tools tools
+COPY web web
+COPY vite.config.ts ./
+RUN npm run build
+
 FROM node:26-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
@@ -13,6 +24,7 @@ COPY gen gen
 COPY server server
 COPY tools/redrive.ts tools/redrive.ts
 COPY web web
+COPY --from=page /app/dist dist
 USER node
 EXPOSE 8080
 STOPSIGNAL SIGTERM

@@ -39,7 +39,7 @@ export interface ReserveRequest {
 /** What was sold of a reservation. */
 export interface CommitRequest {
   readonly reservationId: string;
-  /** One line a product; all that is held where left out. */
+  /** One line a product; all that is held where left out or empty. */
   readonly lines: readonly Line[] | undefined;
   /** Refuse an expired reservation even where stock remains. */
   readonly strict: boolean;

@@ -343,7 +343,7 @@ function compareIds(a: string, b: string): number {
 
 /** Line by line what a commit sells. Throws `INVALID_INPUT` for more than is held. */
 function quantitiesToSell(record: ReservationRecord, lines: readonly Line[] | undefined): number[] {
-  if (lines === undefined) {
+  if (lines === undefined || lines.length === 0) {
     return record.lines.map(({ quantity }) => quantity);
   }
   const sold = record.lines.map(() => 0);

@@ -202,12 +202,17 @@ const STATE_REPLIES = [
   "CLUSTERDOWN",
 ];
 
+/** Whether an error reply tells of the server's state. */
+export function isStateReply(message: string): boolean {
+  return STATE_REPLIES.some((state) => message.startsWith(state));
+}
+
 /** What to throw for a failed command: the store is unavailable, or the error as it is where it is a bug. */
 export function storeError(error: unknown): unknown {
   if (error instanceof InventoryError) {
     return error;
   }
-  if (isReply(error) && !STATE_REPLIES.some((state) => error.message.startsWith(state))) {
+  if (isReply(error) && !isStateReply(error.message)) {
     return error;
   }
   return storeUnavailable(error);

@@ -1,6 +1,13 @@
 import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
 import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
-import { ANSWER_MS_MAX, isReply, type RedisConnection, storeError } from "./client.ts";
+import {
+  ANSWER_MS_MAX,
+  isReply,
+  isStateReply,
+  type RedisConnection,
+  storeError,
+  storeUnavailable,
+} from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
 import type { Keys } from "./keys.ts";
 import { list, ReplyReader } from "./reply.ts";
@@ -65,9 +72,17 @@ export class Mutations {
     });
   }
 
-  /** Runs one mutation. Rejects with `STORE_UNAVAILABLE` or `OVERLOADED`. */
-  run(mutation: Mutation): Promise<ReplyReader> {
-    return this.#coalescer.submit(mutation);
+  /**
+   * Runs one mutation; the reply's first field is a word. Rejects with `STORE_UNAVAILABLE` or
+   * `OVERLOADED`, and with an `Error` where the script ran into one.
+   */
+  async run(mutation: Mutation): Promise<ReplyReader> {
+    const reply = await this.#coalescer.submit(mutation);
+    if (reply.peek() === "failed") {
+      reply.text();
+      throw scriptError(mutation.name, reply.text());
+    }
+    return reply;
   }
 
   /** Takes a product over from the Go service's plain key. The ledger follows in the reply; `undefined` where there is none. */
@@ -103,6 +118,13 @@ export function callLimits(connection: RedisConnection) {
     isLongGone: () => connection.isLongGone,
     onceReady: (then: () => void) => connection.onceReady(then),
   };
+}
+
+/** Redis says "OOM …" also from inside of a script: a state of the server, and no bug. */
+function scriptError(operation: string, reason: string): unknown {
+  return isStateReply(reason)
+    ? storeUnavailable(new Error(reason))
+    : new Error(`Operation ${operation} failed in Redis: ${reason}`);
 }
 
 /** The error for a word that no script should answer. */

@@ -21,6 +21,11 @@ export class ReplyReader {
     this.#fields = list(reply);
   }
 
+  /** The next field, which stays the next. */
+  peek(): unknown {
+    return this.#fields[this.#next];
+  }
+
   text(): string {
     const field = this.#take();
     if (typeof field !== "string") {

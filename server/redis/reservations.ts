@@ -39,6 +39,7 @@ export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
   readonly #reads: RedisConnection;
+  #firstToSweep = 0;
 
   constructor(keys: Keys, mutations: Mutations, reads: RedisConnection) {
     this.#keys = keys;
@@ -203,13 +204,22 @@ export class RedisReservations implements ReservationStore {
   async expireDue(limit: number): Promise<number> {
     const reply = await this.#mutations.run({
       name: "expire_due",
-      keys: Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket)),
+      keys: this.#deadlinesInTurn(),
       args: [limit],
       products: limit,
       isRepeatable: true,
     });
     reply.text();
     return reply.integer();
+  }
+
+  /** The deadlines of all buckets, each time beginning with another one, so that a busy bucket keeps none waiting. */
+  #deadlinesInTurn(): string[] {
+    const { buckets } = this.#keys;
+    this.#firstToSweep = (this.#firstToSweep + 1) % buckets;
+    return Array.from({ length: buckets }, (_, n) =>
+      this.#keys.deadlines((this.#firstToSweep + n) % buckets),
+    );
   }
 
   /** The next deadlines of all buckets, in order. */

@@ -49,7 +49,7 @@ function heapBytes(): number {
   return process.memoryUsage().heapUsed;
 }
 
-describe("Watch limits", () => {
+describe("Watch limits", { timeout: 20_000 }, () => {
   for (const [limit, where, of] of [
     ["watchesMax", /on this server/, (n: number) => ({ address: `a${n}`, connection: {} })],
     ["watchesPerConnectionMax", /on one connection/, (n: number) => ({ address: `a${n}`, connection: SAME })],
@@ -95,7 +95,7 @@ describe("Watch limits", () => {
 
 const SAME = {};
 
-describe("Watch: its end", () => {
+describe("Watch: its end", { timeout: 20_000 }, () => {
   it("close ends a reader that waits, and one that comes later, and the hub forgets it", async () => {
     const hub = hubOver(loadedMirror([stateOf("p", 1)]));
     const watch = open(hub);
@@ -154,7 +154,7 @@ describe("Watch: its end", () => {
   });
 });
 
-describe("Watch: a reader that stops reading", () => {
+describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
   it("is sent each product once, the newest, when it reads again", async () => {
     const mirror = loadedMirror(Array.from({ length: 100 }, (_, n) => stateOf(`p${n}`, 1)));
     const hub = hubOver(mirror);

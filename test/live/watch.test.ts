@@ -69,7 +69,7 @@ const told = (update: WatchUpdate): [string, number][] =>
   update.stocks.map((stock) => [stock.productId, stock.version]);
 const hasCode = (code: string) => (error: unknown) => error instanceof InventoryError && error.code === code;
 
-describe("Watch: the snapshot", () => {
+describe("Watch: the snapshot", { timeout: 20_000 }, () => {
   it("tells the products asked for at once, with details, and names those that are not there", async () => {
     const mirror = loadedMirror([
       stateOf("p", 3, { details: detailsOf("P") }),
@@ -148,7 +148,7 @@ describe("Watch: the snapshot", () => {
   });
 });
 
-describe("Watch: changes", () => {
+describe("Watch: changes", { timeout: 20_000 }, () => {
   it("merges what changes between two messages: each product once, newest state", async () => {
     const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1), stateOf("r", 1)]);
     const updates = updatesOf(open(hubOver(mirror), request(["p", "q"])));
@@ -256,7 +256,7 @@ describe("Watch: changes", () => {
   });
 });
 
-describe("Watch: staleness, heartbeat and life", () => {
+describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
   it("tells at once that the store is away and that it is back, whatever the least interval", async () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
     const updates = updatesOf(open(hubOver(mirror), request(["p"], HOURS / 2)));

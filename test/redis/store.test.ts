@@ -130,6 +130,24 @@ describe("RedisStore", { skip }, () => {
     );
   });
 
+  it("expires on, and answers the neighbours of the batch, where a reservation was taken away by hand", async () => {
+    await using store = disposable(await openStore(redis.url));
+    const productId = `by-hand-${randomUUID()}`;
+    await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
+    const lines = [{ productId, quantity: 1 }];
+    for (const name of ["gone", "kept"]) {
+      await store.reservations.reserve({ reservationId: `${name}-${productId}`, lines, ttlMs: 1 });
+    }
+    await client.del(...(await client.keys(`*:r:gone-${productId}`)));
+    await until(async () => {
+      const [, ledger] = await Promise.all([
+        store.reservations.expireDue(10),
+        store.setSafetyStock(productId, 0),
+      ]);
+      return ledger.reserved === 1;
+    }, "the one that is left has expired");
+  });
+
   it("refuses a Redis that was laid out with another number of buckets", async () => {
     await using _first = disposable(await openStore(redis.url));
     const other = new RedisStore({ endpoint: { url: redis.url }, log, keys: new Keys(4) });

@@ -77,7 +77,7 @@ export type Reservation = Message<"inventory.v1.Reservation"> & {
   expireTime?: Timestamp | undefined;
 
   /**
-   * When it left the active state.
+   * When it came to the state that it is in now, unless it is active.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 7;
    */

@@ -280,8 +280,13 @@ operations.expire_due = function(k, a)
       for _, id in ipairs(due) do
         local keys = { deadlines = deadlines, record = string.gsub(deadlines, ':deadlines$', ':r:') .. id }
         local r = load_reservation(keys.record)
-        give_back(id, r, 'expired')
-        store_ended(keys, id, r, 'expired')
+        if r and r.state == 'active' then
+          give_back(id, r, 'expired')
+          store_ended(keys, id, r, 'expired')
+        else
+          -- A record that somebody took away by hand must not stop the others.
+          redis.call('ZREM', deadlines, id)
+        end
         expired = expired + 1
       end
     end

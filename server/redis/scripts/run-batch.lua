@@ -5,7 +5,8 @@
 -- ARGV  operation retention in ms, changes kept per bucket, changes kept per product, most that an
 --       update may lie ahead in ms; then for each operation its name, the number of its keys,
 --       their places in KEYS, the number of its arguments, the arguments
--- reply for each operation its reply, which opens with a word, and the products that it changed, each with
+-- reply for each operation its reply, which opens with a word ('failed' and why where it ran into an
+--       error), and the products that it changed, each with
 --       the version it came to
 local replies = {}
 local at = operations_start
@@ -23,7 +24,10 @@ while at <= #ARGV do
   end
   at = at + 1 + argument_count
   touched = {}
-  local reply = operation(keys, arguments)
+  local ran, reply = pcall(operation, keys, arguments)
+  if not ran then
+    reply = { 'failed', type(reply) == 'table' and reply.err or tostring(reply) }
+  end
   replies[#replies + 1] = { reply, touched }
 end
 return replies
