@@ -1,3 +1,4 @@
+import { setDefaultHighWaterMark } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
@@ -78,7 +79,14 @@ export async function startApp(config: Config, log: Logger, options: AppOptions 
   }
 }
 
+/**
+ * How much Node buffers of a stream before a writer has to wait. Node's own 64 KiB, times the number of
+ * watchers that do not read, is memory for nothing: with a message of a watch this stays below 32 KB.
+ */
+const STREAM_BUFFER_BYTES = 16 * 1024;
+
 async function start(config: Config, log: Logger, options: AppOptions, releases: Releases): Promise<App> {
+  setDefaultHighWaterMark(false, STREAM_BUFFER_BYTES);
   const health = new Health();
   releases.push("the health checks", () => health.close());
 

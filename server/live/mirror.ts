@@ -89,6 +89,13 @@ export class Mirror implements FeedListener {
     }
   }
 
+  /** The IDs of those. It may be read on while products come and go. */
+  *visibleIds(): Generator<string> {
+    for (const state of this.visible()) {
+      yield state.productId;
+    }
+  }
+
   on<Name extends keyof MirrorEvents>(
     name: Name,
     listener: (...args: MirrorEvents[Name]) => void,
@@ -100,6 +107,10 @@ export class Mirror implements FeedListener {
   onLoading(isOtherData: boolean): void {
     this.#named = new Set();
     this.#replaces = isOtherData;
+    if (isOtherData) {
+      // What was acknowledged is lost with the data that it was part of.
+      this.#expected.clear();
+    }
   }
 
   onProducts(states: readonly ProductState[]): void {
@@ -117,8 +128,6 @@ export class Mirror implements FeedListener {
       const gone = [...this.#states.keys()].filter((productId) => !named.has(productId));
       this.#drop(gone);
     }
-    // What was acknowledged before the full picture is in it, or is lost with the data it was part of.
-    this.#expected.clear();
     this.#isLoaded = true;
     this.#events.emit("loaded");
   }

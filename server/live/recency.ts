@@ -12,6 +12,8 @@ interface Node {
 /** One product that changed after a watcher's place. */
 export interface RecentChange {
   readonly productId: string;
+  /** The place of a watcher that has seen this change and all before it. */
+  readonly sequence: number;
   /** Whether the details changed, too. */
   readonly details: boolean;
 }
@@ -50,25 +52,32 @@ export class Recency {
     }
   }
 
-  /** What changed after a place, oldest change first. */
-  since(sequence: number): RecentChange[] {
-    const changes: RecentChange[] = [];
-    for (let node = this.#newest; node !== undefined && node.sequence > sequence; node = node.older) {
-      changes.push({ productId: node.productId, details: node.detailsSequence > sequence });
+  /** What changed after a place, oldest change first, and at most so many. */
+  after(sequence: number, most: number): RecentChange[] {
+    let node = this.#newest;
+    if (node === undefined || node.sequence <= sequence) {
+      return [];
     }
-    return changes.reverse();
+    while (node.older !== undefined && node.older.sequence > sequence) {
+      node = node.older;
+    }
+    const changes: RecentChange[] = [];
+    for (let next: Node | undefined = node; next !== undefined && changes.length < most; next = next.newer) {
+      changes.push(changeOf(next, sequence));
+    }
+    return changes;
   }
 
-  /** The same of the named products alone, in no order. */
-  sinceOf(sequence: number, productIds: Iterable<string>): RecentChange[] {
+  /** The same of the named products alone, all of them. */
+  afterOf(sequence: number, productIds: Iterable<string>): RecentChange[] {
     const changes: RecentChange[] = [];
     for (const productId of productIds) {
       const node = this.#nodes.get(productId);
       if (node !== undefined && node.sequence > sequence) {
-        changes.push({ productId, details: node.detailsSequence > sequence });
+        changes.push(changeOf(node, sequence));
       }
     }
-    return changes;
+    return changes.sort((a, b) => a.sequence - b.sequence);
   }
 
   #unlink(node: Node): void {
@@ -83,4 +92,8 @@ export class Recency {
     node.older = undefined;
     node.newer = undefined;
   }
+}
+
+function changeOf(node: Node, seen: number): RecentChange {
+  return { productId: node.productId, sequence: node.sequence, details: node.detailsSequence > seen };
 }

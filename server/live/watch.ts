@@ -1,12 +1,11 @@
 import type { ProductState } from "../inventory/feed.ts";
 import type { WatchLimits, WatchRequest } from "./hub.ts";
 import type { Mirror } from "./mirror.ts";
-import type { Recency, RecentChange } from "./recency.ts";
+import type { Recency } from "./recency.ts";
+import { WatchMessage } from "./watch-message.ts";
 
-/** About how many bytes one message may have: with what node buffers, a reader that stops holds less than 32 KB. */
-const MESSAGE_BYTES_MAX = 12 * 1024;
-/** What a product costs in a message besides its texts, at most. */
-const PRODUCT_BYTES = 64;
+/** Changes looked at for one message; more do not fit into one. */
+const CHANGES_PER_MESSAGE_MAX = 256;
 const LIFE_SPREAD = 0.2;
 
 /** One message of a watch. One without stocks and removals is a heartbeat. */
@@ -45,6 +44,7 @@ export class Watch {
   #isUrgent = false;
   #isEnding = false;
   #isClosed = false;
+  #lifeTimer: NodeJS.Timeout | undefined;
   #wakeUp: (() => void) | undefined;
 
   constructor(options: WatchOptions) {
@@ -74,6 +74,7 @@ export class Watch {
   close(): void {
     if (!this.#isClosed) {
       this.#isClosed = true;
+      clearTimeout(this.#lifeTimer);
       this.#options.onClose();
       this.#wakeUp?.();
     }
@@ -83,7 +84,8 @@ export class Watch {
   async *updates(): AsyncGenerator<WatchUpdate> {
     const { limits } = this.#options;
     const life = limits.lifeMs * (1 + LIFE_SPREAD * (2 * Math.random() - 1));
-    const lifeTimer = setTimeout(() => this.sayGoodbye(), life);
+    // Cleared by close(): a reader that is gone while it did not read never lets this generator end.
+    this.#lifeTimer = setTimeout(() => this.sayGoodbye(), life);
     try {
       yield* this.#snapshot();
       while (!this.#isClosed) {
@@ -98,50 +100,52 @@ export class Watch {
         yield* this.#changes();
       }
     } finally {
-      clearTimeout(lifeTimer);
       this.close();
     }
   }
 
   *#snapshot(): Generator<WatchUpdate> {
     const { mirror, request } = this.#options;
-    const { productIds } = request;
-    const removed =
-      productIds === undefined ? [] : [...productIds].filter((id) => mirror.get(id) === undefined);
-    const states = productIds === undefined ? mirror.visible() : statesOf(mirror, productIds);
-    let stocks: ProductState[] = [];
-    let bytes = 0;
-    for (const state of states) {
-      const size = sizeOf(state, true);
-      if (stocks.length > 0 && bytes + size > MESSAGE_BYTES_MAX) {
-        yield this.#message({ stocks, withDetails: idsOf(stocks), snapshot: true });
-        stocks = [];
-        bytes = 0;
+    let message = new WatchMessage();
+    for (const productId of request.productIds ?? mirror.visibleIds()) {
+      if (this.#isClosed) {
+        return;
       }
-      stocks.push(state);
-      bytes += size;
+      const state = mirror.get(productId);
+      if (!message.add(productId, state, true)) {
+        yield this.#message({ ...message.parts, snapshot: true });
+        message = new WatchMessage();
+        message.add(productId, state, true);
+      }
     }
-    yield this.#message({
-      stocks,
-      removed,
-      withDetails: idsOf(stocks),
-      snapshot: true,
-      lastOfSnapshot: true,
-    });
+    yield this.#message({ ...message.parts, snapshot: true, lastOfSnapshot: true });
   }
 
-  /** What changed since the last message; a heartbeat where nothing did. */
+  /**
+   * What changed since the last message; a heartbeat where nothing did. What does not fit into one message is looked up
+   * anew for the next, so that nothing is held for a reader while it does not read.
+   */
   *#changes(): Generator<WatchUpdate> {
     const { mirror, recency, request } = this.#options;
-    this.#isDirty = false;
-    this.#isUrgent = false;
-    const changes =
-      request.productIds === undefined
-        ? recency.since(this.#seen)
-        : recency.sinceOf(this.#seen, request.productIds);
-    this.#seen = recency.sequence;
-    for (const part of parts(changes, mirror)) {
-      yield this.#message(part);
+    let isAll = false;
+    while (!isAll && !this.#isClosed) {
+      this.#isDirty = false;
+      this.#isUrgent = false;
+      const changes =
+        request.productIds === undefined
+          ? recency.after(this.#seen, CHANGES_PER_MESSAGE_MAX)
+          : recency.afterOf(this.#seen, request.productIds);
+      const message = new WatchMessage();
+      let added = 0;
+      for (const { productId, sequence, details } of changes) {
+        if (!message.add(productId, mirror.get(productId), details)) {
+          break;
+        }
+        this.#seen = sequence;
+        added += 1;
+      }
+      isAll = added === changes.length && changes.length < CHANGES_PER_MESSAGE_MAX;
+      yield this.#message(message.parts);
     }
   }
 
@@ -190,48 +194,3 @@ export class Watch {
 }
 
 const NOTHING: ReadonlySet<string> = new Set();
-
-function* statesOf(mirror: Mirror, productIds: Iterable<string>): Generator<ProductState> {
-  for (const productId of productIds) {
-    const state = mirror.get(productId);
-    if (state !== undefined) {
-      yield state;
-    }
-  }
-}
-
-/** Cuts changes into messages of bounded size; one empty message where there are none. */
-function* parts(changes: readonly RecentChange[], mirror: Mirror): Generator<Partial<WatchUpdate>> {
-  let part = { stocks: [] as ProductState[], removed: [] as string[], withDetails: new Set<string>() };
-  let bytes = 0;
-  for (const { productId, details } of changes) {
-    const state = mirror.get(productId);
-    const size = state === undefined ? Buffer.byteLength(productId) : sizeOf(state, details);
-    if (bytes > 0 && bytes + size > MESSAGE_BYTES_MAX) {
-      yield part;
-      part = { stocks: [], removed: [], withDetails: new Set() };
-      bytes = 0;
-    }
-    bytes += size;
-    if (state === undefined) {
-      part.removed.push(productId);
-    } else {
-      part.stocks.push(state);
-      if (details) {
-        part.withDetails.add(productId);
-      }
-    }
-  }
-  yield part;
-}
-
-function sizeOf(state: ProductState, details: boolean): number {
-  const { productId } = state;
-  const texts = details && state.details ? state.details.name.length + state.details.description.length : 0;
-  // Up to three bytes of UTF-8 for each UTF-16 unit.
-  return PRODUCT_BYTES + 3 * (productId.length + texts);
-}
-
-function idsOf(stocks: readonly ProductState[]): ReadonlySet<string> {
-  return new Set(stocks.map((stock) => stock.productId));
-}

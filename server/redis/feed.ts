@@ -91,13 +91,13 @@ export class RedisFeed implements ChangeFeed {
           await this.#load(listener, found === "other data");
         }
         listener.onCollections(await this.#collections());
+        listener.onStale(false);
         checkedAt = performance.now();
       }
       const changes = await this.#readChanges();
       if (changes.length > 0) {
         listener.onChanges(changes);
       }
-      listener.onStale(false);
     }
   }
 

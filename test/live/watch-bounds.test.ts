@@ -5,7 +5,7 @@ import { runInNewContext } from "node:vm";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { Hub, type WatchLimits } from "../../server/live/hub.ts";
 import type { Mirror } from "../../server/live/mirror.ts";
-import { Recency } from "../../server/live/recency.ts";
+import { Recency, type RecentChange } from "../../server/live/recency.ts";
 import type { Watch, WatchUpdate } from "../../server/live/watch.ts";
 import { changeTo, detailsOf, endUpdatesAfterEach, loadedMirror, stateOf, updatesOf } from "./states.ts";
 
@@ -210,7 +210,7 @@ describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
 describe("Recency", () => {
   it("tells what changed after a place: each product once, oldest change first, with its details", () => {
     const recency = new Recency();
-    assert.deepEqual(recency.since(0), []);
+    assert.deepEqual(recency.after(0, 9), []);
     recency.touch("a", true);
     recency.touch("b", false);
     const place = recency.sequence;
@@ -219,11 +219,21 @@ describe("Recency", () => {
     recency.touch("c", true);
     recency.touch("b", false);
     recency.touch("b", false);
-    const change = (productId: string, details: boolean) => ({ productId, details });
-    assert.deepEqual(recency.since(place), [change("a", false), change("c", true), change("b", false)]);
-    assert.deepEqual(recency.since(0), [change("a", true), change("c", true), change("b", false)]);
-    assert.deepEqual(recency.since(recency.sequence), []);
-    assert.deepEqual(recency.sinceOf(place, ["c", "unknown"]), [change("c", true)]);
-    assert.deepEqual(recency.sinceOf(recency.sequence, ["a", "b", "c"]), []);
+    const told = (changes: readonly RecentChange[]) =>
+      changes.map(({ productId, details }) => [productId, details]);
+    const [a, c, b] = [
+      ["a", false],
+      ["c", true],
+      ["b", false],
+    ];
+    assert.deepEqual(told(recency.after(place, 9)), [a, c, b]);
+    assert.deepEqual(told(recency.after(0, 9)), [["a", true], c, b]);
+    assert.deepEqual(recency.after(recency.sequence, 9), []);
+    const [first] = recency.after(place, 1);
+    assert.ok(first);
+    assert.deepEqual(told([first]), [a]);
+    assert.deepEqual(told(recency.after(first.sequence, 9)), [c, b], "a watcher goes on where it stopped");
+    assert.deepEqual(told(recency.afterOf(place, ["b", "c", "unknown"])), [c, b]);
+    assert.deepEqual(recency.afterOf(recency.sequence, ["a", "b", "c"]), []);
   });
 });
