@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -21,6 +21,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   "buf lint": () => command("buf", "lint"),
   "buf format": () => command("buf", "format", "--diff", "--exit-code"),
   "gen/ is what buf generates": staleGenerated,
+  "package-lock.json names every platform": platformsMissing,
   "import arrows": async () => findBreaches(root).join("\n"),
 };
 
@@ -56,4 +57,15 @@ async function staleGenerated(): Promise<string> {
   } finally {
     await rm(fresh, { recursive: true, force: true });
   }
+}
+
+/** `npm ci` refuses a lock file without the packages of other platforms, which npm leaves out where it cannot fetch them. */
+async function platformsMissing(): Promise<string> {
+  const lock: { packages: Record<string, { optionalDependencies?: Record<string, string> }> } = JSON.parse(
+    await readFile(join(root, "package-lock.json"), "utf8"),
+  );
+  const wanted = Object.values(lock.packages).flatMap((each) => Object.keys(each.optionalDependencies ?? {}));
+  return wanted
+    .filter((name) => !Object.keys(lock.packages).some((path) => path.endsWith(`node_modules/${name}`)))
+    .join("\n");
 }
