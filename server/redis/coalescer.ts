@@ -16,8 +16,13 @@ export interface CoalescerOptions<Item, Result> {
   readonly inFlightMax: number;
   /** Most items waiting; one more is `OVERLOADED`. */
   readonly waitingMax: number;
-  /** An item not answered by then is `STORE_UNAVAILABLE`; it is not sent any more if it was still waiting. */
+  /**
+   * An item is `STORE_UNAVAILABLE` when for this long, since it came, no batch was answered at all; it
+   * is not sent any more if it was still waiting. A store that answers others is busy, and not away.
+   */
   readonly answerMsMax: number;
+  /** An item that a busy store has not answered by then is `OVERLOADED`. */
+  readonly patienceMsMax: number;
   /** Whether to send the item once more after its batch failed with this error. */
   readonly mayRepeat: (item: Item, error: unknown) => boolean;
   /** What the item's caller gets for the error its batch failed with. */
@@ -35,7 +40,8 @@ interface Waiting<Item, Result> {
   readonly weight: number;
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
-  readonly timer: ReturnType<typeof afterSilence>;
+  readonly submittedAt: number;
+  timer: ReturnType<typeof afterSilence>;
   settled: boolean;
   repeated: boolean;
 }
@@ -51,6 +57,7 @@ export class Coalescer<Item, Result> {
   readonly #options: CoalescerOptions<Item, Result>;
   #waiting: Waiting<Item, Result>[] = [];
   #inFlight = 0;
+  #answeredAt = Number.NEGATIVE_INFINITY;
   #flushScheduled = false;
   #waitsForReady = false;
   #closed = false;
@@ -79,10 +86,8 @@ export class Coalescer<Item, Result> {
       weight: weightOf(item),
       resolve,
       reject,
-      timer: afterSilence(answerMsMax, () => {
-        waiting.settled = true;
-        reject(storeUnavailable(new Error(`No answer within ${answerMsMax} ms`)));
-      }),
+      submittedAt: performance.now(),
+      timer: afterSilence(answerMsMax, () => this.#onSilence(waiting)),
       settled: false,
       repeated: false,
     };
@@ -97,6 +102,26 @@ export class Coalescer<Item, Result> {
     for (const waiting of this.#waiting.splice(0)) {
       this.#settle(waiting, () => waiting.reject(storeUnavailable()));
     }
+  }
+
+  /** Gives an item up if the store has been silent; waits on while it answers others. */
+  #onSilence(waiting: Waiting<Item, Result>): void {
+    const { answerMsMax, patienceMsMax } = this.#options;
+    const now = performance.now();
+    const silentMs = now - Math.max(waiting.submittedAt, this.#answeredAt);
+    if (silentMs >= answerMsMax) {
+      this.#giveUp(waiting, storeUnavailable(new Error(`No answer within ${answerMsMax} ms`)));
+    } else if (now - waiting.submittedAt >= patienceMsMax) {
+      const message = `The stock store is busy: no answer within ${patienceMsMax} ms; try again shortly`;
+      this.#giveUp(waiting, new InventoryError("OVERLOADED", message));
+    } else {
+      waiting.timer = afterSilence(answerMsMax - silentMs, () => this.#onSilence(waiting));
+    }
+  }
+
+  #giveUp(waiting: Waiting<Item, Result>, error: InventoryError): void {
+    waiting.settled = true;
+    waiting.reject(error);
   }
 
   /** Flushes after the events of this turn of the loop, so that calls that came in together go together. */
@@ -154,6 +179,7 @@ export class Coalescer<Item, Result> {
     this.#inFlight += 1;
     try {
       const results = await this.#options.send(batch.map((waiting) => waiting.item));
+      this.#answeredAt = performance.now();
       if (results.length !== batch.length) {
         throw new Error(`${batch.length} operations were sent and ${results.length} answers came`);
       }

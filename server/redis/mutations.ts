@@ -15,6 +15,8 @@ import { mutationScript } from "./scripts.ts";
 
 /** Most calls waiting for one connection. */
 const WAITING_MAX = 20_000;
+/** How long a call waits for a Redis that is busy with others: a flash sale's first seconds. */
+const PATIENCE_MS_MAX = 5_000;
 /** Operations of one batch, and products they may touch together: about 2 ms of Redis's time. */
 const MUTATIONS_PER_BATCH_MAX = 64;
 const PRODUCTS_PER_BATCH_MAX = 128;
@@ -113,6 +115,7 @@ export function callLimits(connection: RedisConnection) {
   return {
     waitingMax: WAITING_MAX,
     answerMsMax: ANSWER_MS_MAX,
+    patienceMsMax: PATIENCE_MS_MAX,
     errorOf: storeError,
     isReady: () => connection.isReady,
     isLongGone: () => connection.isLongGone,

@@ -31,6 +31,7 @@ export class Caller implements Disposable {
   }[];
   readonly #tryMsMax: number;
   #turn: number;
+  #isClosed = false;
   /** Tries that ended without an answer, and what was told of them. */
   retries = 0;
   readonly reasons = new Map<string, number>();
@@ -50,22 +51,25 @@ export class Caller implements Disposable {
     });
   }
 
-  /** Asks one server after the other until one answers; the answer may be a refusal. With `triesMax`, throws `GaveUp` in the end. */
+  /**
+   * Asks one server after the other until one answers; the answer may be a refusal. The next call begins
+   * with the next server. With `triesMax`, throws `GaveUp` in the end.
+   */
   async ask<T>(
     call: (server: Caller["server"], options: CallOptions) => Promise<T>,
     triesMax = Number.POSITIVE_INFINITY,
   ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
+      this.#turn += 1;
       try {
         return await call(this.server, { timeoutMs: this.#tryMsMax });
       } catch (error) {
-        if (!isRetried(error)) {
+        if (!isRetried(error) || this.#isClosed) {
           throw error;
         }
         this.retries += 1;
         const reason = String(error).slice(0, 80);
         this.reasons.set(reason, (this.reasons.get(reason) ?? 0) + 1);
-        this.#turn += 1;
         if (attempt >= triesMax) {
           throw new GaveUp(String(error));
         }
@@ -84,6 +88,7 @@ export class Caller implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#isClosed = true;
     for (const session of this.#sessions) {
       session.abort();
     }

@@ -5,8 +5,10 @@ import { type Caller, GaveUp, hasCode, shortageOf } from "./callers.ts";
 
 export const SHORT_TTL_MS = 1_000;
 const LONG_TTL_MS = 4 * 3_600_000;
-/** Tries after which a caller that gives up does so. */
-const TRIES_BEFORE_GIVING_UP = 2;
+/** One caller in so many gives up where its first try is not answered. */
+const GIVES_UP_ONE_IN = 4;
+/** Goods received replace about what is sold, so that stock is short now and then. */
+const RECEIVED_MAX = 80;
 
 export interface Line {
   readonly productId: string;
@@ -152,7 +154,7 @@ export class Shopper {
     const adjustment: Adjustment = {
       id: `adjustment-${this.#name}-${this.adjustments.length}`,
       productId: this.#product(),
-      delta: 1 + this.#random(5),
+      delta: 1 + this.#random(RECEIVED_MAX),
     };
     this.adjustments.push(adjustment);
     adjustment.known = "unknown";
@@ -165,10 +167,10 @@ export class Shopper {
     );
   }
 
-  /** Most callers insist on an answer; one in ten gives up, and never learns what became of it. */
+  /** Most callers insist on an answer; some give up, and never learn what became of it. */
   async #step(call: (triesMax: number) => Promise<unknown>): Promise<Known> {
     try {
-      await call(this.#random(10) === 0 ? TRIES_BEFORE_GIVING_UP : Number.POSITIVE_INFINITY);
+      await call(this.#random(GIVES_UP_ONE_IN) === 0 ? 1 : Number.POSITIVE_INFINITY);
       return "acknowledged";
     } catch (error) {
       if (error instanceof GaveUp) {
