@@ -135,14 +135,19 @@ export class RedisFeed implements ChangeFeed {
     if (this.#places.size === 0) {
       return "missed";
     }
-    const dropped = await Promise.all(
+    const found = await Promise.all(
       this.#streams.map(async (stream) => {
-        // A stream drops its oldest entries: more of them than we have been told of, and some are lost to us.
         const { length, added } = await this.#streamInfo(stream);
-        return added - length > this.#placeOf(stream).count;
+        const { count } = this.#placeOf(stream);
+        if (added < count) {
+          // An older state of the same data: a backup, or a replica that was behind.
+          return "other data";
+        }
+        // A stream drops its oldest entries: more of them than we have been told of, and some are lost to us.
+        return added - length > count ? "missed" : "kept";
       }),
     );
-    return dropped.includes(true) ? "missed" : "kept";
+    return found.find((each) => each === "other data") ?? found.find((each) => each === "missed") ?? "kept";
   }
 
   async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string }> {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { after, before, describe, it } from "node:test";
+import { cp, rename, rm } from "node:fs/promises";
+import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import type { FeedListener, ProductState } from "../../server/inventory/feed.ts";
@@ -171,31 +172,60 @@ describe("RedisFeed", { skip }, () => {
     assert.deepEqual(scene.follower.loads, [false]);
   });
 
-  it("takes up where it was after Redis was killed and came back with its data", async () => {
-    await using redis = await startRedis();
-    const store = new RedisStore({ endpoint: { url: redis.url }, log, keys });
-    await store.start(5_000);
-    const follower = new Follower();
-    const feed = new RedisFeed({ endpoint: { url: redis.url }, keys, log });
-    const adjust = (delta: number) =>
-      store.adjustStock({ productId: "p", delta, adjustmentId: randomUUID(), reason: "" });
-    try {
-      await store.putProduct({ productId: "p", declared: 10, details: undefined, updateTimeMicros: 1 });
-      feed.start(follower);
-      await until(() => follower.loaded === 1, "the first picture is loaded");
-      await adjust(1);
-      await until(() => follower.mirror.get("p")?.version === 2, "the change is told");
-      await redis.kill9();
-      await until(() => follower.mirror.isStale, "the mirror is stale");
+  describe("after Redis itself was killed", () => {
+    let redis: RedisServer;
+    let store: RedisStore;
+    let feed: RedisFeed;
+    let follower: Follower;
+    const adjust = () =>
+      store.adjustStock({ productId: "p", delta: 1, adjustmentId: randomUUID(), reason: "" });
+    const isAt = (version: number) =>
+      until(() => follower.mirror.get("p")?.version === version, `the mirror is at version ${version}`);
+    const isBack = async (): Promise<void> => {
       await redis.restart();
       await until(async () => (await store.unreadyReason()) === undefined, "the store is ready again");
-      await adjust(1);
-      await until(() => follower.mirror.get("p")?.version === 3, "the next change is told");
-      assert.deepEqual(follower.loads, [false]);
-    } finally {
+    };
+    beforeEach(async () => {
+      redis = await startRedis();
+      store = new RedisStore({ endpoint: { url: redis.url }, log, keys });
+      await store.start(5_000);
+      await store.putProduct({ productId: "p", declared: 10, details: undefined, updateTimeMicros: 1 });
+      follower = new Follower();
+      feed = new RedisFeed({ endpoint: { url: redis.url }, keys, log });
+      feed.start(follower);
+      await until(() => follower.loaded === 1, "the first picture is loaded");
+    });
+    afterEach(async () => {
       await feed.stop();
       await store.close();
-    }
+      await redis.stop();
+    });
+
+    it("takes up where it was, where all data is back", async () => {
+      await adjust();
+      await isAt(2);
+      await redis.kill9();
+      await until(() => follower.mirror.isStale, "the mirror is stale");
+      await isBack();
+      await adjust();
+      await isAt(3);
+      assert.deepEqual(follower.loads, [false]);
+    });
+
+    it("notices that it came back with an older state of its data", async () => {
+      const backup = `${redis.dir}-backup`;
+      await cp(redis.dir, backup, { recursive: true });
+      await Promise.all([adjust(), adjust(), adjust()]);
+      await isAt(4);
+      await redis.kill9();
+      await rm(redis.dir, { recursive: true });
+      await rename(backup, redis.dir);
+      await isBack();
+      assert.equal((await store.getStock("p")).version, 1);
+      await isAt(1);
+      await adjust();
+      await isAt(2);
+    });
   });
 
   it("loads again where the stream was trimmed past its place meanwhile", async () => {

@@ -201,7 +201,8 @@ export async function startTcpProxy(options: ProxyOptions): Promise<TcpProxy> {
 
   function reset(connection: Connection): void {
     forget(connection);
-    connection.client.resetAndDestroy();
+    if (connection.client.writableEnded) connection.client.destroy();
+    else connection.client.resetAndDestroy();
     connection.upstream.destroy();
   }
 

@@ -63,7 +63,8 @@ export class Shelf {
     const changes: ShelfChange[] = [];
     for (const next of stocks) {
       const slot = this.#slots.get(next.productId);
-      if (slot === undefined || !supersedes(next, slot.product, isSnapshot)) continue;
+      // What is gone comes back with whatever is later: a store that began anew counts its versions from one.
+      if (slot === undefined || !supersedes(next, slot.product, isSnapshot || slot.product.isGone)) continue;
       const before = slot.product;
       slot.product = {
         ...next,
