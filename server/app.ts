@@ -1,9 +1,13 @@
+import { randomUUID } from "node:crypto";
 import { setDefaultHighWaterMark } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { Health as HealthService } from "../gen/health/v1/health_pb.ts";
+import { createCertificateCheck } from "./access/certificates.ts";
+import { JwtCheck } from "./access/jwt.ts";
+import { createTokenCheck, sha256Of, type TokenEntry } from "./access/tokens.ts";
 import type { Config } from "./config.ts";
 import { startDemo } from "./demo/demo.ts";
 import { ExpirySweeper } from "./inventory/expiry.ts";
@@ -24,6 +28,7 @@ import { RedisFeed } from "./redis/feed.ts";
 import { Keys } from "./redis/keys.ts";
 import { RedisOutbox } from "./redis/outbox.ts";
 import { RedisStore } from "./redis/store.ts";
+import { type CallStage, Gate } from "./rpc/call.ts";
 import { createConnectHandler } from "./rpc/connect-handler.ts";
 import { createCors } from "./rpc/cors.ts";
 import { createFront } from "./rpc/front.ts";
@@ -37,6 +42,8 @@ import { type ListenerLimits, startListener } from "./rpc/listener.ts";
 import { createPages } from "./rpc/pages.ts";
 import { registerReflection } from "./rpc/reflection-service.ts";
 import { INVENTORY_SERVICES, inventoryServices } from "./rpc/services.ts";
+import { accessStage } from "./rpc/stages/access.ts";
+import { writeLogStage } from "./rpc/stages/write-log.ts";
 
 /** How long the start waits for Redis before it serves without it, unready. */
 const STORE_START_MS_MAX = 2_000;
@@ -125,6 +132,8 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     adminUrl = admin.url;
   }
 
+  const demoToken = randomUUID();
+  const gate = new Gate([writeLogStage(log), ...accessStages(config, log, demoToken)]);
   const draining = new AbortController();
   const services = inventoryServices(store, live);
   const tellError = createTellError(log);
@@ -138,13 +147,16 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
           INVENTORY_SERVICES.map((service) => service.typeName),
         ),
       );
-      registerReflection(router, [...INVENTORY_SERVICES, HealthService]);
+      if (config.reflection) {
+        registerReflection(router, [...INVENTORY_SERVICES, HealthService]);
+      }
     },
+    gate,
     interceptors: [errorInterceptor(tellError), drainInterceptor(draining.signal), deadlineInterceptor],
     log,
   });
   const lane = config.lane
-    ? new UnaryLane({ methods: laneMethods(services.all), longWay: methods, tellError })
+    ? new UnaryLane({ methods: laneMethods(services.all), longWay: methods, gate, tellError })
     : undefined;
   const listener = await startListener({
     host: config.host,
@@ -162,7 +174,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     takeStream: lane && ((stream, headers, rawHeaders) => lane.takeStream(stream, headers, rawHeaders)),
     isLongLived: (path) => LONG_LIVED_PATHS.has(path),
     log,
-    ...(config.tls && { tls: config.tls }),
+    tls: config.tls,
     ...(options.limits && { limits: options.limits }),
   });
   const url = urlOf(config, listener.port);
@@ -177,7 +189,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   await health.check();
 
   if (config.demo) {
-    const demo = await startDemo(url, store, log);
+    const demo = await startDemo(url, demoToken, store, log);
     releases.push("the demo", () => demo.stop());
   }
 
@@ -201,6 +213,23 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
       return stopping;
     },
   };
+}
+
+/** Who may call, where that is set. The demo shop is a caller like any other. */
+function accessStages(config: Config, log: Logger, demoToken: string): CallStage[] {
+  const { access } = config;
+  if (access === undefined) {
+    log.warn("Anybody who reaches this server may change stock: callers are not asked who they are");
+    return [];
+  }
+  const ofDemo: TokenEntry = { name: "demo", role: "ops", sha256: sha256Of(demoToken) };
+  const tokens = config.demo ? [...access.tokens, ofDemo] : access.tokens;
+  const checks = {
+    token: tokens.length > 0 ? createTokenCheck(tokens) : undefined,
+    jwt: access.jwt && new JwtCheck(access.jwt),
+    certificate: access.certificates.length > 0 ? createCertificateCheck(access.certificates) : undefined,
+  };
+  return [accessStage(checks, log)];
 }
 
 async function startStore(

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
+import { type AccessSettings, readAccess } from "./access/settings.ts";
 import { OPERATION_RETENTION_MS_DEFAULT } from "./inventory/operation.ts";
 import { type KafkaSettings, SASL_MECHANISMS } from "./kafka/client.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/logger.ts";
@@ -18,7 +19,11 @@ export interface Config {
   /** Where metrics and health are served for operators. Absent: nowhere. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
   /** Absent: plaintext. */
-  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
+  readonly tls: TlsSettings | undefined;
+  /** Absent: anybody may write. */
+  readonly access: AccessSettings | undefined;
+  /** Whether the server tells its schema to clients such as grpcurl. */
+  readonly reflection: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   /** What the merchant decides about the shoppers' page and the element. */
@@ -36,6 +41,13 @@ export interface Config {
   readonly drainWaitMs: number;
   /** How long requests in flight may take to end at shutdown. */
   readonly drainMsMax: number;
+}
+
+export interface TlsSettings {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  /** Who signs the certificates of callers. Absent: nobody is asked for one. */
+  readonly clientCa: Buffer | undefined;
 }
 
 /** Every fault of the environment at once, a line each. */
@@ -70,6 +82,9 @@ const setting = {
       error: `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`,
     }),
 };
+
+/** Variables whose values no message may repeat. */
+const SECRET = /PASSWORD$|URL$|TOKENS$/;
 
 const TOPICS_DEFAULT = {
   KAFKA_PRODUCT_TOPIC: "product",
@@ -108,6 +123,16 @@ const Environment = z.object({
   ADMIN_PORT: setting.integer(0, 0, 65_535).removeDefault().optional(),
   TLS_CERT: z.string().optional(),
   TLS_KEY: z.string().optional(),
+  AUTH: setting.flag().optional(),
+  AUTH_TOKENS: z.string().optional(),
+  AUTH_TOKENS_FILE: z.string().optional(),
+  AUTH_JWKS: z.string().optional(),
+  AUTH_JWT_ISSUER: z.string().optional(),
+  AUTH_JWT_AUDIENCE: z.string().optional(),
+  AUTH_JWT_ROLE_CLAIM: z.string().default("role"),
+  TLS_CLIENT_CA: z.string().optional(),
+  TLS_CLIENT_ROLES: z.string().optional(),
+  REFLECTION: setting.flag().default(true),
   LOG_LEVEL: setting.oneOf(LOG_LEVELS).default("info"),
   LOG_FORMAT: setting.oneOf(LOG_FORMATS).default("auto"),
   LOW_STOCK_MAX: setting.integer(5, 0, 1_000),
@@ -141,12 +166,12 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     ? []
     : parsed.error.issues.map((issue) => {
         const name = String(issue.path[0]);
-        const met =
-          name.endsWith("PASSWORD") || name.endsWith("URL") ? "" : ` is ${JSON.stringify(given[name])};`;
+        const met = SECRET.test(name) ? "" : ` is ${JSON.stringify(given[name])};`;
         return `${name}${met} ${issue.message}`;
       });
   checkKafka(given, faults);
-  const tls = readTls(given["TLS_CERT"], given["TLS_KEY"], faults);
+  const tls = readTls(given, faults);
+  const access = parsed.success ? accessSettings(parsed.data, faults) : undefined;
   if (!parsed.success || faults.length > 0) {
     throw new ConfigError(faults.join("\n"));
   }
@@ -158,6 +183,8 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     kafka: kafkaSettings(env),
     admin: env.ADMIN_PORT === undefined ? undefined : { host: env.ADMIN_HOST, port: env.ADMIN_PORT },
     tls,
+    access,
+    reflection: env.REFLECTION,
     logLevel: env.LOG_LEVEL,
     logFormat: env.LOG_FORMAT,
     page: {
@@ -227,8 +254,35 @@ function checkKafka(given: Readonly<Record<string, string | undefined>>, faults:
   }
 }
 
-function readTls(cert: string | undefined, key: string | undefined, faults: string[]): Config["tls"] {
+/** Writes are for callers that are known, or for whoever is on this machine; for everybody only where AUTH=off says so. */
+function accessSettings(env: z.infer<typeof Environment>, faults: string[]): AccessSettings | undefined {
+  const access = readAccess(env, faults);
+  const isSet = access !== undefined;
+  const ways = "AUTH_TOKENS, AUTH_TOKENS_FILE, AUTH_JWKS or TLS_CLIENT_CA";
+  if (isSet && env.AUTH === false) {
+    faults.push(`AUTH is "off"; but ${ways} is set: take one away`);
+  }
+  if (!isSet && env.AUTH === true) {
+    faults.push(`AUTH is "on"; it needs one of ${ways}`);
+  }
+  if (!isSet && env.AUTH === undefined && !isLoopback(env.HOST)) {
+    faults.push(
+      `HOST is ${JSON.stringify(env.HOST)}; others could change stock there: set ${ways}, or AUTH=off if that is meant`,
+    );
+  }
+  return access;
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function readTls(given: Readonly<Record<string, string | undefined>>, faults: string[]): Config["tls"] {
+  const { TLS_CERT: cert, TLS_KEY: key, TLS_CLIENT_CA: clientCa } = given;
   if (cert === undefined && key === undefined) {
+    if (clientCa !== undefined) {
+      faults.push("TLS_CLIENT_CA is set; it needs TLS_CERT and TLS_KEY");
+    }
     return undefined;
   }
   const read = (name: string, path: string | undefined): Buffer => {
@@ -244,10 +298,14 @@ function readTls(cert: string | undefined, key: string | undefined, faults: stri
     }
   };
   const faultsBefore = faults.length;
-  const tls = { cert: read("TLS_CERT", cert), key: read("TLS_KEY", key) };
+  const tls = {
+    cert: read("TLS_CERT", cert),
+    key: read("TLS_KEY", key),
+    clientCa: clientCa === undefined ? undefined : read("TLS_CLIENT_CA", clientCa),
+  };
   if (faults.length === faultsBefore) {
     try {
-      createSecureContext(tls);
+      createSecureContext({ cert: tls.cert, key: tls.key, ca: tls.clientCa });
     } catch (error) {
       faults.push(
         `TLS_CERT is "${cert}" and TLS_KEY "${key}"; they are not a certificate and its key: ${(error as Error).message}`,

@@ -41,7 +41,7 @@ describe("readConfig", () => {
   });
 
   const ACCEPTED: readonly [NodeJS.ProcessEnv, Partial<Config>][] = [
-    [{ HOST: "0.0.0.0" }, { host: "0.0.0.0" }],
+    [{ HOST: "0.0.0.0", AUTH: "off" }, { host: "0.0.0.0" }],
     [{ PORT: "0" }, { port: 0 }],
     [{ PORT: "65535" }, { port: 65_535 }],
     [

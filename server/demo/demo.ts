@@ -28,10 +28,24 @@ export interface Demo {
  * Fills the shop with the demo catalog and lets shoppers buy, all through the server's own API over
  * gRPC, as Orders would: reserve, then commit, release, or leave it to expire.
  */
-export async function startDemo(url: string, store: InventoryStore, log: Logger): Promise<Demo> {
+export async function startDemo(
+  url: string,
+  token: string,
+  store: InventoryStore,
+  log: Logger,
+): Promise<Demo> {
   const ending = new AbortController();
   const options = { signal: ending.signal };
-  const transport = createGrpcTransport({ baseUrl: url, nodeOptions: { rejectUnauthorized: false } });
+  const transport = createGrpcTransport({
+    baseUrl: url,
+    nodeOptions: { rejectUnauthorized: false },
+    interceptors: [
+      (next) => (request) => {
+        request.header.set("authorization", `Bearer ${token}`);
+        return next(request);
+      },
+    ],
+  });
   const supply = createClient(SupplyService, transport);
   const reservations = createClient(ReservationService, transport);
   const checkouts = new Set<Promise<void>>();

@@ -1,5 +1,4 @@
 import type { ServerHttp2Stream } from "node:http2";
-import { createContextKey } from "@connectrpc/connect";
 import type { ListenerRequest } from "./listener.ts";
 
 /** Who calls, as far as the connection tells. */
@@ -8,12 +7,6 @@ export interface Caller {
   /** The same object for every call of one connection. */
   readonly connection: object;
 }
-
-/** Set on every call by the connect handler. */
-export const callerKey = createContextKey<Caller>(
-  { address: "unknown", connection: {} },
-  { description: "caller" },
-);
 
 export function callerOfStream(stream: ServerHttp2Stream): Caller {
   return { address: stream.session?.socket.remoteAddress ?? "unknown", connection: stream.session ?? stream };

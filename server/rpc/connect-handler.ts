@@ -15,7 +15,9 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
-import { callerKey, callerOf } from "./caller.ts";
+import { forCaches, isGet } from "./cacheable-get.ts";
+import { type Call, callIn, callKey, type Gate } from "./call.ts";
+import { callerOf } from "./caller.ts";
 import { withGrpcMessage } from "./grpc-message.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
 
@@ -27,18 +29,24 @@ export const TIMEOUT_MS_MAX = 86_400_000;
 interface ConnectHandlerOptions {
   readonly routes: (router: ConnectRouter) => void;
   readonly interceptors: Interceptor[];
+  readonly gate: Gate;
   readonly log: Logger;
+  /** By default `REQUEST_BYTES_MAX`. */
+  readonly requestBytesMax?: number;
 }
 
-/**
- * Answers a request if it is for a method, and says whether it was. `body` stands for the request's own
- * where that has been read already.
- */
+/** A call that was begun elsewhere, with what was read of its request. */
+export interface BegunCall {
+  readonly call: Call;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/** Answers a request if it is for a method, and says whether it was. */
 export type ConnectHandler = (
   request: ListenerRequest,
   response: ListenerResponse,
   path: string,
-  body?: AsyncIterable<Uint8Array>,
+  begun?: BegunCall,
 ) => boolean;
 
 /**
@@ -46,17 +54,18 @@ export type ConnectHandler = (
  * what goes wrong goes to the log instead of to the console.
  */
 export function createConnectHandler(options: ConnectHandlerOptions): ConnectHandler {
-  const { log } = options;
+  const { log, gate } = options;
   const router = createConnectRouter({
     interceptors: options.interceptors,
     acceptCompression: [compressionGzip, compressionBrotli],
-    readMaxBytes: REQUEST_BYTES_MAX,
+    readMaxBytes: options.requestBytesMax ?? REQUEST_BYTES_MAX,
     maxTimeoutMs: TIMEOUT_MS_MAX,
+    requestGate: ({ values }) => callIn(values).admit(),
   });
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
-  return (request, response, path, body) => {
+  return (request, response, path, begun) => {
     const handler = handlers.get(path);
     if (handler === undefined) {
       return false;
@@ -66,9 +75,14 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       return true;
     }
     stopUploadAfter(response);
-    const values = createContextValues().set(callerKey, callerOf(request));
+    const head = { method: handler.method, headers: request.headers, caller: callerOf(request) };
+    const call = begun?.call ?? gate.begin(head);
+    response.once("close", () => call.end(call.outcome));
+    const values = createContextValues().set(callKey, call);
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-    handler(body === undefined ? universal : { ...universal, body })
+    const isRead = isGet(handler.method, request.method);
+    handler({ ...universal, ...(begun && { body: begun.body }), ...(isRead && { method: "GET" }) })
+      .then((answer) => (isRead ? forCaches(handler.method, request, response, answer) : answer))
       .then((answer) => universalResponseToNodeResponse(withTrailers(answer), response))
       .catch((error: unknown) => {
         // Nearly always a client that went away while it was answered.

@@ -24,6 +24,13 @@ import { awaitNegotiated, type Protocol, sniffProtocol } from "./protocol-sniffe
 
 export { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./listener-limits.ts";
 
+/** PEM. With `clientCa`, clients are asked for a certificate, and may go without. */
+export interface ListenerTls {
+  readonly cert: Buffer | string;
+  readonly key: Buffer | string;
+  readonly clientCa?: Buffer | string | undefined;
+}
+
 export type ListenerRequest = IncomingMessage | Http2ServerRequest;
 export type ListenerResponse = ServerResponse | Http2ServerResponse;
 
@@ -33,7 +40,7 @@ export interface ListenerOptions {
   /** 0 takes a free port; `Listener.port` tells which. */
   readonly port: number;
   /** With it (PEM) the port speaks TLS only, and ALPN chooses the protocol. */
-  readonly tls?: { readonly cert: Buffer | string; readonly key: Buffer | string };
+  readonly tls?: ListenerTls | undefined;
   /** Replaces single values of `LISTENER_LIMITS_DEFAULT`. */
   readonly limits?: Partial<ListenerLimits>;
   /** Answers a request. When it throws, the answer is 400: it does so on a request that it cannot read. */
@@ -187,11 +194,17 @@ function createPlain(limits: ListenerLimits, accept: Accept, dispatch: Dispatch)
 
 function createTls(
   limits: ListenerLimits,
-  tls: { readonly cert: Buffer | string; readonly key: Buffer | string },
+  { cert, key, clientCa }: ListenerTls,
   accept: Accept,
   dispatch: Dispatch,
 ): Server {
-  const server = createTlsServer({ ...tcpOptions(limits), ...tls, ALPNProtocols: ["h2", "http/1.1"] });
+  const server = createTlsServer({
+    ...tcpOptions(limits),
+    cert,
+    key,
+    ALPNProtocols: ["h2", "http/1.1"],
+    ...(clientCa !== undefined && { ca: clientCa, requestCert: true, rejectUnauthorized: false }),
+  });
   // The two sockets of a TLS connection do not know each other, but have the same two addresses.
   const handshaking = new Map<string, Connection>();
   server.on("connection", (raw: Socket) => {

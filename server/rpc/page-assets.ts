@@ -1,8 +1,8 @@
-import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { extname, join } from "node:path";
 import { brotliCompressSync, gzipSync, constants as zlib } from "node:zlib";
 import { z } from "zod";
+import { etagOf, etagsIn } from "./etag.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
 
 type Encoding = "br" | "gzip" | "identity";
@@ -107,21 +107,9 @@ function chooseEncoding(accepted: string | string[] | undefined, body: Pick<Body
   return body.gzip !== undefined && accepts("gzip") ? "gzip" : "identity";
 }
 
+/** Whether the client has the body, in whichever encoding. */
 function matchesEtag(given: string | undefined, etag: string): boolean {
-  return (given ?? "")
-    .split(",")
-    .map((tag) =>
-      tag
-        .trim()
-        .replace(/^W\//, "")
-        .replace(/^"|"$/g, "")
-        .replace(/-(br|gzip)$/, ""),
-    )
-    .includes(etag);
-}
-
-function etagOf(bytes: Buffer): string {
-  return createHash("sha256").update(bytes).digest("base64url").slice(0, 22);
+  return etagsIn(given).some((tag) => tag.replace(/-(br|gzip)$/, "") === etag);
 }
 
 function readIfThere(path: string): Buffer | undefined {

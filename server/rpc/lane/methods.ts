@@ -1,13 +1,21 @@
-import { create, type DescMessage, type DescService, type Message } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+  type Message,
+} from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 
 /** What an implementation may use of a call, on whichever way the call came. */
-export type CallContext = Pick<HandlerContext, "signal" | "responseHeader" | "values">;
+export type CallContext = Pick<
+  HandlerContext,
+  "signal" | "timeoutMs" | "requestHeader" | "responseHeader" | "responseTrailer" | "values"
+>;
 
 /** A unary method as the short way runs it. */
 export interface LaneMethod {
-  /** `inventory.v1.StockService/GetStock` */
-  readonly procedure: string;
+  readonly desc: DescMethod;
   readonly input: DescMessage;
   readonly output: DescMessage;
   invoke(request: Message, context: CallContext): Promise<Message>;
@@ -27,9 +35,8 @@ export function laneMethods(services: readonly ImplementedService[]): ReadonlyMa
     for (const method of desc.methods) {
       const run: unknown = Reflect.get(implementation, method.localName);
       if (method.methodKind === "unary" && typeof run === "function") {
-        const procedure = `${desc.typeName}/${method.name}`;
-        methods.set(`/${procedure}`, {
-          procedure,
+        methods.set(`/${desc.typeName}/${method.name}`, {
+          desc: method,
           input: method.input,
           output: method.output,
           invoke: async (request, context) =>

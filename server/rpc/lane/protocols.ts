@@ -1,5 +1,6 @@
 import { fromBinary, fromJsonString, type Message, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
 import {
   codeToHttpStatus,
   errorToJsonBytes,
@@ -26,6 +27,12 @@ export interface LaneAnswer {
   readonly trailers: Record<string, string> | undefined;
 }
 
+/** What a method has set to go out with its answer. */
+export interface Metadata {
+  readonly headers: Record<string, string>;
+  readonly trailers: Record<string, string> | undefined;
+}
+
 /** How one protocol lays out a unary call without compression. */
 export interface LaneProtocol {
   /** The header with the caller's deadline. */
@@ -36,8 +43,8 @@ export interface LaneProtocol {
   parseTimeout(value: string): { timeoutMs?: number | undefined; error?: ConnectError | undefined };
   /** The message, or `undefined` where the body is anything else than one whole uncompressed message. */
   decode(method: LaneMethod, body: Buffer): Message | undefined;
-  answer(method: LaneMethod, message: Message, headers: Record<string, string>): LaneAnswer;
-  refuse(error: ConnectError, headers: Record<string, string>): LaneAnswer;
+  answer(method: LaneMethod, message: Message, metadata: Metadata): LaneAnswer;
+  refuse(error: ConnectError, metadata: Metadata): LaneAnswer;
 }
 
 const parseTimeouts = {
@@ -51,19 +58,19 @@ const grpc: LaneProtocol = {
   needsHttp2: true,
   parseTimeout: parseTimeouts.grpc,
   decode: decodeEnvelope,
-  answer: (method, message, headers) => ({
+  answer: (method, message, { headers, trailers }) => ({
     status: 200,
     headers: { ...headers, "content-type": "application/grpc+proto" },
     body: envelope(0, toBinary(method.output, message)),
     isCompressible: false,
-    trailers: { "grpc-status": "0" },
+    trailers: { ...trailers, ...STATUS_OK },
   }),
-  refuse: (error, headers) => ({
+  refuse: (error, { headers, trailers }) => ({
     status: 200,
     headers: { ...headers, "content-type": "application/grpc+proto" },
     body: undefined,
     isCompressible: false,
-    trailers: Object.fromEntries(withGrpcMessage(setTrailerStatus(new Headers(), error))),
+    trailers: Object.fromEntries(withGrpcMessage(setTrailerStatus(new Headers(trailers), error))),
   }),
 };
 
@@ -73,23 +80,27 @@ const grpcWeb: LaneProtocol = {
   needsHttp2: false,
   parseTimeout: parseTimeouts.grpc,
   decode: decodeEnvelope,
-  answer: (method, message, headers) => ({
+  answer: (method, message, { headers, trailers }) => ({
     status: 200,
     headers: { ...headers, "content-type": "application/grpc-web+proto" },
-    body: Buffer.concat([envelope(0, toBinary(method.output, message)), GRPC_WEB_OK]),
+    body: Buffer.concat([
+      envelope(0, toBinary(method.output, message)),
+      trailers === undefined ? GRPC_WEB_OK : grpcWebTrailers(new Headers({ ...trailers, ...STATUS_OK })),
+    ]),
     isCompressible: false,
     trailers: undefined,
   }),
-  refuse: (error, headers) => ({
+  refuse: (error, { headers, trailers }) => ({
     status: 200,
     headers: { ...headers, "content-type": "application/grpc-web+proto" },
-    body: envelope(trailerFlag, trailerSerialize(setTrailerStatus(new Headers(), error))),
+    body: grpcWebTrailers(setTrailerStatus(new Headers(trailers), error)),
     isCompressible: false,
     trailers: undefined,
   }),
 };
 
-const GRPC_WEB_OK = envelope(trailerFlag, trailerSerialize(new Headers({ "grpc-status": "0" })));
+const STATUS_OK = { "grpc-status": "0" };
+const GRPC_WEB_OK = grpcWebTrailers(new Headers(STATUS_OK));
 
 const connectProto: LaneProtocol = {
   timeoutHeader: "connect-timeout-ms",
@@ -97,8 +108,8 @@ const connectProto: LaneProtocol = {
   needsHttp2: false,
   parseTimeout: parseTimeouts.connect,
   decode: (method, body) => attempt(() => fromBinary(method.input, body)),
-  answer: (method, message, headers) =>
-    connectAnswer(200, "application/proto", toBinary(method.output, message), headers),
+  answer: (method, message, metadata) =>
+    connectAnswer(200, "application/proto", toBinary(method.output, message), metadata),
   refuse: refuseConnect,
 };
 
@@ -106,8 +117,8 @@ const connectJson: LaneProtocol = {
   ...connectProto,
   decode: (method, body) =>
     attempt(() => fromJsonString(method.input, DECODER.decode(body), { ignoreUnknownFields: true })),
-  answer: (method, message, headers) =>
-    connectAnswer(200, "application/json", Buffer.from(toJsonString(method.output, message)), headers),
+  answer: (method, message, metadata) =>
+    connectAnswer(200, "application/json", Buffer.from(toJsonString(method.output, message)), metadata),
 };
 
 /** By content type, those that clients send as they are; any other spelling goes the long way. */
@@ -120,24 +131,29 @@ export const LANE_PROTOCOLS: ReadonlyMap<string, LaneProtocol> = new Map([
   ["application/json", connectJson],
 ]);
 
-function refuseConnect(error: ConnectError, headers: Record<string, string>): LaneAnswer {
-  return connectAnswer(
-    codeToHttpStatus(error.code),
-    "application/json",
-    errorToJsonBytes(error, undefined),
-    headers,
-  );
+function refuseConnect(error: ConnectError, { headers, trailers }: Metadata): LaneAnswer {
+  const merged = new Headers(headers);
+  mergeNonProtocolHeaders(merged, error.metadata);
+  return connectAnswer(codeToHttpStatus(error.code), "application/json", errorToJsonBytes(error, undefined), {
+    headers: Object.fromEntries(merged),
+    trailers,
+  });
 }
 
 function connectAnswer(
   status: number,
   contentType: string,
   body: Uint8Array,
-  headers: Record<string, string>,
+  { headers, trailers }: Metadata,
 ): LaneAnswer {
   return {
     status,
-    headers: { ...headers, "content-type": contentType, "content-length": String(body.byteLength) },
+    headers: {
+      ...headers,
+      ...prefixed(trailers),
+      "content-type": contentType,
+      "content-length": String(body.byteLength),
+    },
     body,
     isCompressible: true,
     trailers: undefined,
@@ -158,6 +174,15 @@ function envelope(flags: number, data: Uint8Array): Buffer {
   framed.writeUInt32BE(data.byteLength, 1);
   framed.set(data, PREFIX_BYTES);
   return framed;
+}
+
+function grpcWebTrailers(trailers: Headers): Buffer {
+  return envelope(trailerFlag, trailerSerialize(trailers));
+}
+
+/** The Connect protocol sends the trailers of a unary call as headers. */
+function prefixed(trailers: Record<string, string> = {}): Record<string, string> {
+  return Object.fromEntries(Object.entries(trailers).map(([name, value]) => [`trailer-${name}`, value]));
 }
 
 /** What cannot be decoded goes the long way, where it is refused in the protocol's own words. */

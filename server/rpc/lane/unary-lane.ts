@@ -7,14 +7,21 @@ import {
 } from "node:http2";
 import type { Readable } from "node:stream";
 import type { Message } from "@bufbuild/protobuf";
-import { type ContextValues, createContextValues } from "@connectrpc/connect";
-import { type Caller, callerKey, callerOf, callerOfStream } from "../caller.ts";
-import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
+import { Code, type ContextValues, createContextValues } from "@connectrpc/connect";
+import { type Call, callKey, type Gate } from "../call.ts";
+import { type Caller, callerOf, callerOfStream } from "../caller.ts";
+import { type BegunCall, type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
 import type { TellError } from "../interceptors/errors.ts";
 import type { ListenerRequest, ListenerResponse } from "../listener.ts";
 import { compressed, isWorthCompressing } from "./compression.ts";
 import type { CallContext, LaneMethod } from "./methods.ts";
-import { deadlineExceeded, LANE_PROTOCOLS, type LaneAnswer, type LaneProtocol } from "./protocols.ts";
+import {
+  deadlineExceeded,
+  LANE_PROTOCOLS,
+  type LaneAnswer,
+  type LaneProtocol,
+  type Metadata,
+} from "./protocols.ts";
 
 /** Names, addresses and ports as every client writes them. Anything else is for the long way to judge. */
 const PLAIN_AUTHORITY = /^[\w.-]+(:\d{1,5})?$|^\[[0-9a-fA-F:.]+\](:\d{1,5})?$/;
@@ -23,13 +30,17 @@ interface UnaryLaneOptions {
   readonly methods: ReadonlyMap<string, LaneMethod>;
   /** Answers everything that the lane leaves. */
   readonly longWay: ConnectHandler;
+  readonly gate: Gate;
   readonly tellError: TellError;
+  /** By default `REQUEST_BYTES_MAX`. Whatever is longer goes the long way, which has the same limit. */
+  readonly requestBytesMax?: number;
 }
 
 /** A request that the lane has taken. */
 interface Taken {
   readonly method: LaneMethod;
   readonly protocol: LaneProtocol;
+  readonly headers: IncomingHttpHeaders | IncomingMessage["headers"];
   readonly timeoutMs: number | undefined;
   /** What the client takes of compressed answers; Connect alone compresses here, since its bodies may go to browsers. */
   readonly acceptEncoding: string | null;
@@ -43,9 +54,11 @@ interface Taken {
  */
 export class UnaryLane {
   readonly #options: UnaryLaneOptions;
+  readonly #bytesMax: number;
 
   constructor(options: UnaryLaneOptions) {
     this.#options = options;
+    this.#bytesMax = options.requestBytesMax ?? REQUEST_BYTES_MAX;
   }
 
   /** Answers an HTTP/2 stream if it is a plain unary call, and says whether it was. */
@@ -65,14 +78,18 @@ export class UnaryLane {
     });
     const isGone = (): boolean => stream.closed || stream.destroyed;
     const call = this.#begin(taken, callerOfStream(stream), isGone, (answer) => answerStream(stream, answer));
-    stream.once("close", () => call.leave());
-    collect(stream, (body, rest) => {
+    stream.once("close", () => call.abandon());
+    if (!this.#admit(taken, call)) {
+      stream.resume();
+      return true;
+    }
+    collect(stream, this.#bytesMax, (body, rest) => {
       const message = body && taken.protocol.decode(taken.method, body);
       if (message !== undefined) {
         this.#run(taken, message, call);
       } else if (call.leave()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
-        this.#leave(request, new Http2ServerResponse(stream), path, rest);
+        this.#leave(request, new Http2ServerResponse(stream), path, { body: rest, call: call.call });
       }
     });
     return true;
@@ -90,28 +107,28 @@ export class UnaryLane {
       response.writeHead(answer.status, answer.headers);
       response.end(answer.body);
     });
-    response.once("close", () => call.leave());
-    collect(request, (body, rest) => {
+    response.once("close", () => call.abandon());
+    if (!this.#admit(taken, call)) {
+      request.resume();
+      return true;
+    }
+    collect(request, this.#bytesMax, (body, rest) => {
       const message = body && taken.protocol.decode(taken.method, body);
       if (message !== undefined) {
         this.#run(taken, message, call);
       } else if (call.leave()) {
-        this.#leave(request, response, path, rest);
+        this.#leave(request, response, path, { body: rest, call: call.call });
       }
     });
     return true;
   }
 
   /** Hands a request over to the long way, which throws on what it cannot parse, such as a port above 65535. */
-  #leave(
-    request: ListenerRequest,
-    response: ListenerResponse,
-    path: string,
-    body: AsyncIterable<Uint8Array>,
-  ): void {
+  #leave(request: ListenerRequest, response: ListenerResponse, path: string, begun: BegunCall): void {
     try {
-      this.#options.longWay(request, response, path, body);
+      this.#options.longWay(request, response, path, begun);
     } catch {
+      begun.call.end(Code.InvalidArgument);
       response.statusCode = 400;
       response.setHeader("content-type", "text/plain; charset=utf-8");
       response.end("Bad Request\n");
@@ -143,6 +160,7 @@ export class UnaryLane {
     const taken = {
       method,
       protocol,
+      headers,
       acceptEncoding: acceptEncoding === undefined ? null : String(acceptEncoding),
     };
     const timeout = headers[protocol.timeoutHeader];
@@ -155,8 +173,9 @@ export class UnaryLane {
 
   /** Begins a call: its time runs from here, also while its request is still arriving. */
   #begin(taken: Taken, caller: Caller, isGone: () => boolean, send: (answer: LaneAnswer) => void): LaneCall {
-    const { method, protocol, timeoutMs, acceptEncoding } = taken;
-    const call = new LaneCall(caller, isGone, (answer) => {
+    const { method, protocol, headers, timeoutMs, acceptEncoding } = taken;
+    const begun = this.#options.gate.begin({ method: method.desc, headers, caller });
+    const call = new LaneCall(begun, isGone, (answer) => {
       if (isWorthCompressing(answer, acceptEncoding)) {
         void compressed(answer, acceptEncoding).then((small) => isGone() || send(small));
       } else {
@@ -164,22 +183,37 @@ export class UnaryLane {
       }
     });
     if (timeoutMs !== undefined) {
-      call.endAfter(timeoutMs, () => {
-        const told = this.#options.tellError(deadlineExceeded(), method.procedure, false);
-        return protocol.refuse(told, call.headers);
-      });
+      call.endAfter(timeoutMs, () => this.#refuse(protocol, deadlineExceeded(), call));
     }
     return call;
   }
 
+  /** Asks whether the call may come in, before its request is read. False where it was refused. */
+  #admit({ protocol }: Taken, call: LaneCall): boolean {
+    try {
+      call.admit();
+      return true;
+    } catch (error) {
+      this.#refuse(protocol, error, call);
+      return false;
+    }
+  }
+
   #run({ method, protocol }: Taken, message: Message, call: LaneCall): void {
-    method.invoke(message, call).then(
-      (output) => call.answer(() => protocol.answer(method, output, call.headers)),
-      (error: unknown) =>
-        call.answer(() =>
-          protocol.refuse(this.#options.tellError(error, method.procedure, false), call.headers),
-        ),
+    call.call.request = message;
+    const output =
+      call.admission === undefined
+        ? method.invoke(message, call)
+        : call.admission.then(() => method.invoke(message, call));
+    output.then(
+      (answer) => call.answer(undefined, () => protocol.answer(method, answer, call.metadata)),
+      (error: unknown) => this.#refuse(protocol, error, call),
     );
+  }
+
+  #refuse(protocol: LaneProtocol, error: unknown, call: LaneCall): void {
+    const told = this.#options.tellError(error, call.call, false);
+    call.answer(told.code, () => protocol.refuse(told, call.metadata));
   }
 }
 
@@ -187,23 +221,48 @@ export class UnaryLane {
 class LaneCall implements CallContext {
   readonly #isGone: () => boolean;
   readonly #send: (answer: LaneAnswer) => void;
-  readonly #caller: Caller;
+  readonly call: Call;
+  /** Set while it is not known yet whether the call may come in. */
+  admission: Promise<void> | undefined;
   #isOver = false;
   #timer: NodeJS.Timeout | undefined;
+  #deadlineMs: number | undefined;
   #controller: AbortController | undefined;
+  #requestHeader: Headers | undefined;
   #responseHeader: Headers | undefined;
+  #responseTrailer: Headers | undefined;
   #values: ContextValues | undefined;
 
-  constructor(caller: Caller, isGone: () => boolean, send: (answer: LaneAnswer) => void) {
-    this.#caller = caller;
+  constructor(call: Call, isGone: () => boolean, send: (answer: LaneAnswer) => void) {
+    this.call = call;
     this.#isGone = isGone;
     this.#send = send;
   }
 
-  /** Sends what `make` gives, unless the call is over or its caller gone. */
-  answer(make: () => LaneAnswer): void {
-    if (this.leave() && !this.#isGone()) {
-      this.#send(make());
+  /** Throws where the call may not come in. */
+  admit(): void {
+    const admission = this.call.admit();
+    if (admission instanceof Promise) {
+      this.admission = admission;
+      // Who waits for it is told; a call that is over by then has nobody who waits.
+      admission.catch(() => {});
+    }
+  }
+
+  /** Sends what `make` gives, unless the call is over or its caller gone. No code is OK. */
+  answer(code: Code | undefined, make: () => LaneAnswer): void {
+    if (this.leave()) {
+      if (!this.#isGone()) {
+        this.#send(make());
+      }
+      this.call.end(code);
+    }
+  }
+
+  /** The caller is gone. */
+  abandon(): void {
+    if (this.leave()) {
+      this.call.end(Code.Canceled);
     }
   }
 
@@ -215,10 +274,11 @@ class LaneCall implements CallContext {
     return !wasOver;
   }
 
-  endAfter(ms: number, make: () => LaneAnswer): void {
+  endAfter(ms: number, end: () => void): void {
+    this.#deadlineMs = Date.now() + ms;
     this.#timer = setTimeout(() => {
       this.#controller?.abort(deadlineExceeded());
-      this.answer(make);
+      end();
     }, ms);
   }
 
@@ -227,20 +287,47 @@ class LaneCall implements CallContext {
     return this.#controller.signal;
   }
 
+  get requestHeader(): Headers {
+    this.#requestHeader ??= toHeaders(this.call.headers);
+    return this.#requestHeader;
+  }
+
   get responseHeader(): Headers {
     this.#responseHeader ??= new Headers();
     return this.#responseHeader;
   }
 
+  get responseTrailer(): Headers {
+    this.#responseTrailer ??= new Headers();
+    return this.#responseTrailer;
+  }
+
   get values(): ContextValues {
-    this.#values ??= createContextValues().set(callerKey, this.#caller);
+    this.#values ??= createContextValues().set(callKey, this.call);
     return this.#values;
   }
 
-  /** What the method has set to go out with the answer. */
-  get headers(): Record<string, string> {
-    return this.#responseHeader === undefined ? {} : Object.fromEntries(this.#responseHeader);
+  timeoutMs(): number | undefined {
+    return this.#deadlineMs === undefined ? undefined : this.#deadlineMs - Date.now();
   }
+
+  get metadata(): Metadata {
+    return {
+      headers: this.#responseHeader === undefined ? {} : Object.fromEntries(this.#responseHeader),
+      trailers: this.#responseTrailer && Object.fromEntries(this.#responseTrailer),
+    };
+  }
+}
+
+/** Without the pseudo-headers of HTTP/2, whose names no other header may have. */
+function toHeaders(received: Taken["headers"]): Headers {
+  const headers = new Headers();
+  for (const [name, value = []] of Object.entries(received)) {
+    if (!name.startsWith(":")) {
+      for (const each of [value].flat()) headers.append(name, each);
+    }
+  }
+  return headers;
 }
 
 function answerStream(stream: ServerHttp2Stream, answer: LaneAnswer): void {
@@ -261,6 +348,7 @@ function answerStream(stream: ServerHttp2Stream, answer: LaneAnswer): void {
  */
 function collect(
   source: Readable,
+  bytesMax: number,
   done: (body: Buffer | undefined, again: AsyncIterable<Uint8Array>) => void,
 ): void {
   const chunks: Buffer[] = [];
@@ -268,7 +356,7 @@ function collect(
   const onData = (chunk: Buffer): void => {
     chunks.push(chunk);
     bytes += chunk.length;
-    if (bytes > REQUEST_BYTES_MAX) {
+    if (bytes > bytesMax) {
       source.off("data", onData);
       source.off("end", onEnd);
       source.pause();

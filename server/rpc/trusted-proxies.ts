@@ -1,0 +1,88 @@
+import { BlockList, isIP, SocketAddress } from "node:net";
+
+type AddressFamily = "ipv4" | "ipv6";
+
+/**
+ * The proxies whose word about the client is taken. Whoever else sends `X-Forwarded-For` may have
+ * written into it what he likes, so that of a peer that is none of these the peer's own address counts.
+ */
+export class TrustedProxies {
+  readonly #networks = new BlockList();
+  readonly #isEmpty: boolean;
+
+  /** Throws on one that `isNetwork` does not know. */
+  constructor(networks: readonly string[]) {
+    this.#isEmpty = networks.length === 0;
+    for (const network of networks) {
+      const { address, prefix, family } = parseNetwork(network);
+      this.#networks.addSubnet(address, prefix, family);
+    }
+  }
+
+  /** Whether a connection from this address may carry many clients. */
+  includes(peer: string | undefined): boolean {
+    return !this.#isEmpty && peer !== undefined && this.#networks.check(peer, familyOf(peer));
+  }
+
+  /**
+   * The address of the client: the rightmost of `X-Forwarded-For` that is no trusted proxy, for each proxy
+   * adds to the right whom it was asked by. What stands left of an entry that is no address was added
+   * by nobody we trust; there the proxy that passed it on counts as the client.
+   */
+  clientOf(peer: string | undefined, forwardedFor: string | readonly string[] | undefined): string {
+    let client = peer === undefined ? undefined : addressOf(peer);
+    if (forwardedFor === undefined || client === undefined || !this.includes(client)) {
+      return client ?? "unknown";
+    }
+    const hops = String(forwardedFor).split(",");
+    for (const hop of hops.reverse()) {
+      const address = addressOf(hop.trim());
+      if (address === undefined) {
+        break;
+      }
+      client = address;
+      if (!this.includes(client)) {
+        break;
+      }
+    }
+    return client;
+  }
+}
+
+/** Whether this is an address, or a network as `10.0.0.0/8` and `fd00::/8`. */
+export function isNetwork(text: string): boolean {
+  const { address, prefix, family } = parseNetwork(text);
+  return isIP(address) > 0 && Number.isInteger(prefix) && prefix <= bitsOf(family);
+}
+
+function parseNetwork(text: string): { address: string; prefix: number; family: AddressFamily } {
+  const slash = text.indexOf("/");
+  const address = slash < 0 ? text : text.slice(0, slash);
+  const length = slash < 0 ? "" : text.slice(slash + 1);
+  const family = familyOf(address);
+  const prefix = slash < 0 ? bitsOf(family) : /^\d{1,3}$/.test(length) ? Number(length) : Number.NaN;
+  return { address, prefix, family };
+}
+
+/**
+ * An address in its one canonical form, so that a client counts once: without a port, which some proxies add, IPv6 in its
+ * shortest form, and IPv4 as such also where a dual-stack socket gives it as IPv6.
+ */
+function addressOf(hop: string): string | undefined {
+  const bare = /^\[(.*)\](?::\d+)?$/.exec(hop)?.[1] ?? /^([\d.]+):\d+$/.exec(hop)?.[1] ?? hop;
+  if (isIP(bare) === 0) {
+    return undefined;
+  }
+  if (familyOf(bare) === "ipv4") {
+    return bare;
+  }
+  return new SocketAddress({ address: bare, family: "ipv6" }).address.replace(/^::ffff:(?=\d+\.)/, "");
+}
+
+function familyOf(address: string): AddressFamily {
+  return address.includes(":") ? "ipv6" : "ipv4";
+}
+
+function bitsOf(family: AddressFamily): number {
+  return family === "ipv4" ? 32 : 128;
+}
