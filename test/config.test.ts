@@ -116,6 +116,61 @@ describe("readConfig", () => {
     }
   }
 
+  describe("who may write", () => {
+    const entry = `orders:orders:${"a".repeat(64)}`;
+
+    it("is anybody on this machine, and elsewhere only where that is said", () => {
+      for (const HOST of ["127.0.0.1", "127.8.9.1", "localhost", "::1"]) {
+        assert.equal(readConfig({ HOST }).access, undefined);
+      }
+      for (const HOST of ["0.0.0.0", "::", "10.0.0.7", "shop.example", "127.0.0.1.example"]) {
+        assert.match(faultsOf({ HOST }).join(), /others could change stock there/);
+        assert.equal(readConfig({ HOST, AUTH: "off" }).access, undefined);
+        assert.equal(readConfig({ HOST, AUTH_TOKENS: entry }).access?.tokens.length, 1);
+      }
+    });
+
+    it("is told by tokens, with commas or line ends between them", () => {
+      const AUTH_TOKENS = `# Orders\n${entry},\n  warehouse:supply:${"B".repeat(64)}\n`;
+      assert.deepEqual(readConfig({ AUTH_TOKENS }).access?.tokens, [
+        { name: "orders", role: "orders", sha256: Buffer.alloc(32, 0xaa) },
+        { name: "warehouse", role: "supply", sha256: Buffer.alloc(32, 0xbb) },
+      ]);
+    });
+
+    it("is never everybody by mistake", () => {
+      const MISTAKES: readonly [environment: NodeJS.ProcessEnv, fault: RegExp][] = [
+        [{ AUTH_TOKENS: " , " }, /AUTH_TOKENS has no entry/],
+        [{ AUTH_TOKENS: "orders" }, /entry 1 must be name:role:sha256/],
+        [{ AUTH_TOKENS: `${entry},orders:admin:${"a".repeat(64)}` }, /entry 2 .*orders, supply, ops/],
+        [{ AUTH_TOKENS: `orders:orders:${"a".repeat(63)}` }, /64 hex digits/],
+        [{ AUTH_TOKENS: `${entry}:x` }, /entry 1/],
+        [
+          { AUTH_TOKENS_FILE: "/nowhere/tokens" },
+          /AUTH_TOKENS_FILE is "\/nowhere\/tokens"; it cannot be read/,
+        ],
+        [{ AUTH: "on" }, /AUTH is "on"; it needs one of/],
+        [{ AUTH: "off", AUTH_TOKENS: entry }, /AUTH is "off"; but .* is set/],
+        [{ AUTH_JWKS: "https://i.example/jwks" }, /must be set together/],
+        [{ AUTH_JWT_ISSUER: "https://i.example" }, /must be set together/],
+        [
+          { AUTH_JWKS: "/nowhere/jwks", AUTH_JWT_ISSUER: "i", AUTH_JWT_AUDIENCE: "a" },
+          /AUTH_JWKS is "\/nowhere\/jwks"; it cannot be read/,
+        ],
+        [{ TLS_CLIENT_CA: "ca.pem" }, /TLS_CLIENT_CA is set; it needs TLS_CERT/],
+        [{ TLS_CLIENT_ROLES: "orders:orders" }, /TLS_CLIENT_CA and TLS_CLIENT_ROLES must be set together/],
+        [{ TLS_CLIENT_CA: "ca.pem", TLS_CLIENT_ROLES: "orders" }, /TLS_CLIENT_ROLES has "orders"/],
+      ];
+      for (const [environment, fault] of MISTAKES) {
+        assert.match(faultsOf(environment).join("\n"), fault, JSON.stringify(environment));
+      }
+    });
+
+    it("is told without repeating what might be a token", () => {
+      assert.doesNotMatch(faultsOf({ AUTH_TOKENS: "my-secret-token" }).join(), /my-secret/);
+    });
+  });
+
   it("tells all faults at once, and no secret", () => {
     const faults = faultsOf({
       PORT: "x",

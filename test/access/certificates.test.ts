@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { createClient } from "@connectrpc/connect";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { type Authority, type Certificate, createAuthority } from "../support/certificates.ts";
+import { need } from "../support/programs.ts";
+import { codeNameOf, PROTOCOLS } from "./callers.ts";
+
+describe("callers with certificates", { skip: need("openssl").missing }, () => {
+  let authority: Authority;
+  let app: TestApp;
+  before(async () => {
+    authority = await createAuthority();
+    const server = await authority.issue("localhost", "DNS:localhost,IP:127.0.0.1");
+    app = await startTestApp({
+      TLS_CERT: server.certFile,
+      TLS_KEY: server.keyFile,
+      TLS_CLIENT_CA: authority.certFile,
+      TLS_CLIENT_ROLES: "orders.shop.example:orders,spiffe://shop/supply:supply",
+    });
+  });
+  after(async () => {
+    await app.stop();
+    await authority[Symbol.asyncDispose]();
+  });
+
+  for (const [protocol, create] of Object.entries(PROTOCOLS)) {
+    const callsWith = async (
+      certificate: Certificate | undefined,
+    ): Promise<{ orders: string; stock: string }> => {
+      const transport = create({
+        baseUrl: app.url,
+        interceptors: [],
+        nodeOptions: {
+          ca: authority.cert,
+          ...(certificate && { cert: certificate.cert, key: certificate.key }),
+        },
+      });
+      return {
+        orders: await codeNameOf(
+          createClient(ReservationService, transport).getReservation({ reservationId: "r1" }),
+        ),
+        stock: await codeNameOf(createClient(StockService, transport).getStock({ productId: "p1" })),
+      };
+    };
+
+    it(`${protocol}: knows them by common name or by subject name, and gives each its role`, async () => {
+      const letIn = { orders: "NotFound", stock: "NotFound" };
+      assert.deepEqual(await callsWith(await authority.issue("orders.shop.example")), letIn);
+      assert.deepEqual(await callsWith(await authority.issue("x", "DNS:orders.shop.example")), letIn);
+      const supply = await authority.issue("x", "URI:spiffe://shop/supply");
+      assert.deepEqual(await callsWith(supply), { orders: "PermissionDenied", stock: "NotFound" });
+    });
+
+    it(`${protocol}: knows nobody without one, with a strange name, or of a strange authority`, async () => {
+      const unknown = { orders: "Unauthenticated", stock: "NotFound" };
+      assert.deepEqual(await callsWith(undefined), unknown);
+      assert.deepEqual(await callsWith(await authority.issue("orders.shop.example.evil")), unknown);
+      await using stranger = await createAuthority();
+      assert.deepEqual(await callsWith(await stranger.issue("orders.shop.example")), unknown);
+    });
+  }
+});

@@ -1,0 +1,151 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { createClient } from "@connectrpc/connect";
+import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from "jose";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { bearer, codeNameOf, errorOf, PROTOCOLS } from "./callers.ts";
+
+const ISSUER = "https://issuer.example";
+const AUDIENCE = "inventory";
+
+/** An issuer's key, as it signs and as it is published. */
+async function createKey(kid: string, alg = "ES256") {
+  const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true });
+  const jwk = { ...(await exportJWK(publicKey)), kid, alg, use: "sig" };
+  const sign = (claims: Readonly<Record<string, unknown>> = {}): Promise<string> => {
+    const now = Math.floor(Date.now() / 1_000);
+    const all: JWTPayload = {
+      ...{ iss: ISSUER, aud: AUDIENCE, sub: "orders-eu", iat: now, exp: now + 600, role: "orders" },
+      ...claims,
+    };
+    return new SignJWT(all).setProtectedHeader({ alg, kid }).sign(privateKey);
+  };
+  return { jwk, sign, publicKey };
+}
+
+/** How a call of Orders ends that carries this token. */
+async function ask(app: TestApp, token: string, protocol = "gRPC"): Promise<string> {
+  const transport = PROTOCOLS[protocol]?.({ baseUrl: app.url, interceptors: [bearer(token)] });
+  assert.ok(transport);
+  const client = createClient(ReservationService, transport);
+  return await codeNameOf(client.getReservation({ reservationId: "r1" }));
+}
+
+const LET_IN = "NotFound";
+
+describe("tokens of an issuer whose keys are in a file", () => {
+  let dir: string;
+  let key: Awaited<ReturnType<typeof createKey>>;
+  let app: TestApp;
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), "inventory-jwks-"));
+    key = await createKey("k1");
+    const file = join(dir, "jwks.json");
+    await writeFile(file, JSON.stringify({ keys: [key.jwk] }));
+    app = await startTestApp({
+      ...{ AUTH_JWKS: file, AUTH_JWT_ISSUER: ISSUER, AUTH_JWT_AUDIENCE: AUDIENCE },
+    });
+  });
+  after(async () => {
+    await app.stop();
+    await rm(dir, { recursive: true });
+  });
+
+  for (const protocol of Object.keys(PROTOCOLS)) {
+    it(`${protocol}: lets in whom it names, at first sight and later`, async () => {
+      const token = await key.sign({ sub: protocol });
+      assert.equal(await ask(app, token, protocol), LET_IN);
+      assert.equal(await ask(app, token, protocol), LET_IN);
+    });
+  }
+
+  it("takes the role as a word, a list, or words with spaces between them", async () => {
+    for (const role of ["ops", ["supply", "orders"], "supply orders"]) {
+      assert.equal(await ask(app, await key.sign({ role })), LET_IN, JSON.stringify(role));
+    }
+    for (const role of ["supply", [], "", "admin", 7, { orders: true }, "ordersx", undefined]) {
+      assert.equal(await ask(app, await key.sign({ role })), "PermissionDenied", JSON.stringify(role));
+    }
+  });
+
+  it("refuses what is late, early, for others, of others, unsigned or changed, in the same words", async () => {
+    const now = Math.floor(Date.now() / 1_000);
+    const good = await key.sign();
+    const [head = "", body = "", signature = ""] = good.split(".");
+    const forged = Buffer.from(
+      JSON.stringify({ ...JSON.parse(Buffer.from(body, "base64url").toString()), role: "ops" }),
+    );
+    const secret = new TextEncoder().encode(await exportSPKI(key.publicKey));
+    const stranger = await createKey("k1");
+    const bad: Readonly<Record<string, string>> = {
+      late: await key.sign({ exp: now - 60 }),
+      early: await key.sign({ nbf: now + 60 }),
+      "without an end": await key.sign({ exp: undefined }),
+      "of nobody": await key.sign({ sub: undefined }),
+      "for others": await key.sign({ aud: "billing" }),
+      "of another issuer": await key.sign({ iss: "https://other.example" }),
+      "of another key": await stranger.sign(),
+      "of a key that is not published": await (await createKey("k2")).sign(),
+      changed: [head, forged.toString("base64url"), signature].join("."),
+      "signed with the public key as a secret": await new SignJWT({ role: "ops" })
+        .setProtectedHeader({ alg: "HS256", kid: "k1" })
+        .setIssuer(ISSUER)
+        .setAudience(AUDIENCE)
+        .setSubject("x")
+        .setExpirationTime("1h")
+        .sign(secret),
+      unsigned: new UnsecuredJWT({ role: "ops" })
+        .setIssuer(ISSUER)
+        .setAudience(AUDIENCE)
+        .setSubject("x")
+        .encode(),
+      cut: good.slice(0, -4),
+      "no token at all": "a.b.c",
+    };
+    for (const [what, token] of Object.entries(bad)) {
+      const transport = PROTOCOLS["gRPC"]?.({ baseUrl: app.url, interceptors: [bearer(token)] });
+      assert.ok(transport);
+      const call = createClient(ReservationService, transport).getReservation({ reservationId: "r1" });
+      const error = await errorOf(call);
+      assert.equal(error?.rawMessage, "The token is not accepted", what);
+    }
+    assert.equal(await ask(app, good), LET_IN);
+  });
+});
+
+describe("tokens of an issuer who publishes keys", () => {
+  it("follows a new key, and says UNAVAILABLE while the keys cannot be had", async () => {
+    const [first, second] = [await createKey("k1"), await createKey("k2", "RS256")];
+    let published: object | undefined;
+    const issuer = createServer((_request, response) => {
+      response.statusCode = published === undefined ? 503 : 200;
+      response.end(JSON.stringify(published));
+    });
+    issuer.listen(0, "127.0.0.1");
+    await once(issuer, "listening");
+    const { port } = issuer.address() as AddressInfo;
+    await using app = await startTestApp({
+      AUTH_JWKS: `http://127.0.0.1:${port}/jwks`,
+      AUTH_JWT_ISSUER: ISSUER,
+      AUTH_JWT_AUDIENCE: AUDIENCE,
+    });
+    try {
+      assert.equal(await ask(app, await first.sign()), "Unavailable");
+      published = { nothing: true };
+      assert.equal(await ask(app, await first.sign()), "Unavailable");
+      published = { keys: [first.jwk, second.jwk] };
+      assert.equal(await ask(app, await first.sign()), LET_IN);
+      assert.equal(await ask(app, await second.sign()), LET_IN);
+    } finally {
+      issuer.closeAllConnections();
+      issuer.close();
+    }
+  });
+});
