@@ -39,8 +39,10 @@ const KeySet = z.object({ keys: z.array(z.record(z.string(), z.unknown())).min(1
  * may have confused with tokens.
  */
 export function readAccess(variables: AccessVariables, faults: string[]): AccessSettings | undefined {
-  const { AUTH_TOKENS, AUTH_TOKENS_FILE, AUTH_JWKS, TLS_CLIENT_CA } = variables;
-  if ([AUTH_TOKENS, AUTH_TOKENS_FILE, AUTH_JWKS, TLS_CLIENT_CA].every((value) => value === undefined)) {
+  const { AUTH_TOKENS, AUTH_TOKENS_FILE, AUTH_JWKS, AUTH_JWT_ISSUER, AUTH_JWT_AUDIENCE } = variables;
+  const { TLS_CLIENT_CA, TLS_CLIENT_ROLES } = variables;
+  const ofTokens = [AUTH_TOKENS, AUTH_TOKENS_FILE, AUTH_JWKS, AUTH_JWT_ISSUER, AUTH_JWT_AUDIENCE];
+  if ([...ofTokens, TLS_CLIENT_CA, TLS_CLIENT_ROLES].every((value) => value === undefined)) {
     return undefined;
   }
   return {
