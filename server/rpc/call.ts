@@ -3,8 +3,9 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { Code, type ConnectError, type ContextValues, createContextKey } from "@connectrpc/connect";
 import type { Principal } from "../access/principal.ts";
-import type { Caller } from "./caller.ts";
+import { type Caller, clientBehind } from "./caller.ts";
 import { toConnectError } from "./errors.ts";
+import { TrustedProxies } from "./trusted-proxies.ts";
 
 /** What a caller's own request ID may look like; any other is not taken over into the logs. */
 const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
@@ -16,6 +17,8 @@ const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
 export interface CallStage {
   /** Refuses by throwing. Only the last stage may answer with a promise. */
   enter?(call: Call): void | Promise<void>;
+  /** Runs the method itself, once its request is read. */
+  readonly run?: <T>(call: Call, method: () => T) => T;
   /** Told once for each call that this stage has let in. */
   leave?(call: Call, code: Code | undefined): void;
 }
@@ -81,6 +84,23 @@ export class Call implements CallHead {
     return this.#admission;
   }
 
+  /** Whether it came as far as the stages. What is refused before, such as an unknown content type, is no call. */
+  get wasAdmitted(): boolean {
+    return this.#isAsked;
+  }
+
+  /** Runs the method as the stages will have it. */
+  run<T>(method: () => T): T {
+    let inner = method;
+    for (const { run } of this.#stages) {
+      if (run !== undefined) {
+        const next = inner;
+        inner = () => run(this, next);
+      }
+    }
+    return inner();
+  }
+
   /** Tells every stage that the call is over. The first call counts; `undefined` is OK. */
   end(code: Code | undefined): void {
     if (this.#isOver) {
@@ -116,14 +136,17 @@ export class Call implements CallHead {
 /** Where calls begin. */
 export class Gate {
   readonly #stages: readonly CallStage[];
+  readonly #proxies: TrustedProxies;
 
-  constructor(stages: readonly CallStage[]) {
+  constructor(stages: readonly CallStage[], proxies = new TrustedProxies([])) {
     this.#stages = stages;
+    this.#proxies = proxies;
   }
 
   /** The caller of this ends the call, whatever becomes of it. */
   begin(head: CallHead): Call {
-    return new Call(head, this.#stages);
+    const caller = clientBehind(head.caller, head.headers, this.#proxies);
+    return new Call(caller === head.caller ? head : { ...head, caller }, this.#stages);
   }
 }
 

@@ -1,10 +1,11 @@
-import type { ServerHttp2Stream } from "node:http2";
+import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { ListenerRequest } from "./listener.ts";
+import type { TrustedProxies } from "./trusted-proxies.ts";
 
 /** Who calls, as far as the connection tells. */
 export interface Caller {
   readonly address: string;
-  /** The same object for every call of one connection. */
+  /** The same object for every call of one connection; of its own for each call that a proxy passes on. */
   readonly connection: object;
 }
 
@@ -16,4 +17,15 @@ export function callerOf(request: ListenerRequest): Caller {
   return "stream" in request
     ? callerOfStream(request.stream)
     : { address: request.socket.remoteAddress ?? "unknown", connection: request.socket };
+}
+
+/**
+ * The client for whom a trusted proxy calls, or else the peer itself. A proxy carries many clients on one connection, so
+ * they share no limit that it has, and what it has proved of itself, by a certificate, speaks for none of them.
+ */
+export function clientBehind(peer: Caller, headers: IncomingHttpHeaders, proxies: TrustedProxies): Caller {
+  const forwardedFor = headers["x-forwarded-for"];
+  return forwardedFor !== undefined && proxies.includes(peer.address)
+    ? { address: proxies.clientOf(peer.address, String(forwardedFor)), connection: {} }
+    : peer;
 }

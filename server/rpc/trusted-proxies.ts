@@ -19,23 +19,19 @@ export class TrustedProxies {
     }
   }
 
-  /** Whether a connection from this address may carry many clients. */
-  includes(peer: string | undefined): boolean {
-    return !this.#isEmpty && peer !== undefined && this.#networks.check(peer, familyOf(peer));
+  /** Whether this is the address of one. */
+  includes(address: string): boolean {
+    return !this.#isEmpty && isIP(address) > 0 && this.#networks.check(address, familyOf(address));
   }
 
   /**
-   * The address of the client: the rightmost of `X-Forwarded-For` that is no trusted proxy, for each proxy
-   * adds to the right whom it was asked by. What stands left of an entry that is no address was added
-   * by nobody we trust; there the proxy that passed it on counts as the client.
+   * The address of the client for whom this proxy calls: the rightmost of `X-Forwarded-For` that is no trusted proxy, for
+   * each adds to the right whom it was asked by. What stands left of an entry that is no address was added by
+   * nobody we trust; there the proxy that passed it on counts as the client.
    */
-  clientOf(peer: string | undefined, forwardedFor: string | readonly string[] | undefined): string {
-    let client = peer === undefined ? undefined : addressOf(peer);
-    if (forwardedFor === undefined || client === undefined || !this.includes(client)) {
-      return client ?? "unknown";
-    }
-    const hops = String(forwardedFor).split(",");
-    for (const hop of hops.reverse()) {
+  clientOf(proxy: string, forwardedFor: string): string {
+    let client = addressOf(proxy) ?? proxy;
+    for (const hop of forwardedFor.split(",").reverse()) {
       const address = addressOf(hop.trim());
       if (address === undefined) {
         break;

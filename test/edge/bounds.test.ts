@@ -1,0 +1,171 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import { startTestApp } from "../support/app.ts";
+import { need } from "../support/programs.ts";
+import { until } from "../support/until.ts";
+import { SMALL_SHOP, shopAt } from "../web/shop.ts";
+import { trust } from "./clients.ts";
+import { EDGES, type Edge } from "./edges.ts";
+
+/** More than one HTTP/2 connection of the service takes (200), and more than it allows to watch on one (100). */
+const MANY_WATCHES = 250;
+/** Clients' connections to the edge: no edge takes more than 100 streams on one. */
+const CONNECTIONS = 5;
+const TRUSTING = { TRUSTED_PROXIES: "127.0.0.1" };
+
+/** Clients of an edge, each on a connection of its own from an address of its own. */
+class Clients implements Disposable {
+  readonly #edge: Edge;
+  readonly #sessions: Http2SessionManager[] = [];
+  readonly #stop = new AbortController();
+
+  constructor(edge: Edge) {
+    this.#edge = edge;
+  }
+
+  transport(from: string) {
+    const options = { ca: this.#edge.certificate, localAddress: from, family: 4 };
+    const sessionManager = new Http2SessionManager(this.#edge.url, {}, options);
+    this.#sessions.push(sessionManager);
+    return createGrpcTransport({ baseUrl: this.#edge.url, sessionManager });
+  }
+
+  /** Opens a watch, holds it, and says how it began: with its first message, or with an error. */
+  async watch(
+    client: Client<typeof StockService>,
+    headers: Record<string, string> = {},
+  ): Promise<"open" | Code> {
+    const watch = client.watchStock({ productIds: ["mug"] }, { signal: this.#stop.signal, headers });
+    try {
+      await watch[Symbol.asyncIterator]().next();
+      return "open";
+    } catch (error) {
+      return ConnectError.from(error).code;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#stop.abort();
+    for (const session of this.#sessions) {
+      session.abort();
+    }
+  }
+}
+
+for (const kind of Object.values(EDGES)) {
+  describe(`bounds behind ${kind.name}`, { skip: kind.program.missing || need("openssl").missing }, () => {
+    it("clients count by their own address, which none can choose, and not by the edge's connections", async () => {
+      const watchLimits = { watchesPerAddressMax: 3, watchesPerConnectionMax: 1 };
+      await using app = await startTestApp(TRUSTING, { watchLimits });
+      await using edge = await kind.start({ upstreams: [app.port] });
+      using clients = new Clients(edge);
+      const began: ("open" | Code)[] = [];
+      for (const [from, chosen] of [
+        ["127.0.0.2", "203.0.113.1"],
+        ["127.0.0.2", "203.0.113.2"],
+        ["127.0.0.2", "203.0.113.3"],
+        ["127.0.0.2", "203.0.113.4"],
+        ["127.0.0.3", "127.0.0.2"],
+      ] as const) {
+        const client = createClient(StockService, clients.transport(from));
+        began.push(
+          await clients.watch(client, {
+            "x-forwarded-for": chosen,
+            "x-real-ip": chosen,
+            forwarded: `for=${chosen}`,
+          }),
+        );
+      }
+      assert.deepEqual(began, ["open", "open", "open", Code.ResourceExhausted, "open"]);
+    });
+
+    it(`${MANY_WATCHES} watches pass, more than a connection of the service takes`, async () => {
+      await using app = await startTestApp(TRUSTING);
+      await using edge = await kind.start({ upstreams: [app.port] });
+      using clients = new Clients(edge);
+      const each = Array.from({ length: CONNECTIONS }, () =>
+        createClient(StockService, clients.transport("127.0.0.1")),
+      );
+      const began = await Promise.all(
+        Array.from({ length: MANY_WATCHES }, (_, n) => {
+          const client = each[n % CONNECTIONS];
+          assert.ok(client);
+          return clients.watch(client);
+        }),
+      );
+      assert.equal(began.filter((how) => how === "open").length, MANY_WATCHES, began.join());
+    });
+
+    it("a change reaches a watcher by itself, and does not wait in the edge for more", async () => {
+      await using app = await startTestApp({ ...TRUSTING, WATCH_HEARTBEAT_MS: "30000" });
+      const shop = shopAt(app.url);
+      await shop.put(...SMALL_SHOP);
+      await using edge = await kind.start({ upstreams: [app.port] });
+      trust(edge);
+      for (const [index, transport] of [
+        createGrpcWebTransport({ baseUrl: edge.url }),
+        createConnectTransport({ baseUrl: edge.url }),
+      ].entries()) {
+        const stop = new AbortController();
+        const watch = createClient(StockService, transport)
+          .watchStock({ productIds: ["pen"] }, { signal: stop.signal })
+          [Symbol.asyncIterator]();
+        const next = async (): Promise<number | undefined> =>
+          (await watch.next()).value?.stocks[0]?.available;
+        assert.equal(await next(), 16 - index);
+        await shop.reserve("pen", 1);
+        const change = next();
+        assert.equal(await until(() => change, "the change is there"), 15 - index);
+        stop.abort();
+      }
+      shop.close();
+    });
+
+    if (kind.name !== "Caddy") {
+      it("a watch that falls silent is cut after the idle time", async () => {
+        await using app = await startTestApp({ ...TRUSTING, WATCH_HEARTBEAT_MS: "30000" });
+        await using edge = await kind.start({ upstreams: [app.port], idleMs: 300 });
+        using clients = new Clients(edge);
+        const watch = createClient(StockService, clients.transport("127.0.0.1")).watchStock({
+          productIds: ["mug"],
+        });
+        await assert.rejects(async () => {
+          for await (const { stocks, removedProductIds, snapshot } of watch) {
+            assert.ok(snapshot || stocks.length + removedProductIds.length > 0, "no heartbeat is due");
+          }
+        }, ConnectError);
+      });
+    }
+
+    if (kind.name !== "Envoy") {
+      it("what changes stock is open to the networks that are named, and to no other", async () => {
+        await using app = await startTestApp(TRUSTING);
+        const shop = shopAt(app.url);
+        await shop.put(...SMALL_SHOP);
+        shop.close();
+        await using edge = await kind.start({ upstreams: [app.port], writers: "127.0.0.2/32" });
+        using clients = new Clients(edge);
+        const reserve = async (from: string): Promise<"reserved" | Code> => {
+          const orders = createClient(ReservationService, clients.transport(from));
+          try {
+            await orders.reserve(
+              { reservationId: `from-${from}`, lines: [{ productId: "mug", quantity: 1 }] },
+              { headers: { "x-forwarded-for": "127.0.0.2" } },
+            );
+            return "reserved";
+          } catch (error) {
+            return ConnectError.from(error).code;
+          }
+        };
+        assert.equal(await reserve("127.0.0.2"), "reserved");
+        assert.equal(await reserve("127.0.0.1"), Code.Unimplemented);
+        assert.equal(await reserve("127.0.0.3"), Code.Unimplemented);
+      });
+    }
+  });
+}

@@ -1,0 +1,245 @@
+import { execFile } from "node:child_process";
+import { createHash, X509Certificate } from "node:crypto";
+import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { connect as dial } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect as dialTls } from "node:tls";
+import { promisify } from "node:util";
+import { freePort } from "../support/free-port.ts";
+import { type Need, need } from "../support/programs.ts";
+import { type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import { Hopeless, until } from "../support/until.ts";
+
+const DELIVERED = join(import.meta.dirname, "../../deploy/edge");
+const START_MS_MAX = 15_000;
+
+export interface EdgeOptions {
+  /** Ports on 127.0.0.1. */
+  readonly upstreams: readonly number[];
+  /** After so long without a byte the edge gives a stream, or a connection without one, up. As delivered unless given. */
+  readonly idleMs?: number;
+  /** Who may change stock from outside. As delivered, nobody, unless given. */
+  readonly writers?: string;
+}
+
+/** An edge that runs, from the delivered file. */
+export interface Edge extends AsyncDisposable {
+  /** `https://localhost:PORT` */
+  readonly url: string;
+  readonly port: number;
+  /** PEM, and what Chromium knows its key by. */
+  readonly certificate: Buffer;
+  readonly spki: string;
+  readonly log: () => string;
+}
+
+export interface EdgeKind {
+  readonly name: "Caddy" | "nginx" | "Envoy";
+  readonly program: Need;
+  readonly start: (options: EdgeOptions) => Promise<Edge>;
+}
+
+interface Place {
+  readonly folder: string;
+  readonly port: number;
+  readonly plainPort: number;
+  readonly cert: string;
+  readonly key: string;
+}
+
+interface Command {
+  readonly args: readonly string[];
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+const caddy = edgeKind("Caddy", need("caddy"), async (place, { upstreams, idleMs, writers }) => ({
+  args: ["run", "--config", join(DELIVERED, "Caddyfile"), "--adapter", "caddyfile"],
+  env: {
+    EDGE_BIND: "127.0.0.1",
+    EDGE_SITE: `https://localhost:${place.port}`,
+    EDGE_HTTPS_PORT: String(place.port),
+    EDGE_HTTP_PORT: String(place.plainPort),
+    EDGE_TLS: `${place.cert} ${place.key}`,
+    EDGE_UPSTREAMS: upstreams.map((port) => `127.0.0.1:${port}`).join(" "),
+    EDGE_HEALTH_INTERVAL: "200ms",
+    ...(idleMs !== undefined && { EDGE_IDLE: `${idleMs}ms` }),
+    ...(writers !== undefined && { EDGE_WRITERS: writers }),
+    XDG_DATA_HOME: place.folder,
+    XDG_CONFIG_HOME: place.folder,
+  },
+}));
+
+const nginx = edgeKind("nginx", need("nginx"), async (place, { upstreams, idleMs, writers }) => {
+  const config = await render("nginx.conf", place.folder, [
+    ["/var/cache/nginx", place.folder],
+    ["worker_processes auto;", "worker_processes 1;"],
+    ["worker_rlimit_nofile 65536;", ""],
+    ["listen 80;", `listen 127.0.0.1:${place.plainPort};`],
+    ["listen [::]:80;", ""],
+    ["listen 443 ssl http2;", `listen 127.0.0.1:${place.port} ssl http2;`],
+    ["listen [::]:443 ssl http2;", ""],
+    ["/etc/edge/tls.crt", place.cert],
+    ["/etc/edge/tls.key", place.key],
+    [
+      "server inventory:8080 max_fails=1 fail_timeout=2s;",
+      upstreams.map((port) => `server 127.0.0.1:${port} max_fails=1 fail_timeout=2s;`).join("\n"),
+    ],
+    ...(idleMs === undefined
+      ? []
+      : ([
+          ["proxy_read_timeout 60s;", `proxy_read_timeout ${idleMs}ms;`],
+          ["grpc_read_timeout 60s;", `grpc_read_timeout ${idleMs}ms;`],
+          ["proxy_send_timeout 60s;", `proxy_send_timeout ${idleMs}ms;`],
+          ["grpc_send_timeout 60s;", `grpc_send_timeout ${idleMs}ms;`],
+          ["keepalive_timeout 75s;", `keepalive_timeout ${idleMs}ms;`],
+        ] as const)),
+    ...(writers === undefined ? [] : ([["# 192.0.2.0/24 1;", `${writers} 1;`]] as const)),
+  ]);
+  return { args: ["-c", config, "-p", place.folder, "-g", "daemon off;"] };
+});
+
+const envoy = edgeKind("Envoy", need("envoy"), async (place, { upstreams, idleMs }) => {
+  const config = await render("envoy.yaml", place.folder, [
+    [
+      'address: { socket_address: { address: "::", ipv4_compat: true, port_value: 443 } }',
+      `address: { socket_address: { address: 127.0.0.1, port_value: ${place.port} } }`,
+    ],
+    ["/etc/edge/tls.crt", place.cert],
+    ["/etc/edge/tls.key", place.key],
+    [
+      "- endpoint: { address: { socket_address: { address: inventory, port_value: 8080 } } }",
+      upstreams
+        .map(
+          (port) =>
+            `- endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: ${port} } } }`,
+        )
+        .join(`\n${" ".repeat(14)}`),
+    ],
+    ...(idleMs === undefined
+      ? []
+      : ([
+          ["stream_idle_timeout: 60s", `stream_idle_timeout: ${idleMs / 1_000}s`],
+          ["idle_timeout: 120s", `idle_timeout: ${idleMs / 1_000}s`],
+        ] as const)),
+  ]);
+  // One worker, and no shared memory that two tests at a time would fight for.
+  return { args: ["-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"] };
+});
+
+export const EDGES = { caddy, nginx, envoy } as const;
+
+/** Writes a delivered file with some of its places filled in: each must be in it, or the file has changed behind the test's back. */
+async function render(
+  name: string,
+  folder: string,
+  places: readonly (readonly [string, string])[],
+): Promise<string> {
+  let text = await readFile(join(DELIVERED, name), "utf8");
+  for (const [from, to] of places) {
+    if (!text.includes(from)) {
+      throw new Error(`${name} has no ${JSON.stringify(from)}`);
+    }
+    text = text.replaceAll(from, to);
+  }
+  const path = join(folder, name);
+  await writeFile(path, text);
+  return path;
+}
+
+function edgeKind(
+  name: EdgeKind["name"],
+  program: Need,
+  commandOf: (place: Place, options: EdgeOptions) => Promise<Command>,
+): EdgeKind {
+  return {
+    name,
+    program,
+    start: async (options) => {
+      const folder = await mkdtemp(join(tmpdir(), "inventory-edge-"));
+      // nginx's workers run as another user.
+      await chmod(folder, 0o755);
+      const { cert, key, spki } = await makeCertificate(folder);
+      const place = { folder, cert, key, port: await freePort(), plainPort: await freePort() };
+      const { args, env = {} } = await commandOf(place, options);
+      const logFile = join(folder, "edge.log");
+      const server = await startServerProcess({
+        command: program.path,
+        args,
+        logFile,
+        removeOnCrash: folder,
+        env: { PATH: process.env["PATH"], ...env },
+      });
+      const stop = async (): Promise<void> => {
+        await server.end("SIGTERM", 2_000);
+        await rm(folder, { recursive: true, force: true });
+      };
+      try {
+        await untilItAnswers(server, place.port);
+      } catch (error) {
+        await stop();
+        throw error;
+      }
+      return {
+        url: `https://localhost:${place.port}`,
+        port: place.port,
+        certificate: await readFile(cert),
+        spki,
+        log: server.log,
+        [Symbol.asyncDispose]: stop,
+      };
+    },
+  };
+}
+
+/** Waits until a page comes through, so that the edge has found its servers ready. */
+async function untilItAnswers(server: ServerProcess, port: number): Promise<void> {
+  await until(
+    async () => {
+      if (!server.running()) {
+        throw new Hopeless(server.describe());
+      }
+      return (await ask(port)).startsWith("HTTP/1.1 200");
+    },
+    `the edge answers on port ${port}`,
+    START_MS_MAX,
+  );
+}
+
+function ask(port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let answer = "";
+    const raw = dial({ host: "127.0.0.1", port });
+    raw.on("error", reject);
+    const socket = dialTls({
+      socket: raw,
+      servername: "localhost",
+      rejectUnauthorized: false,
+      ALPNProtocols: ["http/1.1"],
+    });
+    socket.on("error", reject);
+    socket.setEncoding("utf8");
+    socket.setTimeout(2_000, () => socket.destroy());
+    socket.on("data", (text: string) => {
+      answer += text;
+    });
+    socket.on("close", () => resolve(answer));
+    socket.write("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  });
+}
+
+const run = promisify(execFile);
+
+/** A certificate for localhost that nobody has signed. */
+async function makeCertificate(folder: string): Promise<{ cert: string; key: string; spki: string }> {
+  const [cert, key] = [join(folder, "tls.crt"), join(folder, "tls.key")];
+  const openssl = need("openssl").path;
+  const request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost";
+  const names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
+  await run(openssl, [...request.split(" "), ...names, "-keyout", key, "-out", cert]);
+  const { publicKey } = new X509Certificate(await readFile(cert));
+  const spki = createHash("sha256")
+    .update(publicKey.export({ type: "spki", format: "der" }))
+    .digest("base64");
+  return { cert, key, spki };
+}

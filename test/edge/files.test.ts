@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { parse } from "yaml";
+import { INVENTORY_SERVICES } from "../../server/rpc/services.ts";
+
+const FOLDER = join(import.meta.dirname, "../../deploy/edge");
+
+describe("the edges' files", () => {
+  for (const name of ["Caddyfile", "nginx.conf", "envoy.yaml"]) {
+    it(`${name} names every service of the server, as open or as closed`, async () => {
+      const text = await readFile(join(FOLDER, name), "utf8");
+      for (const { typeName } of INVENTORY_SERVICES) {
+        // As a word of its own: regular expressions have backslashes and brackets around it.
+        const word = typeName.split(".").at(-1);
+        assert.match(text, new RegExp(`\\b${word}\\b`), typeName);
+      }
+    });
+  }
+
+  it("envoy.yaml is YAML with one listener and one cluster (what it means, Envoy alone can tell)", async () => {
+    const { static_resources: resources } = parse(await readFile(join(FOLDER, "envoy.yaml"), "utf8"));
+    assert.equal(resources.listeners.length, 1);
+    assert.deepEqual(
+      resources.clusters.map(({ name }: { name: string }) => name),
+      ["inventory"],
+    );
+  });
+});
