@@ -20,7 +20,9 @@ const CHECKS: Readonly<Record<string, Check>> = {
   "lint and format": () => command("biome", "ci", "--colors=off", "--error-on-warnings", "."),
   "buf lint": () => command("buf", "lint"),
   "buf format": () => command("buf", "format", "--diff", "--exit-code"),
-  "gen/ is what buf generates": staleGenerated,
+  "gen/ is what buf generates": () => staleGenerated("buf.gen.yaml", "gen"),
+  "test/conformance/gen/ is what buf generates": () =>
+    staleGenerated("test/conformance/buf.gen.yaml", "test/conformance/gen"),
   "package-lock.json names every platform": platformsMissing,
   "import arrows": async () => findBreaches(root).join("\n"),
 };
@@ -43,17 +45,17 @@ async function command(name: string, ...args: string[]): Promise<string> {
   }
 }
 
-async function staleGenerated(): Promise<string> {
+async function staleGenerated(template: string, folder: string): Promise<string> {
   const fresh = await mkdtemp(join(tmpdir(), "gen-"));
   try {
-    const failed = await command("buf", "generate", "--output", fresh);
+    const failed = await command("buf", "generate", "--template", template, "--output", fresh);
     if (failed !== "") {
       return failed;
     }
-    await run("diff", ["-r", join(fresh, "gen"), join(root, "gen")]);
+    await run("diff", ["-r", join(fresh, folder), join(root, folder)]);
     return "";
   } catch (error) {
-    return `Run 'npm run generate' and commit gen/.\n${(error as { stdout?: string }).stdout ?? String(error)}`;
+    return `Run 'npm run generate' and commit ${folder}/.\n${(error as { stdout?: string }).stdout ?? String(error)}`;
   } finally {
     await rm(fresh, { recursive: true, force: true });
   }

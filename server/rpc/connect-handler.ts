@@ -19,7 +19,9 @@ import { forCaches, isGet } from "./cacheable-get.ts";
 import { type Call, callIn, callKey, type Gate } from "./call.ts";
 import { callerOf } from "./caller.ts";
 import { withGrpcMessage } from "./grpc-message.ts";
+import type { JsonOptions } from "./lane/methods.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
+import { blameCaller, boundTimeouts, requireBase64 } from "./unreadable.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
 export const REQUEST_BYTES_MAX = 1_048_576;
@@ -33,6 +35,9 @@ interface ConnectHandlerOptions {
   readonly log: Logger;
   /** By default `REQUEST_BYTES_MAX`. */
   readonly requestBytesMax?: number;
+  readonly json?: JsonOptions;
+  /** Told the status of each answer to a request that never became a call. */
+  readonly onNoCall?: ((status: number) => void) | undefined;
 }
 
 /** A call that was begun elsewhere, with what was read of its request. */
@@ -60,7 +65,12 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     acceptCompression: [compressionGzip, compressionBrotli],
     readMaxBytes: options.requestBytesMax ?? REQUEST_BYTES_MAX,
     maxTimeoutMs: TIMEOUT_MS_MAX,
-    requestGate: ({ values }) => callIn(values).admit(),
+    ...(options.json && { jsonOptions: options.json }),
+    requestGate: async (context) => {
+      blameCaller(context);
+      await callIn(context.values).admit();
+      requireBase64(context);
+    },
   });
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
@@ -71,17 +81,26 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       return false;
     }
     if (!URL.canParse(`http://${authorityOf(request)}`)) {
+      response.once("close", () => options.onNoCall?.(response.statusCode));
       refuseHost(response);
       return true;
     }
     stopUploadAfter(response);
     const head = { method: handler.method, headers: request.headers, caller: callerOf(request) };
     const call = begun?.call ?? gate.begin(head);
-    response.once("close", () => call.end(call.outcome));
+    response.once("close", () => {
+      call.end(call.outcome);
+      if (!call.wasAdmitted) {
+        options.onNoCall?.(response.statusCode);
+      }
+    });
     const values = createContextValues().set(callKey, call);
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
+    boundTimeouts(universal.header);
     const isRead = isGet(handler.method, request.method);
-    handler({ ...universal, ...(begun && { body: begun.body }), ...(isRead && { method: "GET" }) })
+    // Node would destroy a request that is not read to its end, and stop its connection before the next one.
+    const body = begun?.body ?? request.iterator({ destroyOnReturn: false });
+    handler({ ...universal, body, ...(isRead && { method: "GET" }) })
       .then((answer) => (isRead ? forCaches(handler.method, request, response, answer) : answer))
       .then((answer) => universalResponseToNodeResponse(withTrailers(answer), response))
       .catch((error: unknown) => {

@@ -102,7 +102,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (connection === undefined) return req.stream.destroy();
     serve(connection, req, res);
   });
-  if (options.takeStream !== undefined) offerStreams(http2, options.takeStream, bySession, limits);
+  if (options.takeStream !== undefined) offerStreams(http2, options, options.takeStream, bySession, limits);
 
   function dispatch(connection: Connection, socket: Socket, protocol: Protocol): void {
     if (socket.destroyed) return;
@@ -271,6 +271,7 @@ function createHttp2(limits: ListenerLimits): Http2Server {
 /** Offers each stream to `take` first; Node makes a request and a response of those that it leaves. */
 function offerStreams(
   http2: Http2Server,
+  { isLongLived = () => false }: ListenerOptions,
   take: TakeStream,
   bySession: WeakMap<object, Connection>,
   limits: ListenerLimits,
@@ -282,11 +283,16 @@ function offerStreams(
   http2.on("stream", (stream: ServerHttp2Stream, headers, flags, rawHeaders) => {
     const connection = stream.session && bySession.get(stream.session);
     if (connection !== undefined && take(stream, headers, rawHeaders)) {
-      boundStream(connection, stream, limits);
+      if (!isLongLived(pathOf(headers[":path"]))) boundStream(connection, stream, limits);
     } else {
       Reflect.apply(toRequest, http2, [stream, headers, flags, rawHeaders]);
     }
   });
+}
+
+/** The path of a request's target, without its query. */
+function pathOf(target = ""): string {
+  return target.split("?", 1)[0] ?? "";
 }
 
 /** A time for a stream's request, and one for its answer. */
@@ -325,9 +331,10 @@ function createServe(
 
   return (connection, req, res) => {
     try {
-      if (!isLongLived(req.url?.split("?", 1)[0] ?? "")) bound(connection, res);
-      // What nobody reads of a request is thrown away: a stream with unread data ends in a reset.
-      if ("stream" in req) res.once("finish", () => req.resume());
+      if (!isLongLived(pathOf(req.url))) bound(connection, res);
+      // What nobody reads of a request is thrown away: a stream with unread data ends in a reset, and a
+      // connection of HTTP/1.1 never comes to its next request.
+      res.once("finish", () => req.resume());
       handler(req, res);
     } catch (error) {
       connection.report("warn", "the handler threw on a request", error);

@@ -1,0 +1,182 @@
+import { setTimeout as wait } from "node:timers/promises";
+import { create, type DescMessage, type Message, type MessageShape } from "@bufbuild/protobuf";
+import { type Any, anyPack } from "@bufbuild/protobuf/wkt";
+import { ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import type { CallContext } from "../../server/rpc/lane/methods.ts";
+import {
+  BidiStreamRequestSchema,
+  ClientStreamRequestSchema,
+  type ConformancePayload_RequestInfo,
+  ConformancePayload_RequestInfoSchema,
+  type ConformanceService,
+  type Header,
+  IdempotentUnaryRequestSchema,
+  ServerStreamRequestSchema,
+  type StreamResponseDefinition,
+  UnaryRequestSchema,
+  type UnaryResponseDefinition,
+  type Error as WantedError,
+} from "./gen/connectrpc/conformance/v1/service_pb.ts";
+
+/** What a method uses of a call. The URL is there on the long way alone, which is the way of every GET. */
+type Context = CallContext & Partial<Pick<HandlerContext, "requestMethod" | "url">>;
+
+interface Payload {
+  readonly data?: Uint8Array;
+  readonly requestInfo?: ConformancePayload_RequestInfo;
+}
+
+/**
+ * The service that the conformance suite calls: each request says how it is to be answered, and the answer tells
+ * what arrived. `Unimplemented` is left out, as the contract asks.
+ */
+export const conformanceService = {
+  async unary(request, context: Context) {
+    const received = [anyPack(UnaryRequestSchema, request)];
+    return { payload: await answerOnce(request.responseDefinition, received, context) };
+  },
+
+  async idempotentUnary(request, context: Context) {
+    const received = [anyPack(IdempotentUnaryRequestSchema, request)];
+    return { payload: await answerOnce(request.responseDefinition, received, context) };
+  },
+
+  async clientStream(requests, context) {
+    const all = await readAll(requests);
+    const received = all.map((each) => anyPack(ClientStreamRequestSchema, each));
+    return { payload: await answerOnce(all[0]?.responseDefinition, received, context) };
+  },
+
+  async *serverStream(request, context) {
+    const received = [anyPack(ServerStreamRequestSchema, request)];
+    yield* answerMany(request.responseDefinition, received, context);
+  },
+
+  async *bidiStream(requests, context) {
+    const iterator = requests[Symbol.asyncIterator]();
+    const first = await iterator.next();
+    if (first.done === true) return;
+    const { responseDefinition, fullDuplex } = first.value;
+    if (fullDuplex) {
+      yield* answerInTurn(responseDefinition, first.value, iterator, context);
+      return;
+    }
+    const rest = await readAll({ [Symbol.asyncIterator]: () => iterator });
+    const received = [first.value, ...rest].map((each) => anyPack(BidiStreamRequestSchema, each));
+    yield* answerMany(responseDefinition, received, context);
+  },
+} satisfies Partial<ServiceImpl<typeof ConformanceService>>;
+
+async function answerOnce(
+  definition: UnaryResponseDefinition | undefined,
+  received: readonly Any[],
+  context: Context,
+): Promise<Payload> {
+  const requestInfo = infoOf(received, context);
+  if (definition === undefined) return { requestInfo };
+  setMetadata(definition, context);
+  await delay(definition.responseDelayMs, context);
+  const { response } = definition;
+  if (response.case === "error") throw errorOf(response.value, requestInfo);
+  return response.case === "responseData" ? { requestInfo, data: response.value } : { requestInfo };
+}
+
+/** All answers after the whole request; the first one tells what arrived. */
+async function* answerMany(
+  definition: StreamResponseDefinition | undefined,
+  received: readonly Any[],
+  context: Context,
+): AsyncGenerator<{ payload: Payload }> {
+  if (definition === undefined) return;
+  setMetadata(definition, context);
+  const requestInfo = infoOf(received, context);
+  for (const [index, data] of definition.responseData.entries()) {
+    await delay(definition.responseDelayMs, context);
+    yield { payload: index === 0 ? { data, requestInfo } : { data } };
+  }
+  if (definition.error !== undefined) {
+    throw errorOf(definition.error, definition.responseData.length === 0 ? requestInfo : undefined);
+  }
+}
+
+/** An answer for each request as it comes; those that are left when the requests end follow then. */
+async function* answerInTurn<Request extends MessageShape<typeof BidiStreamRequestSchema>>(
+  definition: StreamResponseDefinition | undefined,
+  first: Request,
+  requests: AsyncIterator<Request>,
+  context: Context,
+): AsyncGenerator<{ payload: Payload }> {
+  if (definition === undefined) return;
+  setMetadata(definition, context);
+  let request: Request | undefined = first;
+  for (const [index, data] of definition.responseData.entries()) {
+    const received: Any[] = request === undefined ? [] : [anyPack(BidiStreamRequestSchema, request)];
+    await delay(definition.responseDelayMs, context);
+    const requestInfo =
+      index === 0
+        ? infoOf(received, context)
+        : create(ConformancePayload_RequestInfoSchema, { requests: received });
+    yield { payload: received.length === 0 ? { data } : { data, requestInfo } };
+    if (request !== undefined) {
+      const next = await requests.next();
+      request = next.done === true ? undefined : next.value;
+    }
+  }
+  if (definition.error !== undefined) {
+    const isFirst = definition.responseData.length === 0;
+    const received = [anyPack(BidiStreamRequestSchema, first)];
+    throw errorOf(definition.error, isFirst ? infoOf(received, context) : undefined);
+  }
+}
+
+async function readAll<T extends Message>(requests: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const request of requests) all.push(request);
+  return all;
+}
+
+/** Asks for the signal only where it waits: most unary calls never do. */
+async function delay(ms: number, context: Context): Promise<void> {
+  if (ms > 0) await wait(ms, undefined, { signal: context.signal });
+}
+
+function infoOf(received: readonly Any[], context: Context): ConformancePayload_RequestInfo {
+  const timeoutMs = context.timeoutMs();
+  return create(ConformancePayload_RequestInfoSchema, {
+    requestHeaders: [...context.requestHeader].map(([name, value]) => ({ name, value: [value] })),
+    requests: [...received],
+    ...(timeoutMs !== undefined && { timeoutMs: BigInt(Math.ceil(timeoutMs)) }),
+    ...(context.requestMethod === "GET" && {
+      connectGetInfo: { queryParams: queryOf(context.url ?? "") },
+    }),
+  });
+}
+
+function queryOf(url: string): { name: string; value: string[] }[] {
+  return [...new URL(url).searchParams].map(([name, value]) => ({ name, value: [value] }));
+}
+
+function setMetadata(
+  { responseHeaders, responseTrailers }: UnaryResponseDefinition | StreamResponseDefinition,
+  context: Context,
+): void {
+  append(responseHeaders, context.responseHeader);
+  append(responseTrailers, context.responseTrailer);
+}
+
+function append(wanted: readonly Header[], headers: Headers): void {
+  for (const { name, value } of wanted) for (const each of value) headers.append(name, each);
+}
+
+function errorOf(wanted: WantedError, requestInfo: ConformancePayload_RequestInfo | undefined): ConnectError {
+  // Both enumerations number the codes as gRPC does.
+  const code: number = wanted.code;
+  const error = new ConnectError(wanted.message ?? "", code);
+  for (const { typeUrl, value } of wanted.details) {
+    error.details.push({ type: typeUrl.slice(typeUrl.lastIndexOf("/") + 1), value });
+  }
+  if (requestInfo !== undefined) {
+    error.details.push({ desc: ConformancePayload_RequestInfoSchema as DescMessage, value: requestInfo });
+  }
+  return error;
+}
