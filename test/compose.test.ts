@@ -13,14 +13,18 @@ import { findProgram, kafkaVersion } from "./support/programs.ts";
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "..");
 const FILE = join(root, "docker-compose.yml");
+const TOKENS = `orders:orders:${"0".repeat(64)}`;
 
+const Condition = z.enum(["service_healthy", "service_completed_successfully"]);
 const Service = z.strictObject({
-  image: z.string().optional(),
+  image: z.string(),
   build: z.string().optional(),
   command: z.array(z.string()).optional(),
   entrypoint: z.array(z.string()).optional(),
   environment: z.record(z.string(), z.union([z.string(), z.number()])).default({}),
+  secrets: z.array(z.string()).default([]),
   ports: z.array(z.string()).default([]),
+  networks: z.array(z.string()),
   volumes: z.array(z.string()).default([]),
   healthcheck: z
     .strictObject({
@@ -30,23 +34,39 @@ const Service = z.strictObject({
       retries: z.number(),
     })
     .optional(),
-  depends_on: z
-    .record(
-      z.string(),
-      z.strictObject({ condition: z.enum(["service_healthy", "service_completed_successfully"]) }),
-    )
-    .default({}),
-  restart: z.enum(["no", "unless-stopped"]).optional(),
-  stop_grace_period: z.string().optional(),
+  depends_on: z.record(z.string(), z.strictObject({ condition: Condition })).default({}),
+  restart: z.enum(["no", "unless-stopped"]),
+  stop_grace_period: z
+    .string()
+    .regex(/^\d+s$/)
+    .optional(),
+  read_only: z.boolean().default(false),
+  cap_drop: z.array(z.string()).default([]),
+  cap_add: z.array(z.string()).default([]),
+  security_opt: z.array(z.string()).default([]),
+  pids_limit: z.number().optional(),
+  cpus: z.number().optional(),
+  mem_limit: z.string(),
 });
 
-const Compose = z.strictObject({
+const Compose = z.looseObject({
   name: z.string(),
-  services: z.strictObject({ redis: Service, kafka: Service, topics: Service, inventory: Service }),
+  services: z.strictObject({
+    edge: Service,
+    "inventory-1": Service,
+    "inventory-2": Service,
+    redis: Service,
+    kafka: Service,
+    topics: Service,
+  }),
+  networks: z.strictObject({ outside: z.null(), inside: z.strictObject({ internal: z.literal(true) }) }),
   volumes: z.record(z.string(), z.null()),
+  secrets: z.record(z.string(), z.strictObject({ file: z.string() })),
 });
 
-const { services, volumes } = Compose.parse(parse(readFileSync(FILE, "utf8")));
+const { services, volumes, secrets } = Compose.parse(parse(readFileSync(FILE, "utf8"), { merge: true }));
+const SERVERS = ["inventory-1", "inventory-2"] as const;
+const inventory = services["inventory-1"];
 
 /** Why docker cannot check the file, or `false`. The check itself needs no engine. */
 function composeMissing(): string | false {
@@ -66,35 +86,91 @@ describe("docker-compose.yml", () => {
   });
 
   it("waits for what each service needs, and each of those can say that it is there", () => {
-    assert.deepEqual(services.inventory.depends_on, {
-      redis: { condition: "service_healthy" },
-      topics: { condition: "service_completed_successfully" },
-    });
+    for (const name of SERVERS) {
+      assert.deepEqual(services[name].depends_on, {
+        redis: { condition: "service_healthy" },
+        topics: { condition: "service_completed_successfully" },
+      });
+      assert.equal(services.edge.depends_on[name]?.condition, "service_healthy");
+    }
     assert.deepEqual(services.topics.depends_on, { kafka: { condition: "service_healthy" } });
     assert.ok(services.redis.healthcheck);
     assert.ok(services.kafka.healthcheck);
+    // That of the servers is in the image.
+    assert.match(readFileSync(join(root, "Dockerfile"), "utf8"), /^HEALTHCHECK /m);
   });
 
-  it("keeps the data of both in volumes that are declared", () => {
-    for (const { volumes: mounts } of [services.redis, services.kafka]) {
-      const [name = ""] = (mounts[0] ?? "").split(":");
-      assert.ok(name in volumes, name);
+  it("keeps data in volumes and tokens in secrets that are declared", () => {
+    for (const { volumes: mounts, secrets: names } of Object.values(services)) {
+      for (const mount of mounts) {
+        const [source = ""] = mount.split(":");
+        assert.ok(source.startsWith("./") ? existsSync(join(root, source)) : source in volumes, source);
+      }
+      for (const name of names) assert.ok(name in secrets, name);
+    }
+    assert.ok(services.redis.volumes.length > 0 && services.kafka.volumes.length > 0);
+    assert.match(readFileSync(join(root, ".gitignore"), "utf8"), /^auth-tokens$/m);
+  });
+
+  it("lets nobody in but by the edge, and nothing out but from it", () => {
+    for (const [name, { ports, networks }] of Object.entries(services)) {
+      assert.equal(ports.length > 0, name === "edge", name);
+      assert.deepEqual(networks, name === "edge" ? ["outside", "inside"] : ["inside"], name);
     }
   });
 
-  it("starts the service with settings that it knows and accepts", () => {
+  it("bounds what each may take, and gives the servers nothing to write and no rights", () => {
+    for (const name of [...SERVERS, "edge"] as const) {
+      const { read_only, cap_drop, security_opt, pids_limit } = services[name];
+      assert.deepEqual([read_only, cap_drop], [true, ["ALL"]], name);
+      assert.deepEqual(security_opt, ["no-new-privileges:true"], name);
+      assert.ok(pids_limit);
+    }
+    assert.deepEqual([inventory.cap_add, services.edge.cap_add], [[], ["NET_BIND_SERVICE"]]);
+    for (const [name, { restart }] of Object.entries(services)) {
+      assert.equal(restart, name === "topics" ? "no" : "unless-stopped", name);
+    }
+  });
+
+  it("starts two equal servers with settings that they know and accept", () => {
+    assert.deepEqual(services["inventory-2"], inventory);
     const environment = Object.fromEntries(
-      Object.entries(services.inventory.environment).map(([name, value]) => [name, String(value)]),
+      Object.entries(inventory.environment).map(([name, value]) => [name, String(value)]),
     );
     const known = readFileSync(join(root, "server/config.ts"), "utf8");
     for (const name of Object.keys(environment)) {
       assert.match(known, new RegExp(`^  ${name}: `, "m"), `${name} is a setting`);
     }
-    const config = readConfig(environment);
+    assert.equal(environment["AUTH_TOKENS_FILE"], "/run/secrets/auth-tokens");
+    assert.deepEqual(inventory.secrets, ["auth-tokens"]);
+    // The file is in the container alone.
+    const config = readConfig({ ...environment, AUTH_TOKENS_FILE: "", AUTH_TOKENS: TOKENS });
     assert.equal(config.redis?.url, "redis://redis:6379");
     assert.deepEqual(config.kafka?.brokers, ["kafka:9092"]);
     assert.equal(config.demo, false);
-    assert.ok(services.inventory.ports.includes(`${config.port}:${config.port}`));
+    assert.ok(config.trustedProxies.length > 0, "limits by address are meant for shoppers, not for the edge");
+    const drainMs = config.drainWaitMs + config.drainMsMax;
+    assert.ok(
+      Number.parseInt(inventory.stop_grace_period ?? "0", 10) * 1_000 > drainMs,
+      "the drain has its time",
+    );
+  });
+
+  it("sets what the edge's configuration reads, and names both servers to it", () => {
+    const { environment, volumes: mounts } = services.edge;
+    const [source = ""] = (mounts.find((mount) => mount.includes("Caddyfile")) ?? "").split(":");
+    const caddyfile = readFileSync(join(root, source), "utf8");
+    for (const name of Object.keys(environment)) {
+      assert.ok(caddyfile.includes(`{$${name}:`), `${name} is read, and has a default`);
+    }
+    const upstreams = SERVERS.map((name) => `${name}:${inventory.environment["PORT"]}`).join(" ");
+    assert.equal(environment["EDGE_UPSTREAMS"], upstreams);
+    const [, intervalSeconds] = /health_interval \{\$EDGE_HEALTH_INTERVAL:(\d+)s\}/.exec(caddyfile) ?? [];
+    const drainWaitMs = Number(inventory.environment["DRAIN_WAIT_MS"]);
+    assert.ok(
+      drainWaitMs >= 2_000 * Number(intervalSeconds),
+      "the edge sees that a server goes before it is gone",
+    );
   });
 
   it("advertises Kafka under the name and port that the service is given", () => {
@@ -111,19 +187,9 @@ describe("docker-compose.yml", () => {
     assert.deepEqual(created?.toSorted(), Object.keys(TOPICS).sort());
   });
 
-  it("builds an image whose files are there, not as root", () => {
-    assert.equal(services.inventory.build, ".");
-    const dockerfile = readFileSync(join(root, "Dockerfile"), "utf8");
-    const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, from = ""]) =>
-      from.split(" "),
-    );
-    assert.ok(copied.length > 0);
-    for (const path of copied) {
-      assert.ok(existsSync(join(root, path)), path);
-    }
-    assert.match(dockerfile, /^USER node$/m);
-    assert.match(dockerfile, /^HEALTHCHECK /m);
-    assert.match(dockerfile, /npm ci --omit=dev/);
+  it("builds the image of this release", () => {
+    const { version }: { version: string } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    assert.deepEqual([inventory.build, inventory.image], [".", `inventory:${version}`]);
   });
 
   it("is accepted by docker compose", { skip: composeMissing() }, async () => {

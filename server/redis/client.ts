@@ -1,6 +1,7 @@
 import { Redis, ReplyError } from "ioredis";
 import type { Logger } from "pino";
 import { InventoryError } from "../inventory/errors.ts";
+import { observed, type RedisInstruments } from "./instruments.ts";
 import type { Script } from "./scripts.ts";
 import { afterSilence } from "./silence.ts";
 
@@ -47,6 +48,7 @@ export class RedisConnection {
   readonly #log: Logger;
   readonly #name: string;
   readonly #prepare: Prepare;
+  readonly #instruments: RedisInstruments;
   readonly #first = Promise.withResolvers<void>();
   #readyWaiters: (() => void)[] = [];
   #isReady = false;
@@ -56,10 +58,18 @@ export class RedisConnection {
   #cause: Error | undefined;
 
   /** Connects at once, and again whenever the connection breaks. `prepare` runs on every new connection before it serves. */
-  constructor(name: string, endpoint: RedisEndpoint, log: Logger, prepare: Prepare = async () => {}) {
+  constructor(
+    name: string,
+    endpoint: RedisEndpoint,
+    log: Logger,
+    instruments: RedisInstruments = {},
+    prepare: Prepare = async () => {},
+  ) {
     this.#name = name;
     this.#log = log;
     this.#prepare = prepare;
+    this.#instruments = instruments;
+    instruments.metrics?.addConnection(name, () => this.#isReady);
     this.firstReady = this.#first.promise;
     this.firstReady.catch(() => {});
     this.client = new Redis(endpoint.url, {
@@ -95,7 +105,10 @@ export class RedisConnection {
 
   /** Why the connection does not serve, or `undefined` if it does. */
   get unreadyReason(): string | undefined {
-    return this.#isReady ? undefined : (this.#cause?.message ?? "Redis is not connected");
+    if (this.#isReady) {
+      return undefined;
+    }
+    return this.#cause === undefined ? "Redis is not connected" : `Redis is away: ${this.#cause.message}`;
   }
 
   /** Calls `then` once, when the connection next serves. */
@@ -104,7 +117,11 @@ export class RedisConnection {
   }
 
   /** Asks something of Redis. Rejects with `STORE_UNAVAILABLE`, within a second where it does not answer. */
-  async ask<T>(send: (client: Redis) => Promise<T>): Promise<T> {
+  ask<T>(send: (client: Redis) => Promise<T>): Promise<T> {
+    return observed(this.#instruments, this.#name, () => this.#ask(send));
+  }
+
+  async #ask<T>(send: (client: Redis) => Promise<T>): Promise<T> {
     if (!this.#isReady) {
       throw storeUnavailable(this.#cause);
     }
@@ -160,6 +177,7 @@ export class RedisConnection {
     if (this.#outageLoggedAt !== undefined) {
       const outageMs = Math.round(performance.now() - (this.#outageSince ?? this.#outageLoggedAt));
       this.#log.info({ connection: this.#name, outageMs }, "Redis is back");
+      this.#instruments.metrics?.reconnected(this.#name);
     }
     this.#outageSince = undefined;
     this.#outageLoggedAt = undefined;

@@ -27,6 +27,8 @@ const STREAM_RETRY_MS = 30_000;
 const GRACE_MS = 1_000;
 /** So many streams must fail before their first message until polling is tried. */
 const FAILURES_BEFORE_POLL = 2;
+/** The server spreads its goodbyes already; with what it asks for (1.5 s at most) a reader is back within 3 s. */
+const GOODBYE_JITTER = 0.2;
 
 /**
  * Keeps one watch open as long as it is wanted: reconnects with full jitter, gives up connections that fall silent,
@@ -106,7 +108,7 @@ export class WatchLoop<Stock extends WatchedStock> {
   }
 
   #pauseMs(failures: number, reconnectAfterMs: number | undefined): number {
-    if (reconnectAfterMs !== undefined) return reconnectAfterMs * (1 + this.#random());
+    if (reconnectAfterMs !== undefined) return reconnectAfterMs * (1 + this.#random() * GOODBYE_JITTER);
     if (this.#pollWorks) return STREAM_RETRY_MS * (0.5 + this.#random());
     return backoffMs(failures, RETRY, this.#random);
   }

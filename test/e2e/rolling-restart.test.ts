@@ -1,0 +1,208 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { WatchLoop } from "../../web/live/watch-loop.ts";
+import { StockClient } from "../../web/page/stock-client.ts";
+import type { Product } from "../../web/view/product.ts";
+import { NativeClient, trust } from "../edge/clients.ts";
+import { EDGES, type Edge } from "../edge/edges.ts";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { need } from "../support/programs.ts";
+import { startRedis } from "../support/redis-server.ts";
+import { until } from "../support/until.ts";
+import { timesTold } from "./callers.ts";
+
+// Two servers behind the edge are restarted in turn, under load: as a new release is rolled out.
+
+declare global {
+  /** Node's has no `onLine`, of which the page's loop asks only whether it is false. */
+  interface Navigator {
+    readonly onLine?: boolean;
+  }
+}
+
+const { RESTART_ROUNDS = "1" } = process.env;
+const CALLERS = 8;
+const WATCHERS = 20;
+/** Orders that get through before, between and after the restarts. */
+const PROGRESS = 100;
+const WAIT_MS_MAX = 60_000;
+const PRODUCT = "p1";
+/** The least that can be set; the longest silence of a watch that is connected. */
+const HEARTBEAT_MS = 500;
+const SILENCE_MS_MAX = 3_000;
+/** The edge asks five times a second whether a server is ready, so it has seen by then that one is not. */
+const DRAIN_WAIT_MS = 1_500;
+
+/** Takes orders by native gRPC without a second try: what fails is lost. */
+class Orders implements Disposable {
+  readonly lost: string[] = [];
+  readonly timesMs: number[] = [];
+  readonly #client: NativeClient;
+  readonly #running: Promise<void>[];
+  #stopped = false;
+
+  constructor(edge: Edge) {
+    this.#client = new NativeClient(edge);
+    this.#running = Array.from({ length: CALLERS }, (_, n) => this.#order(`caller-${n}`));
+  }
+
+  get count(): number {
+    return this.timesMs.length;
+  }
+
+  async progress(): Promise<void> {
+    const goal = this.count + PROGRESS;
+    await until(() => this.count >= goal, `${PROGRESS} more orders get through`, WAIT_MS_MAX);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all(this.#running);
+  }
+
+  [Symbol.dispose](): void {
+    this.#stopped = true;
+    this.#client[Symbol.dispose]();
+  }
+
+  async #order(name: string): Promise<void> {
+    const { reserve, commitReservation } = ReservationService.method;
+    for (let n = 0; !this.#stopped; n++) {
+      const reservationId = `${name}-${n}`;
+      const startMs = performance.now();
+      try {
+        await this.#client.call(reserve, { reservationId, lines: [{ productId: PRODUCT, quantity: 1 }] });
+        await this.#client.call(commitReservation, { reservationId });
+        this.timesMs.push(performance.now() - startMs);
+      } catch (error) {
+        this.lost.push(`${reservationId}: ${error}`);
+      }
+    }
+  }
+}
+
+/** Watches as the page does, and knows how long it heard nothing. */
+class Watcher implements Disposable {
+  readonly #loop: WatchLoop<Product>;
+  #heardMs = performance.now();
+  silenceMsMax = 0;
+  goodbyes = 0;
+  hasSnapshot = false;
+
+  constructor(url: string) {
+    const client = new StockClient(url);
+    this.#loop = new WatchLoop({
+      open: (ids, signal) => client.watch(ids, signal),
+      heartbeatMs: HEARTBEAT_MS,
+      onState: () => undefined,
+      onMessage: ({ isSnapshot, reconnectAfterMs }) => {
+        this.#heard();
+        this.hasSnapshot ||= isSnapshot;
+        if (reconnectAfterMs !== undefined) this.goodbyes += 1;
+      },
+    });
+    this.#loop.watch([PRODUCT]);
+  }
+
+  /** Counts the silence that lasts, too. */
+  end(): void {
+    this.#heard();
+    this.#loop.end();
+  }
+
+  [Symbol.dispose](): void {
+    this.#loop.end();
+  }
+
+  #heard(): void {
+    const now = performance.now();
+    this.silenceMsMax = Math.max(this.silenceMsMax, now - this.#heardMs);
+    this.#heardMs = now;
+  }
+}
+
+/** How long this process, in which the watchers live, did not get the processor: nobody was silent then, nobody listened. */
+function watchOwnStalls(): { readonly mostMs: () => number } & Disposable {
+  const intervalMs = 20;
+  let mostMs = 0;
+  let lastMs = performance.now();
+  const timer = setInterval(() => {
+    mostMs = Math.max(mostMs, performance.now() - lastMs - intervalMs);
+    lastMs = performance.now();
+  }, intervalMs);
+  return { mostMs: () => mostMs, [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+/** As an orchestrator does: SIGTERM, wait for the end, start again, wait until it is ready. */
+async function restart(server: AppProcess): Promise<void> {
+  await server.process().end("SIGTERM", WAIT_MS_MAX);
+  assert.match(server.process().describe(), /ended with exit code 0/);
+  await server.restart();
+  await until(async () => (await fetch(`${server.url}/readyz`)).ok, "the server is ready again", WAIT_MS_MAX);
+}
+
+/** The log has a line for every write that this start of the server has answered. */
+async function untilUsed(server: AppProcess): Promise<void> {
+  const isUsed = async (): Promise<boolean> => (await server.output()).includes('"msg":"write"');
+  await until(isUsed, "the edge sends orders to the restarted server", WAIT_MS_MAX);
+}
+
+const missing = need("redis-server").missing || need("openssl").missing || EDGES.caddy.program.missing;
+
+describe("a rolling restart behind the edge", { skip: missing, timeout: 10 * 60_000 }, () => {
+  it("loses no call of Orders, and no watcher for more than 3 s", async (t) => {
+    await using redis = await startRedis();
+    const environment = {
+      REDIS_URL: redis.url,
+      WATCH_HEARTBEAT_MS: String(HEARTBEAT_MS),
+      DRAIN_WAIT_MS: String(DRAIN_WAIT_MS),
+      TRUSTED_PROXIES: "127.0.0.1",
+    };
+    await using first = await startAppProcess(environment);
+    await using second = await startAppProcess(environment);
+    const servers = [first, second];
+    const upstreams = servers.map(({ port }) => port);
+    await using edge = await EDGES.caddy.start({ upstreams, writers: "127.0.0.1/32" });
+    trust(edge);
+    using client = new NativeClient(edge);
+    await client.call(SupplyService.method.putProduct, {
+      productId: PRODUCT,
+      product: { name: "Lamp" },
+      declared: 1_000_000,
+    });
+    using stalls = watchOwnStalls();
+    const watchers = Array.from({ length: WATCHERS }, () => new Watcher(edge.url));
+    using orders = new Orders(edge);
+    try {
+      await until(() => watchers.every(({ hasSnapshot }) => hasSnapshot), "every watcher has its snapshot");
+      await orders.progress();
+      for (let round = 0; round < Number(RESTART_ROUNDS); round++) {
+        for (const server of servers) {
+          await restart(server);
+          await untilUsed(server);
+          await orders.progress();
+        }
+      }
+      await orders.stop();
+    } finally {
+      for (const watcher of watchers) watcher.end();
+    }
+    const silences = watchers.map(({ silenceMsMax }) => silenceMsMax);
+    const goodbyes = watchers.reduce((sum, watcher) => sum + watcher.goodbyes, 0);
+    t.diagnostic(`orders: ${timesTold(orders.timesMs)}, ${orders.lost.length} lost`);
+    t.diagnostic(`silence of watchers: ${timesTold(silences)}; ${goodbyes} goodbyes`);
+    t.diagnostic(`this process itself stood still for up to ${Math.round(stalls.mostMs())} ms`);
+    assert.deepEqual(orders.lost, [], edge.log());
+    assert.ok(goodbyes >= WATCHERS * Number(RESTART_ROUNDS), `${goodbyes} goodbyes: each was asked to move`);
+    const mostMs = Math.max(...silences);
+    assert.ok(
+      mostMs <= SILENCE_MS_MAX + stalls.mostMs(),
+      `a watcher heard nothing for ${Math.round(mostMs)} ms`,
+    );
+    // What was answered was done, once each.
+    const { ledger } = await client.call(SupplyService.method.getLedger, { productId: PRODUCT });
+    assert.deepEqual([ledger?.sold, ledger?.reserved], [orders.count, 0]);
+  });
+});
