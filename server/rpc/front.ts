@@ -2,7 +2,7 @@ import type { Health } from "../ops/health.ts";
 import type { ConnectHandler } from "./connect-handler.ts";
 import type { Cors } from "./cors.ts";
 import { encodeGrpcMessage } from "./grpc-message.ts";
-import type { UnaryLane } from "./lane/unary-lane.ts";
+import type { Lane } from "./lane/lane.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
 
 /** Answers a request for a file or a page if there is one, and says whether there was. */
@@ -13,26 +13,40 @@ interface FrontOptions {
   readonly methods: ConnectHandler;
   readonly pages: PageHandler;
   readonly cors: Cors;
-  /** The short way of HTTP/1.1. Absent: everything goes through Connect. */
-  readonly lane: UnaryLane | undefined;
+  /** The short ways of HTTP/1.1. None: everything goes through Connect. */
+  readonly lanes: readonly Lane[];
+  /** Told the status of each answer to a request that is no call. */
+  readonly onNoCall?: ((status: number) => void) | undefined;
 }
 
 /** What stands behind the port: methods first, then liveness and readiness, pages, and 404. */
 export function createFront(
   options: FrontOptions,
 ): (request: ListenerRequest, response: ListenerResponse) => void {
-  const { health, methods, pages, cors, lane } = options;
+  const { health, methods, pages, cors, lanes, onNoCall } = options;
+  const count = (response: ListenerResponse): void => {
+    if (onNoCall !== undefined) {
+      response.once("close", () => onNoCall(response.statusCode));
+    }
+  };
   return (request, response) => {
     const path = pathOf(request);
     const contentType = request.headers["content-type"] ?? "";
     const isGrpc = /^application\/grpc(?!-web)/.test(contentType);
     if (isGrpc && request.httpVersionMajor < 2) {
+      count(response);
       answerText(response, 505, "gRPC needs HTTP/2; over HTTP/1.1 use gRPC-Web or Connect");
-    } else if (cors(request, response, path)) {
       return;
-    } else if (takeLane(lane, request, response, path) || methods(request, response, path)) {
+    }
+    if (cors(request, response, path)) {
+      count(response);
       return;
-    } else if (isGrpc) {
+    }
+    if (takeLane(lanes, request, response, path) || methods(request, response, path)) {
+      return;
+    }
+    count(response);
+    if (isGrpc) {
       refuseUnknownMethod(response, path);
     } else if (path === "/healthz") {
       answerText(response, 200, "ok");
@@ -44,19 +58,17 @@ export function createFront(
   };
 }
 
-/** HTTP/2 streams were offered to the lane before they became requests. */
+/** HTTP/2 streams were offered to the lanes before they became requests. */
 function takeLane(
-  lane: UnaryLane | undefined,
+  lanes: readonly Lane[],
   request: ListenerRequest,
   response: ListenerResponse,
   path: string,
 ): boolean {
-  return (
-    lane !== undefined &&
-    !("stream" in request) &&
-    !("stream" in response) &&
-    lane.takeRequest(request, response, path)
-  );
+  if ("stream" in request || "stream" in response) {
+    return false;
+  }
+  return lanes.some((lane) => lane.takeRequest(request, response, path));
 }
 
 /** The path of a request's target, without its query. */

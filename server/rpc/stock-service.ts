@@ -68,6 +68,8 @@ export function stockService({ mirror, reads, catalog, hub }: LiveView): Service
       for await (const update of updatesOf(watch)) {
         yield toWatchResponse(update);
       }
+      // Not the watch has come to its end, but the call: its deadline.
+      context.signal.throwIfAborted();
     },
   };
 }

@@ -6,7 +6,8 @@ import { InventoryError } from "../../server/inventory/errors.ts";
 import { Hub, type WatchLimits } from "../../server/live/hub.ts";
 import type { Mirror } from "../../server/live/mirror.ts";
 import { Recency, type RecentChange } from "../../server/live/recency.ts";
-import type { Watch, WatchUpdate } from "../../server/live/watch.ts";
+import type { Watch } from "../../server/live/watch.ts";
+import type { WatchUpdate } from "../../server/live/watch-message.ts";
 import { changeTo, detailsOf, endUpdatesAfterEach, loadedMirror, stateOf, updatesOf } from "./states.ts";
 
 endUpdatesAfterEach();
@@ -168,6 +169,30 @@ describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
       told.push(...stocks.map((stock) => `${stock.productId} ${stock.version}`));
     }
     assert.deepEqual(told.sort(), Array.from({ length: 100 }, (_, n) => `p${n} 51`).sort());
+  });
+
+  it("is told in several messages what does not fit into one, without waiting for anything", async () => {
+    const products = 1_000;
+    const mirror = loadedMirror(Array.from({ length: products }, (_, n) => stateOf(`product-${n}`, 1)));
+    const ids = Array.from({ length: products }, (_, n) => `product-${n}`);
+    const hub = hubOver(mirror);
+    const some = updatesOf(
+      hub.open({ productIds: new Set(ids), minIntervalMs: 0 }, { address: "a", connection: {} }),
+    );
+    while (!((await some.next()).value as WatchUpdate).lastOfSnapshot);
+    const watches = [await openPastSnapshot(hub), some];
+    mirror.onChanges(ids.map((id) => changeTo(stateOf(id, 2))));
+    for (const updates of watches) {
+      const told: string[] = [];
+      let messages = 0;
+      while (told.length < products) {
+        const { stocks } = (await updates.next()).value as WatchUpdate;
+        told.push(...stocks.map((stock) => `${stock.productId} ${stock.version}`));
+        messages += 1;
+      }
+      assert.deepEqual(told.sort(), ids.map((id) => `${id} 2`).sort());
+      assert.ok(messages > 1);
+    }
   });
 
   for (const [name, pull] of [

@@ -196,19 +196,17 @@ describe("a reader that stops reading", () => {
       for (const wish of rounds) {
         using ends = new DisposableStack();
         const readers = Array.from({ length: watchers }, () => open(app, wish));
-        opened += watchers;
         for (const { vanish } of readers) {
           ends.defer(vanish);
         }
-        await until(() => server.watches >= opened, "all watch");
+        await until(() => readers.every(({ isAnswered }) => isAnswered()), "all watch");
+        opened += watchers;
         await put(clients, "p0", opened, `${opened} ${LONG_TEXT}`);
-        await until(async () => {
-          const refused = clients.stock.watchStock({})[Symbol.asyncIterator]().next();
-          return refused.then(
-            () => false,
-            (error: Error) => /watches are open/.test(error.message),
-          );
-        }, "the server is full");
+        await assert.rejects(
+          clients.stock.watchStock({})[Symbol.asyncIterator]().next(),
+          /watches are open/,
+          "the server is full",
+        );
         ends.dispose();
         await until(async () => {
           const end = new AbortController();

@@ -4,7 +4,8 @@ import { setImmediate as turn } from "node:timers/promises";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { Hub, type WatchLimits, type WatchRequest } from "../../server/live/hub.ts";
 import type { Mirror } from "../../server/live/mirror.ts";
-import type { Watch, WatchUpdate } from "../../server/live/watch.ts";
+import type { Watch } from "../../server/live/watch.ts";
+import type { WatchUpdate } from "../../server/live/watch-message.ts";
 import {
   changeTo,
   detailsOf,
@@ -23,8 +24,8 @@ const QUIET: Partial<WatchLimits> = { heartbeatMs: HOURS, lifeMs: HOURS };
 
 type Updates = AsyncGenerator<WatchUpdate>;
 
-function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}): Hub {
-  return new Hub(mirror, { ...QUIET, ...limits });
+function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}, now?: () => number): Hub {
+  return new Hub(mirror, { ...QUIET, ...limits }, now);
 }
 
 function request(productIds?: readonly string[], minIntervalMs = 0): WatchRequest {
@@ -289,10 +290,36 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
     }
   });
 
+  it("tells what changes after a heartbeat, to watches of all and of some", async () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    const hub = hubOver(mirror, { heartbeatMs: 5 });
+    for (const ids of [undefined, ["p"]]) {
+      const updates = updatesOf(open(hub, request(ids)));
+      await next(updates);
+      for (let round = 0; round < 3; round++) {
+        const version = (mirror.get("p")?.version ?? 0) + 1;
+        assert.deepEqual(told(await next(updates)), [], "a heartbeat");
+        mirror.onChanges([changeTo(stateOf("p", version))]);
+        let message = await next(updates);
+        while (message.stocks.length === 0) {
+          message = await next(updates);
+        }
+        assert.deepEqual(told(message), [["p", version]]);
+      }
+    }
+  });
+
   it("ends with a goodbye at its life's end, spread by 20% either way", async () => {
     mock.timers.enable({ apis: ["setTimeout"] });
     try {
-      const hub = hubOver(loadedMirror([]), { lifeMs: 1_000, reconnectMs: 50 });
+      let now = 0;
+      const pass = async (ms: number): Promise<void> => {
+        now += ms;
+        mock.timers.tick(ms);
+        await turn();
+        await turn();
+      };
+      const hub = hubOver(loadedMirror([]), { lifeMs: 1_000, reconnectMs: 50 }, () => now);
       const all = Array.from({ length: 200 }, () => updatesOf(open(hub)));
       await Promise.all(all.map(next));
       let ended = 0;
@@ -302,13 +329,12 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
         assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 99) <= 50);
         assert.equal((await updates.next()).done, true, "nothing follows the goodbye");
       });
-      mock.timers.tick(799);
-      await turn();
+      await pass(799);
       assert.equal(ended, 0);
-      mock.timers.tick(201);
-      await turn();
+      await pass(201);
       assert.ok(ended > 40 && ended < 160, `${ended} of 200 ended in the first half of the spread`);
-      mock.timers.tick(201);
+      // A slot of the wheel is 10 ms.
+      await pass(210);
       await Promise.all(goodbyes);
       assert.equal(hub.size, 0);
     } finally {

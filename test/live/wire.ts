@@ -15,6 +15,8 @@ import {
 } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import type { TestApp } from "../support/app.ts";
+import { methodOf } from "../support/grpc-contract.ts";
+import { grpcJsTransport } from "../support/grpc-js-transport.ts";
 
 /** A message of a watch, the same whichever protocol it came by. */
 export interface Told {
@@ -44,11 +46,7 @@ const contract = loadSync("inventory/v1/stock.proto", {
 
 /** Native gRPC by grpc-js, which knows the proto alone. */
 async function* watchByGrpcJs(app: TestApp, wish: WatchWish, signal: AbortSignal): AsyncIterable<Told> {
-  const service = contract["inventory.v1.StockService"];
-  const method = service && !("format" in service) ? service["WatchStock"] : undefined;
-  if (method === undefined) {
-    throw new Error("The contract has no WatchStock");
-  }
+  const method = methodOf(contract, "inventory.v1.StockService/WatchStock");
   const client = new GrpcClient(app.address, credentials.createInsecure());
   const interval = wish.minIntervalMs ?? 0;
   const call = client.makeServerStreamRequest(
@@ -156,7 +154,7 @@ export class Shown implements AsyncDisposable {
   }
 }
 
-/** Clients of every service over one HTTP/2 connection. */
+/** Clients of every service: watches over one HTTP/2 connection, what is changed over another. */
 export interface Clients extends AsyncDisposable {
   readonly stock: Client<typeof StockService>;
   readonly supply: Client<typeof SupplyService>;
@@ -165,13 +163,14 @@ export interface Clients extends AsyncDisposable {
 
 export function clientsOf(app: { readonly url: string }): Clients {
   const sessionManager = new Http2SessionManager(app.url);
-  const transport = createGrpcTransport({ baseUrl: app.url, sessionManager });
+  const unary = grpcJsTransport(new URL(app.url).host);
   return {
-    stock: createClient(StockService, transport),
-    supply: createClient(SupplyService, transport),
-    reservations: createClient(ReservationService, transport),
+    stock: createClient(StockService, createGrpcTransport({ baseUrl: app.url, sessionManager })),
+    supply: createClient(SupplyService, unary),
+    reservations: createClient(ReservationService, unary),
     [Symbol.asyncDispose]: async () => {
       sessionManager.abort();
+      unary[Symbol.dispose]();
     },
   };
 }

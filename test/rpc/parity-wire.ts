@@ -1,9 +1,11 @@
 import { request as http1Request } from "node:http";
 import { type ClientHttp2Session, connect as http2Connect } from "node:http2";
+import { gunzipSync } from "node:zlib";
 import {
-  type DescMethodUnary,
+  type DescMethod,
   fromBinary,
   fromJson,
+  fromJsonString,
   type JsonValue,
   toBinary,
   toJson,
@@ -40,6 +42,23 @@ export const DIALECTS: readonly Dialect[] = [
   ]),
 ];
 
+/** The same for a method with a stream of answers. */
+export const STREAM_DIALECTS: readonly Dialect[] = [
+  ...DIALECTS.filter(({ isEnveloped }) => isEnveloped),
+  ...[false, true].flatMap((isHttp2) =>
+    [true, false].map((isJson): Dialect => {
+      const format = isJson ? "json" : "proto";
+      return {
+        name: `Connect stream ${format}`,
+        isHttp2,
+        contentType: `application/connect+${format}`,
+        isEnveloped: true,
+        isJson,
+      };
+    }),
+  ),
+];
+
 /** A request as bytes. */
 export interface WireRequest {
   readonly path: string;
@@ -55,6 +74,9 @@ export interface WireAnswer {
   readonly body: Buffer;
 }
 
+/** The flag of the last envelope of a Connect stream. */
+const CONNECT_END = 2;
+
 /** Headers that differ from call to call, or that the protocols leave to the server. */
 const INCIDENTAL = new Set([
   "date",
@@ -64,9 +86,11 @@ const INCIDENTAL = new Set([
   "transfer-encoding",
   "grpc-encoding",
   "grpc-accept-encoding",
+  "connect-content-encoding",
+  "connect-accept-encoding",
 ]);
 
-export function wireRequest(dialect: Dialect, method: DescMethodUnary, json: JsonValue): WireRequest {
+export function wireRequest(dialect: Dialect, method: DescMethod, json: JsonValue): WireRequest {
   const message = fromJson(method.input, json);
   const data = dialect.isJson
     ? Buffer.from(JSON.stringify(toJson(method.input, message)))
@@ -87,15 +111,16 @@ export class WireClient {
     this.#port = port;
   }
 
-  call(isHttp2: boolean, request: WireRequest): Promise<WireAnswer> {
-    return isHttp2 ? this.#callHttp2(request) : this.#callHttp1(request);
+  /** The whole answer; `onHead` is told when its headers are here. */
+  call(isHttp2: boolean, request: WireRequest, onHead: () => void = () => {}): Promise<WireAnswer> {
+    return isHttp2 ? this.#callHttp2(request, onHead) : this.#callHttp1(request, onHead);
   }
 
   close(): void {
     this.#session?.destroy();
   }
 
-  #callHttp2({ path, headers, body }: WireRequest): Promise<WireAnswer> {
+  #callHttp2({ path, headers, body }: WireRequest, onHead: () => void): Promise<WireAnswer> {
     if (this.#session === undefined || this.#session.closed || this.#session.destroyed) {
       this.#session = http2Connect(`http://127.0.0.1:${this.#port}`);
       this.#session.on("error", () => {});
@@ -109,6 +134,7 @@ export class WireClient {
       stream.on("response", (received) => {
         status = received[":status"] ?? "none";
         answerHeaders = received;
+        onHead();
       });
       stream.on("trailers", (received) => {
         trailers = received;
@@ -127,7 +153,7 @@ export class WireClient {
     });
   }
 
-  #callHttp1({ path, headers, body }: WireRequest): Promise<WireAnswer> {
+  #callHttp1({ path, headers, body }: WireRequest, onHead: () => void): Promise<WireAnswer> {
     return new Promise((resolve) => {
       const gone = (error: NodeJS.ErrnoException): void =>
         resolve({ status: error.code ?? "error", headers: {}, trailers: {}, body: Buffer.alloc(0) });
@@ -141,6 +167,7 @@ export class WireClient {
           agent: false,
         },
         (response) => {
+          onHead();
           const chunks: Buffer[] = [];
           response.on("data", (chunk: Buffer) => chunks.push(chunk));
           response.on("error", gone);
@@ -161,30 +188,39 @@ export class WireClient {
 }
 
 /** The answer as far as it must not depend on the way, with its messages readable and without the times of day. */
-export function comparable(dialect: Dialect, method: DescMethodUnary, answer: WireAnswer): unknown {
+export function comparable(dialect: Dialect, method: DescMethod, answer: WireAnswer): unknown {
   const { status, headers } = answer;
   const trailers = Object.entries(answer.trailers).map(([name, value]) => clearField(`${name}: ${value}`));
   return JSON.parse(
     JSON.stringify({ status, headers, trailers, body: readable(dialect, method, answer) })
       .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, "TIME")
-      .replace(/"nextPageToken":"[^"]*"/g, '"nextPageToken":"TOKEN"'),
+      .replace(/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/g, "UUID")
+      .replace(/"nextPageToken":"[^"]*"/g, '"nextPageToken":"TOKEN"')
+      .replace(/"reconnectAfter":"[\d.]+s"/g, '"reconnectAfter":"SOON"'),
   );
 }
 
-function readable(dialect: Dialect, method: DescMethodUnary, answer: WireAnswer): unknown {
+function readable(dialect: Dialect, method: DescMethod, answer: WireAnswer): unknown {
   const { body } = answer;
   if (!dialect.isEnveloped) {
     const isJson = String(answer.headers["content-type"]).startsWith("application/json");
-    return isJson || answer.status !== 200 ? clearDetails(body.toString()) : decoded(method, body);
+    return isJson || answer.status !== 200 ? clearDetails(body.toString()) : decoded(method, body, false);
   }
   const parts: unknown[] = [];
   let rest = body;
   while (rest.length >= 5) {
     const flags = rest.readUInt8(0);
     const length = rest.readUInt32BE(1);
-    const data = rest.subarray(5, 5 + length);
-    // Trailers of gRPC-Web may come in any order.
-    parts.push(flags >= 128 ? data.toString().split("\r\n").map(clearField).sort() : decoded(method, data));
+    const sent = rest.subarray(5, 5 + length);
+    const data = flags % 2 === 1 ? gunzipSync(sent) : sent;
+    if (flags >= 128) {
+      // Trailers of gRPC-Web may come in any order.
+      parts.push(data.toString().split("\r\n").map(clearField).sort());
+    } else if (flags >= CONNECT_END) {
+      parts.push({ end: clearDetails(data.toString()) });
+    } else {
+      parts.push(decoded(method, data, dialect.isJson));
+    }
     rest = rest.subarray(5 + length);
   }
   return [...parts, rest.toString("hex")];
@@ -206,9 +242,12 @@ function clearDetails(json: string): string {
   );
 }
 
-function decoded(method: DescMethodUnary, data: Uint8Array): unknown {
+function decoded({ output }: DescMethod, data: Uint8Array, isJson: boolean): unknown {
   try {
-    return toJson(method.output, fromBinary(method.output, data));
+    return toJson(
+      output,
+      isJson ? fromJsonString(output, Buffer.from(data).toString()) : fromBinary(output, data),
+    );
   } catch {
     return Buffer.from(data).toString("hex");
   }

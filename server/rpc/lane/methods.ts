@@ -3,6 +3,8 @@ import {
   type DescMessage,
   type DescMethod,
   type DescService,
+  type JsonReadOptions,
+  type JsonWriteOptions,
   type Message,
 } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
@@ -13,11 +15,15 @@ export type CallContext = Pick<
   "signal" | "timeoutMs" | "requestHeader" | "responseHeader" | "responseTrailer" | "values"
 >;
 
+/** How messages are read and written as JSON. Unknown fields are ignored unless it says otherwise. */
+export type JsonOptions = Partial<JsonReadOptions & JsonWriteOptions>;
+
 /** A unary method as the short way runs it. */
 export interface LaneMethod {
   readonly desc: DescMethod;
   readonly input: DescMessage;
   readonly output: DescMessage;
+  readonly json: JsonOptions;
   invoke(request: Message, context: CallContext): Promise<Message>;
 }
 
@@ -29,7 +35,11 @@ export interface ImplementedService {
 }
 
 /** The unary methods of the services, by path. */
-export function laneMethods(services: readonly ImplementedService[]): ReadonlyMap<string, LaneMethod> {
+export function laneMethods(
+  services: readonly ImplementedService[],
+  jsonOptions: JsonOptions = {},
+): ReadonlyMap<string, LaneMethod> {
+  const json = { ignoreUnknownFields: true, ...jsonOptions };
   const methods = new Map<string, LaneMethod>();
   for (const { desc, implementation } of services) {
     for (const method of desc.methods) {
@@ -39,6 +49,7 @@ export function laneMethods(services: readonly ImplementedService[]): ReadonlyMa
           desc: method,
           input: method.input,
           output: method.output,
+          json,
           invoke: async (request, context) =>
             create(method.output, await run.call(implementation, request, context)),
         });

@@ -1,19 +1,20 @@
 import { fromBinary, fromJsonString, type Message, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
+import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
+import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
-  codeToHttpStatus,
-  errorToJsonBytes,
-  parseTimeout as parseConnectTimeout,
-} from "@connectrpc/connect/protocol-connect";
-import { parseTimeout as parseGrpcTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
-import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
-import { TIMEOUT_MS_MAX } from "../connect-handler.ts";
-import { withGrpcMessage } from "../grpc-message.ts";
+  attempt,
+  envelope,
+  grpcErrorTrailers,
+  grpcWebTrailers,
+  openEnvelope,
+  parseTimeouts,
+  STATUS_OK,
+} from "./layout.ts";
 import type { LaneMethod } from "./methods.ts";
+import type { RequestLayout } from "./request.ts";
 
-/** Flags and length before a message of gRPC and gRPC-Web. */
-const PREFIX_BYTES = 5;
 const DECODER = new TextDecoder("utf-8", { fatal: true });
 
 /** An answer as it goes out. */
@@ -34,23 +35,12 @@ export interface Metadata {
 }
 
 /** How one protocol lays out a unary call without compression. */
-export interface LaneProtocol {
-  /** The header with the caller's deadline. */
-  readonly timeoutHeader: string;
-  /** The header that names a compression of the request. */
-  readonly encodingHeader: string;
-  readonly needsHttp2: boolean;
-  parseTimeout(value: string): { timeoutMs?: number | undefined; error?: ConnectError | undefined };
+export interface LaneProtocol extends RequestLayout {
   /** The message, or `undefined` where the body is anything else than one whole uncompressed message. */
   decode(method: LaneMethod, body: Buffer): Message | undefined;
   answer(method: LaneMethod, message: Message, metadata: Metadata): LaneAnswer;
   refuse(error: ConnectError, metadata: Metadata): LaneAnswer;
 }
-
-const parseTimeouts = {
-  grpc: (value: string) => parseGrpcTimeout(value, TIMEOUT_MS_MAX),
-  connect: (value: string) => parseConnectTimeout(value, TIMEOUT_MS_MAX),
-};
 
 const grpc: LaneProtocol = {
   timeoutHeader: "grpc-timeout",
@@ -70,7 +60,7 @@ const grpc: LaneProtocol = {
     headers: { ...headers, "content-type": "application/grpc+proto" },
     body: undefined,
     isCompressible: false,
-    trailers: Object.fromEntries(withGrpcMessage(setTrailerStatus(new Headers(trailers), error))),
+    trailers: grpcErrorTrailers(error, trailers),
   }),
 };
 
@@ -99,7 +89,6 @@ const grpcWeb: LaneProtocol = {
   }),
 };
 
-const STATUS_OK = { "grpc-status": "0" };
 const GRPC_WEB_OK = grpcWebTrailers(new Headers(STATUS_OK));
 
 const connectProto: LaneProtocol = {
@@ -115,10 +104,9 @@ const connectProto: LaneProtocol = {
 
 const connectJson: LaneProtocol = {
   ...connectProto,
-  decode: (method, body) =>
-    attempt(() => fromJsonString(method.input, DECODER.decode(body), { ignoreUnknownFields: true })),
-  answer: (method, message, metadata) =>
-    connectAnswer(200, "application/json", Buffer.from(toJsonString(method.output, message)), metadata),
+  decode: ({ input, json }, body) => attempt(() => fromJsonString(input, DECODER.decode(body), json)),
+  answer: ({ output, json }, message, metadata) =>
+    connectAnswer(200, "application/json", Buffer.from(toJsonString(output, message, json)), metadata),
 };
 
 /** By content type, those that clients send as they are; any other spelling goes the long way. */
@@ -162,36 +150,13 @@ function connectAnswer(
 
 /** One enveloped message that is all of the body. */
 function decodeEnvelope(method: LaneMethod, body: Buffer): Message | undefined {
-  if (body.length < PREFIX_BYTES || body[0] !== 0 || body.readUInt32BE(1) !== body.length - PREFIX_BYTES) {
-    return undefined;
-  }
-  return attempt(() => fromBinary(method.input, body.subarray(PREFIX_BYTES)));
-}
-
-function envelope(flags: number, data: Uint8Array): Buffer {
-  const framed = Buffer.allocUnsafe(PREFIX_BYTES + data.byteLength);
-  framed[0] = flags;
-  framed.writeUInt32BE(data.byteLength, 1);
-  framed.set(data, PREFIX_BYTES);
-  return framed;
-}
-
-function grpcWebTrailers(trailers: Headers): Buffer {
-  return envelope(trailerFlag, trailerSerialize(trailers));
+  const data = openEnvelope(body);
+  return data && attempt(() => fromBinary(method.input, data));
 }
 
 /** The Connect protocol sends the trailers of a unary call as headers. */
 function prefixed(trailers: Record<string, string> = {}): Record<string, string> {
   return Object.fromEntries(Object.entries(trailers).map(([name, value]) => [`trailer-${name}`, value]));
-}
-
-/** What cannot be decoded goes the long way, where it is refused in the protocol's own words. */
-function attempt<T>(decode: () => T): T | undefined {
-  try {
-    return decode();
-  } catch {
-    return undefined;
-  }
 }
 
 /** The error of a call that ran out of time. */

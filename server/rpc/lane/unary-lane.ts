@@ -5,15 +5,14 @@ import {
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
-import type { Readable } from "node:stream";
 import type { Message } from "@bufbuild/protobuf";
 import { Code, type ContextValues, createContextValues } from "@connectrpc/connect";
 import { type Call, callKey, type Gate } from "../call.ts";
 import { type Caller, callerOf, callerOfStream } from "../caller.ts";
-import { type BegunCall, type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
+import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
 import type { TellError } from "../interceptors/errors.ts";
-import type { ListenerRequest, ListenerResponse } from "../listener.ts";
 import { compressed, isWorthCompressing } from "./compression.ts";
+import { type Lane, leaveTo } from "./lane.ts";
 import type { CallContext, LaneMethod } from "./methods.ts";
 import {
   deadlineExceeded,
@@ -22,9 +21,7 @@ import {
   type LaneProtocol,
   type Metadata,
 } from "./protocols.ts";
-
-/** Names, addresses and ports as every client writes them. Anything else is for the long way to judge. */
-const PLAIN_AUTHORITY = /^[\w.-]+(:\d{1,5})?$|^\[[0-9a-fA-F:.]+\](:\d{1,5})?$/;
+import { collect, readPlainHead } from "./request.ts";
 
 interface UnaryLaneOptions {
   readonly methods: ReadonlyMap<string, LaneMethod>;
@@ -52,7 +49,7 @@ interface Taken {
  * plain, and hands everything else to Connect, with the body that it has read; so whatever is odd is
  * judged in one place. Errors, deadlines and limits are those of the long way.
  */
-export class UnaryLane {
+export class UnaryLane implements Lane {
   readonly #options: UnaryLaneOptions;
   readonly #bytesMax: number;
 
@@ -89,7 +86,8 @@ export class UnaryLane {
         this.#run(taken, message, call);
       } else if (call.leave()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
-        this.#leave(request, new Http2ServerResponse(stream), path, { body: rest, call: call.call });
+        const response = new Http2ServerResponse(stream);
+        leaveTo(this.#options.longWay, request, response, path, { body: rest, call: call.call });
       }
     });
     return true;
@@ -117,22 +115,10 @@ export class UnaryLane {
       if (message !== undefined) {
         this.#run(taken, message, call);
       } else if (call.leave()) {
-        this.#leave(request, response, path, { body: rest, call: call.call });
+        leaveTo(this.#options.longWay, request, response, path, { body: rest, call: call.call });
       }
     });
     return true;
-  }
-
-  /** Hands a request over to the long way, which throws on what it cannot parse, such as a port above 65535. */
-  #leave(request: ListenerRequest, response: ListenerResponse, path: string, begun: BegunCall): void {
-    try {
-      this.#options.longWay(request, response, path, begun);
-    } catch {
-      begun.call.end(Code.InvalidArgument);
-      response.statusCode = 400;
-      response.setHeader("content-type", "text/plain; charset=utf-8");
-      response.end("Bad Request\n");
-    }
   }
 
   #take(
@@ -144,31 +130,21 @@ export class UnaryLane {
   ): Taken | undefined {
     const method = this.#options.methods.get(path);
     const protocol = LANE_PROTOCOLS.get(headers["content-type"] ?? "");
-    if (method === undefined || protocol === undefined || httpMethod !== "POST") {
+    if (method === undefined || protocol === undefined) {
       return undefined;
     }
-    const isPlain =
-      headers[protocol.encodingHeader] === undefined &&
-      headers.expect === undefined &&
-      (isHttp2 || !protocol.needsHttp2) &&
-      authority !== undefined &&
-      PLAIN_AUTHORITY.test(authority);
-    if (!isPlain) {
+    const head = readPlainHead(protocol, { httpMethod, authority, isHttp2 }, headers);
+    if (head === undefined) {
       return undefined;
     }
     const acceptEncoding = headers["accept-encoding"];
-    const taken = {
+    return {
       method,
       protocol,
       headers,
+      timeoutMs: head.timeoutMs,
       acceptEncoding: acceptEncoding === undefined ? null : String(acceptEncoding),
     };
-    const timeout = headers[protocol.timeoutHeader];
-    if (timeout === undefined) {
-      return { ...taken, timeoutMs: undefined };
-    }
-    const { timeoutMs, error } = protocol.parseTimeout(String(timeout));
-    return error === undefined && timeoutMs !== undefined ? { ...taken, timeoutMs } : undefined;
   }
 
   /** Begins a call: its time runs from here, also while its request is still arriving. */
@@ -203,12 +179,15 @@ export class UnaryLane {
     call.call.request = message;
     const output =
       call.admission === undefined
-        ? method.invoke(message, call)
-        : call.admission.then(() => method.invoke(message, call));
-    output.then(
-      (answer) => call.answer(undefined, () => protocol.answer(method, answer, call.metadata)),
-      (error: unknown) => this.#refuse(protocol, error, call),
-    );
+        ? call.call.run(() => method.invoke(message, call))
+        : call.admission.then(() => call.call.run(() => method.invoke(message, call)));
+    output
+      .then((answered) => {
+        // Laid out while the call can still be refused, since an answer may not fit its type.
+        const answer = protocol.answer(method, answered, call.metadata);
+        call.answer(undefined, () => answer);
+      })
+      .catch((error: unknown) => this.#refuse(protocol, error, call));
   }
 
   #refuse(protocol: LaneProtocol, error: unknown, call: LaneCall): void {
@@ -339,47 +318,4 @@ function answerStream(stream: ServerHttp2Stream, answer: LaneAnswer): void {
     stream.once("wantTrailers", () => stream.sendTrailers(trailers));
   }
   stream.end(answer.body);
-}
-
-/**
- * Reads a body up to the limit and hands it over whole, with a copy to read again. A larger one
- * is handed over as what was read and the rest of the stream, for the long way to refuse. One that breaks off is
- * not handed over.
- */
-function collect(
-  source: Readable,
-  bytesMax: number,
-  done: (body: Buffer | undefined, again: AsyncIterable<Uint8Array>) => void,
-): void {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  const onData = (chunk: Buffer): void => {
-    chunks.push(chunk);
-    bytes += chunk.length;
-    if (bytes > bytesMax) {
-      source.off("data", onData);
-      source.off("end", onEnd);
-      source.pause();
-      done(undefined, replay(chunks, source));
-    }
-  };
-  const onEnd = (): void => {
-    const [only] = chunks;
-    const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
-    done(body, replay(chunks));
-  };
-  source.on("data", onData);
-  source.on("end", onEnd);
-}
-
-async function* replay(chunks: readonly Buffer[], rest?: Readable): AsyncGenerator<Uint8Array> {
-  try {
-    yield* chunks;
-    if (rest !== undefined) {
-      yield* rest;
-    }
-  } finally {
-    // Where nobody reads on, what still comes is thrown away: a stream with unread data does not close.
-    rest?.resume();
-  }
 }

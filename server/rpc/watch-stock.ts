@@ -1,0 +1,55 @@
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs, timestampNow } from "@bufbuild/protobuf/wkt";
+import {
+  type WatchStockRequest,
+  type WatchStockResponse,
+  WatchStockResponseSchema,
+} from "../../gen/inventory/v1/stock_pb.ts";
+import { InventoryError } from "../inventory/errors.ts";
+import type { Hub } from "../live/hub.ts";
+import type { Mirror } from "../live/mirror.ts";
+import type { Watch } from "../live/watch.ts";
+import type { WatchUpdate } from "../live/watch-message.ts";
+import type { Caller } from "./caller.ts";
+import { toStock } from "./messages.ts";
+import { readWatchStock } from "./stock-requests.ts";
+
+// WatchStock as both ways run it: they differ in how a message gets to its reader.
+
+/** Opens the watch of a call. Refuses what breaks a bound, and every watch until the catalog is loaded. */
+export function openWatch(
+  { mirror, hub }: { readonly mirror: Mirror; readonly hub: Hub },
+  request: WatchStockRequest,
+  caller: Caller,
+): Watch {
+  const watchRequest = readWatchStock(request);
+  refuseUntilLoaded(mirror);
+  return hub.open(watchRequest, caller);
+}
+
+export function refuseUntilLoaded(mirror: Mirror): void {
+  if (!mirror.isLoaded) {
+    throw new InventoryError("STORE_UNAVAILABLE", "The catalog is still loading; try again shortly");
+  }
+}
+
+export function toWatchResponse(update: WatchUpdate): WatchStockResponse {
+  const response = withoutStocks(update);
+  response.stocks = update.stocks.map((state) =>
+    toStock(update.withDetails.has(state.productId) ? state : { ...state, details: undefined }),
+  );
+  return response;
+}
+
+/** The same for whoever has the stocks encoded already. */
+export function withoutStocks(update: WatchUpdate): WatchStockResponse {
+  const { removed, snapshot, lastOfSnapshot, stale, reconnectAfterMs } = update;
+  return create(WatchStockResponseSchema, {
+    removedProductIds: [...removed],
+    snapshot,
+    lastOfSnapshot,
+    serverTime: timestampNow(),
+    stale,
+    ...(reconnectAfterMs !== undefined && { reconnectAfter: durationFromMs(reconnectAfterMs) }),
+  });
+}
