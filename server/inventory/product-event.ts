@@ -47,7 +47,9 @@ export const NOTHING_SAID: ProductRegisters = {
 };
 
 /** Deleted, or never created. A deletion wins over an update of the same microsecond. */
-export function isDeleted(registers: ProductRegisters): boolean {
+export function isDeleted(
+  registers: Pick<ProductRegisters, "upsertTimeMicros" | "deleteTimeMicros">,
+): boolean {
   return (
     registers.upsertTimeMicros === undefined ||
     (registers.deleteTimeMicros !== undefined && registers.deleteTimeMicros >= registers.upsertTimeMicros)

@@ -1,16 +1,33 @@
 import type { Collection } from "../inventory/collection.ts";
 import type { ProductState } from "../inventory/feed.ts";
-import { compareText, foldText, type Mirror, type MirrorChange } from "./mirror.ts";
-import { SortedIndex } from "./sorted-index.ts";
+import type { Mirror } from "./mirror.ts";
+import {
+  CollectionOrder,
+  LIST_ORDERS,
+  type ListOrder,
+  type ListPlace,
+  ProductOrder,
+  sortById,
+} from "./product-orders.ts";
+import { CHANGED, CHANGED_ALL, type ProductTable } from "./product-table.ts";
+import type { RowSet } from "./row-set.ts";
+import { partition, type Rows } from "./sorted-index.ts";
+import { StockIndex } from "./stock-index.ts";
+import { TextIndex } from "./text-index.ts";
+import { foldText } from "./text-order.ts";
 
-export const LIST_ORDERS = ["name", "price", "available", "update_time"] as const;
-export type ListOrder = (typeof LIST_ORDERS)[number];
+export { LIST_ORDERS, type ListOrder, type ListPlace };
 
-/** Where a page ended: the sort key of its last product, and its ID. */
-export interface ListPlace {
-  readonly key: string | number;
-  readonly productId: string;
-}
+/**
+ * How many steps through an order take as long as comparing one product to others: most are no more than a look at
+ * one bit, and to compare names means to read two texts.
+ */
+const STEPS_PER_COMPARISON: Readonly<Record<ListOrder, number>> = {
+  name: 10,
+  price: 2,
+  available: 2,
+  update_time: 2,
+};
 
 /** What to list. */
 export interface ListQuery {
@@ -43,29 +60,54 @@ export interface CatalogView {
   readonly isStale: boolean;
 }
 
-/** A product with what it is found and sorted by. */
-interface Entry {
-  state: ProductState;
-  /** Name and ID, folded, to search in. */
-  haystack: string;
-  keys: Readonly<Record<ListOrder, string | number>>;
+/** What of a query is decided product by product. */
+interface Filter {
+  /** The rows that have the words; absent where there are none to have. */
+  readonly withWords: RowSet | undefined;
+  readonly inStockOnly: boolean;
+  readonly collection: number | undefined;
+  /** Whether a price is asked for. */
+  readonly isPriced: boolean;
+  readonly minPrice: number;
+  readonly maxPrice: number;
 }
 
-/** Every visible product in every order, kept with the mirror. */
+const EMPTY: ListPage = { stocks: [], total: 0, next: undefined };
+
+/** Every visible product in every order, kept with the mirror's table. Lists nothing until the mirror is loaded. */
 export class Catalog implements CatalogView {
   readonly #mirror: Mirror;
-  readonly #entries = new Map<string, Entry>();
-  readonly #indexes: Readonly<Record<ListOrder, SortedIndex<Entry>>> = {
-    name: new SortedIndex(byKey("name")),
-    price: new SortedIndex(byKey("price")),
-    available: new SortedIndex(byKey("available")),
-    update_time: new SortedIndex(byKey("update_time")),
-  };
+  readonly #table: ProductTable;
+  readonly #orders: Readonly<Record<ListOrder, ProductOrder>>;
+  readonly #byCollection: CollectionOrder;
+  readonly #indexes: readonly (ProductOrder | CollectionOrder)[];
+  readonly #stock: StockIndex;
+  readonly #text: TextIndex;
+  /** Rows by ID while orders are being built from them; dropped when a product appears or vanishes. */
+  #rowsById: Uint32Array | undefined;
 
   constructor(mirror: Mirror) {
     this.#mirror = mirror;
-    this.#onChanges([...mirror.visible()].map((after) => ({ before: undefined, after })));
-    mirror.on("change", (changes) => this.#onChanges(changes));
+    const { table } = mirror;
+    this.#table = table;
+    this.#orders = {
+      name: new ProductOrder(table, "name"),
+      price: new ProductOrder(table, "price"),
+      available: new ProductOrder(table, "available"),
+      update_time: new ProductOrder(table, "update_time"),
+    };
+    this.#byCollection = new CollectionOrder(table);
+    this.#indexes = [...Object.values(this.#orders), this.#byCollection];
+    this.#stock = new StockIndex(table);
+    this.#text = new TextIndex(table);
+    for (const row of table.visibleRows()) {
+      this.#entered(row, CHANGED.text);
+    }
+    table.follow({
+      leaving: (row, changed) => this.#leaving(row, changed),
+      entered: (row, changed) => this.#entered(row, changed),
+    });
+    mirror.on("loaded", () => this.#buildNext());
   }
 
   get collections(): readonly Collection[] {
@@ -77,143 +119,227 @@ export class Catalog implements CatalogView {
   }
 
   list(query: ListQuery): ListPage {
-    const matches = matcherOf(query);
-    const { order, after, limit } = query;
-    const index = this.#indexes[order];
-    const entries = query.descending
-      ? index.descending((entry) => after === undefined || compareToPlace(entry, order, after) < 0)
-      : index.ascending((entry) => after === undefined || compareToPlace(entry, order, after) > 0);
-    const found: Entry[] = [];
-    for (const entry of entries) {
-      if (matches === undefined || matches(entry)) {
-        found.push(entry);
-        // One more than asked for tells whether there is a next page.
-        if (found.length > limit) {
-          break;
-        }
-      }
+    const filter = this.#filterOf(query);
+    if (filter === undefined || !this.#mirror.isLoaded) {
+      return EMPTY;
     }
-    const shown = found.slice(0, limit);
+    for (const index of [this.#orders[query.order], this.#orders.price, this.#byCollection, this.#stock]) {
+      this.#build(index);
+    }
+    const matching = this.#matching(filter);
+    // One more than asked for tells whether there is a next page.
+    const found = matching.size === 0 ? [] : this.#first(query.limit + 1, matching, filter, query);
+    const shown = found.slice(0, query.limit);
     const last = shown.at(-1);
     return {
-      stocks: shown.map((entry) => entry.state),
-      total: this.#count(matches),
+      stocks: shown.map((row) => this.#table.state(row)),
+      total: matching.size,
       next:
-        found.length > limit && last !== undefined
-          ? { key: last.keys[order], productId: last.state.productId }
+        found.length > query.limit && last !== undefined
+          ? this.#orders[query.order].placeOf(last)
           : undefined,
     };
   }
 
-  #count(matches: ((entry: Entry) => boolean) | undefined): number {
-    if (matches === undefined) {
-      return this.#entries.size;
+  /** `undefined` where nothing can match. */
+  #filterOf({ words, inStockOnly, collectionId, minPrice, maxPrice }: ListQuery): Filter | undefined {
+    const collection = collectionId === "" ? undefined : this.#table.collectionNumber(collectionId);
+    if (collectionId !== "" && collection === undefined) {
+      return undefined;
     }
-    let total = 0;
-    for (const entry of this.#entries.values()) {
-      if (matches(entry)) {
-        total += 1;
+    const folded = foldText(words)
+      .split(/\s+/)
+      .filter((word) => word !== "");
+    return {
+      withWords: folded.length === 0 ? undefined : this.#text.find(folded),
+      inStockOnly,
+      collection,
+      isPriced: minPrice !== undefined || maxPrice !== undefined,
+      minPrice: minPrice ?? 0,
+      maxPrice: maxPrice ?? Number.POSITIVE_INFINITY,
+    };
+  }
+
+  /** All that match. */
+  #matching(filter: Filter): Rows {
+    const { withWords, inStockOnly } = filter;
+    const ranged = this.#inRange(filter);
+    if (withWords === undefined) {
+      return ranged;
+    }
+    const rows = inStockOnly ? withWords.copy() : withWords;
+    if (inStockOnly) {
+      rows.keepIn(this.#stock.rows);
+    }
+    if (filter.collection === undefined && !filter.isPriced) {
+      return rows;
+    }
+    const candidates = ranged.size < rows.size ? ranged : rows;
+    const matches = new Uint32Array(candidates.size);
+    let size = 0;
+    candidates.forEach((row) => {
+      if (this.#matches(row, filter)) {
+        matches[size++] = row;
+      }
+    });
+    return {
+      size,
+      forEach: (visit) => {
+        for (let at = 0; at < size; at++) {
+          visit(matches[at] as number);
+        }
+      },
+    };
+  }
+
+  /** All that match but for the words: each mix of collection, price and stock is a range of some order. */
+  #inRange({ inStockOnly, collection, minPrice, maxPrice }: Filter): Rows {
+    const byPrice = inStockOnly ? this.#stock.byPrice : this.#orders.price;
+    const byCollection = inStockOnly ? this.#stock.byCollection : this.#byCollection;
+    return collection === undefined
+      ? byPrice.range(minPrice, maxPrice)
+      : byCollection.range(collection, minPrice, maxPrice);
+  }
+
+  /** The first rows that match, in the query's order, after its place: found on a walk through the order, or among all that match. */
+  #first(count: number, matching: Rows, filter: Filter, query: ListQuery): number[] {
+    const steps = matching.size * STEPS_PER_COMPARISON[query.order];
+    const stepsExpected = (count * this.#orders[query.order].index.size) / matching.size;
+    const found = stepsExpected <= steps ? this.#walk(count, steps, filter, query) : undefined;
+    return found ?? this.#select(count, matching, query);
+  }
+
+  /** `undefined` where so many steps are not enough: what matches is not spread evenly over the order. */
+  #walk(
+    count: number,
+    steps: number,
+    filter: Filter,
+    { order, descending, after }: ListQuery,
+  ): number[] | undefined {
+    const { index, numberOf, comparerTo } = this.#orders[order];
+    const [low, high] = boundsOf(order, filter);
+    const toPlace = after && comparerTo(after);
+    const isBelow = (row: number): boolean => numberOf !== undefined && numberOf(row) < low;
+    const isAbove = (row: number): boolean => numberOf !== undefined && numberOf(row) > high;
+    const isBeyond = descending ? isBelow : isAbove;
+    const found: number[] = [];
+    let left = steps;
+    const visit = (row: number): boolean => {
+      if (isBeyond(row)) {
+        return false;
+      }
+      if (this.#matches(row, filter)) {
+        found.push(row);
+      }
+      left -= 1;
+      return found.length < count && left > 0;
+    };
+    if (descending) {
+      index.descending((row) => !isAbove(row) && (toPlace === undefined || toPlace(row) < 0), visit);
+    } else {
+      index.ascending((row) => !isBelow(row) && (toPlace === undefined || toPlace(row) > 0), visit);
+    }
+    return left > 0 || found.length === count ? found : undefined;
+  }
+
+  /** Goes through all that match and keeps the first ones. */
+  #select(count: number, matching: Rows, { order, descending, after }: ListQuery): number[] {
+    const { comparerTo, compare } = this.#orders[order];
+    const way = descending ? -1 : 1;
+    const toPlace = after && comparerTo(after);
+    const best: number[] = [];
+    matching.forEach((row) => {
+      if (toPlace !== undefined && way * toPlace(row) <= 0) {
+        return;
+      }
+      if (best.length === count) {
+        if (way * compare(row, best[count - 1] as number) > 0) {
+          return;
+        }
+        best.pop();
+      }
+      best.splice(
+        partition(best.length, (n) => way * compare(best[n] as number, row) > 0),
+        0,
+        row,
+      );
+    });
+    return best;
+  }
+
+  #matches(row: number, filter: Filter): boolean {
+    const { withWords, inStockOnly, collection, isPriced } = filter;
+    if (withWords !== undefined && !withWords.has(row)) {
+      return false;
+    }
+    if (inStockOnly && !this.#stock.rows.has(row)) {
+      return false;
+    }
+    if (collection !== undefined && this.#table.collection(row) !== collection) {
+      return false;
+    }
+    if (!isPriced) {
+      return true;
+    }
+    const price = this.#table.price(row);
+    return price >= filter.minPrice && price <= filter.maxPrice;
+  }
+
+  /** Builds what is not built yet, one order at a time, so that the server has time for others in between. */
+  #buildNext(): void {
+    const next = [...this.#indexes, this.#stock].find(({ isBuilt }) => !isBuilt);
+    if (next === undefined) {
+      this.#rowsById = undefined;
+    } else {
+      this.#build(next);
+      setImmediate(() => this.#buildNext());
+    }
+  }
+
+  /** Sorts at once what was loaded: one by one takes ten times as long. */
+  #build(order: ProductOrder | CollectionOrder | StockIndex): void {
+    if (!order.isBuilt) {
+      this.#rowsById ??= sortById(this.#table);
+      order.build(this.#rowsById);
+    }
+  }
+
+  #leaving(row: number, changed: number): void {
+    this.#stock.leaving(row, changed);
+    if (changed === CHANGED_ALL) {
+      this.#rowsById = undefined;
+      this.#text.remove(row);
+    }
+    for (const { index, movedBy, isBuilt } of this.#indexes) {
+      if (isBuilt && (changed & movedBy) !== 0) {
+        index.delete(row);
       }
     }
-    return total;
   }
 
-  #onChanges(changes: readonly MirrorChange[]): void {
-    for (const { after } of changes) {
-      const entry = this.#entries.get(after.productId);
-      if (after.deleted) {
-        this.#remove(entry);
-      } else if (entry === undefined) {
-        this.#add(after);
-      } else {
-        this.#update(entry, after);
+  #entered(row: number, changed: number): void {
+    this.#stock.entered(row, changed);
+    if (changed === CHANGED_ALL) {
+      this.#rowsById = undefined;
+    }
+    if ((changed & CHANGED.text) !== 0) {
+      this.#text.update(row);
+    }
+    for (const { index, movedBy, isBuilt } of this.#indexes) {
+      if (isBuilt && (changed & movedBy) !== 0) {
+        index.insert(row);
       }
     }
   }
-
-  #add(state: ProductState): void {
-    const entry: Entry = { state, haystack: haystackOf(state), keys: keysOf(state) };
-    this.#entries.set(state.productId, entry);
-    for (const order of LIST_ORDERS) {
-      this.#indexes[order].insert(entry);
-    }
-  }
-
-  #remove(entry: Entry | undefined): void {
-    if (entry !== undefined) {
-      this.#entries.delete(entry.state.productId);
-      for (const order of LIST_ORDERS) {
-        this.#indexes[order].delete(entry);
-      }
-    }
-  }
-
-  #update(entry: Entry, state: ProductState): void {
-    const renamed = entry.state.details !== state.details;
-    const keys = renamed
-      ? keysOf(state)
-      : { ...entry.keys, available: state.available, update_time: state.updateTimeMs };
-    const moved = LIST_ORDERS.filter((order) => keys[order] !== entry.keys[order]);
-    for (const order of moved) {
-      this.#indexes[order].delete(entry);
-    }
-    entry.state = state;
-    entry.keys = keys;
-    if (renamed) {
-      entry.haystack = haystackOf(state);
-    }
-    for (const order of moved) {
-      this.#indexes[order].insert(entry);
-    }
-  }
 }
 
-function keysOf(state: ProductState): Entry["keys"] {
-  return {
-    name: foldText(state.details?.name ?? state.productId),
-    price: state.details?.price ?? 0,
-    available: state.available,
-    update_time: state.updateTimeMs,
-  };
-}
-
-function haystackOf(state: ProductState): string {
-  return foldText(`${state.details?.name ?? ""}\n${state.productId}`);
-}
-
-function byKey(order: ListOrder): (a: Entry, b: Entry) => number {
-  return (a, b) =>
-    compareKeys(a.keys[order], b.keys[order]) || compareText(a.state.productId, b.state.productId);
-}
-
-function compareToPlace(entry: Entry, order: ListOrder, place: ListPlace): number {
-  return compareKeys(entry.keys[order], place.key) || compareText(entry.state.productId, place.productId);
-}
-
-function compareKeys(a: string | number, b: string | number): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-/** Whether an entry is asked for, or `undefined` where every one is. */
-function matcherOf(query: ListQuery): ((entry: Entry) => boolean) | undefined {
-  const tests: ((entry: Entry) => boolean)[] = [];
-  const { collectionId, minPrice, maxPrice } = query;
-  if (query.inStockOnly) {
-    tests.push(({ state }) => state.available > 0);
+/** The least and the greatest number of the order that the filter lets through: a walk need not leave them. */
+function boundsOf(
+  order: ListOrder,
+  { inStockOnly, minPrice, maxPrice }: Filter,
+): [low: number, high: number] {
+  if (order === "price") {
+    return [minPrice, maxPrice];
   }
-  if (collectionId !== "") {
-    tests.push(({ state }) => state.details?.collectionId === collectionId);
-  }
-  if (minPrice !== undefined) {
-    tests.push(({ keys }) => Number(keys.price) >= minPrice);
-  }
-  if (maxPrice !== undefined) {
-    tests.push(({ keys }) => Number(keys.price) <= maxPrice);
-  }
-  for (const word of foldText(query.words).split(/\s+/)) {
-    if (word !== "") {
-      tests.push(({ haystack }) => haystack.includes(word));
-    }
-  }
-  return tests.length === 0 ? undefined : (entry) => tests.every((test) => test(entry));
+  return [order === "available" && inStockOnly ? Number.MIN_VALUE : 0, Number.POSITIVE_INFINITY];
 }

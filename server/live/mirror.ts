@@ -2,6 +2,8 @@ import { EventEmitter } from "node:events";
 import type { Collection } from "../inventory/collection.ts";
 import type { FeedListener, ProductState } from "../inventory/feed.ts";
 import { available, type StockChange } from "../inventory/ledger.ts";
+import { NO_ROW, ProductTable } from "./product-table.ts";
+import { compareNames } from "./text-order.ts";
 
 /** How one product came to be other than it was. */
 export interface MirrorChange {
@@ -24,9 +26,10 @@ interface MirrorEvents {
  */
 export class Mirror implements FeedListener {
   readonly #events = new EventEmitter<MirrorEvents>();
-  readonly #states = new Map<string, ProductState>();
-  /** While the full picture loads: what it has named so far. */
-  #named: Set<string> | undefined;
+  /** Every product's newest state, by row. */
+  readonly table = new ProductTable();
+  /** While a full picture loads: what it has named is marked in the table. */
+  #isLoading = false;
   /** While a full picture of other data loads: its versions began anew. */
   #replaces = false;
   /** Versions that this server has acknowledged and the mirror has not reached yet. */
@@ -55,13 +58,13 @@ export class Mirror implements FeedListener {
 
   /** How many products are kept, deleted ones included. */
   get size(): number {
-    return this.#states.size;
+    return this.table.size;
   }
 
   /** The product, if it is not deleted. */
   get(productId: string): ProductState | undefined {
-    const state = this.#states.get(productId);
-    return state?.deleted === false ? state : undefined;
+    const row = this.table.find(productId);
+    return row !== NO_ROW && this.table.isVisible(row) ? this.table.state(row) : undefined;
   }
 
   /**
@@ -69,7 +72,8 @@ export class Mirror implements FeedListener {
    * must go to the store, so that nobody reads less than was acknowledged to them here.
    */
   expect(productId: string, version: number): void {
-    const known = this.#states.get(productId)?.version ?? 0;
+    const row = this.table.find(productId);
+    const known = row === NO_ROW ? 0 : this.table.version(row);
     if (version > known && version > (this.#expected.get(productId) ?? 0)) {
       this.#expected.set(productId, version);
     }
@@ -77,22 +81,20 @@ export class Mirror implements FeedListener {
 
   /** The product as it is known, deleted or not, unless something newer was acknowledged by this server. */
   current(productId: string): ProductState | undefined {
-    return this.#expected.has(productId) ? undefined : this.#states.get(productId);
+    return this.#expected.has(productId) ? undefined : this.#known(productId);
   }
 
   /** Every product that is not deleted. */
   *visible(): Generator<ProductState> {
-    for (const state of this.#states.values()) {
-      if (!state.deleted) {
-        yield state;
-      }
+    for (const row of this.table.visibleRows()) {
+      yield this.table.state(row);
     }
   }
 
   /** The IDs of those. It may be read on while products come and go. */
   *visibleIds(): Generator<string> {
-    for (const state of this.visible()) {
-      yield state.productId;
+    for (const { productId } of this.visible()) {
+      yield productId;
     }
   }
 
@@ -105,7 +107,8 @@ export class Mirror implements FeedListener {
   }
 
   onLoading(isOtherData: boolean): void {
-    this.#named = new Set();
+    this.table.clearMarks();
+    this.#isLoading = true;
     this.#replaces = isOtherData;
     if (isOtherData) {
       // What was acknowledged is lost with the data that it was part of.
@@ -114,28 +117,20 @@ export class Mirror implements FeedListener {
   }
 
   onProducts(states: readonly ProductState[]): void {
-    for (const state of states) {
-      this.#named?.add(state.productId);
-    }
     this.#apply(states);
   }
 
   onLoaded(): void {
-    const named = this.#named;
-    this.#named = undefined;
     this.#replaces = false;
-    if (named !== undefined) {
-      const gone = [...this.#states.keys()].filter((productId) => !named.has(productId));
-      this.#drop(gone);
+    if (this.#isLoading) {
+      this.#isLoading = false;
+      this.#dropUnmarked();
     }
     this.#isLoaded = true;
     this.#events.emit("loaded");
   }
 
   onChanges(changes: readonly StockChange[]): void {
-    for (const { ledger } of changes) {
-      this.#named?.add(ledger.productId);
-    }
     this.#apply(this.#statesAfter(changes));
   }
 
@@ -158,24 +153,35 @@ export class Mirror implements FeedListener {
         available: available(ledger),
         version: ledger.version,
         updateTimeMs: changeTimeMs,
-        details: details ?? this.#states.get(ledger.productId)?.details,
+        details: details ?? this.#known(ledger.productId)?.details,
         deleted: ledger.deleted,
       };
     }
   }
 
+  #known(productId: string): ProductState | undefined {
+    const row = this.table.find(productId);
+    return row === NO_ROW ? undefined : this.table.state(row);
+  }
+
   /** Applies what is newer, and tells each product once. */
   #apply(states: Iterable<ProductState>): void {
+    const { table } = this;
     const changed = new Map<string, MirrorChange>();
     for (const after of states) {
-      const known = this.#states.get(after.productId);
-      if (known === undefined || after.version > known.version || this.#replaces) {
-        const before = changed.has(after.productId) ? changed.get(after.productId)?.before : known;
-        this.#states.set(after.productId, after);
-        if (after.version >= (this.#expected.get(after.productId) ?? 0)) {
-          this.#expected.delete(after.productId);
+      const { productId, version } = after;
+      let row = table.find(productId);
+      if (row === NO_ROW || version > table.version(row) || this.#replaces) {
+        const known = row === NO_ROW ? undefined : table.state(row);
+        const before = changed.has(productId) ? changed.get(productId)?.before : known;
+        row = table.put(after);
+        if (version >= (this.#expected.get(productId) ?? 0)) {
+          this.#expected.delete(productId);
         }
-        changed.set(after.productId, { before, after });
+        changed.set(productId, { before, after });
+      }
+      if (this.#isLoading) {
+        table.mark(row);
       }
     }
     if (changed.size > 0) {
@@ -184,28 +190,17 @@ export class Mirror implements FeedListener {
   }
 
   /** Forgets products that a full picture did not have: the store came back with other data. */
-  #drop(productIds: readonly string[]): void {
-    const changed = productIds.flatMap((productId) => {
-      const before = this.#states.get(productId);
-      this.#states.delete(productId);
-      return before && !before.deleted ? [{ before, after: { ...before, deleted: true } }] : [];
-    });
+  #dropUnmarked(): void {
+    const changed: MirrorChange[] = [];
+    for (const row of this.table.unmarked()) {
+      const before = this.table.state(row);
+      this.table.remove(row);
+      if (!before.deleted) {
+        changed.push({ before, after: { ...before, deleted: true } });
+      }
+    }
     if (changed.length > 0) {
       this.#events.emit("change", changed);
     }
   }
-}
-
-/** Names in one order for all: by code point after folding case and accents away, then as they are. */
-export function compareNames(a: string, b: string): number {
-  return compareText(foldText(a), foldText(b)) || compareText(a, b);
-}
-
-/** For searching and sorting: lower case, without accents. */
-export function foldText(text: string): string {
-  return text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
-}
-
-export function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

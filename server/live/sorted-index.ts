@@ -1,17 +1,38 @@
-/** Most items of one block; it is split in two beyond. Around the square root of a million keeps both steps short. */
+/** Most rows of one block; it is split in two beyond. Around the square root of a million keeps both steps short. */
 const BLOCK_MAX = 1_024;
+/** How full blocks are made when the index is built: room for what comes. */
+const BLOCK_BUILT = 896;
+/** A block with fewer is joined with the next one where both fit into one with room left. */
+const BLOCK_MIN = 256;
+const BLOCK_JOINED_MAX = 768;
+
+interface Block {
+  readonly rows: Uint32Array;
+  length: number;
+}
+
+/** Whether a row lies beyond some point of the order. */
+type Beyond = (row: number) => boolean;
+/** Some rows, and how many. */
+export interface Rows {
+  readonly size: number;
+  readonly forEach: (visit: (row: number) => void) => void;
+}
+
+/** Takes a row; false ends the walk. */
+type Visit = (row: number) => boolean;
 
 /**
- * Items in order, for catalogs of up to millions: blocks of bounded size, so that an insertion moves
- * a block's items and not all. The order must be total and must not change while an item is in the
- * index.
+ * Numbers of rows in order, for catalogs of up to millions: blocks of bounded size, so that an insertion moves
+ * a block's rows and not all, at some five bytes a row. The order must be total, and a row's place in it must not
+ * change while the row is in the index.
  */
-export class SortedIndex<Item> {
-  readonly #compare: (a: Item, b: Item) => number;
-  #blocks: Item[][] = [];
+export class SortedIndex {
+  readonly #compare: (a: number, b: number) => number;
+  #blocks: Block[] = [];
   #size = 0;
 
-  constructor(compare: (a: Item, b: Item) => number) {
+  constructor(compare: (a: number, b: number) => number) {
     this.#compare = compare;
   }
 
@@ -19,102 +40,171 @@ export class SortedIndex<Item> {
     return this.#size;
   }
 
-  insert(item: Item): void {
-    const at = this.#blockFor(item);
+  /** Replaces all that is here by rows that are in order already. */
+  build(sorted: Uint32Array): void {
+    this.#blocks = [];
+    this.#size = sorted.length;
+    for (let start = 0; start < sorted.length; start += BLOCK_BUILT) {
+      this.#blocks.push(blockOf(sorted.subarray(start, start + BLOCK_BUILT)));
+    }
+  }
+
+  insert(row: number): void {
+    const at = this.#blockFor(row);
     const block = this.#blocks[at];
     if (block === undefined) {
-      this.#blocks.push([item]);
+      this.#blocks.push(blockOf(Uint32Array.of(row)));
+    } else if (block.length < BLOCK_MAX) {
+      insertInto(block, this.#placeIn(block, row), row);
     } else {
-      block.splice(this.#placeIn(block, item), 0, item);
-      if (block.length > BLOCK_MAX) {
-        this.#blocks.splice(at + 1, 0, block.splice(BLOCK_MAX / 2));
-      }
+      this.#split(at, block, row);
     }
     this.#size += 1;
   }
 
-  /** Removes the item itself. False where it is not in the index. */
-  delete(item: Item): boolean {
-    const at = this.#blockFor(item);
+  /** False where the row is not in the index. */
+  delete(row: number): boolean {
+    const at = this.#blockFor(row);
     const block = this.#blocks[at];
-    const place = block === undefined ? -1 : this.#placeIn(block, item);
-    if (block === undefined || block[place] !== item) {
+    const place = block === undefined ? 0 : this.#placeIn(block, row);
+    if (block === undefined || place >= block.length || block.rows[place] !== row) {
       return false;
     }
-    block.splice(place, 1);
-    if (block.length === 0) {
-      this.#blocks.splice(at, 1);
-    }
+    block.rows.copyWithin(place, place + 1, block.length);
+    block.length -= 1;
     this.#size -= 1;
+    if (block.length < BLOCK_MIN) {
+      this.#join(at, block);
+    }
     return true;
   }
 
-  /** The items after a point in the order, the point itself left out; all where there is none. `isAfter` must agree with the order. */
-  *ascending(isAfter: (item: Item) => boolean = () => true): Generator<Item> {
-    const from = this.#partition((block) => isAfter(lastOf(block)));
-    for (let at = from; at < this.#blocks.length; at++) {
-      for (const item of this.#blocks[at] ?? []) {
-        if (at > from || isAfter(item)) {
-          yield item;
+  /** Visits the rows after a point in the order; all where there is none. `isAfter` must agree with the order. */
+  ascending(isAfter: Beyond | undefined, visit: Visit): void {
+    let [at, place] = isAfter === undefined ? [0, 0] : this.#seek((row) => isAfter(row));
+    for (; at < this.#blocks.length; at++, place = 0) {
+      const block = this.#blocks[at] as Block;
+      for (; place < block.length; place++) {
+        if (!visit(block.rows[place] as number)) {
+          return;
         }
       }
     }
   }
 
-  /** The same from the end: the items before a point, backwards. */
-  *descending(isBefore: (item: Item) => boolean = () => true): Generator<Item> {
-    const end = this.#partition((block) => !isBefore(firstOf(block)));
-    for (let at = end - 1; at >= 0; at--) {
-      const block = this.#blocks[at] ?? [];
-      for (let place = block.length - 1; place >= 0; place--) {
-        const item = block[place];
-        if (item !== undefined && (at < end - 1 || isBefore(item))) {
-          yield item;
+  /** The same from the end: the rows before a point, backwards. */
+  descending(isBefore: Beyond | undefined, visit: Visit): void {
+    let [at, end] = isBefore === undefined ? [this.#blocks.length, 0] : this.#seek((row) => !isBefore(row));
+    for (; at >= 0; at--, end = this.#blocks[at]?.length ?? 0) {
+      const rows = this.#blocks[at]?.rows;
+      for (let place = end - 1; place >= 0; place--) {
+        if (rows !== undefined && !visit(rows[place] as number)) {
+          return;
         }
       }
     }
   }
 
-  /** The block that has the item, or should have it. */
-  #blockFor(item: Item): number {
-    const at = this.#partition((block) => this.#compare(lastOf(block), item) >= 0);
+  /** The rows from a point on, up to another. */
+  range(isFrom: Beyond, isBeyond: Beyond): Rows {
+    const size = Math.max(0, this.#countFrom(isFrom) - this.#countFrom(isBeyond));
+    return {
+      size,
+      forEach: (visit) => {
+        let left = size;
+        this.ascending(isFrom, (row) => {
+          if (left > 0) {
+            visit(row);
+            left -= 1;
+          }
+          return left > 0;
+        });
+      },
+    };
+  }
+
+  #countFrom(isFrom: Beyond): number {
+    let [at, place] = this.#seek(isFrom);
+    let count = 0 - place;
+    for (; at < this.#blocks.length; at++) {
+      count += this.#blocks[at]?.length ?? 0;
+    }
+    return count;
+  }
+
+  /** The block and the place in it of the first row for which the predicate holds; it must hold for all after that one. */
+  #seek(holds: Beyond): [block: number, place: number] {
+    const at = partition(this.#blocks.length, (n) => holds(lastOf(this.#blocks[n] as Block)));
+    const block = this.#blocks[at];
+    return [at, block === undefined ? 0 : partition(block.length, (n) => holds(block.rows[n] as number))];
+  }
+
+  /** The block that has the row, or should have it. */
+  #blockFor(row: number): number {
+    const at = partition(
+      this.#blocks.length,
+      (n) => this.#compare(lastOf(this.#blocks[n] as Block), row) >= 0,
+    );
     return Math.min(at, Math.max(0, this.#blocks.length - 1));
   }
 
-  /** The first block for which the predicate holds; it must hold for all blocks after that one. */
-  #partition(holds: (block: readonly Item[]) => boolean): number {
-    let low = 0;
-    let high = this.#blocks.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (holds(this.#blocks[middle] ?? [])) {
-        high = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    return low;
+  #placeIn(block: Block, row: number): number {
+    return partition(block.length, (n) => this.#compare(block.rows[n] as number, row) >= 0);
   }
 
-  #placeIn(block: readonly Item[], item: Item): number {
-    let low = 0;
-    let high = block.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#compare(block[middle] as Item, item) < 0) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
+  /** Makes two of a full block and adds a row. What always comes last, like the newest change, leaves full blocks behind. */
+  #split(at: number, block: Block, row: number): void {
+    const place = this.#placeIn(block, row);
+    const cut = place === BLOCK_MAX ? BLOCK_MAX : BLOCK_MAX / 2;
+    const next = blockOf(block.rows.subarray(cut));
+    block.length = cut;
+    this.#blocks.splice(at + 1, 0, next);
+    if (place > cut || cut === BLOCK_MAX) {
+      insertInto(next, place - cut, row);
+    } else {
+      insertInto(block, place, row);
     }
-    return low;
+  }
+
+  #join(at: number, block: Block): void {
+    const next = this.#blocks[at + 1];
+    if (block.length === 0) {
+      this.#blocks.splice(at, 1);
+    } else if (next !== undefined && block.length + next.length <= BLOCK_JOINED_MAX) {
+      block.rows.set(next.rows.subarray(0, next.length), block.length);
+      block.length += next.length;
+      this.#blocks.splice(at + 1, 1);
+    }
   }
 }
 
-function firstOf<Item>(block: readonly Item[]): Item {
-  return block[0] as Item;
+function blockOf(rows: Uint32Array): Block {
+  const block = { rows: new Uint32Array(BLOCK_MAX), length: rows.length };
+  block.rows.set(rows);
+  return block;
 }
 
-function lastOf<Item>(block: readonly Item[]): Item {
-  return block[block.length - 1] as Item;
+function insertInto(block: Block, place: number, row: number): void {
+  block.rows.copyWithin(place + 1, place, block.length);
+  block.rows[place] = row;
+  block.length += 1;
+}
+
+function lastOf(block: Block): number {
+  return block.rows[block.length - 1] as number;
+}
+
+/** The first of so many numbers for which the predicate holds; it must hold for all after that one. */
+export function partition(count: number, holds: (n: number) => boolean): number {
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (holds(middle)) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
 }

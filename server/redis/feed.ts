@@ -2,9 +2,10 @@ import type { Logger } from "pino";
 import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
 import { RedisConnection, type RedisEndpoint } from "./client.ts";
 import { checkLayout } from "./fitness.ts";
+import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
-import { decodeChange, decodeCollection, list, ReplyReader, readLedger, stockOf } from "./reply.ts";
-import { readScript } from "./scripts.ts";
+import { decodeChange, decodeCollection, decodeState, list, optionalText } from "./reply.ts";
+import { loadScript } from "./scripts.ts";
 
 /** How long one blocking read waits for changes. Below the time after which a silent connection counts as dead. */
 const BLOCK_MS = 500;
@@ -12,6 +13,8 @@ const BLOCK_MS = 500;
 const CHANGES_PER_READ_MAX = 500;
 /** Products asked for at once while the full picture loads: about 2 ms of Redis's time. */
 const PRODUCTS_PER_LOAD_MAX = 500;
+/** Buckets that load at the same time, so that Redis reads the next products while this server takes in the last ones. */
+const LOADS_MAX = 3;
 /** Between two looks whether the streams still hold what comes after our places, and at the collections. */
 const CHECK_INTERVAL_MS = 2_000;
 /** Between two tries after a failure that Redis itself answered. */
@@ -31,6 +34,7 @@ interface RedisFeedOptions {
   readonly endpoint: RedisEndpoint;
   readonly keys: Keys;
   readonly log: Logger;
+  readonly instruments?: RedisInstruments;
 }
 
 /**
@@ -52,7 +56,7 @@ export class RedisFeed implements ChangeFeed {
   constructor(options: RedisFeedOptions) {
     this.#keys = options.keys;
     this.#log = options.log;
-    this.#connection = new RedisConnection("feed", options.endpoint, options.log);
+    this.#connection = new RedisConnection("feed", options.endpoint, options.log, options.instruments);
     this.#streams = Array.from({ length: options.keys.buckets }, (_, bucket) => options.keys.changes(bucket));
   }
 
@@ -169,12 +173,16 @@ export class RedisFeed implements ChangeFeed {
     listener.onLoading(isOtherData);
     const infos = await Promise.all(this.#streams.map((stream) => this.#streamInfo(stream)));
     let products = 0;
-    for (let bucket = 0; bucket < this.#keys.buckets; bucket++) {
-      for await (const states of this.#statesOf(bucket)) {
-        products += states.length;
-        listener.onProducts(states);
+    let next = 0;
+    const loadBuckets = async (): Promise<void> => {
+      while (next < this.#keys.buckets) {
+        for await (const states of this.#statesOf(next++)) {
+          products += states.length;
+          listener.onProducts(states);
+        }
       }
-    }
+    };
+    await Promise.all(Array.from({ length: LOADS_MAX }, loadBuckets));
     for (const [index, stream] of this.#streams.entries()) {
       const info = infos[index];
       this.#places.set(stream, info === undefined ? BEGINNING : { id: info.last, count: info.added });
@@ -184,7 +192,7 @@ export class RedisFeed implements ChangeFeed {
   }
 
   async *#statesOf(bucket: number): AsyncGenerator<ProductState[]> {
-    const script = readScript();
+    const script = loadScript();
     let cursor = "0";
     do {
       const [next, ids] = await this.#connection.client.sscan(
@@ -195,9 +203,12 @@ export class RedisFeed implements ChangeFeed {
       );
       cursor = next;
       if (ids.length > 0) {
-        const keys = ids.flatMap((id) => this.#keys.read(id));
+        const keys = ids.flatMap((id) => this.#keys.load(id));
         const replies = list(await this.#connection.run(script, keys, []));
-        yield ids.flatMap((id, index) => productState(id, new ReplyReader(replies[index])) ?? []);
+        yield ids.flatMap((id, index) => {
+          const fields = optionalText(replies[2 * index]);
+          return fields === undefined ? [] : decodeState(id, fields, optionalText(replies[2 * index + 1]));
+        });
       }
     } while (cursor !== "0");
   }
@@ -232,12 +243,4 @@ export class RedisFeed implements ChangeFeed {
       this.#stopping.signal.addEventListener("abort", done);
     });
   }
-}
-
-function productState(productId: string, reply: ReplyReader): ProductState | undefined {
-  if (reply.text() !== "ok") {
-    return undefined;
-  }
-  const { ledger, updateTimeMs } = readLedger(productId, reply);
-  return { ...stockOf(ledger, updateTimeMs, reply.optionalText()), deleted: ledger.deleted };
 }

@@ -98,6 +98,12 @@ export class Keys {
     return [this.ledger(productId), this.details(productId), this.plain(productId)];
   }
 
+  /** What load-products.lua takes for a product. */
+  load(productId: string): string[] {
+    const tag = this.#tagOf(productId);
+    return [`${tag}:p:${productId}`, `${tag}:d:${productId}`];
+  }
+
   /** Ledger, history and change stream: what `record` in scripts/ledger.lua writes, in the order that scripts take. */
   recorded(productId: string): string[] {
     return [this.ledger(productId), this.history(productId), this.changes(this.bucketOf(productId))];

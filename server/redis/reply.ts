@@ -1,4 +1,5 @@
 import type { Collection } from "../inventory/collection.ts";
+import type { ProductState } from "../inventory/feed.ts";
 import {
   available,
   CHANGE_CAUSES,
@@ -8,6 +9,7 @@ import {
   type Stock,
   type StockChange,
 } from "../inventory/ledger.ts";
+import { isDeleted } from "../inventory/product-event.ts";
 
 // Decodes what Redis answers. A reply of another shape than the scripts promise is a bug or
 // somebody else's key, and throws.
@@ -76,6 +78,11 @@ export class ReplyReader {
   }
 }
 
+/** A string, or `undefined` where Redis has none. */
+export function optionalText(reply: unknown): string | undefined {
+  return new ReplyReader([reply]).optionalText();
+}
+
 export function list(reply: unknown): readonly unknown[] {
   if (!Array.isArray(reply)) {
     throw new Error(`A reply of Redis is ${JSON.stringify(reply)}, not an array`);
@@ -107,6 +114,39 @@ export function stockOf(ledger: Ledger, updateTimeMs: number, details: string | 
     version: ledger.version,
     updateTimeMs,
     details: details === undefined ? undefined : decodeDetails(details),
+  };
+}
+
+/** A product as load-products.lua sends it: its ledger's fields D A S H F V T P K, and its details. */
+export function decodeState(productId: string, fields: string, details: string | undefined): ProductState {
+  const [declared, adjusted, sold, reserved, safety, version, updateTimeMs, upserted, deleted] =
+    fields.split(" ");
+  const integer = (field: string | undefined): number => {
+    const value = Number(field || Number.NaN);
+    if (!Number.isSafeInteger(value)) {
+      throw new Error(
+        `The ledger of product "${productId}" in Redis is ${fields}, with a field that is no integer`,
+      );
+    }
+    return value;
+  };
+  const ledger = {
+    declared: integer(declared),
+    adjusted: integer(adjusted),
+    sold: integer(sold),
+    reserved: integer(reserved),
+    safety: integer(safety),
+  };
+  return {
+    productId,
+    available: available(ledger),
+    version: integer(version),
+    updateTimeMs: integer(updateTimeMs),
+    details: details === undefined ? undefined : decodeDetails(details),
+    deleted: isDeleted({
+      upsertTimeMicros: upserted === "" ? undefined : integer(upserted),
+      deleteTimeMicros: deleted === "" ? undefined : integer(deleted),
+    }),
   };
 }
 

@@ -18,6 +18,11 @@ export function readScript(): Script {
   return load("read-products");
 }
 
+/** Reads many products for the full picture. */
+export function loadScript(): Script {
+  return load("load-products");
+}
+
 /** Leases a bucket's outbox, and reads and moves its cursor. */
 export function outboxScript(): Script {
   return load("outbox");

@@ -55,20 +55,24 @@ interface Known {
   readonly name: string;
 }
 
-const product = fc.record({
-  id: fc.constantFrom(..."abcdefghijklmnopqrst".split("").map((letter) => `P${letter}-7`)),
-  available: fc.nat(3),
-  updateTimeMs: fc.nat(4),
-  deleted: fc.nat(7).map((n) => n === 0),
-  details: fc.option(
-    fc.record({
-      name: letters(5),
-      price: fc.constantFrom(0, 0.5, 1, 9.99, 1e12),
-      collectionId: fc.constantFrom("", "c1", "c2"),
-    }),
-    { nil: undefined, freq: 8 },
-  ),
-});
+const productWith = (id: fc.Arbitrary<string>) =>
+  fc.record({
+    id,
+    available: fc.nat(3),
+    updateTimeMs: fc.nat(4),
+    deleted: fc.nat(7).map((n) => n === 0),
+    details: fc.option(
+      fc.record({
+        name: letters(5),
+        price: fc.constantFrom(0, 0.5, 1, 9.99, 1e12),
+        collectionId: fc.constantFrom("", "c1", "c2"),
+      }),
+      { nil: undefined, freq: 8 },
+    ),
+  });
+const product = productWith(
+  fc.constantFrom(..."abcdefghijklmnopqrst".split("").map((letter) => `P${letter}-7`)),
+);
 interface ProductDraft {
   readonly id: string;
   readonly available: number;
@@ -89,7 +93,7 @@ const query = fc.record({
   descending: fc.boolean(),
   limit: fc.integer({ min: 1, max: 25 }),
 });
-type QueryDraft = typeof query extends fc.Arbitrary<infer T> ? T : never;
+type QueryDraft = Omit<ListQuery, "words" | "after"> & { readonly words: readonly string[] };
 
 const listQuery = (draft: QueryDraft): ListQuery => ({
   ...draft,
@@ -260,6 +264,80 @@ describe("Catalog against brute force", () => {
       { seed: seedOf(t), numRuns: 400 },
     );
     t.diagnostic(`${stayed} products stayed in their places while pages were turned`);
+  });
+});
+
+describe("Catalog of many products", () => {
+  /** More than one segment of the text index, and more renames in it than it keeps loose. */
+  const PRODUCTS = 18_000;
+  const RENAMES = 3_000;
+  const EVERYTHING: QueryDraft = {
+    words: [],
+    inStockOnly: false,
+    collectionId: "",
+    minPrice: undefined,
+    maxPrice: undefined,
+    order: "name",
+    descending: false,
+    limit: 20,
+  };
+
+  it("lists what brute force finds, after a load, and after many changes", (t) => {
+    const seed = seedOf(t);
+    const [draft] = fc.sample(
+      fc.array(productWith(fc.nat(PRODUCTS - 1).map(String)), {
+        minLength: 25_000,
+        maxLength: 25_000,
+        size: "max",
+      }),
+      {
+        seed,
+        numRuns: 1,
+      },
+    ) as [ProductDraft[]];
+    const queries = fc.sample(query, { seed, numRuns: 40 });
+    const searches = ["a", "ж", "na", "ae7", "7", "p1", "p12", "p123", "fiж", "a 17", "1234 e"].map(
+      (words) => ({ ...EVERYTHING, words: [...words] }),
+    );
+    const world = new World();
+    for (const [n, one] of draft.slice(0, PRODUCTS).entries()) {
+      world.put({ ...one, id: `P${n}`, deleted: false });
+    }
+    let matched = 0;
+    const compare = (drafts: readonly QueryDraft[]): void => {
+      for (const one of drafts) {
+        const expected = world.expected(one);
+        matched += expected.length;
+        const middle = expected[Math.floor(expected.length / 2)];
+        const after = middle && {
+          key: keyOf(world.known.get(middle.productId) as Known, one.order),
+          productId: middle.productId,
+        };
+        const page = world.catalog.list(listQuery(one));
+        assert.equal(page.total, expected.length);
+        assert.deepEqual(
+          idsOf(page),
+          expected.slice(0, one.limit).map(({ productId }) => productId),
+        );
+        const deep = world.catalog.list({ ...listQuery(one), after });
+        const from = expected.length === 0 ? 0 : expected.indexOf(middle as ProductState) + 1;
+        assert.deepEqual(
+          idsOf(deep),
+          expected.slice(from, from + one.limit).map(({ productId }) => productId),
+        );
+      }
+    };
+    compare([...searches, ...queries.slice(0, 15)]);
+    for (const one of draft.slice(PRODUCTS, PRODUCTS + RENAMES)) {
+      world.put({ ...one, id: `P${one.id}`, deleted: false });
+    }
+    compare([...searches, ...queries.slice(15, 25)]);
+    for (const one of draft.slice(PRODUCTS + RENAMES)) {
+      world.put({ ...one, id: `P${one.id}` });
+    }
+    // The words of before are known by now, and must follow the changes.
+    compare([...searches, ...queries.slice(25)]);
+    t.diagnostic(`${matched} products matched`);
   });
 });
 

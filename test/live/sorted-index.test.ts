@@ -11,6 +11,20 @@ interface Item {
 
 const compare = (a: Item, b: Item): number => a.key - b.key || a.id - b.id;
 
+type Beyond = (row: number) => boolean;
+
+function ascending(index: SortedIndex, isAfter?: Beyond): number[] {
+  const rows: number[] = [];
+  index.ascending(isAfter, (row) => rows.push(row) > 0);
+  return rows;
+}
+
+function descending(index: SortedIndex, isBefore?: Beyond): number[] {
+  const rows: number[] = [];
+  index.descending(isBefore, (row) => rows.push(row) > 0);
+  return rows;
+}
+
 /** Few distinct keys make ties; many items make several blocks. */
 const command = fc.oneof(
   fc.record({
@@ -19,6 +33,8 @@ const command = fc.oneof(
     keys: fc.constantFrom(3, 50, 1_000_000),
     /** Rising and falling keys always hit the last or the first block. */
     order: fc.constantFrom("random" as const, "rising" as const, "falling" as const),
+    /** At once, with all that is there already, or one by one. */
+    built: fc.boolean(),
     salt: fc.nat(),
   }),
   fc.record({
@@ -41,9 +57,16 @@ function numbersOf(salt: number): (bound: number) => number {
 
 /** The index beside a plain array that is sorted anew after each command. */
 class Pair {
-  readonly index = new SortedIndex<Item>(compare);
+  /** By row, which is the item's ID. */
+  readonly items: Item[] = [];
+  readonly index = new SortedIndex((a, b) => compare(this.item(a), this.item(b)));
   plain: Item[] = [];
-  #ids = 0;
+
+  item(row: number): Item {
+    const item = this.items[row];
+    assert.ok(item, `row ${row} is one of the test's`);
+    return item;
+  }
 
   run(what: typeof command extends fc.Arbitrary<infer T> ? T : never): void {
     const below = numbersOf(what.salt);
@@ -53,11 +76,17 @@ class Pair {
         keys.sort((a, b) => (what.order === "rising" ? a - b : b - a));
       }
       for (const key of keys) {
-        const item = { key, id: this.#ids++ };
-        this.index.insert(item);
+        const item = { key, id: this.items.length };
+        this.items.push(item);
         this.plain.push(item);
+        if (!what.built) {
+          this.index.insert(item.id);
+        }
       }
       this.plain.sort(compare);
+      if (what.built) {
+        this.index.build(Uint32Array.from(this.plain, ({ id }) => id));
+      }
     } else if (what.kind === "delete") {
       const count = Math.ceil(this.plain.length * what.part);
       const shuffled = [...this.plain];
@@ -71,34 +100,49 @@ class Pair {
       }
       const gone = new Set(shuffled.slice(0, count));
       for (const item of gone) {
-        assert.equal(this.index.delete(item), true);
-        assert.equal(this.index.delete(item), false, "it is gone after the first deletion");
+        assert.equal(this.index.delete(item.id), true);
+        assert.equal(this.index.delete(item.id), false, "it is gone after the first deletion");
       }
       this.plain = this.plain.filter((item) => !gone.has(item));
     } else {
+      const id = this.items.length;
+      this.items.push({ key: below(1_000), id });
+      assert.equal(this.index.delete(id), false, "it never was in the index");
+      this.items.push({ key: 2_000_000, id: id + 1 });
+      assert.equal(this.index.delete(id + 1), false, "it would come after all");
       const some = this.plain[below(this.plain.length)];
-      assert.equal(this.index.delete({ key: below(1_000), id: -1 }), false);
-      assert.equal(this.index.delete({ key: 2_000_000, id: 0 }), false);
-      assert.equal(
-        some !== undefined && this.index.delete({ ...some }),
-        false,
-        "an equal item is another item",
-      );
+      if (some !== undefined) {
+        this.items.push({ ...some });
+        assert.equal(this.index.delete(id + 2), false, "an equal item is another item");
+      }
     }
   }
 
   check(): void {
     assert.equal(this.index.size, this.plain.length);
-    assert.deepEqual([...this.index.ascending()], this.plain);
-    assert.deepEqual([...this.index.descending()], this.plain.toReversed());
+    const rows = this.plain.map(({ id }) => id);
+    assert.deepEqual(ascending(this.index), rows);
+    assert.deepEqual(descending(this.index), rows.reverse());
   }
 
   /** From a point that is an item, from one between items, and from beyond both ends. */
   checkFrom(point: Item): void {
-    const after = this.plain.filter((item) => compare(item, point) > 0);
-    const before = this.plain.filter((item) => compare(item, point) < 0);
-    assert.deepEqual([...this.index.ascending((item) => compare(item, point) > 0)], after);
-    assert.deepEqual([...this.index.descending((item) => compare(item, point) < 0)], before.toReversed());
+    const isAfter = (row: number): boolean => compare(this.item(row), point) > 0;
+    const isBefore = (row: number): boolean => compare(this.item(row), point) < 0;
+    const rows = this.plain.map(({ id }) => id);
+    assert.deepEqual(ascending(this.index, isAfter), rows.filter(isAfter));
+    assert.deepEqual(descending(this.index, isBefore), rows.filter(isBefore).reverse());
+    const far = (row: number): boolean => this.item(row).key > point.key + 10;
+    const range = this.index.range(isAfter, far);
+    const within: number[] = [];
+    range.forEach((row) => {
+      within.push(row);
+    });
+    assert.deepEqual(
+      within,
+      rows.filter((row) => isAfter(row) && !far(row)),
+    );
+    assert.equal(range.size, within.length);
   }
 }
 
@@ -132,16 +176,34 @@ describe("SortedIndex", () => {
   });
 
   it("can be read in part, and is empty at first", () => {
-    const index = new SortedIndex<Item>(compare);
-    assert.deepEqual([...index.ascending()], []);
-    assert.deepEqual([...index.descending()], []);
-    assert.equal(index.delete({ key: 1, id: 1 }), false);
-    for (let id = 0; id < 5_000; id++) {
-      index.insert({ key: 0, id });
+    const index = new SortedIndex((a, b) => a - b);
+    const firstOf = (walk: "ascending" | "descending", beyond?: Beyond): number[] => {
+      const rows: number[] = [];
+      index[walk](beyond, (row) => rows.push(row) < 2);
+      return rows;
+    };
+    assert.deepEqual(ascending(index), []);
+    assert.deepEqual(descending(index), []);
+    assert.equal(
+      index.range(
+        () => true,
+        () => false,
+      ).size,
+      0,
+    );
+    assert.equal(index.delete(1), false);
+    for (let row = 0; row < 5_000; row++) {
+      index.insert(row);
     }
-    assert.equal(index.ascending().next().value?.id, 0);
-    assert.equal(index.descending().next().value?.id, 4_999);
-    assert.equal(index.ascending((item) => item.id > 4_000).next().value?.id, 4_001);
-    assert.equal(index.descending((item) => item.id < 1_024).next().value?.id, 1_023);
+    assert.deepEqual(firstOf("ascending"), [0, 1]);
+    assert.deepEqual(firstOf("descending"), [4_999, 4_998]);
+    assert.deepEqual(
+      firstOf("ascending", (row) => row > 4_000),
+      [4_001, 4_002],
+    );
+    assert.deepEqual(
+      firstOf("descending", (row) => row < 1_024),
+      [1_023, 1_022],
+    );
   });
 });

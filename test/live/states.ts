@@ -3,7 +3,9 @@ import { afterEach, type TestContext } from "node:test";
 import type { ProductState } from "../../server/inventory/feed.ts";
 import type { Ledger, ProductDetails, StockChange } from "../../server/inventory/ledger.ts";
 import { Mirror } from "../../server/live/mirror.ts";
-import type { Watch, WatchUpdate } from "../../server/live/watch.ts";
+import type { Watch } from "../../server/live/watch.ts";
+import type { WatchUpdate } from "../../server/live/watch-message.ts";
+import { updatesOf as pulled } from "../../server/live/watch-updates.ts";
 
 const { FC_SEED } = process.env;
 
@@ -72,7 +74,7 @@ export function loadedMirror(states: readonly ProductState[]): Mirror {
 
 /** What a watch tells; ended after the test, also where that fails: an open watch has timers. */
 export function updatesOf(watch: Watch): AsyncGenerator<WatchUpdate> {
-  const updates = watch.updates();
+  const updates = pulled(watch);
   opened.push({ watch, updates });
   return updates;
 }

@@ -1,0 +1,244 @@
+import { type Bytes, foldText, LOWER_CASE } from "./text-order.ts";
+
+/** Texts lie one after the other in chunks of this many bytes, so that growing copies nothing. */
+const CHUNK_BYTES = 1 << 20;
+/** A text begins at a multiple of this: 32 bits then reach 16 GiB. */
+const ALIGNMENT = 4;
+const CHUNK_UNITS = CHUNK_BYTES / ALIGNMENT;
+/** A chunk of which this part is garbage is emptied into others. */
+const GARBAGE_SHARE_MAX = 0.5;
+/** Row (4 bytes), then bytes of ID, name, description, folded name and folded ID (2 each). */
+const HEADER_BYTES = 14;
+const PARTS = 5;
+/** Bytes of UTF-8 for each UTF-16 unit, at most. */
+const BYTES_PER_UNIT_MAX = 3;
+const PART_BYTES_MAX = 0xffff;
+/** In the header of a text that was given up. */
+const NO_ROW = 0xffff_ffff;
+
+interface Chunk {
+  readonly bytes: Buffer;
+  used: number;
+  garbage: number;
+}
+
+/** A piece of a chunk. Two objects serve all calls in turn, so that two texts can be compared and nothing is left for the garbage collector. */
+interface Span {
+  bytes: Uint8Array;
+  start: number;
+  end: number;
+}
+
+/** Every product's texts. */
+export interface Texts {
+  readonly productId: string;
+  readonly name: string;
+  readonly description: string;
+}
+
+/**
+ * The texts of all products as UTF-8 outside of the heap, where they cost their bytes and the garbage
+ * collector does not visit them. What is not ASCII is kept a second time, folded, to search and sort by; ASCII is
+ * folded where it is read. Written like a log: a text that changes is written anew, and chunks that are
+ * mostly garbage are emptied, one at a time.
+ */
+export class ProductTexts {
+  readonly #chunks: (Chunk | undefined)[] = [];
+  readonly #onMoved: (row: number, address: number) => void;
+  #scratch = Buffer.allocUnsafeSlow(4_096);
+  #open = -1;
+  #span: Span = { bytes: this.#scratch, start: 0, end: 0 };
+  #nextSpan: Span = { bytes: this.#scratch, start: 0, end: 0 };
+
+  /** `onMoved` is told the new address of a row's text when a chunk is emptied. */
+  constructor(onMoved: (row: number, address: number) => void) {
+    this.#onMoved = onMoved;
+  }
+
+  /** Bytes allocated for texts. */
+  get bytes(): number {
+    return this.#chunks.reduce((sum, chunk) => sum + (chunk?.bytes.length ?? 0), 0);
+  }
+
+  /** Writes a row's texts and returns their address. */
+  add(row: number, { productId, name, description }: Texts): number {
+    const most = HEADER_BYTES + BYTES_PER_UNIT_MAX * (productId.length + name.length + description.length);
+    this.#reserve(most);
+    this.#scratch.writeUInt32LE(row, 0);
+    let end = this.#write(HEADER_BYTES, 0, productId);
+    const isAsciiId = end - HEADER_BYTES === productId.length;
+    const nameAt = end;
+    end = this.#write(end, 1, name);
+    const isAsciiName = end - nameAt === name.length;
+    end = this.#write(end, 2, description);
+    // Never empty, so that it can be told from none.
+    const foldedName = isAsciiName ? "" : foldText(name) || " ";
+    const foldedId = isAsciiId ? "" : foldText(productId) || " ";
+    this.#reserve(end + BYTES_PER_UNIT_MAX * (foldedName.length + foldedId.length));
+    end = this.#write(end, 3, foldedName);
+    end = this.#write(end, 4, foldedId);
+    return this.#append(this.#scratch, 0, end);
+  }
+
+  /** Gives up the text at an address. */
+  remove(address: number): void {
+    const at = Math.floor(address / CHUNK_UNITS);
+    const chunk = this.#chunk(at);
+    const start = (address % CHUNK_UNITS) * ALIGNMENT;
+    chunk.bytes.writeUInt32LE(NO_ROW, start);
+    chunk.garbage += aligned(lengthOf(chunk.bytes, start));
+    if (at !== this.#open && chunk.garbage > CHUNK_BYTES * GARBAGE_SHARE_MAX) {
+      this.#empty(at, chunk);
+    }
+  }
+
+  read(address: number): Texts {
+    const { bytes } = this.#chunk(Math.floor(address / CHUNK_UNITS));
+    const start = (address % CHUNK_UNITS) * ALIGNMENT;
+    const idAt = start + HEADER_BYTES;
+    const nameAt = idAt + uint16(bytes, start + 4);
+    const descriptionAt = nameAt + uint16(bytes, start + 6);
+    const end = descriptionAt + uint16(bytes, start + 8);
+    return {
+      productId: bytes.toString("utf8", idAt, nameAt),
+      name: bytes.toString("utf8", nameAt, descriptionAt),
+      description: bytes.toString("utf8", descriptionAt, end),
+    };
+  }
+
+  /** The ID's bytes. This and the next two are valid until the next call but one of any of them. */
+  id(address: number): Bytes {
+    return this.#part(address, 0);
+  }
+
+  /** The ID's bytes to search in: folded, but for ASCII's upper case. */
+  searchableId(address: number): Bytes {
+    return this.#foldedOr(address, 4, 0);
+  }
+
+  /** The name's bytes to search and sort by: folded, but for ASCII's upper case. */
+  searchableName(address: number): Bytes {
+    return this.#foldedOr(address, 3, 1);
+  }
+
+  /** Whether the name or the ID has a folded word in it. */
+  hasWord(address: number, word: Uint8Array): boolean {
+    return includes(this.searchableName(address), word) || includes(this.searchableId(address), word);
+  }
+
+  #foldedOr(address: number, folded: number, plain: number): Bytes {
+    const span = this.#part(address, folded);
+    return span.start < span.end ? span : this.#fill(span, address, plain);
+  }
+
+  #part(address: number, part: number): Span {
+    const span = this.#nextSpan;
+    this.#nextSpan = this.#span;
+    this.#span = span;
+    return this.#fill(span, address, part);
+  }
+
+  #fill(span: Span, address: number, part: number): Span {
+    const { bytes } = this.#chunk(Math.floor(address / CHUNK_UNITS));
+    const start = (address % CHUNK_UNITS) * ALIGNMENT;
+    let at = start + HEADER_BYTES;
+    for (let before = 0; before < part; before++) {
+      at += uint16(bytes, start + 4 + 2 * before);
+    }
+    span.bytes = bytes;
+    span.start = at;
+    span.end = at + uint16(bytes, start + 4 + 2 * part);
+    return span;
+  }
+
+  #chunk(at: number): Chunk {
+    const chunk = this.#chunks[at];
+    if (chunk === undefined) {
+      throw new RangeError(`There is no text chunk ${at}`);
+    }
+    return chunk;
+  }
+
+  /** Writes one part of a text, and its length into the header. Returns its end. */
+  #write(at: number, part: number, text: string): number {
+    const length = text === "" ? 0 : this.#scratch.write(text, at, "utf8");
+    if (length > PART_BYTES_MAX) {
+      throw new RangeError(
+        `A text has ${length} bytes: ${text.slice(0, 40)}…; the most is ${PART_BYTES_MAX}`,
+      );
+    }
+    this.#scratch[4 + 2 * part] = length & 0xff;
+    this.#scratch[5 + 2 * part] = length >>> 8;
+    return at + length;
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#scratch.length < bytes) {
+      const larger = Buffer.allocUnsafeSlow(bytes);
+      this.#scratch.copy(larger);
+      this.#scratch = larger;
+    }
+  }
+
+  #append(from: Buffer, start: number, end: number): number {
+    const length = aligned(end - start);
+    let chunk = this.#chunks[this.#open];
+    if (chunk === undefined || chunk.used + length > CHUNK_BYTES) {
+      const free = this.#chunks.indexOf(undefined);
+      this.#open = free === -1 ? this.#chunks.length : free;
+      chunk = { bytes: Buffer.allocUnsafeSlow(CHUNK_BYTES), used: 0, garbage: 0 };
+      this.#chunks[this.#open] = chunk;
+    }
+    from.copy(chunk.bytes, chunk.used, start, end);
+    const address = this.#open * CHUNK_UNITS + chunk.used / ALIGNMENT;
+    chunk.used += length;
+    return address;
+  }
+
+  /** Copies what is still in use elsewhere, and gives the chunk back. */
+  #empty(at: number, chunk: Chunk): void {
+    for (let start = 0; start < chunk.used; ) {
+      const length = lengthOf(chunk.bytes, start);
+      const row = chunk.bytes.readUInt32LE(start);
+      if (row !== NO_ROW) {
+        this.#onMoved(row, this.#append(chunk.bytes, start, start + length));
+      }
+      start += aligned(length);
+    }
+    this.#chunks[at] = undefined;
+  }
+}
+
+function lengthOf(bytes: Uint8Array, start: number): number {
+  let length = HEADER_BYTES;
+  for (let part = 0; part < PARTS; part++) {
+    length += uint16(bytes, start + 4 + 2 * part);
+  }
+  return length;
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
+
+function uint16(bytes: Uint8Array, at: number): number {
+  return (bytes[at] as number) | ((bytes[at + 1] as number) << 8);
+}
+
+/** Whether a text that is folded, but for the case of ASCII letters, has a folded word in it. */
+function includes({ bytes, start, end }: Bytes, word: Uint8Array): boolean {
+  const first = word[0];
+  const last = end - word.length;
+  for (let at = start; at <= last; at++) {
+    if (LOWER_CASE[bytes[at] as number] === first) {
+      let n = 1;
+      while (n < word.length && LOWER_CASE[bytes[at + n] as number] === word[n]) {
+        n += 1;
+      }
+      if (n === word.length) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
