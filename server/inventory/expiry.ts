@@ -7,8 +7,10 @@ const EXPIRE_MAX = 64;
 
 interface ExpiryOptions {
   readonly reservations: ReservationStore;
-  /** Told of each look that failed; the next one follows all the same. */
+  /** Told of a look that failed, and not again until one has succeeded; the next one follows all the same. */
   readonly onError: (error: unknown) => void;
+  /** Told how many each step has expired. */
+  readonly onExpired?: (count: number) => void;
   readonly lookIntervalMs?: number;
 }
 
@@ -22,6 +24,7 @@ export class ExpirySweeper {
   #timer: NodeJS.Timeout | undefined;
   #look: Promise<void> = Promise.resolve();
   #stopped = false;
+  #isFailing = false;
 
   constructor(options: ExpiryOptions) {
     this.#options = options;
@@ -46,11 +49,18 @@ export class ExpirySweeper {
 
   async #expireAllDue(): Promise<void> {
     try {
-      while (!this.#stopped && (await this.#options.reservations.expireDue(EXPIRE_MAX)) === EXPIRE_MAX) {
-        // More may be due.
+      let mayBeMore = true;
+      while (!this.#stopped && mayBeMore) {
+        const expired = await this.#options.reservations.expireDue(EXPIRE_MAX);
+        this.#options.onExpired?.(expired);
+        this.#isFailing = false;
+        mayBeMore = expired === EXPIRE_MAX;
       }
     } catch (error) {
-      this.#options.onError(error);
+      if (!this.#isFailing) {
+        this.#isFailing = true;
+        this.#options.onError(error);
+      }
     }
   }
 }

@@ -102,6 +102,9 @@ export interface ReservationStore {
   /** Active reservations, the next to expire first. */
   list(page: ReservationsPage): Promise<Reservation[]>;
 
+  /** How many are active. */
+  countActive(): Promise<number>;
+
   /** Expires up to `limit` reservations whose deadline has passed; resolves with how many it did. */
   expireDue(limit: number): Promise<number>;
 }

@@ -4,6 +4,7 @@ import type { ChangeOutbox } from "../inventory/outbox.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
 import type { Metrics } from "../ops/metrics.ts";
+import type { Tracing } from "../ops/tracing.ts";
 import { createKafka, type KafkaSettings } from "./client.ts";
 import { GroupLag } from "./group-lag.ts";
 import { Ingestor } from "./ingestor.ts";
@@ -16,6 +17,7 @@ interface EventsOptions {
   /** Absent with a store that forgets: then nothing is published. */
   readonly outbox: ChangeOutbox | undefined;
   readonly metrics: Metrics;
+  readonly tracing?: Tracing | undefined;
   readonly log: Logger;
 }
 
@@ -30,10 +32,10 @@ export interface Events extends HealthPart {
  * be reached: reads and Orders need no Kafka, so the server serves, and both directions
  * begin when a broker comes.
  */
-export function startEvents({ settings, store, outbox, metrics, log }: EventsOptions): Events {
+export function startEvents({ settings, store, outbox, metrics, tracing, log }: EventsOptions): Events {
   const kafka = createKafka(settings, "events", log);
   const deadLetters = new OrderedProducer(kafka);
-  const ingestor = new Ingestor({ kafka, settings, store, deadLetters, metrics, log });
+  const ingestor = new Ingestor({ kafka, settings, store, deadLetters, metrics, tracing, log });
   const groupLag = new GroupLag({
     kafka,
     group: settings.group,
@@ -48,6 +50,7 @@ export function startEvents({ settings, store, outbox, metrics, log }: EventsOpt
       topic: settings.inventoryTopic,
       owner: randomUUID(),
       metrics,
+      tracing,
       log,
     });
   if (publisher === undefined) {

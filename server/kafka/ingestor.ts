@@ -3,13 +3,21 @@ import type { Consumer, EachBatchPayload, Kafka } from "kafkajs";
 import type { Logger } from "pino";
 import { InventoryError } from "../inventory/errors.ts";
 import type { InventoryStore } from "../inventory/store.ts";
-import type { Metrics } from "../ops/metrics.ts";
+import type { EventOutcome, Metrics } from "../ops/metrics.ts";
+import type { Tracing } from "../ops/tracing.ts";
 import { applyEvent } from "./apply.ts";
 import type { KafkaSettings } from "./client.ts";
 import { toDeadLetter } from "./dead-letters.ts";
-import { decodeMessage, type IncomingMessage, type Subject, type Undeliverable } from "./decode.ts";
+import {
+  DEAD_LETTER_REASONS,
+  decodeMessage,
+  type IncomingMessage,
+  type Subject,
+  type Undeliverable,
+} from "./decode.ts";
 import { Oldest } from "./oldest.ts";
 import type { OrderedProducer } from "./ordered-producer.ts";
+import { processSpan } from "./spans.ts";
 
 /** Events of one partition applied at once: four of the store's own batches, so that it always has a next one. */
 const EVENTS_IN_FLIGHT_MAX = 256;
@@ -31,6 +39,8 @@ const REPLACE_MS_MAX = 2_000;
 /** A consumer that neither fetches nor works on a batch for this long hangs. */
 const SILENT_MS_MAX = 60_000;
 const WATCH_INTERVAL_MS = 5_000;
+/** Longest part of a message's key that the log takes. */
+const KEY_LENGTH_MAX = 128;
 /** A consumer that has lived this long was sound: the next outage begins with the shortest wait again. */
 const SOUND_MS = 30_000;
 
@@ -40,6 +50,7 @@ interface IngestorOptions {
   readonly store: InventoryStore;
   readonly deadLetters: OrderedProducer;
   readonly metrics: Metrics;
+  readonly tracing?: Tracing | undefined;
   readonly log: Logger;
 }
 
@@ -66,6 +77,12 @@ export class Ingestor {
       [options.settings.productTopic, "product"],
       [options.settings.collectionTopic, "collection"],
     ]);
+    for (const topic of this.#subjects.keys()) {
+      // Already the first letter is to be seen as a growth.
+      for (const reason of DEAD_LETTER_REASONS) {
+        options.metrics.deadLetters.inc({ topic, reason }, 0);
+      }
+    }
     this.#running = this.#consumeUntilStopped();
   }
 
@@ -246,18 +263,27 @@ export class Ingestor {
     if (decoded.kind === "dead") {
       return decoded;
     }
+    const { store, metrics, tracing, settings, log } = this.#options;
+    const span = tracing && processSpan(tracing, message, settings.group);
+    const apply = (): Promise<EventOutcome> => applyEvent(store, decoded);
     try {
-      const outcome = await applyEvent(this.#options.store, decoded);
-      this.#options.metrics.events.inc({ topic: message.topic, outcome });
+      const outcome = await (span === undefined ? apply() : span.run(apply));
+      metrics.events.inc({ topic: message.topic, outcome });
+      span?.end();
       return undefined;
     } catch (error) {
+      span?.end(error instanceof InventoryError ? error.code : "fault");
       if (!(error instanceof InventoryError)) {
+        log.error(
+          { ...placeOf(message), traceId: span?.traceId, err: error },
+          "An event of a seller failed by a fault of the server; it is tried again",
+        );
         throw error;
       }
       switch (error.code) {
         case "STORE_UNAVAILABLE":
         case "OVERLOADED":
-          this.#tellStoreTrouble(error.message);
+          this.#tellStoreTrouble(error.message, message);
           return "later";
         case "INVALID_INPUT":
           // Every other bound was looked at before.
@@ -289,9 +315,7 @@ export class Ingestor {
     log.warn(
       {
         letters: dead.length,
-        topic: first?.message.topic,
-        partition: first?.message.partition,
-        offset: first?.message.offset,
+        ...(first && placeOf(first.message)),
         reason: first?.why.reason,
         detail: first?.why.detail,
       },
@@ -300,10 +324,10 @@ export class Ingestor {
     return true;
   }
 
-  #tellStoreTrouble(reason: string): void {
+  #tellStoreTrouble(reason: string, message?: IncomingMessage): void {
     if (this.#storeTrouble === undefined) {
       this.#options.log.warn(
-        { reason },
+        { reason, ...(message && placeOf(message)) },
         "Events of sellers wait; they are tried again until they are applied",
       );
     }
@@ -313,6 +337,11 @@ export class Ingestor {
   #alive(): void {
     this.#aliveAt = performance.now();
   }
+}
+
+/** Where to find a message again. */
+function placeOf({ topic, partition, offset, key }: IncomingMessage): Record<string, unknown> {
+  return { topic, partition, offset, key: key?.toString().slice(0, KEY_LENGTH_MAX) };
 }
 
 /** Waits, or returns at once when told to stop. */

@@ -4,9 +4,11 @@ import type { Logger } from "pino";
 import type { Ledger, StockChange } from "../inventory/ledger.ts";
 import type { ChangeOutbox, OutboxLease } from "../inventory/outbox.ts";
 import type { Metrics } from "../ops/metrics.ts";
+import type { Tracing } from "../ops/tracing.ts";
 import { stockChangedJson, stockSnapshotJson } from "../wire/stock-changed.ts";
 import { type Backlog, Leases } from "./leases.ts";
 import type { OrderedProducer } from "./ordered-producer.ts";
+import { sendSpan, withHeaders } from "./spans.ts";
 
 /** Changes of one bucket that are read, sent and acknowledged together. */
 const CHANGES_PER_READ_MAX = 250;
@@ -29,6 +31,7 @@ interface PublisherOptions {
   /** Unlike that of every other server. */
   readonly owner: string;
   readonly metrics: Metrics;
+  readonly tracing?: Tracing | undefined;
   readonly log: Logger;
   readonly leaseMs?: number;
 }
@@ -116,7 +119,7 @@ export class Publisher {
    * there, and for which a snapshot is due.
    */
   async #publishNext(): Promise<{ full: ReadonlySet<number>; snapshotsDue: OutboxLease[] }> {
-    const { outbox, producer, topic, metrics } = this.#options;
+    const { outbox, metrics } = this.#options;
     const read = await Promise.all(
       this.#leases.held().map(async (lease) => {
         const batch = await outbox.read(lease, CHANGES_PER_READ_MAX);
@@ -128,7 +131,7 @@ export class Publisher {
     );
     const messages = read.flatMap(({ entries }) => entries.map(({ change }) => changeMessage(change)));
     if (messages.length > 0) {
-      await producer.send(topic, messages);
+      await this.#send(messages);
     }
     await Promise.all(
       read
@@ -148,12 +151,28 @@ export class Publisher {
     };
   }
 
+  async #send(messages: readonly Message[]): Promise<void> {
+    const { producer, topic, tracing } = this.#options;
+    if (tracing === undefined) {
+      await producer.send(topic, messages);
+      return;
+    }
+    const span = sendSpan(tracing, topic, messages.length);
+    try {
+      await producer.send(topic, withHeaders(messages, span.headers));
+      span.end();
+    } catch (error) {
+      span.end(error instanceof Error ? error.name : "fault");
+      throw error;
+    }
+  }
+
   /**
    * Publishes the newest state of every product of a bucket. Before each batch the changes that were
    * made until it was read are published, so that no state overtakes an older change of its product.
    */
   async #publishSnapshot(lease: OutboxLease): Promise<void> {
-    const { outbox, producer, topic, metrics, log } = this.#options;
+    const { outbox, metrics, log } = this.#options;
     log.warn(
       { bucket: lease.bucket },
       "Changes fell out of the backlog before they were published; every product's newest state is published instead",
@@ -166,10 +185,7 @@ export class Publisher {
       if (!this.#leases.held().includes(lease)) {
         return;
       }
-      await producer.send(
-        topic,
-        states.map(({ ledger, updateTimeMs }) => snapshotMessage(ledger, updateTimeMs)),
-      );
+      await this.#send(states.map(({ ledger, updateTimeMs }) => snapshotMessage(ledger, updateTimeMs)));
       products += states.length;
       metrics.snapshotProducts.inc(states.length);
     }

@@ -232,6 +232,10 @@ export class Reservations implements ReservationStore {
       .map(reservationOf);
   }
 
+  async countActive(): Promise<number> {
+    return this.#activeByDeadline().length;
+  }
+
   async expireDue(limit: number): Promise<number> {
     const due = this.#activeByDeadline()
       .filter((record) => this.#isDue(record))

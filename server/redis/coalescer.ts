@@ -33,6 +33,19 @@ export interface CoalescerOptions<Item, Result> {
   readonly isLongGone: () => boolean;
   /** Calls back once when batches can be sent again. */
   readonly onceReady: (then: () => void) => void;
+  /** Told of each batch as it is sent, … */
+  readonly onSent?: (items: number) => void;
+  /** … and when it is answered or has failed, `ms` later. */
+  readonly onEnded?: (ms: number, error: unknown) => void;
+  /** Traces an item from here to its answer. By default, and where it answers `undefined`, nobody does. */
+  readonly trace?: (item: Item) => ItemTrace | undefined;
+}
+
+/** What becomes of one item. */
+export interface ItemTrace {
+  /** In a batch of so many. */
+  sent(items: number): void;
+  ended(error: unknown): void;
 }
 
 interface Waiting<Item, Result> {
@@ -41,6 +54,7 @@ interface Waiting<Item, Result> {
   readonly resolve: (result: Result) => void;
   readonly reject: (error: unknown) => void;
   readonly submittedAt: number;
+  readonly trace: ItemTrace | undefined;
   timer: ReturnType<typeof afterSilence>;
   settled: boolean;
   repeated: boolean;
@@ -87,6 +101,7 @@ export class Coalescer<Item, Result> {
       resolve,
       reject,
       submittedAt: performance.now(),
+      trace: this.#options.trace?.(item),
       timer: afterSilence(answerMsMax, () => this.#onSilence(waiting)),
       settled: false,
       repeated: false,
@@ -96,11 +111,16 @@ export class Coalescer<Item, Result> {
     return promise;
   }
 
+  /** How many items wait to be sent. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   /** Rejects what is waiting with `STORE_UNAVAILABLE`, and everything from now on. */
   close(): void {
     this.#closed = true;
     for (const waiting of this.#waiting.splice(0)) {
-      this.#settle(waiting, () => waiting.reject(storeUnavailable()));
+      this.#fail(waiting, storeUnavailable());
     }
   }
 
@@ -110,18 +130,13 @@ export class Coalescer<Item, Result> {
     const now = performance.now();
     const silentMs = now - Math.max(waiting.submittedAt, this.#answeredAt);
     if (silentMs >= answerMsMax) {
-      this.#giveUp(waiting, storeUnavailable(new Error(`No answer within ${answerMsMax} ms`)));
+      this.#fail(waiting, storeUnavailable(new Error(`No answer within ${answerMsMax} ms`)));
     } else if (now - waiting.submittedAt >= patienceMsMax) {
       const message = `The stock store is busy: no answer within ${patienceMsMax} ms; try again shortly`;
-      this.#giveUp(waiting, new InventoryError("OVERLOADED", message));
+      this.#fail(waiting, new InventoryError("OVERLOADED", message));
     } else {
       waiting.timer = afterSilence(answerMsMax - silentMs, () => this.#onSilence(waiting));
     }
-  }
-
-  #giveUp(waiting: Waiting<Item, Result>, error: InventoryError): void {
-    waiting.settled = true;
-    waiting.reject(error);
   }
 
   /** Flushes after the events of this turn of the loop, so that calls that came in together go together. */
@@ -177,19 +192,26 @@ export class Coalescer<Item, Result> {
 
   async #sendBatch(batch: readonly Waiting<Item, Result>[]): Promise<void> {
     this.#inFlight += 1;
+    const sentAt = performance.now();
+    this.#options.onSent?.(batch.length);
+    for (const { trace } of batch) {
+      trace?.sent(batch.length);
+    }
     try {
       const results = await this.#options.send(batch.map((waiting) => waiting.item));
       this.#answeredAt = performance.now();
+      this.#options.onEnded?.(this.#answeredAt - sentAt, undefined);
       if (results.length !== batch.length) {
         throw new Error(`${batch.length} operations were sent and ${results.length} answers came`);
       }
       for (const [index, result] of results.entries()) {
         const waiting = batch[index];
         if (waiting !== undefined) {
-          this.#settle(waiting, () => waiting.resolve(result));
+          this.#answer(waiting, result);
         }
       }
     } catch (error) {
+      this.#options.onEnded?.(performance.now() - sentAt, error);
       this.#onBatchFailed(batch, error);
     } finally {
       this.#inFlight -= 1;
@@ -209,17 +231,27 @@ export class Coalescer<Item, Result> {
         waiting.repeated = true;
         again.push(waiting);
       } else {
-        this.#settle(waiting, () => waiting.reject(this.#options.errorOf(error)));
+        this.#fail(waiting, this.#options.errorOf(error));
       }
     }
     this.#waiting = [...again, ...this.#waiting];
   }
 
-  #settle(waiting: Waiting<Item, Result>, how: () => void): void {
+  #answer(waiting: Waiting<Item, Result>, result: Result): void {
     waiting.timer.cancel();
     if (!waiting.settled) {
       waiting.settled = true;
-      how();
+      waiting.trace?.ended(undefined);
+      waiting.resolve(result);
+    }
+  }
+
+  #fail(waiting: Waiting<Item, Result>, error: unknown): void {
+    waiting.timer.cancel();
+    if (!waiting.settled) {
+      waiting.settled = true;
+      waiting.trace?.ended(error);
+      waiting.reject(error);
     }
   }
 }

@@ -9,6 +9,7 @@ import {
   storeUnavailable,
 } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
+import { instrumented, type RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { list, ReplyReader } from "./reply.ts";
 import { mutationScript } from "./scripts.ts";
@@ -41,6 +42,7 @@ export type OnAcknowledged = (productId: string, version: number) => void;
 interface MutationsOptions {
   readonly operationRetentionMs: number;
   readonly onAcknowledged: OnAcknowledged;
+  readonly instruments: RedisInstruments;
 }
 
 /** Runs mutations, those that come in together in one script call, each atomic by itself. */
@@ -70,8 +72,10 @@ export class Mutations {
       batchWeightMax: PRODUCTS_PER_BATCH_MAX,
       inFlightMax: BATCHES_IN_FLIGHT_MAX,
       mayRepeat: (mutation, error) => mutation.isRepeatable && !isReply(error),
+      ...instrumented<Mutation, ReplyReader>("mutations", ({ name }) => name, options.instruments),
       ...callLimits(connection),
     });
+    options.instruments.metrics?.addQueue("mutations", () => this.#coalescer.waiting);
   }
 
   /**

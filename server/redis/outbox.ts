@@ -9,6 +9,7 @@ import type {
 } from "../inventory/outbox.ts";
 import { RedisConnection, type RedisEndpoint } from "./client.ts";
 import { checkLayout } from "./fitness.ts";
+import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { unknownWord } from "./mutations.ts";
 import { decodeChange, list, ReplyReader, readLedger } from "./reply.ts";
@@ -21,6 +22,7 @@ interface RedisOutboxOptions {
   readonly endpoint: RedisEndpoint;
   readonly keys: Keys;
   readonly log: Logger;
+  readonly instruments?: RedisInstruments;
 }
 
 /** The outbox over the change streams in Redis, on a connection of its own: its long replies hold up no buyer. */
@@ -32,10 +34,12 @@ export class RedisOutbox implements ChangeOutbox {
   readonly #announce = announceScript();
   readonly #read = readScript();
 
-  constructor({ endpoint, keys, log }: RedisOutboxOptions) {
+  constructor({ endpoint, keys, log, instruments }: RedisOutboxOptions) {
     this.buckets = keys.buckets;
     this.#keys = keys;
-    this.#connection = new RedisConnection("outbox", endpoint, log, (client) => checkLayout(client, keys));
+    this.#connection = new RedisConnection("outbox", endpoint, log, instruments, (client) =>
+      checkLayout(client, keys),
+    );
   }
 
   async announce(owner: string, ttlMs: number): Promise<number> {

@@ -201,6 +201,15 @@ export class RedisReservations implements ReservationStore {
     return listed;
   }
 
+  async countActive(): Promise<number> {
+    const counts = await this.#reads.ask((client) =>
+      Promise.all(
+        Array.from({ length: this.#keys.buckets }, (_, bucket) => client.zcard(this.#keys.deadlines(bucket))),
+      ),
+    );
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
   async expireDue(limit: number): Promise<number> {
     const reply = await this.#mutations.run({
       name: "expire_due",

@@ -14,6 +14,7 @@ import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from ".
 import { isReply, RedisConnection, type RedisEndpoint } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
 import { checkLayout, warnOfDurability } from "./fitness.ts";
+import { instrumented, type RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
 import { callLimits, type Mutation, Mutations, type OnAcknowledged, unknownWord } from "./mutations.ts";
 import {
@@ -40,6 +41,7 @@ interface RedisStoreOptions {
   readonly keys?: Keys;
   readonly operationRetentionMs?: number;
   readonly onAcknowledged?: OnAcknowledged;
+  readonly instruments?: RedisInstruments;
 }
 
 /** The ledger in Redis. Every mutation is one operation of scripts/, run with others in one script call. */
@@ -52,16 +54,17 @@ export class RedisStore implements InventoryStore {
   readonly #products: Coalescer<string, ReplyReader>;
 
   constructor(options: RedisStoreOptions) {
-    const { endpoint, log } = options;
+    const { endpoint, log, instruments = {} } = options;
     this.#keys = options.keys ?? new Keys(BUCKETS_DEFAULT);
-    this.#writes = new RedisConnection("writes", endpoint, log, async (client) => {
+    this.#writes = new RedisConnection("writes", endpoint, log, instruments, async (client) => {
       await checkLayout(client, this.#keys);
       await warnOfDurability(client, log);
     });
-    this.#reads = new RedisConnection("reads", endpoint, log);
+    this.#reads = new RedisConnection("reads", endpoint, log, instruments);
     this.#mutations = new Mutations(this.#writes, {
       operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
       onAcknowledged: options.onAcknowledged ?? (() => {}),
+      instruments,
     });
     this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads);
     const read = readScript();
@@ -78,8 +81,10 @@ export class RedisStore implements InventoryStore {
       batchWeightMax: PRODUCTS_PER_READ_BATCH_MAX,
       inFlightMax: READ_BATCHES_IN_FLIGHT_MAX,
       mayRepeat: (_, error) => !isReply(error),
+      ...instrumented<string, ReplyReader>("reads", () => "read_product", instruments),
       ...callLimits(this.#reads),
     });
+    instruments.metrics?.addQueue("reads", () => this.#products.waiting);
   }
 
   /** Resolves when Redis serves, or after `waitMs` if it is away. Rejects with `RedisUnfit` where it must not be used. */

@@ -33,7 +33,7 @@ describe("kill -9 while both directions run", { skip }, () => {
     const seed = newSeed();
     t.diagnostic(`seed ${seed}`);
     const random = randomFrom(seed);
-    await using platform = await startPlatform();
+    await using platform = await startPlatform({ durable: true });
     const { kafka, broker, redis } = platform;
     await using app = await startAppProcess(platform.environment);
     const productIds = Array.from({ length: PRODUCTS }, (_, n) => `product-${n}`);

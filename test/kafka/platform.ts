@@ -1,9 +1,6 @@
 import { randomBytes, randomInt, randomUUID } from "node:crypto";
-import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
 import kafkajs, { type Kafka, type KafkaMessage, type Message } from "kafkajs";
 import { pino } from "pino";
-import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { type KafkaBroker, startKafka } from "../support/kafka-broker.ts";
@@ -32,8 +29,9 @@ export interface Platform extends AsyncDisposable {
   readonly environment: NodeJS.ProcessEnv;
 }
 
-export async function startPlatform(): Promise<Platform> {
-  const redis = await startRedis();
+/** Its Redis keeps nothing over a restart unless it is `durable`, and so never waits for the disk. */
+export async function startPlatform({ durable = false } = {}): Promise<Platform> {
+  const redis = await startRedis({ appendonly: durable ? "yes" : "no" });
   try {
     const broker = await startKafka({ own: true });
     await createTopics(broker);
@@ -185,11 +183,6 @@ async function groupLag(admin: ReturnType<Kafka["admin"]>, topic: string): Promi
     const offset = committed?.partitions.find((each) => each.partition === partition)?.offset ?? "-1";
     return sum + Number(high) - Math.max(0, Number(offset));
   }, 0);
-}
-
-/** Orders, as it calls over native gRPC. */
-export function ordersClient(url: string) {
-  return createClient(ReservationService, createGrpcTransport({ baseUrl: url, defaultTimeoutMs: 2_000 }));
 }
 
 /** One header as text. */

@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
-import { Code, ConnectError } from "@connectrpc/connect";
-import { ordersClient } from "./platform.ts";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { type GrpcJsTransport, grpcJsTransport } from "../support/grpc-js-transport.ts";
 
+const TRY_MS_MAX = 2_000;
 /** Between two tries of a call whose answer was lost. */
 const RETRY_MS = 50;
 
@@ -15,12 +17,14 @@ export class Shoppers {
   readonly bought = new Map<string, number>();
   refused = 0;
   retries = 0;
-  readonly #clients: ReturnType<typeof ordersClient>[];
+  readonly #transports: readonly GrpcJsTransport[];
+  readonly #clients: readonly Client<typeof ReservationService>[];
   readonly #buying: Promise<unknown>;
   #stopped = false;
 
   constructor(urls: readonly string[], count: number, nextProduct: () => string) {
-    this.#clients = urls.map(ordersClient);
+    this.#transports = urls.map((url) => grpcJsTransport(new URL(url).host));
+    this.#clients = this.#transports.map((transport) => createClient(ReservationService, transport));
     this.#buying = Promise.all(
       Array.from({ length: count }, (_, n) => this.#buyUntilStopped(n, nextProduct)),
     );
@@ -34,6 +38,9 @@ export class Shoppers {
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#buying;
+    for (const transport of this.#transports) {
+      transport[Symbol.dispose]();
+    }
   }
 
   async #buyUntilStopped(shopper: number, nextProduct: () => string): Promise<void> {
@@ -41,14 +48,16 @@ export class Shoppers {
       const [reservationId, productId] = [randomUUID(), nextProduct()];
       const lines = [{ productId, quantity: 1 }];
       const reserved = await this.#untilAnswered(shopper, (client) =>
-        client.reserve({ reservationId, lines }),
+        client.reserve({ reservationId, lines }, { timeoutMs: TRY_MS_MAX }),
       );
       if (reserved === "refused") {
         this.refused += 1;
         await wait(RETRY_MS);
         continue;
       }
-      await this.#untilAnswered(shopper, (client) => client.commitReservation({ reservationId }));
+      await this.#untilAnswered(shopper, (client) =>
+        client.commitReservation({ reservationId }, { timeoutMs: TRY_MS_MAX }),
+      );
       this.bought.set(productId, (this.bought.get(productId) ?? 0) + 1);
     }
   }
@@ -56,7 +65,7 @@ export class Shoppers {
   /** As Orders should: the same request until there is an answer, from whichever server. */
   async #untilAnswered(
     shopper: number,
-    call: (client: ReturnType<typeof ordersClient>) => Promise<unknown>,
+    call: (client: Client<typeof ReservationService>) => Promise<unknown>,
   ): Promise<Verdict> {
     for (let attempt = shopper; ; attempt++) {
       const client = this.#clients[attempt % this.#clients.length];

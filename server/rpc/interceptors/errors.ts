@@ -41,7 +41,7 @@ export function errorInterceptor(tell: TellError): Interceptor {
       call.request = request.message;
     }
     try {
-      const response = await next(request);
+      const response = await call.run(() => next(request));
       if (!response.stream) {
         call.outcome = undefined;
         return response;

@@ -1,0 +1,47 @@
+import type { Message } from "kafkajs";
+import type { TraceSpan, Tracing } from "../ops/tracing.ts";
+import type { IncomingMessage } from "./decode.ts";
+
+// Names and attributes of OpenTelemetry's semantic conventions for messaging, version 1.45.
+
+/** Applying one event of a seller: below the sender's span where the message has a `traceparent`. */
+export function processSpan(tracing: Tracing, message: IncomingMessage, group: string): TraceSpan {
+  const { topic, partition, offset, headers } = message;
+  return tracing.begin(
+    "consumer",
+    `process ${topic}`,
+    {
+      "messaging.system.name": "kafka",
+      "messaging.operation.type": "process",
+      "messaging.operation.name": "process",
+      "messaging.destination.name": topic,
+      "messaging.destination.partition.id": String(partition),
+      "messaging.kafka.offset": Number(offset),
+      "messaging.consumer.group.name": group,
+    },
+    { traceparent: textOf(headers["traceparent"]), tracestate: textOf(headers["tracestate"]) },
+  );
+}
+
+/** Sending changes together. Their own causes are not known here: the change stream does not carry them. */
+export function sendSpan(tracing: Tracing, topic: string, messages: number): TraceSpan {
+  return tracing.begin("producer", `send ${topic}`, {
+    "messaging.system.name": "kafka",
+    "messaging.operation.type": "send",
+    "messaging.operation.name": "send",
+    "messaging.destination.name": topic,
+    "messaging.batch.message_count": messages,
+  });
+}
+
+export function withHeaders(
+  messages: readonly Message[],
+  headers: Readonly<Record<string, string>>,
+): Message[] {
+  return messages.map((message) => ({ ...message, headers: { ...message.headers, ...headers } }));
+}
+
+function textOf(header: IncomingMessage["headers"][string]): string | undefined {
+  const first = Array.isArray(header) ? header[0] : header;
+  return first?.toString();
+}

@@ -1,0 +1,20 @@
+import { collectDefaultMetrics, Registry } from "prom-client";
+
+let ofThisProcess: Registry | undefined;
+
+/**
+ * Adds what Node tells of its process: event loop, heap, garbage collection, CPU. All apps of a process share
+ * one set, since the library's observers cannot be ended; none of them keeps the process alive.
+ */
+export function addProcessMetrics(registry: Registry): void {
+  if (ofThisProcess === undefined) {
+    ofThisProcess = new Registry();
+    collectDefaultMetrics({ register: ofThisProcess });
+  }
+  for (const { name } of ofThisProcess.getMetricsAsArray()) {
+    const metric = ofThisProcess.getSingleMetric(name);
+    if (metric !== undefined) {
+      registry.registerMetric(metric);
+    }
+  }
+}

@@ -1,0 +1,77 @@
+import { InventoryError } from "../inventory/errors.ts";
+import type { TraceSpan, Tracing } from "../ops/tracing.ts";
+import type { CoalescerOptions } from "./coalescer.ts";
+import type { RedisKind, RedisMetrics } from "./metrics.ts";
+
+/** What is told of the work of Redis, to those who are there to hear it. */
+export interface RedisInstruments {
+  readonly metrics?: RedisMetrics | undefined;
+  readonly tracing?: Tracing | undefined;
+}
+
+/**
+ * Measures batches, and traces the operations in them. A batch carries the operations of many callers, so each gets a span
+ * of its own below its caller's: from when it begins to wait until its answer, with the moment it was sent and how
+ * many travelled with it.
+ */
+export function instrumented<Item, Result>(
+  kind: RedisKind,
+  nameOf: (item: Item) => string,
+  { metrics, tracing }: RedisInstruments,
+): Pick<CoalescerOptions<Item, Result>, "onSent" | "onEnded" | "trace"> {
+  return {
+    ...(metrics && {
+      onSent: (operations: number) => metrics.sent(kind, operations),
+      onEnded: (ms: number, error: unknown) => metrics.ended(kind, ms, error),
+    }),
+    ...(tracing && {
+      trace: (item: Item) => {
+        const name = nameOf(item);
+        const span = tracing.beginBelow("client", `redis ${name}`, redisAttributes(name));
+        return (
+          span && {
+            sent(operations: number) {
+              span.add({ "db.operation.batch.size": operations });
+              span.happened("sent");
+            },
+            ended: (error: unknown) => endTraced(span, error),
+          }
+        );
+      },
+    }),
+  };
+}
+
+/** Measures and traces one command. */
+export async function observed<T>(
+  { metrics, tracing }: RedisInstruments,
+  name: string,
+  command: () => Promise<T>,
+): Promise<T> {
+  const span = tracing?.beginBelow("client", `redis ${name}`, redisAttributes(name));
+  const beganAt = performance.now();
+  let failure: unknown;
+  try {
+    return await command();
+  } catch (error) {
+    failure = error;
+    throw error;
+  } finally {
+    metrics?.ended("command", performance.now() - beganAt, failure);
+    if (span !== undefined) {
+      endTraced(span, failure);
+    }
+  }
+}
+
+function redisAttributes(operation: string): Record<string, string> {
+  return { "db.system.name": "redis", "db.operation.name": operation };
+}
+
+function endTraced(span: TraceSpan, error: unknown): void {
+  span.end(error === undefined ? undefined : typeOf(error));
+}
+
+function typeOf(error: unknown): string {
+  return error instanceof InventoryError ? error.code : error instanceof Error ? error.name : "Error";
+}

@@ -1,0 +1,102 @@
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+
+/** `mutations` and `reads` are batches of many callers' operations, `command` is what is asked for by itself. */
+export const REDIS_KINDS = ["mutations", "reads", "command"] as const;
+export type RedisKind = (typeof REDIS_KINDS)[number];
+
+/** Seconds, from half a round trip on one machine to the time after which Redis counts as silent. */
+const SECONDS_BUCKETS = [0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1];
+const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+
+/** What the connections to Redis tell of themselves. */
+export class RedisMetrics {
+  readonly #seconds: Histogram<"kind">;
+  readonly #operations: Histogram<"kind">;
+  readonly #errors: Counter<"kind">;
+  readonly #reconnects: Counter<"connection">;
+  readonly #queues = new Map<RedisKind, () => number>();
+  readonly #connections = new Map<string, () => boolean>();
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    this.#seconds = new Histogram({
+      name: "inventory_redis_command_seconds",
+      help: "Time from sending to Redis until its answer, by kind; a batch is one command",
+      labelNames: ["kind"],
+      buckets: SECONDS_BUCKETS,
+      registers,
+    });
+    this.#operations = new Histogram({
+      name: "inventory_redis_batch_operations",
+      help: "Operations that travelled in one batch, by kind",
+      labelNames: ["kind"],
+      buckets: BATCH_BUCKETS,
+      registers,
+    });
+    this.#errors = new Counter({
+      name: "inventory_redis_errors_total",
+      help: "Commands that failed, or that Redis did not answer in time, by kind",
+      labelNames: ["kind"],
+      registers,
+    });
+    for (const kind of REDIS_KINDS) {
+      this.#errors.inc({ kind }, 0);
+    }
+    this.#reconnects = new Counter({
+      name: "inventory_redis_reconnects_total",
+      help: "Times that a connection served again after it had broken",
+      labelNames: ["connection"],
+      registers,
+    });
+    const queues = this.#queues;
+    new Gauge({
+      name: "inventory_redis_queue_length",
+      help: "Operations that wait to be sent, by kind",
+      labelNames: ["kind"],
+      registers,
+      collect() {
+        for (const [kind, length] of queues) {
+          this.set({ kind }, length());
+        }
+      },
+    });
+    const connections = this.#connections;
+    new Gauge({
+      name: "inventory_redis_up",
+      help: "1 where a connection serves, else 0",
+      labelNames: ["connection"],
+      registers,
+      collect() {
+        for (const [connection, isReady] of connections) {
+          this.set({ connection }, isReady() ? 1 : 0);
+        }
+      },
+    });
+  }
+
+  addConnection(connection: string, isReady: () => boolean): void {
+    this.#connections.set(connection, isReady);
+    this.#reconnects.inc({ connection }, 0);
+  }
+
+  addQueue(kind: RedisKind, length: () => number): void {
+    this.#queues.set(kind, length);
+  }
+
+  reconnected(connection: string): void {
+    this.#reconnects.inc({ connection });
+  }
+
+  /** A command was answered, or failed with `error`. */
+  ended(kind: RedisKind, ms: number, error: unknown): void {
+    if (error === undefined) {
+      this.#seconds.observe({ kind }, ms / 1_000);
+    } else {
+      this.#errors.inc({ kind });
+    }
+  }
+
+  sent(kind: RedisKind, operations: number): void {
+    this.#operations.observe({ kind }, operations);
+  }
+}

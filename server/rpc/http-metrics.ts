@@ -1,0 +1,33 @@
+import { Counter, Gauge, type Registry } from "prom-client";
+
+/** Counts what never became a call: pages, probes, preflights, and requests that are refused before their method is known. */
+export function createRequestCount(registry: Registry): (status: number) => void {
+  const requests = new Counter({
+    name: "inventory_http_requests_total",
+    help: "Requests that are no calls (pages, probes, preflights, unknown paths and content types), by status",
+    labelNames: ["status"],
+    registers: [registry],
+  });
+  return (status) => requests.inc({ status });
+}
+
+/** Tells how many connections are open, of how many that may be. */
+export function addConnectionMetrics(
+  registry: Registry,
+  { open, most }: { open(): number; readonly most: number },
+): void {
+  const registers = [registry];
+  new Gauge({
+    name: "inventory_connections_open",
+    help: "Connections to the port, those included that have not sent a byte",
+    registers,
+    collect() {
+      this.set(open());
+    },
+  });
+  new Gauge({
+    name: "inventory_connections_max",
+    help: "Connections beyond which a new one is refused",
+    registers,
+  }).set(most);
+}
