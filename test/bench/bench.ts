@@ -1,13 +1,32 @@
-import { measureLiveLatency } from "./live-latency.ts";
-import { measureReservationMemory } from "./reservation-memory.ts";
+import { mkdir, writeFile } from "node:fs/promises";
+import { availableParallelism, cpus, release } from "node:os";
+import { join } from "node:path";
+import { cacheDir } from "../support/programs.ts";
+import { measureBatch } from "./batch.ts";
+import type { Bench, BenchContext } from "./bench-context.ts";
+import { measureFanOut } from "./fanout.ts";
+import { measureJson } from "./json.ts";
+import { measureKafka } from "./kafka.ts";
+import { measureLive } from "./live.ts";
+import { measureReservationMemory } from "./memory.ts";
+import { type Line, lineOf, tableOf } from "./outcome.ts";
+import { CORES } from "./processes.ts";
+import { measureReserve } from "./reserve.ts";
+import { measureScale } from "./scale.ts";
+import { measureUnary } from "./unary.ts";
 
-// npm run bench: every row of docs/benchmarks.md; npm run bench -- NAME: one of them. Nothing here passes or fails.
-
-/** Measures one thing on servers that it starts and ends itself, and prints what it compared. */
-export type Bench = (print: (line: string) => void) => Promise<void>;
+// npm run bench: every row of docs/benchmarks.md; npm run bench -- NAME …: some of them. Nothing here passes or fails.
+// BENCH_ROUNDS (5) and BENCH_SECONDS (2) make it longer or shorter.
 
 const BENCHES: Readonly<Record<string, Bench>> = {
-  live: measureLiveLatency,
+  unary: measureUnary,
+  json: measureJson,
+  batch: measureBatch,
+  reserve: measureReserve,
+  fanout: measureFanOut,
+  live: measureLive,
+  kafka: measureKafka,
+  scale: measureScale,
   memory: measureReservationMemory,
 };
 
@@ -19,9 +38,72 @@ if (unknown.length > 0) {
   );
   process.exit(2);
 }
-for (const [name, bench] of Object.entries(BENCHES)) {
-  if (asked.length === 0 || asked.includes(name)) {
-    process.stdout.write(`\n${name}\n`);
-    await bench((line) => process.stdout.write(`  ${line}\n`));
+
+const ending = new AbortController();
+process.on("SIGINT", () => {
+  if (ending.signal.aborted) {
+    process.exit(130);
   }
+  process.stderr.write("\nEnding; again to end at once\n");
+  ending.abort(new Error("It was told to end"));
+});
+
+const machine = {
+  time: new Date().toISOString(),
+  cores: `${availableParallelism()} of ${cpus()[0]?.model ?? "an unknown processor"}`,
+  pinned: CORES === undefined ? "nothing" : "servers to one core, load generators and Redis to another",
+  system: `${process.platform} ${release()}`,
+  node: process.version,
+};
+const context: BenchContext = {
+  rounds: numberFrom("BENCH_ROUNDS", 5),
+  seconds: numberFrom("BENCH_SECONDS", 2),
+  signal: ending.signal,
+  note: (line) => process.stdout.write(`  ${line}\n`),
+};
+process.stdout.write(`${Object.values(machine).join("; ")}; ${context.rounds} rounds\n`);
+
+const kept: Record<string, readonly Line[]> = {};
+const failed: string[] = [];
+for (const [name, bench] of Object.entries(BENCHES)) {
+  if (ending.signal.aborted || (asked.length > 0 && !asked.includes(name))) {
+    continue;
+  }
+  const startedAt = performance.now();
+  process.stdout.write(`\n${name}\n`);
+  try {
+    const lines = (await bench(context)).map(lineOf);
+    kept[name] = lines;
+    await keep(name, lines);
+    const seconds = Math.round((performance.now() - startedAt) / 1_000);
+    process.stdout.write(`\n${tableOf(lines)}\n\n  ${seconds} s\n`);
+  } catch (error) {
+    failed.push(name);
+    process.stdout.write(`  FAILED: ${error instanceof Error ? error.message : String(error)}\n`);
+  }
+}
+
+if (Object.keys(kept).length > 1) {
+  process.stdout.write(`\n${tableOf(Object.values(kept).flat())}\n`);
+}
+if (failed.length > 0) {
+  process.stdout.write(`\nFailed: ${failed.join(", ")}\n`);
+  process.exitCode = 1;
+}
+
+/** The last figures of each row stay in the cache, for whoever writes them down. */
+async function keep(name: string, lines: readonly Line[]): Promise<void> {
+  const dir = join(cacheDir(), "bench");
+  await mkdir(dir, { recursive: true });
+  const { rounds, seconds } = context;
+  const text = JSON.stringify({ machine, rounds, seconds, lines }, null, 2);
+  await writeFile(join(dir, `${name}.json`), `${text}\n`);
+}
+
+function numberFrom(name: string, fallback: number): number {
+  const value = Number(process.env[name] ?? fallback);
+  if (!(value > 0)) {
+    throw new RangeError(`${name} is ${JSON.stringify(process.env[name])}; it must be a number above 0`);
+  }
+  return value;
 }

@@ -3,7 +3,8 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { RedisStore } from "../../server/redis/store.ts";
 import { startRedis } from "../support/redis-server.ts";
-import type { Bench } from "./bench.ts";
+import type { Bench } from "./bench-context.ts";
+import { inParallel } from "./in-parallel.ts";
 
 const ORDERS = 100_000;
 const PRODUCTS = 1_000;
@@ -16,7 +17,7 @@ const WARM_UP_ORDERS_PER_PRODUCT = 50;
  * What Redis keeps of a day's orders: the ended reservations, for their retention. Histories and change
  * streams are filled up before the measurement, since they do not grow beyond their limits.
  */
-export const measureReservationMemory: Bench = async (print) => {
+export const measureReservationMemory: Bench = async ({ note }) => {
   await using redis = await startRedis({ appendfsync: "everysec" });
   const store = new RedisStore({ endpoint: { url: redis.url }, log: pino({ level: "silent" }) });
   const client = new Redis(redis.url);
@@ -44,14 +45,19 @@ export const measureReservationMemory: Bench = async (print) => {
     await inParallel(ORDERS, IN_FLIGHT, buy);
     const streams = (await memoryOfStreams(client)) - streamsBefore;
     const bytes = ((await usedMemory(client)) - before - streams) / ORDERS;
-    print(`${ORDERS} orders of ${LINES_PER_ORDER} lines, IDs of 36 bytes, reserved and committed`);
-    print(`${Math.round(bytes)} bytes of Redis for each ended reservation, until its retention ends`);
-    print(
+    note(
       `${Math.round((bytes * 1_000_000) / 1024 ** 2)} MiB for 1,000,000 orders a day and a retention of 24 hours`,
     );
-    print(
+    note(
       `${Math.round(streams / 1024 ** 2)} MiB more in the change streams, which end at 100,000 changes a bucket`,
     );
+    return [
+      {
+        what: `Redis keeps of an ended reservation of ${LINES_PER_ORDER} lines, after ${ORDERS} orders`,
+        unit: "bytes",
+        here: [bytes],
+      },
+    ];
   } finally {
     client.disconnect();
     await store.close();
@@ -67,20 +73,4 @@ async function memoryOfStreams(client: Redis): Promise<number> {
   const streams = await client.keys("{b*}:changes");
   const sizes = await Promise.all(streams.map((key) => client.memory("USAGE", key, "SAMPLES", 0)));
   return sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0);
-}
-
-/** Runs `count` tasks, at most `inFlight` at once. */
-async function inParallel(
-  count: number,
-  inFlight: number,
-  task: (n: number) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  await Promise.all(
-    Array.from({ length: inFlight }, async () => {
-      for (let n = next++; n < count; n = next++) {
-        await task(n);
-      }
-    }),
-  );
 }

@@ -1,0 +1,59 @@
+import { Redis } from "ioredis";
+import { pino } from "pino";
+import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
+import { RedisStore } from "../../server/redis/store.ts";
+import { inParallel } from "./in-parallel.ts";
+
+const IN_FLIGHT = 2_048;
+const COLLECTIONS = 20;
+/** Enough that no bench sells out. */
+export const UNITS = 1_000_000_000;
+
+/** The catalog's IDs: `product-0000001` and so on. */
+export function productIdOf(n: number): string {
+  return `product-${String(n).padStart(7, "0")}`;
+}
+
+export interface CatalogOptions {
+  /** One product in so many has no units. None unless given. */
+  readonly soldOutEvery?: number;
+  /** Those of the service unless given. */
+  readonly buckets?: number;
+}
+
+/** Puts products, from 1 on, into a Redis by the service's own store, as a seller's events would. */
+export async function fillCatalog(
+  redisUrl: string,
+  products: number,
+  { soldOutEvery = Number.POSITIVE_INFINITY, buckets = BUCKETS_DEFAULT }: CatalogOptions = {},
+): Promise<void> {
+  const keys = new Keys(buckets);
+  const store = new RedisStore({ endpoint: { url: redisUrl }, log: pino({ level: "silent" }), keys });
+  const client = new Redis(redisUrl);
+  const [, fsync = "always"] = await client.config("GET", "appendfsync").then((pair) => pair as string[]);
+  try {
+    await client.config("SET", "appendfsync", "no");
+    await store.start(5_000);
+    await inParallel(products, IN_FLIGHT, async (index) => {
+      const n = index + 1;
+      await store.putProduct({
+        productId: productIdOf(n),
+        details: {
+          name: `${ADJECTIVES[n % ADJECTIVES.length]} ${NOUNS[n % NOUNS.length]} No. ${n}`,
+          description: "Made of what lasts, by people who are paid for it. Washes at thirty degrees.",
+          price: 5 + ((n * 7_919) % 20_000) / 100,
+          collectionId: `collection-${n % COLLECTIONS}`,
+        },
+        declared: n % soldOutEvery === 0 ? 0 : UNITS,
+        updateTimeMicros: 1,
+      });
+    });
+  } finally {
+    await client.config("SET", "appendfsync", fsync);
+    client.disconnect();
+    await store.close();
+  }
+}
+
+const ADJECTIVES = ["Enamel", "Stoneware", "Walnut", "Linen", "Brass", "Felt", "Copper"];
+const NOUNS = ["Mug", "Bowl", "Board", "Apron", "Lamp", "Mat", "Pan", "Jug", "Tray", "Kettle", "Vase"];

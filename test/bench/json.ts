@@ -1,0 +1,68 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { findProgram } from "../support/programs.ts";
+import type { Bench } from "./bench-context.ts";
+import { fillCatalog, productIdOf } from "./catalog.ts";
+import { wrk, wrkPost } from "./load/wrk.ts";
+import { type Contestant, startNodePeer, startPinnedRedis, startService } from "./processes.ts";
+import { perCore, takeTurns } from "./rounds.ts";
+
+const PRODUCTS = 1_000;
+const PATH = "/inventory.v1.StockService/GetStock";
+const REQUEST = JSON.stringify({ productId: productIdOf(1) });
+
+/** GetStock as a browser or curl asks, against node:http with nothing in it. */
+export const measureJson: Bench = async (context) => {
+  if (findProgram("wrk") === undefined) {
+    throw new Error("wrk is not installed (Debian package wrk)");
+  }
+  await using servers = new AsyncDisposableStack();
+  const redis = servers.use(await startPinnedRedis());
+  await fillCatalog(redis.url, PRODUCTS);
+  const service = servers.use(await startService(redis));
+  const stock = servers.use(
+    await startNodePeer("stock-connect.ts", { REDIS_URL: redis.url, PROTOCOL: "h1" }),
+  );
+  const answer = await askJson(service);
+  await askJson(stock);
+  const bare = servers.use(
+    await startNodePeer("bare-http.ts", { BODY: Buffer.from(answer).toString("base64") }),
+  );
+  const scriptFile = join(redis.dir, "post.lua");
+  await writeFile(scriptFile, wrkPost(REQUEST));
+  const turnOf = (server: Contestant) => () => wrk(server, { ...context, path: PATH, scriptFile });
+  const turns = await takeTurns(
+    { service: turnOf(service), "bare node:http": turnOf(bare), "connect-node's adapter": turnOf(stock) },
+    context,
+  );
+  const what = "GetStock, JSON over HTTP/1.1";
+  const here = perCore(turns.service);
+  return [
+    {
+      what,
+      unit: "requests/s per core",
+      here,
+      peer: { name: "bare node:http", there: perCore(turns["bare node:http"]) },
+      target: { atLeast: 0.6 },
+    },
+    {
+      what,
+      unit: "requests/s per core",
+      here,
+      peer: { name: "connect-node's adapter", there: perCore(turns["connect-node's adapter"]) },
+    },
+  ];
+};
+
+async function askJson({ url }: Contestant): Promise<string> {
+  const response = await fetch(`${url}${PATH}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: REQUEST,
+  });
+  const text = await response.text();
+  if (!response.ok) {
+    throw new Error(`${url}${PATH} answered with ${response.status}: ${text}`);
+  }
+  return text;
+}

@@ -1,0 +1,127 @@
+import { Redis } from "ioredis";
+import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
+import { createTopics, plainClient, produce, productMessage } from "../kafka/platform.ts";
+import { type KafkaBroker, startKafka } from "../support/kafka-broker.ts";
+import { Hopeless, until } from "../support/until.ts";
+import type { Bench } from "./bench-context.ts";
+import { productIdOf } from "./catalog.ts";
+import { pin, startNodePeer, startPinnedRedis, startService } from "./processes.ts";
+import { type Turn, takeTurns, values } from "./rounds.ts";
+
+const TOPIC = "product";
+const PRODUCTS = 3_000;
+const EVENTS = 30_000;
+const FIRST_UPDATE_MS = Date.UTC(2025, 0, 1);
+const TURN_MS_MAX = 60_000;
+
+/** Sellers' events that wait in the topic, against a consumer of the same library that only counts them. */
+export const measureKafka: Bench = async (context) => {
+  await using broker = await startKafka({ own: true });
+  await pin("load", broker.pid);
+  await createTopics(broker);
+  await produce(
+    plainClient(broker),
+    TOPIC,
+    Array.from({ length: EVENTS }, (_, n) => eventOf(n)),
+  );
+  let group = 0;
+  const turns = await takeTurns(
+    {
+      service: () => ingest(broker, `bench-${++group}`),
+      "a kafkajs consumer that only counts": () => count(broker),
+    },
+    context,
+  );
+  return [
+    {
+      what: "Kafka ingest of product updates, each change published again",
+      unit: "events/s",
+      here: values(turns.service),
+      peer: {
+        name: "a kafkajs consumer that only counts",
+        there: values(turns["a kafkajs consumer that only counts"]),
+      },
+      target: { atLeast: 0.5 },
+    },
+  ];
+};
+
+/** The n-th of the updates, ten of each product in all, each of which changes its count. */
+function eventOf(n: number) {
+  const updatedAt = new Date(FIRST_UPDATE_MS + n * 1_000).toISOString();
+  const id = productIdOf((n % PRODUCTS) + 1);
+  const event = productMessage("Update", {
+    id,
+    createdAt: updatedAt,
+    updatedAt,
+    name: `Enamel Mug No. ${n % PRODUCTS}`,
+    description: "Made of what lasts, by people who are paid for it. Washes at thirty degrees.",
+    price: 14.5,
+    inventory: n + 1,
+  });
+  // One partition a product, so that no update comes too late to change something.
+  return { ...event, key: id };
+}
+
+/** From the first change that an event has made until the last, in a service and a Redis that begin with nothing. */
+async function ingest(broker: KafkaBroker, group: string): Promise<Turn> {
+  await using redis = await startPinnedRedis();
+  const client = new Redis(redis.url);
+  try {
+    const changes = new Keys(BUCKETS_DEFAULT);
+    await using service = await startService(redis, {
+      KAFKA_BROKERS: broker.brokers.join(),
+      KAFKA_GROUP: group,
+    });
+    const first = await until(
+      async () => {
+        const applied = await appliedIn(client, changes);
+        return applied > 0 && { applied, at: performance.now(), cpu: await service.cpuSeconds() };
+      },
+      "the first event is applied",
+      TURN_MS_MAX,
+    );
+    await until(
+      async () => {
+        const applied = await appliedIn(client, changes);
+        if (applied > EVENTS) {
+          throw new Hopeless(`${EVENTS} events were applied ${applied} times`);
+        }
+        return applied === EVENTS;
+      },
+      "the last event is applied",
+      TURN_MS_MAX,
+    );
+    const seconds = (performance.now() - first.at) / 1_000;
+    const cpu = await service.cpuSeconds();
+    return {
+      value: (EVENTS - first.applied) / seconds,
+      serverBusy: first.cpu === undefined || cpu === undefined ? undefined : (cpu - first.cpu) / seconds,
+    };
+  } finally {
+    client.disconnect();
+  }
+}
+
+/** How many changes were ever written. */
+async function appliedIn(client: Redis, keys: Keys): Promise<number> {
+  const added = await Promise.all(
+    Array.from({ length: keys.buckets }, async (_, bucket) => {
+      const info = await client.xinfo("STREAM", keys.changes(bucket)).catch(() => []);
+      const fields = Array.isArray(info) ? info : [];
+      return Number(fields[fields.indexOf("entries-added") + 1] ?? 0);
+    }),
+  );
+  return added.reduce((sum, entries) => sum + entries, 0);
+}
+
+async function count(broker: KafkaBroker): Promise<Turn> {
+  const env = { TOPIC, EVENTS: String(EVENTS), KAFKA_BROKERS: broker.brokers.join() };
+  await using consumer = await startNodePeer("counting-consumer.ts", env, async () => true);
+  const rate = await until(
+    () => /events\/s: ([\d.]+)/.exec(consumer.output())?.[1],
+    "all events are counted",
+    TURN_MS_MAX,
+  );
+  return { value: Number(rate) };
+}

@@ -1,0 +1,219 @@
+import { setTimeout as pause } from "node:timers/promises";
+import { Caller, untilDone } from "./caller.ts";
+import { Crowd, type CrowdOptions } from "./crowd.ts";
+import { Orders } from "./orders.ts";
+
+/** What a job is asked with and what it answers. Both are plain data: they cross a process's border. */
+interface Job<Asked, Answer> {
+  readonly asked: Asked;
+  readonly answer: Answer;
+}
+
+/** Everything that the generator does. */
+export interface Jobs {
+  /** Opens watchers of a crowd, which is made with its first ones. */
+  readonly openWatchers: Job<CrowdOptions & { readonly crowd: string; readonly count: number }, undefined>;
+  /** Reserves a unit of the watched product, waits until all have the new count, and so on for so long. */
+  readonly fanOut: Job<
+    { readonly crowd: string; readonly url: string; readonly seconds: number },
+    { readonly deliveries: number; readonly seconds: number }
+  >;
+  /** Reserves a unit so many times, with a pause between, and tells how long after each answer the count came, ms. */
+  readonly delays: Job<
+    { readonly crowd: string; readonly url: string; readonly reserves: number; readonly betweenMs: number },
+    { readonly delaysMs: number[] }
+  >;
+  /** Reserves so many units as fast as it goes, and does not care who hears of it. */
+  readonly reserveMany: Job<
+    { readonly url: string; readonly productId: string; readonly count: number },
+    undefined
+  >;
+  /** Lets a crowd that was given a small window read on, and resolves when all have the version. */
+  readonly readOn: Job<{ readonly crowd: string; readonly version: number }, undefined>;
+  readonly closeWatchers: Job<{ readonly crowd: string }, undefined>;
+  /** Reserves, and commits where asked to, from so many callers at once. */
+  readonly order: Job<
+    {
+      readonly url: string;
+      readonly productIds: readonly string[];
+      readonly callers: number;
+      readonly commits: boolean;
+      readonly seconds: number;
+    },
+    { readonly orders: number; readonly refused: number; readonly seconds: number }
+  >;
+  /** Calls a unary method from so many callers at once, one frame after the other, in base64. */
+  readonly call: Job<
+    {
+      readonly url: string;
+      readonly path: string;
+      readonly frames: readonly string[];
+      readonly callers: number;
+      readonly seconds: number;
+    },
+    { readonly calls: number; readonly seconds: number; readonly latenciesMs: number[] }
+  >;
+}
+
+export type JobName = keyof Jobs;
+
+const CONNECTIONS_MAX = 8;
+const RESERVERS = 32;
+const LATENCIES_KEPT_MAX = 100_000;
+
+interface KnownCrowd {
+  readonly crowd: Crowd;
+  readonly productId: string;
+  readonly orders: Orders;
+}
+
+const crowds = new Map<string, KnownCrowd>();
+
+export const JOBS: {
+  readonly [Name in JobName]: (asked: Jobs[Name]["asked"]) => Promise<Jobs[Name]["answer"]>;
+} = {
+  async openWatchers({ crowd: name, count, ...options }) {
+    const { productId } = options;
+    const known = crowds.get(name) ?? { crowd: new Crowd(options), productId, orders: new Orders(productId) };
+    crowds.set(name, known);
+    await known.crowd.open(count);
+  },
+
+  async fanOut({ crowd: name, url, seconds }) {
+    const { crowd, reserve, close } = reserverOf(name, url);
+    const startedAt = performance.now();
+    let deliveries = 0;
+    while (secondsSince(startedAt) < seconds) {
+      const arrived = crowd.arrived(crowd.leastVersion + 1);
+      await reserve();
+      deliveries += (await arrived).length;
+    }
+    close();
+    return { deliveries, seconds: secondsSince(startedAt) };
+  },
+
+  async delays({ crowd: name, url, reserves, betweenMs }) {
+    const { crowd, reserve, close } = reserverOf(name, url);
+    const delaysMs: number[] = [];
+    for (let n = 0; n < reserves; n++) {
+      const arrived = crowd.arrived(crowd.leastVersion + 1);
+      await reserve();
+      const acknowledgedAt = performance.now();
+      for (const time of await arrived) {
+        delaysMs.push(Math.max(0, time - acknowledgedAt));
+      }
+      await pause(betweenMs);
+    }
+    close();
+    return { delaysMs };
+  },
+
+  async reserveMany({ url, productId, count }) {
+    const orders = new Orders(productId);
+    const caller = new Caller(url, 1);
+    let left = count;
+    await atOnce(RESERVERS, async () => {
+      while (left-- > 0) {
+        const call = orders.reserve(orders.newId(), productId);
+        await untilDone(() => caller.call(call));
+      }
+    });
+    caller.close();
+  },
+
+  async readOn({ crowd: name, version }) {
+    const { crowd } = crowdOf(name);
+    crowd.readOn();
+    await crowd.arrived(version);
+  },
+
+  async closeWatchers({ crowd: name }) {
+    crowds.get(name)?.crowd.close();
+    crowds.delete(name);
+  },
+
+  async order({ url, productIds, callers, commits, seconds }) {
+    const orders = new Orders(productIds[0] ?? "");
+    const caller = new Caller(url, Math.min(callers, CONNECTIONS_MAX));
+    const startedAt = performance.now();
+    let made = 0;
+    let next = 0;
+    let refused = 0;
+    await atOnce(callers, async () => {
+      while (secondsSince(startedAt) < seconds) {
+        const id = orders.newId();
+        const calls = [orders.reserve(id, productIds[next++ % productIds.length] ?? "")];
+        if (commits) {
+          calls.push(orders.commit(id));
+        }
+        for (const call of calls) {
+          refused += await untilDone(() => caller.call(call));
+        }
+        made += 1;
+      }
+    });
+    caller.close();
+    return { orders: made, refused, seconds: secondsSince(startedAt) };
+  },
+
+  async call({ url, path, frames, callers, seconds }) {
+    const calls = frames.map((frame) => ({ path, frame: Buffer.from(frame, "base64") }));
+    const caller = new Caller(url, Math.min(callers, CONNECTIONS_MAX));
+    const latenciesMs: number[] = [];
+    const startedAt = performance.now();
+    let made = 0;
+    await atOnce(callers, async () => {
+      while (secondsSince(startedAt) < seconds) {
+        const call = calls[made++ % calls.length];
+        if (call === undefined) {
+          throw new RangeError("There is no frame to send");
+        }
+        const sentAt = performance.now();
+        await caller.call(call);
+        if (latenciesMs.length < LATENCIES_KEPT_MAX) {
+          latenciesMs.push(performance.now() - sentAt);
+        }
+      }
+    });
+    caller.close();
+    return { calls: made, seconds: secondsSince(startedAt), latenciesMs };
+  },
+};
+
+function crowdOf(name: string): KnownCrowd {
+  const known = crowds.get(name);
+  if (known === undefined) {
+    throw new Error(`There is no crowd ${name}`);
+  }
+  return known;
+}
+
+/** The crowd, and somebody who reserves units of what it watches. */
+function reserverOf(
+  name: string,
+  url: string,
+): { readonly crowd: Crowd; readonly reserve: () => Promise<void>; readonly close: () => void } {
+  const { crowd, orders, productId } = crowdOf(name);
+  if (crowd.protocol === "h1") {
+    // A server that speaks HTTP/1.1 alone is asked in Connect's JSON.
+    const reserve = async (): Promise<void> => {
+      const id = orders.newId();
+      await untilDone(() => orders.reserveByJson(url, id, productId));
+    };
+    return { crowd, reserve, close: () => {} };
+  }
+  const caller = new Caller(url, 1);
+  const reserve = async (): Promise<void> => {
+    const call = orders.reserve(orders.newId(), productId);
+    await untilDone(() => caller.call(call));
+  };
+  return { crowd, reserve, close: () => caller.close() };
+}
+
+async function atOnce(count: number, work: () => Promise<void>): Promise<void> {
+  await Promise.all(Array.from({ length: count }, work));
+}
+
+function secondsSince(startedAt: number): number {
+  return (performance.now() - startedAt) / 1_000;
+}

@@ -1,0 +1,87 @@
+import { ratios, type Spread, spreadOf } from "./statistics.ts";
+
+/** What is asked of a figure: of the ratio where there is a peer, else of the figure itself. */
+export type Target = { readonly atLeast: number } | { readonly atMost: number };
+
+/** One line of the table: a figure of every round, and the peer's of the same rounds. */
+export interface Outcome {
+  /** What was done: `GetStock, gRPC over h2c`. */
+  readonly what: string;
+  readonly unit: string;
+  readonly here: readonly number[];
+  readonly peer?: { readonly name: string; readonly there: readonly number[] } | undefined;
+  /** Absent: told for what it says, and not judged. */
+  readonly target?: Target | undefined;
+}
+
+/** An outcome with its statistics, as it is printed and kept. */
+export interface Line {
+  readonly what: string;
+  readonly unit: string;
+  readonly here: Spread;
+  readonly peer?: { readonly name: string; readonly there: Spread; readonly ratio: Spread } | undefined;
+  readonly target?: Target | undefined;
+  readonly isMet?: boolean | undefined;
+}
+
+export function lineOf({ what, unit, here, peer, target }: Outcome): Line {
+  const compared = peer && {
+    name: peer.name,
+    there: spreadOf(peer.there),
+    ratio: spreadOf(ratios(here, peer.there)),
+  };
+  const judged = (compared?.ratio ?? spreadOf(here)).median;
+  return {
+    what,
+    unit,
+    here: spreadOf(here),
+    peer: compared,
+    target,
+    isMet: target && ("atLeast" in target ? judged >= target.atLeast : judged <= target.atMost),
+  };
+}
+
+const COLUMNS = ["what", "here", "compared with", "there", "ratio", "target", ""] as const;
+
+/** Lines as a table of Markdown, which reads well on a terminal, too. */
+export function tableOf(lines: readonly Line[]): string {
+  const rows = lines.map((line) => [
+    line.what,
+    `${withSpread(line.here)} ${line.unit}`,
+    line.peer?.name ?? "",
+    line.peer ? withSpread(line.peer.there) : "",
+    line.peer ? withSpread(line.peer.ratio) : "",
+    targetText(line),
+    line.isMet === undefined ? "" : line.isMet ? "met" : "NOT MET",
+  ]);
+  const widths = COLUMNS.map((name, column) =>
+    Math.max(name.length, ...rows.map((row) => row[column]?.length ?? 0)),
+  );
+  const layOut = (cells: readonly string[], fill = " "): string =>
+    `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0, fill)).join(" | ")} |`;
+  return [
+    layOut(COLUMNS),
+    layOut(
+      COLUMNS.map(() => ""),
+      "-",
+    ),
+    ...rows.map((row) => layOut(row)),
+  ].join("\n");
+}
+
+function targetText({ target, peer, unit }: Line): string {
+  if (target === undefined) {
+    return "";
+  }
+  const [sign, bound] = "atLeast" in target ? ["≥", target.atLeast] : ["≤", target.atMost];
+  return `${sign} ${bound} ${peer === undefined ? unit : "times"}`;
+}
+
+function withSpread({ median, min, max }: Spread): string {
+  return min === max ? figure(median) : `${figure(median)} (${figure(min)}–${figure(max)})`;
+}
+
+/** Three digits that count. */
+function figure(value: number): string {
+  return value.toLocaleString("en", { maximumSignificantDigits: 3 });
+}

@@ -1,0 +1,40 @@
+import { once } from "node:events";
+import { createServer as createHttp1Server } from "node:http";
+import { createServer as createHttp2Server } from "node:http2";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
+import { toStock } from "../../../server/rpc/messages.ts";
+import { inventoryServices } from "../../../server/rpc/services.ts";
+import { openLiveStore } from "./store.ts";
+
+// The service's handlers and store behind connect-node's own adapter. WatchStock is a generator as Connect's
+// documentation shows it: one promise for the next change, and a message for each watcher. PROTOCOL is h1 or h2.
+
+const { store, live } = await openLiveStore();
+const { mirror } = live;
+
+let nextChange = Promise.withResolvers<void>();
+mirror.on("change", () => {
+  nextChange.resolve();
+  nextChange = Promise.withResolvers();
+});
+
+const handler = connectNodeAdapter({
+  routes: (router) => {
+    inventoryServices(store, live).register(router);
+    router.rpc(StockService.method.watchStock, async function* ({ productIds }, { signal }) {
+      while (!signal.aborted) {
+        const changed = nextChange.promise;
+        const states = productIds
+          .map((productId) => mirror.get(productId))
+          .filter((state) => state !== undefined);
+        yield { stocks: states.map(toStock) };
+        await changed;
+      }
+    });
+  },
+});
+
+const server = process.env["PROTOCOL"] === "h1" ? createHttp1Server(handler) : createHttp2Server(handler);
+server.listen(Number(process.env["PORT"]), "127.0.0.1");
+await once(server, "listening");

@@ -1,0 +1,253 @@
+import { execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { availableParallelism, tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { freePort } from "../support/free-port.ts";
+import { findProgram } from "../support/programs.ts";
+import { type RedisOptions, type RedisServer, startRedis } from "../support/redis-server.ts";
+import { type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import { Hopeless, until } from "../support/until.ts";
+
+const START_MS_MAX = 300_000;
+const STOP_MS_MAX = 15_000;
+const MAIN = join(import.meta.dirname, "../../server/main.ts");
+/** Linux counts processor time in hundredths of a second, whatever the kernel's own tick is. */
+const TICKS_PER_SECOND = 100;
+const run = promisify(execFile);
+
+/**
+ * The server under test and its peers have core 0 for themselves; load generators, Redis and the broker
+ * share core 1. Undefined where there is one core or no `taskset`: then nothing is pinned.
+ */
+export const CORES =
+  findProgram("taskset") && availableParallelism() > 1 ? { server: 0, load: 1 } : undefined;
+
+/** A server under test: this service or a peer. */
+export interface Contestant extends AsyncDisposable {
+  readonly pid: number;
+  /** Where it listens, `http://127.0.0.1:PORT`. */
+  readonly url: string;
+  /** Milliseconds from its start until it was ready. */
+  readonly startMs: number;
+  /** Processor seconds that it has used, all threads; `undefined` where /proc does not tell. */
+  readonly cpuSeconds: () => Promise<number | undefined>;
+  /** What it has printed. */
+  readonly output: () => string;
+  /** Bytes of memory that it holds once its garbage is collected. For Node alone. */
+  readonly memoryBytes: () => Promise<number>;
+}
+
+interface ContestantCommand {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+  /** Ready as soon as its port takes connections, unless given. */
+  readonly isReady?: (url: string) => Promise<boolean>;
+}
+
+/** This service, as `npm start` runs it, quiet and without demo, on a Redis. */
+export function startService(redis: RedisServer, env: NodeJS.ProcessEnv = {}): Promise<Contestant> {
+  return startContestant({
+    command: process.execPath,
+    args: [...NODE_ARGS, ...PROFILE_ARGS, MAIN],
+    env: {
+      // On a busy machine the load is no reason to refuse it: what is asked is how much can be answered.
+      SHED_DELAY_MS: "0",
+      REDIS_URL: redis.url,
+      HOST: "127.0.0.1",
+      DEMO: "off",
+      LOG_LEVEL: "warn",
+      LOG_FORMAT: "json",
+      ...env,
+    },
+    isReady: async (url) => (await fetch(`${url}/readyz`)).ok,
+  });
+}
+
+/** A peer of peers/, in Node; it has its port from PORT, and is ready as soon as that takes connections unless told otherwise. */
+export function startNodePeer(
+  file: string,
+  env: NodeJS.ProcessEnv = {},
+  isReady = takesConnections,
+): Promise<Contestant> {
+  return startContestant({
+    command: process.execPath,
+    args: [...NODE_ARGS, join(import.meta.dirname, "peers", file)],
+    env,
+    isReady,
+  });
+}
+
+/** Where the inspector listens once it is asked for, so that memory can be read after a collection. */
+const NODE_ARGS = ["--disable-warning=TimeoutNegativeWarning", "--inspect-port=127.0.0.1:0"];
+
+/** With BENCH_PROFILE=DIR each process of the service leaves a CPU profile there, for Chromium's developer tools. */
+const { BENCH_PROFILE } = process.env;
+const PROFILE_ARGS = BENCH_PROFILE ? ["--cpu-prof", `--cpu-prof-dir=${resolve(BENCH_PROFILE)}`] : [];
+
+/** Starts a server on the server's core and a free port. */
+export async function startContestant(options: ContestantCommand): Promise<Contestant> {
+  const dir = await mkdtemp(join(tmpdir(), "inventory-bench-"));
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const [command = "", ...args] = pinned("server", [options.command, ...options.args]);
+  const startedAt = performance.now();
+  const server = await startServerProcess({
+    command,
+    args,
+    logFile: join(dir, "log"),
+    removeOnCrash: dir,
+    env: { PATH: process.env["PATH"], ...options.env, PORT: String(port) },
+  });
+  const stop = async (): Promise<void> => {
+    await server.end("SIGTERM", STOP_MS_MAX);
+    await rm(dir, { recursive: true, force: true });
+  };
+  const isReady = options.isReady ?? takesConnections;
+  try {
+    await until(
+      async () => {
+        if (!server.running()) {
+          throw new Hopeless(`The server ended: ${server.describe()}`);
+        }
+        return isReady(url);
+      },
+      `${options.args.at(-1) ?? options.command} is ready`,
+      START_MS_MAX,
+    );
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return {
+    pid: server.pid,
+    url,
+    startMs: performance.now() - startedAt,
+    cpuSeconds: () => cpuSecondsOf(server.pid),
+    output: server.log,
+    memoryBytes: () => memoryBytesOf(server),
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** A Redis of the row's own, beside the load generator, with the durability that the service recommends. */
+export async function startPinnedRedis(options: RedisOptions = {}): Promise<RedisServer> {
+  const redis = await startRedis(options);
+  await pin("load", redis.pid);
+  return redis;
+}
+
+/** A command on a core. */
+export function pinned(role: "server" | "load", command: readonly string[]): string[] {
+  return CORES === undefined ? [...command] : ["taskset", "-c", String(CORES[role]), ...command];
+}
+
+/** Moves a process that runs, and all its threads, to a core. */
+export async function pin(role: "server" | "load", pid: number): Promise<void> {
+  if (CORES !== undefined) {
+    await run("taskset", ["-a", "-c", "-p", String(CORES[role]), String(pid)]);
+  }
+}
+
+/** What a program printed, and what it cost. */
+export interface Finished {
+  readonly output: string;
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+}
+
+/** Runs a load generator on its core to its end. Rejects with its output where it fails. */
+export async function runLoad(command: readonly string[], signal: AbortSignal): Promise<Finished> {
+  const startedAt = performance.now();
+  // The shell's `times` tells what its children have used.
+  const child = spawn("sh", ["-c", '"$@" && times', "sh", ...pinned("load", command)], {
+    stdio: ["ignore", "pipe", "pipe"],
+    signal,
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+    });
+  }
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", resolve);
+  });
+  if (code !== 0) {
+    throw new Error(`${command[0]} ended with ${code}:\n${output.slice(-2_000)}`);
+  }
+  const times = [...output.matchAll(/(\d+)m([\d.]+)s/g)].slice(-2);
+  return {
+    output,
+    seconds: (performance.now() - startedAt) / 1_000,
+    cpuSeconds: times.reduce((sum, [, minutes, seconds]) => sum + Number(minutes) * 60 + Number(seconds), 0),
+  };
+}
+
+/** Runs something and tells how much of its core a server used meanwhile. */
+export async function whileWatching<T>(
+  server: Contestant,
+  action: () => Promise<T>,
+): Promise<{ readonly result: T; readonly serverBusy: number | undefined }> {
+  const [before, startedAt] = [await server.cpuSeconds(), performance.now()];
+  const result = await action();
+  const [after, seconds] = [await server.cpuSeconds(), (performance.now() - startedAt) / 1_000];
+  return {
+    result,
+    serverBusy: before === undefined || after === undefined ? undefined : (after - before) / seconds,
+  };
+}
+
+async function cpuSecondsOf(pid: number): Promise<number | undefined> {
+  const file = `/proc/${pid}/stat`;
+  if (!existsSync(file)) {
+    return undefined;
+  }
+  const text = await readFile(file, "utf8");
+  // The second field is the command in parentheses, which may hold blanks.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+/** Has a Node process collect its garbage by its inspector, and reads what it then holds. */
+async function memoryBytesOf(server: ServerProcess): Promise<number> {
+  server.signal("SIGUSR1");
+  const address = await until(
+    () => /Debugger listening on (ws:\S+)/.exec(server.log())?.[1],
+    "the inspector listens",
+  );
+  const socket = new WebSocket(address);
+  await new Promise((resolve, reject) => {
+    socket.addEventListener("open", resolve, { once: true });
+    socket.addEventListener("error", () => reject(new Error("The inspector cannot be reached")), {
+      once: true,
+    });
+  });
+  try {
+    // Twice: what the first collection finalizes goes with the second.
+    for (const id of [1, 2]) {
+      const answered = new Promise((resolve) => socket.addEventListener("message", resolve, { once: true }));
+      socket.send(JSON.stringify({ id, method: "HeapProfiler.collectGarbage" }));
+      await answered;
+    }
+  } finally {
+    socket.close();
+  }
+  const status = await readFile(`/proc/${server.pid}/status`, "utf8");
+  return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1_024;
+}
+
+function takesConnections(url: string): Promise<boolean> {
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve) => {
+    const socket = connect(Number(port), hostname, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}

@@ -1,0 +1,166 @@
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { Redis } from "ioredis";
+import { pino } from "pino";
+import { OPERATION_RETENTION_MS_DEFAULT } from "../../server/inventory/operation.ts";
+import { RedisStore } from "../../server/redis/store.ts";
+import { findProgram } from "../support/programs.ts";
+import type { RedisServer } from "../support/redis-server.ts";
+import type { Bench, BenchContext } from "./bench-context.ts";
+import { fillCatalog, productIdOf } from "./catalog.ts";
+import { LoadProcess } from "./load/load-process.ts";
+import { pinned, startPinnedRedis, startService, whileWatching } from "./processes.ts";
+import { type Turn, takeTurns, values } from "./rounds.ts";
+
+const PRODUCTS = 1_000;
+const PRODUCT_IDS = Array.from({ length: PRODUCTS }, (_, index) => productIdOf(index + 1));
+const HOT_PRODUCT_ID = productIdOf(PRODUCTS + 1);
+/** As many as redis-benchmark has, so that both wait for as many answers at once. */
+const CALLERS = 50;
+const BENCHMARK_CLIENTS = 50;
+/** What redis-benchmark is expected to do a second, to make its turns as long as the others. */
+const BENCHMARK_RATE_GUESS = 15_000;
+const run = promisify(execFile);
+
+/** What Orders does at a flash sale, against what Redis itself can do with the same scripts. */
+export const measureReserve: Bench = async (context) => {
+  await using servers = new AsyncDisposableStack();
+  const redis = servers.use(await startPinnedRedis());
+  await fillCatalog(redis.url, PRODUCTS + 1);
+  const service = servers.use(await startService(redis));
+  const load = servers.use(new LoadProcess(context.signal));
+  let [pairs, reserves, hotReserves] = [0, 0, 0];
+
+  const order = async (productIds: readonly string[], commits: boolean): Promise<Turn> => {
+    const asked = { url: service.url, productIds, callers: CALLERS, commits, seconds: context.seconds };
+    const { result, serverBusy } = await whileWatching(service, () => load.run("order", asked));
+    const { orders, refused, seconds } = result.answer;
+    if (refused > 0) {
+      context.note(`${refused} calls were refused, and made again`);
+    }
+    if (commits) {
+      pairs += orders;
+    } else if (productIds.length === 1) {
+      hotReserves += orders;
+    } else {
+      reserves += orders;
+    }
+    return { value: orders / seconds, serverBusy, loadBusy: result.cpuSeconds / seconds };
+  };
+
+  const benchmark = await startBenchmark(context);
+  if (benchmark !== undefined) {
+    servers.use(benchmark);
+  }
+  const turns = await takeTurns(
+    {
+      "Reserve + Commit": () => order(PRODUCT_IDS, true),
+      "redis-benchmark": benchmark?.turn,
+      "Reserve, 1,000 products": () => order(PRODUCT_IDS, false),
+      "Reserve, one product": () => order([HOT_PRODUCT_ID], false),
+    },
+    context,
+  );
+  await checkBooks(redis, { pairs, reserves, hotReserves });
+  context.note(
+    `no unit was oversold: the ledgers have exactly what ${pairs + reserves + hotReserves} orders were told`,
+  );
+  const halves = benchmark && values(turns["redis-benchmark"]);
+  return [
+    {
+      what: "Reserve + Commit, 1,000 products",
+      unit: "pairs/s",
+      here: values(turns["Reserve + Commit"]),
+      peer: halves && { name: "half of redis-benchmark's rate, same scripts", there: halves },
+      target: halves && { atLeast: 0.5 },
+    },
+    {
+      what: "Reserve, one hot product",
+      unit: "reserves/s",
+      here: values(turns["Reserve, one product"]),
+      peer: { name: "the same on 1,000 products", there: values(turns["Reserve, 1,000 products"]) },
+      target: { atLeast: 0.8 },
+    },
+  ];
+};
+
+/** Every unit that a caller was told of, and none besides, is in the ledgers. */
+async function checkBooks(
+  redis: RedisServer,
+  { pairs, reserves, hotReserves }: Readonly<Record<"pairs" | "reserves" | "hotReserves", number>>,
+): Promise<void> {
+  const store = new RedisStore({ endpoint: { url: redis.url }, log: pino({ level: "silent" }) });
+  try {
+    await store.start(5_000);
+    const ledgers = await Promise.all(PRODUCT_IDS.map((id) => store.getLedger(id)));
+    const hot = await store.getLedger(HOT_PRODUCT_ID);
+    const sold = ledgers.reduce((sum, ledger) => sum + ledger.sold, 0);
+    const reserved = ledgers.reduce((sum, ledger) => sum + ledger.reserved, 0);
+    if (sold !== pairs || reserved !== reserves || hot.reserved !== hotReserves) {
+      throw new Error(
+        `The ledgers have ${sold} sold, ${reserved} and ${hot.reserved} reserved; the callers ${pairs}, ${reserves} and ${hotReserves}`,
+      );
+    }
+  } finally {
+    await store.close();
+  }
+}
+
+interface Benchmark extends AsyncDisposable {
+  /** Half of its calls/s: a pair is two. */
+  readonly turn: () => Promise<Turn>;
+}
+
+/**
+ * redis-benchmark on a Redis of its own, from the core that the server has otherwise, with the service's own operations
+ * one a call. Its random numbers cannot name the same order twice, so peers/benchmark-tail.lua counts orders instead.
+ */
+async function startBenchmark({ seconds, note }: BenchContext): Promise<Benchmark | undefined> {
+  if (findProgram("redis-benchmark") === undefined) {
+    note("redis-benchmark is left out: it is not installed (Debian package redis-tools)");
+    return undefined;
+  }
+  const redis = await startPinnedRedis();
+  const client = new Redis(redis.url);
+  await fillCatalog(redis.url, PRODUCTS, { buckets: 1 });
+  const sha1 = String(await client.script("LOAD", benchmarkScript()));
+  const settings = [OPERATION_RETENTION_MS_DEFAULT, 100_000, 100, 60_000].map(String);
+  const half = Math.ceil((BENCHMARK_RATE_GUESS * seconds) / 2);
+  const rateOf = async (operation: "reserve" | "commit"): Promise<number> => {
+    const [command = "", ...args] = pinned("server", [
+      "redis-benchmark",
+      ...["-p", String(redis.port), "-c", String(BENCHMARK_CLIENTS), "-n", String(half), "-q"],
+      ...["EVALSHA", sha1, "1", `bench:${operation}`, ...settings, operation, String(PRODUCTS)],
+    ]);
+    const { stdout } = await run(command, args);
+    const rate = [...stdout.matchAll(/([\d.]+) requests per second/g)].at(-1)?.[1];
+    const done = Number(await client.get(`bench:${operation}`));
+    if (rate === undefined || done % half !== 0) {
+      throw new Error(`redis-benchmark failed; ${done} of the operations went well: ${stdout.slice(-500)}`);
+    }
+    return Number(rate);
+  };
+  return {
+    turn: async () => {
+      const [reserves, commits] = [await rateOf("reserve"), await rateOf("commit")];
+      // A pair takes the time of the two.
+      return { value: 1 / (1 / reserves + 1 / commits) };
+    },
+    [Symbol.asyncDispose]: async () => {
+      client.disconnect();
+      await redis.stop();
+    },
+  };
+}
+
+/** The scripts of the ledger and reservations as the service loads them, with another end. */
+function benchmarkScript(): string {
+  const scripts = join(import.meta.dirname, "../../server/redis/scripts");
+  return ["ledger", "product-event", "correction", "reservation"]
+    .map((name) => join(scripts, `${name}.lua`))
+    .concat(join(import.meta.dirname, "peers/benchmark-tail.lua"))
+    .map((file) => readFileSync(file, "utf8"))
+    .join("\n");
+}

@@ -1,0 +1,104 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Redis } from "ioredis";
+import { GetStockRequestSchema } from "../../gen/inventory/v1/stock_pb.ts";
+import { InventoryRequestSchema } from "../../gen/inventory_pb.ts";
+import { findProgram } from "../support/programs.ts";
+import type { Bench } from "./bench-context.ts";
+import { fillCatalog, productIdOf } from "./catalog.ts";
+import { askOnce, enveloped } from "./load/frames.ts";
+import { h2load } from "./load/h2load.ts";
+import type { Outcome } from "./outcome.ts";
+import { buildGoPeer, startGoPeer } from "./peers/go-peer.ts";
+import { type Contestant, startNodePeer, startPinnedRedis, startService } from "./processes.ts";
+import { perCore, takeTurns } from "./rounds.ts";
+
+const SERVICE = "service";
+const GO = "grpc-go, one GET a request";
+const PRODUCTS = 1_000;
+const PRODUCT_ID = productIdOf(1);
+
+const TARGETS: Readonly<Record<string, number>> = {
+  "connect-node's adapter": 6,
+  "bare node:http2": 0.7,
+  "@grpc/grpc-js": 1.2,
+  [GO]: 0.5,
+};
+
+const METHODS = {
+  GetStock: {
+    path: "/inventory.v1.StockService/GetStock",
+    frame: enveloped(
+      toBinary(GetStockRequestSchema, create(GetStockRequestSchema, { productId: PRODUCT_ID })),
+    ),
+  },
+  "Inventory.Get": {
+    path: "/Inventory/Get",
+    frame: enveloped(toBinary(InventoryRequestSchema, create(InventoryRequestSchema, { id: PRODUCT_ID }))),
+  },
+} as const;
+
+/** Reads over native gRPC, against everything else that could answer them. */
+export const measureUnary: Bench = async (context) => {
+  if (findProgram("h2load") === undefined) {
+    throw new Error("h2load is not installed (Debian package nghttp2-client)");
+  }
+  await using servers = new AsyncDisposableStack();
+  const redis = servers.use(await startPinnedRedis());
+  await fillCatalog(redis.url, PRODUCTS);
+  const env = { REDIS_URL: redis.url };
+  const service = servers.use(await startService(redis));
+  const stock = servers.use(await startNodePeer("stock-connect.ts", { ...env, PROTOCOL: "h2" }));
+  const grpcJs = servers.use(await startNodePeer("grpc-js.ts", env));
+  const goBinary = await buildGoPeer();
+  const go = goBinary && servers.use(await startGoPeer(goBinary, redis.url));
+  if (go) {
+    await setPlainCount(redis.url);
+  } else {
+    context.note("The Go service is left out: there is no Go");
+  }
+
+  const outcomes: Outcome[] = [];
+  for (const [name, { path, frame }] of Object.entries(METHODS)) {
+    const bodyFile = join(redis.dir, `${name}.bin`);
+    await writeFile(bodyFile, frame);
+    const answer = await askOnce(service.url, path, frame);
+    await using bare = await startNodePeer("bare-http2.ts", { BODY: answer.toString("base64") });
+    const isLegacy = name === "Inventory.Get";
+    const contestants = {
+      [SERVICE]: service,
+      "connect-node's adapter": stock,
+      "bare node:http2": bare,
+      "@grpc/grpc-js": grpcJs,
+      ...(go && isLegacy && { [GO]: go }),
+    };
+    const turnOf = (server: Contestant) => () =>
+      h2load(server, { ...context, path, bodyFile, answerBytes: answer.length });
+    for (const server of Object.values(contestants)) {
+      await askOnce(server.url, path, frame);
+    }
+    const rates = await takeTurns(
+      Object.fromEntries(Object.entries(contestants).map(([peer, server]) => [peer, turnOf(server)])),
+      { ...context, note: (line) => context.note(`${name}: ${line}`) },
+    );
+    const { [SERVICE]: here = [], ...others } = rates;
+    for (const [peer, there] of Object.entries(others)) {
+      outcomes.push({
+        what: `${name}, gRPC over h2c`,
+        unit: "requests/s per core",
+        here: perCore(here),
+        peer: { name: peer, there: perCore(there) },
+        target: { atLeast: TARGETS[peer] ?? 0 },
+      });
+    }
+  }
+  return outcomes;
+};
+
+/** The count as the service that was replaced kept it. */
+async function setPlainCount(redisUrl: string): Promise<void> {
+  const client = new Redis(redisUrl);
+  await client.set(PRODUCT_ID, "1000000000");
+  client.disconnect();
+}
