@@ -67,6 +67,10 @@ describe("readConfig", () => {
     [{ DEMO: "off" }, { demo: false }],
     [{ DEMO: "false" }, { demo: false }],
     [{ DEMO: "0" }, { demo: false }],
+    [
+      { TRUSTED_PROXIES: "192.0.2.7, 10.0.0.0/8,fd00::/8" },
+      { trustedProxies: ["192.0.2.7", "10.0.0.0/8", "fd00::/8"] },
+    ],
     [{ INVENTORY_BUCKETS: "1" }, { buckets: 1 }],
     [{ INVENTORY_BUCKETS: "64" }, { buckets: 64 }],
     [{ OPERATION_RETENTION_HOURS: "8760" }, { operationRetentionMs: 8_760 * 3_600_000 }],
@@ -90,6 +94,7 @@ describe("readConfig", () => {
     ],
     ["REDIS_PORT", ["0", "65536", "x"], /whole number from 1 to 65535/],
     ["KAFKA_BROKERS", ["broker", "a:1,b", "a:x", "a:1,,b:2", ","], /host:port/],
+    ["TRUSTED_PROXIES", ["edge", "10.0.0.0/33", "10.0.0/8", "10.0.0.1,,10.0.0.2", "*"], /address,network/],
     ["LOG_LEVEL", ["loud", "INFO", "30"], /one of trace, debug, info, warn, error, fatal, silent/],
     ["LOG_FORMAT", ["xml"], /one of auto, json, pretty/],
     ["DEMO", ["yes", "ON", "2"], /on or off/],

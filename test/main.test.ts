@@ -10,7 +10,7 @@ import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import { type AppProcess, startAppProcess, startTestApp } from "./support/app.ts";
+import { type AppProcess, INHERITED_ENVIRONMENT, startAppProcess, startTestApp } from "./support/app.ts";
 import { freePort } from "./support/free-port.ts";
 import { need } from "./support/programs.ts";
 import { startRedis } from "./support/redis-server.ts";
@@ -36,7 +36,7 @@ interface Run extends AsyncDisposable {
 /** `node server/main.ts` with its two outputs apart, and without waiting for anything. */
 function startMain(environment: NodeJS.ProcessEnv): Run {
   const child = spawn(process.execPath, [MAIN], {
-    env: { PATH: process.env["PATH"], PORT: "0", DEMO: "off", ...environment },
+    env: { ...INHERITED_ENVIRONMENT, PORT: "0", DEMO: "off", ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let stdout = "";

@@ -1,8 +1,8 @@
 import { type CallOptions, type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { ReservationService, ShortageSchema } from "../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { type GrpcJsTransport, grpcJsTransport } from "../support/grpc-js-transport.ts";
 
 /** How long one try may take unless more is given: a frozen server must not hold a caller. */
 const TRY_MS_MAX = 2_000;
@@ -23,7 +23,7 @@ export class GaveUp extends Error {}
 
 /** A native gRPC caller with a connection of its own to each of some servers. */
 export class Caller implements Disposable {
-  readonly #sessions: Http2SessionManager[];
+  readonly #transports: readonly GrpcJsTransport[];
   readonly #servers: readonly {
     readonly reservations: Client<typeof ReservationService>;
     readonly supply: Client<typeof SupplyService>;
@@ -39,16 +39,12 @@ export class Caller implements Disposable {
   constructor(urls: readonly string[], turn = 0, tryMsMax = TRY_MS_MAX) {
     this.#turn = turn;
     this.#tryMsMax = tryMsMax;
-    this.#sessions = urls.map((url) => new Http2SessionManager(url));
-    this.#servers = urls.map((baseUrl, index) => {
-      const sessionManager = this.#sessions[index] as Http2SessionManager;
-      const transport = createGrpcTransport({ baseUrl, sessionManager });
-      return {
-        reservations: createClient(ReservationService, transport),
-        supply: createClient(SupplyService, transport),
-        stock: createClient(StockService, transport),
-      };
-    });
+    this.#transports = urls.map((url) => grpcJsTransport(new URL(url).host));
+    this.#servers = this.#transports.map((transport) => ({
+      reservations: createClient(ReservationService, transport),
+      supply: createClient(SupplyService, transport),
+      stock: createClient(StockService, transport),
+    }));
   }
 
   /**
@@ -89,8 +85,8 @@ export class Caller implements Disposable {
 
   [Symbol.dispose](): void {
     this.#isClosed = true;
-    for (const session of this.#sessions) {
-      session.abort();
+    for (const transport of this.#transports) {
+      transport[Symbol.dispose]();
     }
   }
 }

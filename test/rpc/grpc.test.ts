@@ -5,9 +5,10 @@ import { connect } from "node:http2";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { Client, type ClientOptions, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { fromJSON, loadSync, type MethodDefinition, type PackageDefinition } from "@grpc/proto-loader";
+import { fromJSON, loadSync, type PackageDefinition } from "@grpc/proto-loader";
 import { pino } from "pino";
 import { startTestApp, type TestApp } from "../support/app.ts";
+import { callUnary, methodOf, type UnaryOptions } from "../support/grpc-contract.ts";
 import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
@@ -53,39 +54,14 @@ interface Status {
   readonly details: readonly { readonly type_url: string; readonly value: Buffer }[];
 }
 
-interface CallOptions {
-  readonly metadata?: Metadata;
-  readonly deadline?: Date;
-}
-
-function methodOf(path: string): MethodDefinition<object, object> {
-  const [service = "", name = ""] = path.split("/");
-  const definition = contract[service];
-  const method = definition && !("format" in definition) ? definition[name] : undefined;
-  assert.ok(method, `the contract has no method ${path}`);
-  return method;
-}
-
 function decode<T>(from: PackageDefinition, type: string, bytes: Buffer): T {
   const definition = from[type];
   assert.ok(definition && "deserialize" in definition && typeof definition.deserialize === "function", type);
   return definition.deserialize(bytes) as T;
 }
 
-function call(client: Client, path: string, request: object, options: CallOptions = {}): Promise<Reply> {
-  const { requestSerialize, responseDeserialize, path: fullPath } = methodOf(path);
-  const { metadata = new Metadata(), ...callOptions } = options;
-  return new Promise((resolve, reject) => {
-    client.makeUnaryRequest(
-      fullPath,
-      requestSerialize,
-      responseDeserialize,
-      request,
-      metadata,
-      callOptions,
-      (error, reply) => (error ? reject(error) : resolve({ ...reply })),
-    );
-  });
+function call(client: Client, path: string, request: object, options: UnaryOptions = {}): Promise<Reply> {
+  return callUnary(client, methodOf(contract, path), request, options);
 }
 
 async function errorOf(call: Promise<unknown>): Promise<ServiceError> {
@@ -154,7 +130,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
     let client: Client;
     const connectClient = (options: ClientOptions = {}): Client =>
       new Client(app.address, credentials.createInsecure(), options);
-    const ask = (path: string, request: object, options?: CallOptions): Promise<Reply> =>
+    const ask = (path: string, request: object, options?: UnaryOptions): Promise<Reply> =>
       call(client, path, request, options);
     const put = (product_id: string, declared: number): Promise<Reply> =>
       ask("inventory.v1.SupplyService/PutProduct", { product_id, declared });
@@ -390,7 +366,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
         "/nothing.v1.No/Get",
         "/",
       ]) {
-        const { requestSerialize, responseDeserialize } = methodOf("Inventory/Get");
+        const { requestSerialize, responseDeserialize } = methodOf(contract, "Inventory/Get");
         const answer = new Promise((resolve, reject) => {
           client.makeUnaryRequest(path, requestSerialize, responseDeserialize, { id: "a" }, (error, reply) =>
             error ? reject(error) : resolve(reply),
@@ -403,7 +379,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
     // The memory store is never silent.
     const itOnRedis = onRedis ? it : () => {};
     itOnRedis("meets a deadline while the store is silent, and answers again after", async () => {
-      const read = (options?: CallOptions): Promise<Reply> =>
+      const read = (options?: UnaryOptions): Promise<Reply> =>
         ask("inventory.v1.SupplyService/GetLedger", { product_id: "silent-1" }, options);
       await put("silent-1", 1);
       redis?.pause();

@@ -6,8 +6,9 @@ import { promisify } from "node:util";
 import { create, createFileRegistry, fromBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
-import { loadSync, type MethodDefinition } from "@grpc/proto-loader";
+import { loadSync } from "@grpc/proto-loader";
 import { startTestApp, type TestApp } from "../support/app.ts";
+import { callUnary, methodOf } from "../support/grpc-contract.ts";
 import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
@@ -46,13 +47,6 @@ const contract = loadSync(
   },
 );
 
-function methodOf(service: string, name: string): MethodDefinition<object, object> {
-  const definition = contract[service];
-  const method = definition && !("format" in definition) ? definition[name] : undefined;
-  assert.ok(method, `${service}/${name}`);
-  return method;
-}
-
 interface ReflectionResponse {
   readonly original_request: object;
   readonly message_response: string;
@@ -68,7 +62,7 @@ async function reflect(
   version: string,
   questions: readonly object[],
 ): Promise<readonly ReflectionResponse[]> {
-  const method = methodOf(`grpc.reflection.${version}.ServerReflection`, "ServerReflectionInfo");
+  const method = methodOf(contract, `grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`);
   const stream = client.makeBidiStreamRequest(
     method.path,
     method.requestSerialize,
@@ -238,22 +232,12 @@ describe("reflection", { timeout: HANG_MS }, () => {
   });
 });
 
-const askHealth = (client: Client, name: "Check" | "List", request: object): Promise<object> => {
-  const method = methodOf("grpc.health.v1.Health", name);
-  return new Promise((resolve, reject) => {
-    client.makeUnaryRequest(
-      method.path,
-      method.requestSerialize,
-      method.responseDeserialize,
-      request,
-      (error, response) => (error ? reject(error) : resolve({ ...response })),
-    );
-  });
-};
+const askHealth = (client: Client, name: "Check" | "List", request: object): Promise<object> =>
+  callUnary(client, methodOf(contract, `grpc.health.v1.Health/${name}`), request);
 
 /** A watch, message by message: `next` gives a status, or how the stream ended. */
 function watch(client: Client, service: string) {
-  const method = methodOf("grpc.health.v1.Health", "Watch");
+  const method = methodOf(contract, "grpc.health.v1.Health/Watch");
   const stream = client.makeServerStreamRequest(
     method.path,
     method.requestSerialize,
@@ -317,7 +301,7 @@ describe("health", { timeout: HANG_MS }, () => {
 
   it("a watch has a deadline as any call", async () => {
     await using server = await connected();
-    const method = methodOf("grpc.health.v1.Health", "Watch");
+    const method = methodOf(contract, "grpc.health.v1.Health/Watch");
     const stream = server.client.makeServerStreamRequest(
       method.path,
       method.requestSerialize,

@@ -1,9 +1,17 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { cp, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Admin, Kafka, logLevel } from "kafkajs";
 import { freePort, isFree } from "./free-port.ts";
-import { findJavaKafka, findKafka, type JavaKafka, kafkaClassArchive, need } from "./programs.ts";
+import {
+  findJavaKafka,
+  findKafka,
+  type JavaKafka,
+  kafkaClassArchive,
+  kafkaStorageTemplate,
+  need,
+} from "./programs.ts";
 import { type ServerProcess, startServerProcess } from "./server-process.ts";
 import { Hopeless, until } from "./until.ts";
 
@@ -118,7 +126,7 @@ async function startJavaKafka(kafka: JavaKafka, options: KafkaOptions): Promise<
     const lines = Object.entries(properties).map(([name, value]) => `${name}=${value}\n`);
     await writeFile(propertiesFile, lines.join(""));
     if (!formatted) {
-      await formatStorage(kafka, dir, propertiesFile);
+      await provideStorage(kafka, dir, propertiesFile, options.extraProperties === undefined);
       formatted = true;
     }
     const args = [...java, "kafka.Kafka", propertiesFile];
@@ -242,6 +250,27 @@ function javaCommand(kafka: JavaKafka, dir: string, recordClassesInto?: string):
     "-cp",
     kafka.classpath,
   ];
+}
+
+/** Formats the storage, or takes a copy of one that was formatted before: that saves a JVM, and nothing else differs. */
+async function provideStorage(
+  kafka: JavaKafka,
+  dir: string,
+  propertiesFile: string,
+  alike: boolean,
+): Promise<void> {
+  const [data, template] = [join(dir, "data"), kafkaStorageTemplate()];
+  if (alike && existsSync(template)) {
+    await cp(template, data, { recursive: true });
+    return;
+  }
+  await formatStorage(kafka, dir, propertiesFile);
+  if (!alike) return;
+  const unfinished = `${template}.${process.pid}`;
+  // Another process may have been quicker, or the cache may not be ours to write: then this copy is dropped.
+  await cp(data, unfinished, { recursive: true })
+    .then(() => rename(unfinished, template))
+    .catch(() => rm(unfinished, { recursive: true, force: true }));
 }
 
 async function formatStorage(kafka: JavaKafka, dir: string, propertiesFile: string): Promise<void> {

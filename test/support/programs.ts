@@ -20,17 +20,32 @@ export const programs = {
     version: "--version",
   },
   chromium: {
-    names: ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"],
-    debianPackage: "chromium",
+    // The headless shell is the same engine without a desktop's windows, and opens a page for a third of the work.
+    names: [
+      "chromium-headless-shell",
+      "chromium",
+      "chromium-browser",
+      "google-chrome",
+      "google-chrome-stable",
+    ],
+    debianPackage: "chromium-headless-shell",
     required: true,
     version: "--version",
   },
   curl: { names: ["curl"], debianPackage: "curl", required: true, version: "--version" },
   openssl: { names: ["openssl"], debianPackage: "openssl", required: true, version: "version" },
   grpcurl: { names: ["grpcurl"], debianPackage: undefined, required: false, version: "-version" },
+  connectconformance: {
+    names: ["connectconformance"],
+    debianPackage: undefined,
+    required: false,
+    version: "--version",
+  },
   kcat: { names: ["kcat"], debianPackage: "kcat", required: false, version: "-V" },
   caddy: { names: ["caddy"], debianPackage: "caddy", required: false, version: "version" },
   nginx: { names: ["nginx"], debianPackage: "nginx", required: false, version: "-v" },
+  envoy: { names: ["envoy"], debianPackage: undefined, required: false, version: "--version" },
+  promtool: { names: ["promtool"], debianPackage: "prometheus", required: false, version: "--version" },
   h2load: { names: ["h2load"], debianPackage: "nghttp2-client", required: false, version: "--version" },
 } as const;
 
@@ -96,7 +111,7 @@ export function findRedisServer(): string | undefined {
   return path !== undefined && redisMajor(path) >= redisMajorMin ? path : undefined;
 }
 
-/** CHROMIUM_PATH, or a Chromium or Chrome of the system. */
+/** CHROMIUM_PATH, or a Chromium or Chrome of the system; the headless shell where there is one. */
 export function findChromium(): string | undefined {
   const { CHROMIUM_PATH } = process.env;
   if (CHROMIUM_PATH) return isExecutable(CHROMIUM_PATH) ? CHROMIUM_PATH : undefined;
@@ -142,6 +157,11 @@ export function kafkaClassArchive(): string | undefined {
 
 export function kafkaClassArchivePath(): string {
   return join(cacheDir(), "kafka", kafkaVersion, "classes.jsa");
+}
+
+/** A folder as Kafka's storage tool formats it, to be copied. It names no port and no path. */
+export function kafkaStorageTemplate(): string {
+  return join(cacheDir(), "kafka", kafkaVersion, "formatted");
 }
 
 /** True when the cache holds the whole set of Kafka's jars. */
