@@ -18,32 +18,46 @@ import { startEvents } from "./kafka/events.ts";
 import { Releases } from "./lifecycle.ts";
 import { Catalog } from "./live/catalog.ts";
 import { Hub, type WatchLimits } from "./live/hub.ts";
+import { addLiveMetrics, countingChanges } from "./live/metrics.ts";
 import { Mirror } from "./live/mirror.ts";
 import { LiveReads } from "./live/reads.ts";
 import { MemoryStore } from "./memory/store.ts";
 import { startAdmin } from "./ops/admin.ts";
 import { Health } from "./ops/health.ts";
+import { LoopDelay } from "./ops/loop-delay.ts";
 import { createMetrics } from "./ops/metrics.ts";
+import { addProcessMetrics } from "./ops/process-metrics.ts";
+import { addServiceMetrics } from "./ops/service-metrics.ts";
+import { startTracing } from "./ops/tracing.ts";
 import { RedisFeed } from "./redis/feed.ts";
+import type { RedisInstruments } from "./redis/instruments.ts";
 import { Keys } from "./redis/keys.ts";
+import { RedisMetrics } from "./redis/metrics.ts";
 import { RedisOutbox } from "./redis/outbox.ts";
 import { RedisStore } from "./redis/store.ts";
 import { type CallStage, Gate } from "./rpc/call.ts";
 import { createConnectHandler } from "./rpc/connect-handler.ts";
-import { createCors } from "./rpc/cors.ts";
+import { createCors, createCorsHeaders } from "./rpc/cors.ts";
 import { createFront } from "./rpc/front.ts";
 import { healthService } from "./rpc/health-service.ts";
+import { addConnectionMetrics, createRequestCount } from "./rpc/http-metrics.ts";
 import { deadlineInterceptor } from "./rpc/interceptors/deadline.ts";
 import { drainInterceptor } from "./rpc/interceptors/drain.ts";
 import { createTellError, errorInterceptor } from "./rpc/interceptors/errors.ts";
+import type { Lane } from "./rpc/lane/lane.ts";
 import { laneMethods } from "./rpc/lane/methods.ts";
 import { UnaryLane } from "./rpc/lane/unary-lane.ts";
-import { type ListenerLimits, startListener } from "./rpc/listener.ts";
+import { WatchLane } from "./rpc/lane/watch-lane.ts";
+import { LISTENER_LIMITS_DEFAULT, type ListenerLimits, startListener } from "./rpc/listener.ts";
 import { createPages } from "./rpc/pages.ts";
 import { registerReflection } from "./rpc/reflection-service.ts";
 import { INVENTORY_SERVICES, inventoryServices } from "./rpc/services.ts";
 import { accessStage } from "./rpc/stages/access.ts";
+import { limitsStage } from "./rpc/stages/limits.ts";
+import { metricsStage } from "./rpc/stages/metrics.ts";
+import { tracingStage } from "./rpc/stages/tracing.ts";
 import { writeLogStage } from "./rpc/stages/write-log.ts";
+import { TrustedProxies } from "./rpc/trusted-proxies.ts";
 
 /** How long the start waits for Redis before it serves without it, unready. */
 const STORE_START_MS_MAX = 2_000;
@@ -97,8 +111,16 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   const health = new Health();
   releases.push("the health checks", () => health.close());
 
+  const tracing = config.tracing && (await startTracing(config.tracing, log));
+  if (tracing !== undefined) {
+    releases.push("the traces", () => tracing.stop());
+  }
+  const metrics = createMetrics();
+  const { registry } = metrics;
+
   const mirror = new Mirror();
-  const { store, feed, outbox } = await startStore(config, log, mirror);
+  const instruments = { metrics: new RedisMetrics(registry), tracing };
+  const { store, feed, outbox } = await startStore(config, log, mirror, instruments);
   releases.push("the store", () => store.close());
   if (outbox !== undefined) {
     releases.push("the outbox", () => outbox.close());
@@ -110,30 +132,45 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     catalog: new Catalog(mirror),
     hub: new Hub(mirror, { heartbeatMs: config.watchHeartbeatMs, ...options.watchLimits }),
   };
-  feed.start(mirror);
+  addLiveMetrics(registry, { ...live, lowStockMax: config.page.lowStockMax });
+  feed.start(countingChanges(registry, mirror));
   releases.push("the change feed", () => feed.stop());
   health.addCheck(async () => (mirror.isLoaded ? undefined : "The catalog is still loading"));
   const sweeper = new ExpirySweeper({
     reservations: store.reservations,
+    onExpired: addServiceMetrics(registry, { health, reservations: store.reservations }),
     onError: (error) => log.warn({ err: error }, "Could not look for expired reservations; trying again"),
   });
   releases.push("the expiry sweeper", () => sweeper.stop());
 
-  const metrics = createMetrics();
   if (config.kafka !== undefined) {
-    const events = startEvents({ settings: config.kafka, store, outbox, metrics, log });
+    const events = startEvents({ settings: config.kafka, store, outbox, metrics, tracing, log });
     releases.push("the events", () => events.stop());
     health.addPart(events);
   }
   let adminUrl: string | undefined;
   if (config.admin !== undefined) {
-    const admin = await startAdmin({ ...config.admin, registry: metrics.registry, health });
+    addProcessMetrics(registry);
+    const admin = await startAdmin({ ...config.admin, registry, health });
     releases.push("the admin server", () => admin.stop());
     adminUrl = admin.url;
   }
 
+  const loopDelay = new LoopDelay();
+  releases.push("the look at the event loop", () => loopDelay.stop());
   const demoToken = randomUUID();
-  const gate = new Gate([writeLogStage(log), ...accessStages(config, log, demoToken)]);
+  const gate = new Gate(
+    [
+      // Where nobody can ask for them, calls are not counted.
+      ...(config.admin ? [metricsStage(registry, INVENTORY_SERVICES)] : []),
+      ...(tracing ? [tracingStage(tracing)] : []),
+      writeLogStage(log),
+      limitsStage(config.callLimits, loopDelay),
+      ...accessStages(config, log, demoToken),
+    ],
+    new TrustedProxies(config.trustedProxies),
+  );
+  const onNoCall = createRequestCount(registry);
   const draining = new AbortController();
   const services = inventoryServices(store, live);
   const tellError = createTellError(log);
@@ -154,10 +191,16 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     gate,
     interceptors: [errorInterceptor(tellError), drainInterceptor(draining.signal), deadlineInterceptor],
     log,
+    onNoCall,
   });
-  const lane = config.lane
-    ? new UnaryLane({ methods: laneMethods(services.all), longWay: methods, gate, tellError })
-    : undefined;
+  const corsHeaders = createCorsHeaders(config.embedOrigins);
+  const shared = { longWay: methods, gate, tellError };
+  const lanes: Lane[] = config.lane
+    ? [
+        new UnaryLane({ ...shared, methods: laneMethods(services.all) }),
+        new WatchLane({ ...shared, live, corsHeaders }),
+      ]
+    : [];
   const listener = await startListener({
     host: config.host,
     port: config.port,
@@ -168,14 +211,20 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
         catalog: live.catalog,
         settings: { ...config.page, heartbeatMs: config.watchHeartbeatMs },
       }),
-      cors: createCors(config.embedOrigins),
-      lane,
+      cors: createCors(corsHeaders),
+      lanes,
+      onNoCall,
     }),
-    takeStream: lane && ((stream, headers, rawHeaders) => lane.takeStream(stream, headers, rawHeaders)),
+    takeStream: (stream, headers, rawHeaders) =>
+      lanes.some((lane) => lane.takeStream(stream, headers, rawHeaders)),
     isLongLived: (path) => LONG_LIVED_PATHS.has(path),
     log,
     tls: config.tls,
     ...(options.limits && { limits: options.limits }),
+  });
+  addConnectionMetrics(registry, {
+    open: () => listener.connections(),
+    most: { ...LISTENER_LIMITS_DEFAULT, ...options.limits }.connectionsMax,
   });
   const url = urlOf(config, listener.port);
   releases.push("the listener", async () => {
@@ -236,6 +285,7 @@ async function startStore(
   config: Config,
   log: Logger,
   mirror: Mirror,
+  instruments: RedisInstruments,
 ): Promise<{ store: InventoryStore; feed: ChangeFeed; outbox: ChangeOutbox | undefined }> {
   const { operationRetentionMs } = config;
   if (config.redis === undefined) {
@@ -250,6 +300,7 @@ async function startStore(
     keys,
     operationRetentionMs,
     onAcknowledged: (productId, version) => mirror.expect(productId, version),
+    instruments,
   });
   try {
     await store.start(STORE_START_MS_MAX);
@@ -257,8 +308,8 @@ async function startStore(
     await store.close();
     throw error;
   }
-  const outbox = config.kafka && new RedisOutbox({ endpoint, keys, log });
-  return { store, feed: new RedisFeed({ endpoint, keys, log }), outbox };
+  const outbox = config.kafka && new RedisOutbox({ endpoint, keys, log, instruments });
+  return { store, feed: new RedisFeed({ endpoint, keys, log, instruments }), outbox };
 }
 
 function urlOf(config: Config, port: number): string {

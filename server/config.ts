@@ -5,8 +5,11 @@ import { type AccessSettings, readAccess } from "./access/settings.ts";
 import { OPERATION_RETENTION_MS_DEFAULT } from "./inventory/operation.ts";
 import { type KafkaSettings, SASL_MECHANISMS } from "./kafka/client.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/logger.ts";
+import { SAMPLERS, type TracingSettings } from "./ops/tracing.ts";
 import type { RedisEndpoint } from "./redis/client.ts";
 import { BUCKETS_DEFAULT, BUCKETS_MAX } from "./redis/keys.ts";
+import type { CallLimits } from "./rpc/stages/limits.ts";
+import { isNetwork } from "./rpc/trusted-proxies.ts";
 
 /** Everything that can be set from outside. Made once, at start. */
 export interface Config {
@@ -18,16 +21,21 @@ export interface Config {
   readonly kafka: KafkaSettings | undefined;
   /** Where metrics and health are served for operators. Absent: nowhere. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
+  /** Absent: nothing is traced. */
+  readonly tracing: TracingSettings | undefined;
   /** Absent: plaintext. */
   readonly tls: TlsSettings | undefined;
   /** Absent: anybody may write. */
   readonly access: AccessSettings | undefined;
+  readonly callLimits: CallLimits;
   /** Whether the server tells its schema to clients such as grpcurl. */
   readonly reflection: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   /** What the merchant decides about the shoppers' page and the element. */
   readonly page: { readonly lowStockMax: number; readonly exactCountMax: number; readonly currency: string };
+  /** Addresses and networks of proxies whose X-Forwarded-For counts. */
+  readonly trustedProxies: readonly string[];
   /** The pages of other origins on which `<stock-count>` works. */
   readonly embedOrigins: readonly string[];
   readonly watchHeartbeatMs: number;
@@ -121,6 +129,15 @@ const Environment = z.object({
   KAFKA_SASL_PASSWORD: z.string().optional(),
   ADMIN_HOST: z.string().default("127.0.0.1"),
   ADMIN_PORT: setting.integer(0, 0, 65_535).removeDefault().optional(),
+  OTEL_EXPORTER_OTLP_ENDPOINT: setting.url("http:", "https:").optional(),
+  OTEL_SERVICE_NAME: z.string().default("inventory"),
+  OTEL_TRACES_SAMPLER: setting.oneOf(SAMPLERS).default("parentbased_always_on"),
+  OTEL_TRACES_SAMPLER_ARG: z
+    .string()
+    .regex(/^(0(\.\d+)?|1(\.0+)?)$/, "must be a share from 0 to 1, as 0.01")
+    .transform(Number)
+    .default(1),
+  OTEL_BSP_SCHEDULE_DELAY: setting.integer(2_000, 10, 60_000),
   TLS_CERT: z.string().optional(),
   TLS_KEY: z.string().optional(),
   AUTH: setting.flag().optional(),
@@ -133,6 +150,9 @@ const Environment = z.object({
   TLS_CLIENT_CA: z.string().optional(),
   TLS_CLIENT_ROLES: z.string().optional(),
   REFLECTION: setting.flag().default(true),
+  SHED_DELAY_MS: setting.integer(200, 0, 60_000),
+  CALLS_IN_FLIGHT_MAX: setting.integer(4_000, 1, 1_000_000),
+  READS_PER_ADDRESS: setting.integer(1_000, 0, 1_000_000),
   LOG_LEVEL: setting.oneOf(LOG_LEVELS).default("info"),
   LOG_FORMAT: setting.oneOf(LOG_FORMATS).default("auto"),
   LOW_STOCK_MAX: setting.integer(5, 0, 1_000),
@@ -141,6 +161,14 @@ const Environment = z.object({
     .string()
     .regex(/^[A-Z]{3}$/, "must be a currency's three letters, as EUR")
     .default("EUR"),
+  TRUSTED_PROXIES: z
+    .string()
+    .transform((value) => value.split(",").map((network) => network.trim()))
+    .refine(
+      (networks) => networks.every(isNetwork),
+      "must be address,network,… as 192.0.2.7,10.0.0.0/8,fd00::/8",
+    )
+    .default([]),
   EMBED_ORIGINS: z
     .string()
     .transform((value) => value.split(",").map((origin) => origin.trim()))
@@ -182,8 +210,14 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     redis: redisEndpoint(env),
     kafka: kafkaSettings(env),
     admin: env.ADMIN_PORT === undefined ? undefined : { host: env.ADMIN_HOST, port: env.ADMIN_PORT },
+    tracing: tracingSettings(env),
     tls,
     access,
+    callLimits: {
+      shedDelayMs: env.SHED_DELAY_MS,
+      callsInFlightMax: env.CALLS_IN_FLIGHT_MAX,
+      readsPerAddress: env.READS_PER_ADDRESS,
+    },
     reflection: env.REFLECTION,
     logLevel: env.LOG_LEVEL,
     logFormat: env.LOG_FORMAT,
@@ -192,6 +226,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
       exactCountMax: env.EXACT_COUNT_MAX,
       currency: env.SHOP_CURRENCY,
     },
+    trustedProxies: env.TRUSTED_PROXIES,
     embedOrigins: env.EMBED_ORIGINS,
     watchHeartbeatMs: env.WATCH_HEARTBEAT_MS,
     demo: env.DEMO ?? redisEndpoint(env) === undefined,
@@ -235,6 +270,13 @@ function kafkaSettings(env: z.infer<typeof Environment>): KafkaSettings | undefi
     ssl: env.KAFKA_SSL,
     sasl: username === undefined ? undefined : { mechanism: env.KAFKA_SASL_MECHANISM, username, password },
   };
+}
+
+function tracingSettings(env: z.infer<typeof Environment>): TracingSettings | undefined {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_SERVICE_NAME: serviceName } = env;
+  const { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: ratio } = env;
+  const { OTEL_BSP_SCHEDULE_DELAY: exportIntervalMs } = env;
+  return endpoint === undefined ? undefined : { endpoint, serviceName, sampler, ratio, exportIntervalMs };
 }
 
 /** Faults between settings of Kafka: topics that are one, and a login that lacks a half. */
