@@ -100,6 +100,10 @@ export class Hub {
       onClose: (watch) => this.#forget(watch),
     };
     mirror.on("change", (changes) => {
+      if (!mirror.isLoaded) {
+        // Nobody watches yet; the order of a whole catalog's arrival is memory for nothing.
+        return;
+      }
       for (const { before, after } of changes) {
         const details =
           before === undefined || before.deleted !== after.deleted || before.details !== after.details;

@@ -16,9 +16,15 @@ const MAIN = join(import.meta.dirname, "../../server/main.ts");
 
 /**
  * What every test server is started with: a free port, no demo, and no shedding by lateness, for the test's own work is
- * on the same machine, often on the same event loop.
+ * on the same machine, often on the same event loop. `LANE=off npm test` runs everything by the long way.
  */
-const TEST_ENVIRONMENT = { PORT: "0", DEMO: "off", LOG_FORMAT: "json", SHED_DELAY_MS: "0" };
+const TEST_ENVIRONMENT = {
+  PORT: "0",
+  DEMO: "off",
+  LOG_FORMAT: "json",
+  SHED_DELAY_MS: "0",
+  ...(process.env["LANE"] && { LANE: process.env["LANE"] }),
+};
 
 /** What a process of the server has of this one's environment. With compiled code at hand, it starts in half the time. */
 export const INHERITED_ENVIRONMENT: NodeJS.ProcessEnv = Object.fromEntries(
