@@ -1,0 +1,161 @@
+import assert from "node:assert/strict";
+import { connect } from "node:http2";
+import { describe, it } from "node:test";
+import { Code, type ConnectError, createClient, type Transport } from "@connectrpc/connect";
+import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { Health } from "../../gen/health/v1/health_pb.ts";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { AUTH_TOKENS, bearer, errorOf, PROTOCOLS, sending, TOKENS } from "../access/callers.ts";
+import { startTestApp, type TestApp } from "../support/app.ts";
+import { until } from "../support/until.ts";
+
+const SHOPPER = "203.0.113.7";
+const OTHER_SHOPPER = "203.0.113.8";
+
+/** A client whose calls an edge passes on, for whoever is at `address`. */
+function transportOf(app: TestApp, protocol: string, address: string, token?: string): Transport {
+  const create = PROTOCOLS[protocol];
+  assert.ok(create);
+  const interceptors = [sending({ "x-forwarded-for": address }), ...(token ? [bearer(token)] : [])];
+  return create({ baseUrl: app.url, interceptors });
+}
+
+function read(transport: Transport): Promise<ConnectError | undefined> {
+  return errorOf(createClient(StockService, transport).batchGetStock({ productIds: ["p1"] }));
+}
+
+function order(transport: Transport): Promise<ConnectError | undefined> {
+  return errorOf(createClient(ReservationService, transport).getReservation({ reservationId: "r1" }));
+}
+
+/** Calls until one is refused for load; gives that error, and how many came before. */
+async function callUntilRefused(
+  call: () => Promise<ConnectError | undefined>,
+  callsMax: number,
+): Promise<{ readonly error: ConnectError; readonly before: number }> {
+  for (let before = 0; before < callsMax; before += 1) {
+    const error = await call();
+    if (error?.code === Code.ResourceExhausted) {
+      return { error, before };
+    }
+  }
+  return assert.fail(`none of ${callsMax} calls was refused`);
+}
+
+for (const LANE of ["on", "off"]) {
+  for (const protocol of Object.keys(PROTOCOLS)) {
+    describe(`limits of ${protocol}, with LANE=${LANE}`, () => {
+      const start = (environment: NodeJS.ProcessEnv): Promise<TestApp> =>
+        startTestApp({ LANE, AUTH_TOKENS, TRUSTED_PROXIES: "127.0.0.1", ...environment });
+
+      it("gives one address its part, and others theirs", async () => {
+        await using app = await start({ READS_PER_ADDRESS: "1" });
+        const shopper = transportOf(app, protocol, SHOPPER);
+        const { error } = await callUntilRefused(() => read(shopper), 1_000);
+        assert.match(error.rawMessage, /More than 1 calls a second came from 203\.0\.113\.7/);
+        const [retry] = error.findDetails(RetryInfoSchema);
+        assert.equal(retry?.retryDelay?.seconds, 1n);
+        assert.equal(await read(transportOf(app, protocol, OTHER_SHOPPER)), undefined);
+        const inside = transportOf(app, protocol, "10.1.2.3");
+        for (let calls = 0; calls < 20; calls += 1) {
+          assert.equal(await read(inside), undefined, "an address of a private network has no bound");
+        }
+        const orders = transportOf(app, protocol, SHOPPER, TOKENS.orders);
+        assert.equal((await order(orders))?.code, Code.NotFound, "Orders may come from anywhere");
+      });
+
+      it("counts a /64 of IPv6 as one address", async () => {
+        await using app = await start({ READS_PER_ADDRESS: "1" });
+        let host = 0;
+        const fromNextHost = (): Promise<ConnectError | undefined> => {
+          host += 1;
+          return read(transportOf(app, protocol, `2001:db8:7:7::${host.toString(16)}`));
+        };
+        await callUntilRefused(fromNextHost, 1_000);
+        assert.equal(await read(transportOf(app, protocol, "2001:db8:7:8::1")), undefined);
+      });
+
+      it("looks at no more tokens of one address after many that were refused", async () => {
+        await using app = await start({});
+        const guesser = transportOf(app, protocol, SHOPPER, "a guess");
+        const { before } = await callUntilRefused(() => order(guesser), 10_000);
+        assert.ok(before >= 20, "a burst is let through, so that a mistake is told as one");
+        const right = transportOf(app, protocol, OTHER_SHOPPER, TOKENS.orders);
+        assert.equal((await order(right))?.code, Code.NotFound);
+      });
+
+      it("refuses shoppers while the event loop is late, and neither Orders nor probes", async () => {
+        await using app = await start({ SHED_DELAY_MS: "5" });
+        const shopper = transportOf(app, protocol, SHOPPER);
+        const orders = transportOf(app, protocol, SHOPPER, TOKENS.orders);
+        const probe = createClient(Health, shopper);
+        let isJammed = true;
+        const jam = (): void => {
+          const until = performance.now() + 15;
+          while (performance.now() < until) {
+            // The loop of the server is this one.
+          }
+          if (isJammed) {
+            setImmediate(jam);
+          }
+        };
+        jam();
+        try {
+          await until(
+            async () => {
+              const [shed, kept, probed] = [
+                await read(shopper),
+                await order(orders),
+                await errorOf(probe.check({})),
+              ];
+              return (
+                shed?.code === Code.ResourceExhausted && kept?.code === Code.NotFound && probed === undefined
+              );
+            },
+            "shoppers alone are refused",
+            30_000,
+          );
+        } finally {
+          isJammed = false;
+        }
+        await until(async () => (await read(shopper)) === undefined, "shoppers are served again");
+      });
+    });
+  }
+
+  describe(`calls in flight, with LANE=${LANE}`, () => {
+    it("are bounded for shoppers before they are for Orders", async () => {
+      await using app = await startTestApp({ LANE, AUTH_TOKENS, CALLS_IN_FLIGHT_MAX: "2" });
+      const transport = (token?: string): Transport => transportOf(app, "gRPC", SHOPPER, token);
+      const session = connect(app.url);
+      try {
+        const held = [1, 2].map(() => {
+          const stream = session.request({
+            ":method": "POST",
+            ":path": "/inventory.v1.StockService/GetStock",
+            "content-type": "application/grpc",
+            te: "trailers",
+          });
+          stream.on("error", () => {
+            // Its end is this test's doing.
+          });
+          return stream;
+        });
+        const shopper = transport();
+        const refused = async (): Promise<boolean> => (await read(shopper))?.code === Code.ResourceExhausted;
+        await until(refused, "the two calls are in flight");
+        assert.equal((await order(transport(TOKENS.orders)))?.code, Code.NotFound);
+        const supply = createClient(SupplyService, transport(TOKENS.supply));
+        assert.equal(await errorOf(supply.putProduct({ productId: "p1", declared: 1 })), undefined);
+        for (const stream of held) {
+          stream.close();
+        }
+        await until(async () => (await read(shopper)) === undefined, "their places are free again");
+      } finally {
+        session.destroy();
+      }
+    });
+  });
+}
