@@ -23,6 +23,7 @@ const OWNED_PACKAGES: Readonly<Record<string, string>> = {
   kafkajs: "kafka",
   ioredis: "redis",
   jose: "access",
+  "@opentelemetry/sdk-trace": "ops",
 };
 
 /** The files that nothing under server/ imports because they are started, by npm or by a tool. */

@@ -1,6 +1,6 @@
 /** Everything that a peer could take too much of. `LISTENER_LIMITS_DEFAULT` has the values. */
 export interface ListenerLimits {
-  /** Open connections; one more is closed at once. 10,000: some 500 MB at the 50 KB that a watching one costs. */
+  /** Open connections; one more is closed at once. 10,000: some 150 MB at the 15 KB that a watching one costs. */
   readonly connectionsMax: number;
   /**
    * Milliseconds from accepting a connection to knowing its protocol, the TLS handshake included, and from
