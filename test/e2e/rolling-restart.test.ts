@@ -23,10 +23,10 @@ declare global {
 }
 
 const { RESTART_ROUNDS = "1" } = process.env;
-const CALLERS = 8;
+const CALLERS = 3;
 const WATCHERS = 20;
 /** Orders that get through before, between and after the restarts. */
-const PROGRESS = 100;
+const PROGRESS = 50;
 const WAIT_MS_MAX = 60_000;
 const PRODUCT = "p1";
 /** The least that can be set; the longest silence of a watch that is connected. */
@@ -85,16 +85,18 @@ class Orders implements Disposable {
 
 /** Watches as the page does, and knows how long it heard nothing. */
 class Watcher implements Disposable {
+  readonly #client: StockClient;
   readonly #loop: WatchLoop<Product>;
+  #streams = 0;
   #heardMs = performance.now();
   silenceMsMax = 0;
   goodbyes = 0;
   hasSnapshot = false;
 
   constructor(url: string) {
-    const client = new StockClient(url);
+    this.#client = new StockClient(url);
     this.#loop = new WatchLoop({
-      open: (ids, signal) => client.watch(ids, signal),
+      open: (ids, signal) => this.#open(ids, signal),
       heartbeatMs: HEARTBEAT_MS,
       onState: () => undefined,
       onMessage: ({ isSnapshot, reconnectAfterMs }) => {
@@ -106,6 +108,11 @@ class Watcher implements Disposable {
     this.#loop.watch([PRODUCT]);
   }
 
+  /** Whether its last stream has ended, too: node's fetch does not like it when the edge goes before. */
+  get hasEnded(): boolean {
+    return this.#streams === 0;
+  }
+
   /** Counts the silence that lasts, too. */
   end(): void {
     this.#heard();
@@ -114,6 +121,15 @@ class Watcher implements Disposable {
 
   [Symbol.dispose](): void {
     this.#loop.end();
+  }
+
+  async *#open(...args: Parameters<StockClient["watch"]>): ReturnType<StockClient["watch"]> {
+    this.#streams += 1;
+    try {
+      yield* this.#client.watch(...args);
+    } finally {
+      this.#streams -= 1;
+    }
   }
 
   #heard(): void {
@@ -188,6 +204,7 @@ describe("a rolling restart behind the edge", { skip: missing, timeout: 10 * 60_
       await orders.stop();
     } finally {
       for (const watcher of watchers) watcher.end();
+      await until(() => watchers.every(({ hasEnded }) => hasEnded), "every watcher's stream has ended");
     }
     const silences = watchers.map(({ silenceMsMax }) => silenceMsMax);
     const goodbyes = watchers.reduce((sum, watcher) => sum + watcher.goodbyes, 0);

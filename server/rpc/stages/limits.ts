@@ -4,11 +4,12 @@ import { InventoryError } from "../../inventory/errors.ts";
 import type { LoopDelay } from "../../ops/loop-delay.ts";
 import { AddressBudget } from "../address-budget.ts";
 import type { Call, CallStage } from "../call.ts";
+import { InFlight } from "../in-flight.ts";
 
 export interface CallLimits {
   /** Lateness of the event loop, ms, from which on shoppers are asked to come back later. 0: never. */
   readonly shedDelayMs: number;
-  /** Unary calls of shoppers in flight, beyond which the same holds. */
+  /** Unary calls of shoppers in flight, beyond which the same holds. One address of the outside may have a tenth of them. */
   readonly callsInFlightMax: number;
   /** Calls of shoppers a second from one address of the outside. 0: no bound. */
   readonly readsPerAddress: number;
@@ -20,6 +21,11 @@ const KNOWN_CALLER_FACTOR = 10;
 const RECOVERED = 0.5;
 /** Refused tokens a second from one address of the outside, after which none is looked at. Nobody needs more. */
 const REFUSED_TOKENS_PER_ADDRESS = 10;
+/**
+ * Open streams of all methods, a tenth of them for one address of the outside: the watches that a server takes, and some more
+ * that wait for their request, for health or for the schema. Without it a client could open them and send nothing.
+ */
+const STREAMS_MAX = 12_000;
 /** Probes are how others learn that this server is overloaded. */
 const NEVER_SHED = "grpc.health.v1.Health";
 
@@ -30,75 +36,76 @@ const NEVER_SHED = "grpc.health.v1.Health";
 export function limitsStage(limits: CallLimits, loopDelay: LoopDelay): CallStage {
   const reads = new AddressBudget(limits.readsPerAddress);
   const refusedTokens = new AddressBudget(REFUSED_TOKENS_PER_ADDRESS);
-  const shoppers = new Overload(limits, 1, loopDelay);
-  const known = new Overload(limits, KNOWN_CALLER_FACTOR, loopDelay);
+  const lateForShoppers = new Lateness(limits.shedDelayMs, loopDelay);
+  const lateForKnown = new Lateness(KNOWN_CALLER_FACTOR * limits.shedDelayMs, loopDelay);
+  const streams = new InFlight("streams", STREAMS_MAX);
+  const ofShoppers = new InFlight("calls", limits.callsInFlightMax);
+  const ofKnown = new InFlight("calls of known callers", KNOWN_CALLER_FACTOR * limits.callsInFlightMax);
+
+  function countOf({ method }: Call): InFlight | undefined {
+    if (method.methodKind !== "unary") {
+      return streams;
+    }
+    const service = method.parent.typeName;
+    if (service === NEVER_SHED) {
+      return undefined;
+    }
+    return ruleOf(service) === "everybody" ? ofShoppers : ofKnown;
+  }
+
+  function refuse(service: string, address: string): void {
+    if (service === NEVER_SHED) {
+      return;
+    }
+    if (ruleOf(service) === "everybody") {
+      if (!reads.take(address)) {
+        throw overloaded(`More than ${limits.readsPerAddress} calls a second came from ${address}`);
+      }
+      lateForShoppers.refuse();
+      return;
+    }
+    if (!refusedTokens.has(address)) {
+      throw overloaded(`Too many tokens of ${address} were not accepted`);
+    }
+    lateForKnown.refuse();
+  }
 
   return {
     enter(call) {
-      const service = call.method.parent.typeName;
       const { address } = call.caller;
-      if (service === NEVER_SHED) {
-        return;
-      }
-      if (ruleOf(service) === "everybody") {
-        if (!reads.take(address)) {
-          throw overloaded(`More than ${limits.readsPerAddress} calls a second came from ${address}`);
-        }
-        shoppers.enter(call);
-        return;
-      }
-      if (!refusedTokens.has(address)) {
-        throw overloaded(`Too many tokens of ${address} were not accepted`);
-      }
-      known.enter(call);
+      refuse(call.method.parent.typeName, address);
+      countOf(call)?.enter(address);
     },
     leave(call, code) {
-      const service = call.method.parent.typeName;
-      if (service === NEVER_SHED) {
-        return;
-      }
-      (ruleOf(service) === "everybody" ? shoppers : known).leave(call);
-      if (code === Code.Unauthenticated) {
-        refusedTokens.take(call.caller.address);
+      const { address } = call.caller;
+      countOf(call)?.leave(address);
+      // Who leaves before his token was looked at has cost as much. Where no token can be looked at, he is not to blame.
+      if (!call.isAdmitted && call.principal === undefined && code !== Code.Unavailable) {
+        refusedTokens.take(address);
       }
     },
   };
 }
 
-/** Whether one kind of callers is to come back later. */
-class Overload {
+/** Whether one kind of callers is to come back later, because the event loop is late. */
+class Lateness {
   readonly #delayMsMax: number;
-  readonly #inFlightMax: number;
   readonly #loopDelay: LoopDelay;
-  #inFlight = 0;
   #isLate = false;
 
-  constructor(limits: CallLimits, factor: number, loopDelay: LoopDelay) {
-    this.#delayMsMax = limits.shedDelayMs * factor;
-    this.#inFlightMax = limits.callsInFlightMax * factor;
+  /** 0: never. */
+  constructor(delayMsMax: number, loopDelay: LoopDelay) {
+    this.#delayMsMax = delayMsMax;
     this.#loopDelay = loopDelay;
   }
 
-  /** Counts a call, or throws. */
-  enter(call: Call): void {
+  refuse(): void {
     if (this.#delayMsMax > 0) {
       const bound = this.#isLate ? RECOVERED * this.#delayMsMax : this.#delayMsMax;
       this.#isLate = this.#loopDelay.ms > bound;
       if (this.#isLate) {
         throw overloaded("The server is busy");
       }
-    }
-    if (call.method.methodKind === "unary") {
-      if (this.#inFlight >= this.#inFlightMax) {
-        throw overloaded(`${this.#inFlight} calls are in flight, and the most is ${this.#inFlightMax}`);
-      }
-      this.#inFlight += 1;
-    }
-  }
-
-  leave(call: Call): void {
-    if (call.method.methodKind === "unary") {
-      this.#inFlight -= 1;
     }
   }
 }
