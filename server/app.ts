@@ -36,6 +36,7 @@ import { RedisMetrics } from "./redis/metrics.ts";
 import { RedisOutbox } from "./redis/outbox.ts";
 import { RedisStore } from "./redis/store.ts";
 import { type CallStage, Gate } from "./rpc/call.ts";
+import { outsideNetworkOf } from "./rpc/client-network.ts";
 import { createConnectHandler } from "./rpc/connect-handler.ts";
 import { createCors, createCorsHeaders } from "./rpc/cors.ts";
 import { createFront } from "./rpc/front.ts";
@@ -218,6 +219,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     takeStream: (stream, headers, rawHeaders) =>
       lanes.some((lane) => lane.takeStream(stream, headers, rawHeaders)),
     isLongLived: (path) => LONG_LIVED_PATHS.has(path),
+    networkOf: outsideNetworkOf,
     log,
     tls: config.tls,
     ...(options.limits && { limits: options.limits }),

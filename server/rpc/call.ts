@@ -52,6 +52,7 @@ export class Call implements CallHead {
   #entered = 0;
   #admission: void | Promise<void> | undefined;
   #isAsked = false;
+  #isAdmitted = false;
   #refusal: ConnectError | undefined;
   #isOver = false;
   #requestId: string | undefined;
@@ -89,6 +90,11 @@ export class Call implements CallHead {
     return this.#isAsked;
   }
 
+  /** Whether every stage has let it in. */
+  get isAdmitted(): boolean {
+    return this.#isAdmitted;
+  }
+
   /** Runs the method as the stages will have it. */
   run<T>(method: () => T): T {
     let inner = method;
@@ -119,9 +125,15 @@ export class Call implements CallHead {
         const pending = stage.enter?.(this);
         this.#entered += 1;
         if (pending !== undefined) {
-          return pending.catch((error: unknown) => this.#refuse(error));
+          return pending.then(
+            () => {
+              this.#isAdmitted = true;
+            },
+            (error: unknown) => this.#refuse(error),
+          );
         }
       }
+      this.#isAdmitted = true;
     } catch (error) {
       this.#refuse(error);
     }
@@ -129,6 +141,8 @@ export class Call implements CallHead {
 
   #refuse(reason: unknown): never {
     this.#refusal = toConnectError(reason);
+    // It is over for the stages here: whoever does not read his refusal takes nobody's place by that.
+    this.end(this.#refusal.code);
     throw this.#refusal;
   }
 }

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { unmapped } from "./client-network.ts";
 import type { ListenerRequest } from "./listener.ts";
 import type { TrustedProxies } from "./trusted-proxies.ts";
 
@@ -10,13 +11,17 @@ export interface Caller {
 }
 
 export function callerOfStream(stream: ServerHttp2Stream): Caller {
-  return { address: stream.session?.socket.remoteAddress ?? "unknown", connection: stream.session ?? stream };
+  return { address: addressOf(stream.session?.socket), connection: stream.session ?? stream };
 }
 
 export function callerOf(request: ListenerRequest): Caller {
   return "stream" in request
     ? callerOfStream(request.stream)
-    : { address: request.socket.remoteAddress ?? "unknown", connection: request.socket };
+    : { address: addressOf(request.socket), connection: request.socket };
+}
+
+function addressOf(socket: { readonly remoteAddress?: string | undefined } | undefined): string {
+  return unmapped(socket?.remoteAddress ?? "unknown");
 }
 
 /**

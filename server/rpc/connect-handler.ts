@@ -14,7 +14,7 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
-import type { Logger } from "pino";
+import { type Log, throttledLog } from "../ops/throttled-log.ts";
 import { forCaches, isGet } from "./cacheable-get.ts";
 import { type Call, callIn, callKey, type Gate } from "./call.ts";
 import { callerOf } from "./caller.ts";
@@ -28,11 +28,14 @@ export const REQUEST_BYTES_MAX = 1_048_576;
 /** Longest deadline a caller may ask for: a day is more than any watch lives, and far from where timers overflow. */
 export const TIMEOUT_MS_MAX = 86_400_000;
 
+/** Answers that nobody took, told to the log in a second. */
+const UNDELIVERED_LOGGED_MAX = 10;
+
 interface ConnectHandlerOptions {
   readonly routes: (router: ConnectRouter) => void;
   readonly interceptors: Interceptor[];
   readonly gate: Gate;
-  readonly log: Logger;
+  readonly log: Log;
   /** By default `REQUEST_BYTES_MAX`. */
   readonly requestBytesMax?: number;
   readonly json?: JsonOptions;
@@ -59,7 +62,8 @@ export type ConnectHandler = (
  * what goes wrong goes to the log instead of to the console.
  */
 export function createConnectHandler(options: ConnectHandlerOptions): ConnectHandler {
-  const { log, gate } = options;
+  const { gate } = options;
+  const log = throttledLog(options.log, UNDELIVERED_LOGGED_MAX);
   const router = createConnectRouter({
     interceptors: options.interceptors,
     acceptCompression: [compressionGzip, compressionBrotli],

@@ -1,11 +1,9 @@
 import { type ServerResponse, STATUS_CODES } from "node:http";
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
-import type { Logger } from "pino";
+import type { Log } from "../ops/throttled-log.ts";
 import type { ListenerLimits } from "./listener-limits.ts";
 import type { Protocol } from "./protocol-sniffer.ts";
-
-export type ListenerLog = Pick<Logger, "debug" | "info" | "warn" | "error">;
 
 /** The status that tells an HTTP/1.1 client what its request broke; 400 for all that is not here. */
 const STATUS_BY_ERROR_CODE: ReadonlyMap<string, number> = new Map([
@@ -24,7 +22,7 @@ const DEPARTURE_CODES: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HP
 export class Connection {
   readonly #raw: Socket;
   readonly #limits: ListenerLimits;
-  readonly #log: ListenerLog;
+  readonly #log: Log;
   readonly #remote: string;
   readonly #answers = new Set<ServerResponse>();
   #socket: Socket;
@@ -38,7 +36,7 @@ export class Connection {
   #reported = false;
 
   /** `raw` is the TCP socket, which under TLS is not the one that carries HTTP. */
-  constructor(raw: Socket, limits: ListenerLimits, log: ListenerLog) {
+  constructor(raw: Socket, limits: ListenerLimits, log: Log) {
     this.#raw = raw;
     this.#socket = raw;
     this.#limits = limits;

@@ -3,6 +3,11 @@ export interface ListenerLimits {
   /** Open connections; one more is closed at once. 10,000: some 150 MB at the 15 KB that a watching one costs. */
   readonly connectionsMax: number;
   /**
+   * Open connections of one client, as `ListenerOptions.networkOf` counts them. 1,000: a mobile network has many shoppers behind one
+   * address; and somebody with one address must not keep all others out.
+   */
+  readonly connectionsPerNetworkMax: number;
+  /**
    * Milliseconds from accepting a connection to knowing its protocol, the TLS handshake included, and from
    * there to the first SETTINGS of an HTTP/2 client. 10,000: time for three lost packets.
    */
@@ -48,12 +53,15 @@ export interface ListenerLimits {
   readonly outstandingPingsMax: number;
   /** Invalid frames after which a session ends. 100: a tenth of Node's default, for a sane client sends none. */
   readonly invalidFramesMax: number;
+  /** Lines a second about connections that fail; what is beyond is counted. 10: a flood must not fill the disk. */
+  readonly logLinesPerSecondMax: number;
   /** Streams refused for their number or their memory after which a session ends. 100, Node's default. */
   readonly rejectedStreamsMax: number;
 }
 
 export const LISTENER_LIMITS_DEFAULT: ListenerLimits = Object.freeze({
   connectionsMax: 10_000,
+  connectionsPerNetworkMax: 1_000,
   firstByteMs: 10_000,
   headersMs: 10_000,
   requestMs: 30_000,
@@ -72,4 +80,5 @@ export const LISTENER_LIMITS_DEFAULT: ListenerLimits = Object.freeze({
   outstandingPingsMax: 10,
   invalidFramesMax: 100,
   rejectedStreamsMax: 100,
+  logLinesPerSecondMax: 10,
 });

@@ -18,7 +18,9 @@ import {
 } from "node:http2";
 import { createServer as createNetServer, type Server, type ServerOpts, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
-import { Connection, type ListenerLog } from "./connection.ts";
+import { type Log, throttledLog } from "../ops/throttled-log.ts";
+import { unmapped } from "./client-network.ts";
+import { Connection } from "./connection.ts";
 import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./listener-limits.ts";
 import { awaitNegotiated, type Protocol, sniffProtocol } from "./protocol-sniffer.ts";
 
@@ -49,7 +51,9 @@ export interface ListenerOptions {
   readonly isLongLived?: (path: string) => boolean;
   /** Answers an HTTP/2 stream without the cost of a request and a response, and says whether it did. */
   readonly takeStream?: TakeStream | undefined;
-  readonly log: ListenerLog;
+  /** What counts as one client for `connectionsPerNetworkMax`, by address; by default, and where it is `undefined`, nothing does. */
+  readonly networkOf?: (address: string) => string | undefined;
+  readonly log: Log;
 }
 
 export type TakeStream = (
@@ -76,7 +80,8 @@ export interface Listener {
 /** Resolves when the port accepts connections. Rejects with Node's error when it cannot, as `EADDRINUSE`. */
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const limits: ListenerLimits = { ...LISTENER_LIMITS_DEFAULT, ...options.limits };
-  const { log } = options;
+  const log = throttledLog(options.log, limits.logLinesPerSecondMax);
+  const networks = new Map<string, number>();
   const open = new Set<Connection>();
   const http1 = createHttp1(limits);
   const http2 = createHttp2(limits);
@@ -124,7 +129,17 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   function accept(raw: Socket): Connection {
     const connection = new Connection(raw, limits, log);
     open.add(connection);
-    raw.once("close", () => open.delete(connection));
+    const network = options.networkOf?.(unmapped(raw.remoteAddress ?? ""));
+    const ofNetwork = 1 + (network ? (networks.get(network) ?? 0) : 0);
+    if (network) networks.set(network, ofNetwork);
+    raw.once("close", () => {
+      open.delete(connection);
+      if (network) leave(networks, network);
+    });
+    if (network && ofNetwork > limits.connectionsPerNetworkMax) {
+      connection.report("info", `${limits.connectionsPerNetworkMax} of ${network} are open`);
+      connection.destroy();
+    }
     return connection;
   }
 
@@ -176,6 +191,12 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       return drained;
     },
   };
+}
+
+function leave(counts: Map<string, number>, key: string): void {
+  const left = (counts.get(key) ?? 0) - 1;
+  if (left > 0) counts.set(key, left);
+  else counts.delete(key);
 }
 
 type Accept = (raw: Socket) => Connection;
@@ -303,7 +324,10 @@ function boundStream(connection: Connection, stream: ServerHttp2Stream, limits: 
     stream.destroy();
   };
   const answer = setTimeout(cut, limits.answerMs, `an answer took over ${limits.answerMs} ms`).unref();
-  const request = setTimeout(cut, limits.requestMs, `a request took over ${limits.requestMs} ms`).unref();
+  const request = setTimeout(() => {
+    // What has arrived and is not read yet waits for this server, and not for its client.
+    if (stream.state.remoteClose !== 1) cut(`a request took over ${limits.requestMs} ms`);
+  }, limits.requestMs).unref();
   stream.once("end", () => clearTimeout(request));
   stream.once("close", () => {
     clearTimeout(answer);

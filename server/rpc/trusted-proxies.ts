@@ -1,4 +1,5 @@
 import { BlockList, isIP, SocketAddress } from "node:net";
+import { unmapped } from "./client-network.ts";
 
 type AddressFamily = "ipv4" | "ipv6";
 
@@ -72,7 +73,7 @@ function addressOf(hop: string): string | undefined {
   if (familyOf(bare) === "ipv4") {
     return bare;
   }
-  return new SocketAddress({ address: bare, family: "ipv6" }).address.replace(/^::ffff:(?=\d+\.)/, "");
+  return unmapped(new SocketAddress({ address: bare, family: "ipv6" }).address);
 }
 
 function familyOf(address: string): AddressFamily {

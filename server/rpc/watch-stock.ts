@@ -11,6 +11,7 @@ import type { Mirror } from "../live/mirror.ts";
 import type { Watch } from "../live/watch.ts";
 import type { WatchUpdate } from "../live/watch-message.ts";
 import type { Caller } from "./caller.ts";
+import { outsideNetworkOf } from "./client-network.ts";
 import { toStock } from "./messages.ts";
 import { readWatchStock } from "./stock-requests.ts";
 
@@ -24,7 +25,8 @@ export function openWatch(
 ): Watch {
   const watchRequest = readWatchStock(request);
   refuseUntilLoaded(mirror);
-  return hub.open(watchRequest, caller);
+  const { address, connection } = caller;
+  return hub.open(watchRequest, { address: outsideNetworkOf(address) ?? address, connection });
 }
 
 export function refuseUntilLoaded(mirror: Mirror): void {

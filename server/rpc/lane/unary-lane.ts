@@ -6,7 +6,7 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
-import { Code, type ContextValues, createContextValues } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues, createContextValues } from "@connectrpc/connect";
 import { type Call, callKey, type Gate } from "../call.ts";
 import { type Caller, callerOf, callerOfStream } from "../caller.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
@@ -73,8 +73,11 @@ export class UnaryLane implements Lane {
     stream.on("error", () => {
       // The stream closes; its answer is not sent.
     });
-    const isGone = (): boolean => stream.closed || stream.destroyed;
-    const call = this.#begin(taken, callerOfStream(stream), isGone, (answer) => answerStream(stream, answer));
+    const call = this.#begin(taken, callerOfStream(stream), {
+      isGone: () => stream.closed || stream.destroyed,
+      send: (answer) => answerStream(stream, answer),
+      cut: () => stream.destroy(),
+    });
     stream.once("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
       stream.resume();
@@ -100,10 +103,13 @@ export class UnaryLane implements Lane {
     if (taken === undefined || request.url !== path) {
       return false;
     }
-    const isGone = (): boolean => response.destroyed;
-    const call = this.#begin(taken, callerOf(request), isGone, (answer) => {
-      response.writeHead(answer.status, answer.headers);
-      response.end(answer.body);
+    const call = this.#begin(taken, callerOf(request), {
+      isGone: () => response.destroyed,
+      send: (answer) => {
+        response.writeHead(answer.status, answer.headers);
+        response.end(answer.body);
+      },
+      cut: () => response.destroy(),
     });
     response.once("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
@@ -148,15 +154,20 @@ export class UnaryLane implements Lane {
   }
 
   /** Begins a call: its time runs from here, also while its request is still arriving. */
-  #begin(taken: Taken, caller: Caller, isGone: () => boolean, send: (answer: LaneAnswer) => void): LaneCall {
+  #begin(taken: Taken, caller: Caller, wire: LaneWire): LaneCall {
     const { method, protocol, headers, timeoutMs, acceptEncoding } = taken;
     const begun = this.#options.gate.begin({ method: method.desc, headers, caller });
-    const call = new LaneCall(begun, isGone, (answer) => {
-      if (isWorthCompressing(answer, acceptEncoding)) {
-        void compressed(answer, acceptEncoding).then((small) => isGone() || send(small));
-      } else {
-        send(answer);
-      }
+    const call = new LaneCall(begun, {
+      ...wire,
+      send: (answer) => {
+        if (isWorthCompressing(answer, acceptEncoding)) {
+          compressed(answer, acceptEncoding)
+            .then((small) => wire.isGone() || wire.send(small))
+            .catch(wire.cut);
+        } else {
+          wire.send(answer);
+        }
+      },
     });
     if (timeoutMs !== undefined) {
       call.endAfter(timeoutMs, () => this.#refuse(protocol, deadlineExceeded(), call));
@@ -192,14 +203,20 @@ export class UnaryLane implements Lane {
 
   #refuse(protocol: LaneProtocol, error: unknown, call: LaneCall): void {
     const told = this.#options.tellError(error, call.call, false);
-    call.answer(told.code, () => protocol.refuse(told, call.metadata));
+    call.answer(told.code, () => layOut(protocol, told, call.metadata));
   }
+}
+
+/** Where a call's answer goes. */
+interface LaneWire {
+  readonly isGone: () => boolean;
+  readonly send: (answer: LaneAnswer) => void;
+  readonly cut: () => void;
 }
 
 /** One call on the lane, which is answered once. What few methods ask for is made when they ask. */
 class LaneCall implements CallContext {
-  readonly #isGone: () => boolean;
-  readonly #send: (answer: LaneAnswer) => void;
+  readonly #wire: LaneWire;
   readonly call: Call;
   /** Set while it is not known yet whether the call may come in. */
   admission: Promise<void> | undefined;
@@ -212,10 +229,9 @@ class LaneCall implements CallContext {
   #responseTrailer: Headers | undefined;
   #values: ContextValues | undefined;
 
-  constructor(call: Call, isGone: () => boolean, send: (answer: LaneAnswer) => void) {
+  constructor(call: Call, wire: LaneWire) {
     this.call = call;
-    this.#isGone = isGone;
-    this.#send = send;
+    this.#wire = wire;
   }
 
   /** Throws where the call may not come in. */
@@ -228,11 +244,15 @@ class LaneCall implements CallContext {
     }
   }
 
-  /** Sends what `make` gives, unless the call is over or its caller gone. No code is OK. */
+  /** Sends what `make` gives, unless the call is over or its caller gone. What cannot be sent is cut. No code is OK. */
   answer(code: Code | undefined, make: () => LaneAnswer): void {
     if (this.leave()) {
-      if (!this.#isGone()) {
-        this.#send(make());
+      try {
+        if (!this.#wire.isGone()) {
+          this.#wire.send(make());
+        }
+      } catch {
+        this.#wire.cut();
       }
       this.call.end(code);
     }
@@ -307,6 +327,16 @@ function toHeaders(received: Taken["headers"]): Headers {
     }
   }
   return headers;
+}
+
+/** An error whose details or metadata cannot be laid out is told without them. */
+function layOut(protocol: LaneProtocol, error: ConnectError, metadata: Metadata): LaneAnswer {
+  try {
+    return protocol.refuse(error, metadata);
+  } catch {
+    const bare = new ConnectError(error.rawMessage.toWellFormed(), error.code);
+    return protocol.refuse(bare, { headers: {}, trailers: undefined });
+  }
 }
 
 function answerStream(stream: ServerHttp2Stream, answer: LaneAnswer): void {

@@ -6,6 +6,7 @@ import { type AccessRule, ruleOf } from "../../access/policy.ts";
 import type { Principal } from "../../access/principal.ts";
 import type { TokenCheck } from "../../access/tokens.ts";
 import { InventoryError } from "../../inventory/errors.ts";
+import { throttledLog } from "../../ops/throttled-log.ts";
 import { type Call, type CallStage, procedureOf } from "../call.ts";
 
 /** How callers prove who they are. */
@@ -16,16 +17,24 @@ export interface AccessChecks {
 }
 
 const BEARER = /^bearer +(\S+)$/i;
-/** Refusals told to the log in a second; the rest is counted, so that guessing does not fill a disk. */
+/** Refusals told to the log in a second. */
 const REFUSALS_LOGGED_MAX = 10;
-const SECOND_MS = 1_000;
 
 /**
  * Lets a call in where its service is for everybody, or its caller has a role for it. Callers are told what is missing,
  * and never why a token was not accepted; the log is told why, and never the token.
  */
 export function accessStage(checks: AccessChecks, log: Logger): CallStage {
-  const tell = throttled(log);
+  const throttled = throttledLog(log, REFUSALS_LOGGED_MAX);
+
+  function tell(call: Call, reason: string): void {
+    const { caller, principal, requestId } = call;
+    const method = procedureOf(call.method);
+    throttled.warn(
+      { method, caller: principal?.name, address: caller.address, requestId, reason },
+      "A call was refused for its caller",
+    );
+  }
 
   function admit(
     call: Call,
@@ -56,7 +65,7 @@ export function accessStage(checks: AccessChecks, log: Logger): CallStage {
       principal = await check.verify(token);
     } catch (error) {
       if (error instanceof KeysUnavailable) {
-        log.error(
+        throttled.error(
           { err: error, requestId: call.requestId },
           "Tokens cannot be checked: the issuer's keys cannot be had",
         );
@@ -96,29 +105,4 @@ export function accessStage(checks: AccessChecks, log: Logger): CallStage {
 
 function unauthenticated(message: string): ConnectError {
   return new ConnectError(message, Code.Unauthenticated, { "www-authenticate": "Bearer" });
-}
-
-function throttled(log: Logger): (call: Call, reason: string) => void {
-  let secondBeganAt = 0;
-  let logged = 0;
-  let suppressed = 0;
-  return (call, reason) => {
-    const now = performance.now();
-    if (now - secondBeganAt >= SECOND_MS) {
-      secondBeganAt = now;
-      logged = 0;
-    }
-    if (logged >= REFUSALS_LOGGED_MAX) {
-      suppressed += 1;
-      return;
-    }
-    logged += 1;
-    const { caller, principal, requestId } = call;
-    const method = procedureOf(call.method);
-    log.warn(
-      { method, caller: principal?.name, address: caller.address, requestId, reason, suppressed },
-      "A call was refused for its caller",
-    );
-    suppressed = 0;
-  };
 }

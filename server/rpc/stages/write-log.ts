@@ -8,12 +8,15 @@ import { type CallStage, procedureOf } from "../call.ts";
 /** Longest ID that the log takes; a longer one was refused by validation. */
 const ID_LENGTH_MAX = 128;
 
-/** Logs every call that was to change something, one line each, with who called and what it was about. Tokens never are logged. */
+/**
+ * Logs every call that was to change something, one line each, with who called and what it was about. Tokens never are
+ * logged. What was refused to a stranger is no write, and for the stage that refused it to tell: a flood of those is a line for each.
+ */
 export function writeLogStage(log: Logger): CallStage {
   return {
     leave(call, code) {
       const { method, caller, principal, requestId, traceId, beganAt } = call;
-      if (!isWrite(method)) {
+      if (!isWrite(method) || !(call.isAdmitted || principal)) {
         return;
       }
       log.info(
