@@ -21,6 +21,19 @@ INSIDE.addSubnet("fe80::", 10, "ipv6");
  * one's own, and an edge that is not among the trusted proxies would be taken for one very busy shopper.
  */
 export function outsideNetworkOf(address: string): string | undefined {
+  // One call asks several times, and an edge's many calls come from one address.
+  if (address !== last.address) {
+    last = { address, network: networkOf(address) };
+  }
+  return last.network;
+}
+
+let last: { readonly address: string; readonly network: string | undefined } = {
+  address: "",
+  network: undefined,
+};
+
+function networkOf(address: string): string | undefined {
   if (!address.includes(":")) {
     return INSIDE.check(address, "ipv4") ? undefined : address;
   }

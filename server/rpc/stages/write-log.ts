@@ -15,10 +15,12 @@ const ID_LENGTH_MAX = 128;
 export function writeLogStage(log: Logger): CallStage {
   return {
     leave(call, code) {
-      const { method, caller, principal, requestId, traceId, beganAt } = call;
+      const { method, caller, principal, traceId, beganAt } = call;
       if (!isWrite(method) || !(call.isAdmitted || principal)) {
         return;
       }
+      // Made up where the caller sent none, which is not for nothing.
+      const { requestId } = call;
       log.info(
         {
           method: procedureOf(method),
