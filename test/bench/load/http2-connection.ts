@@ -117,11 +117,6 @@ export class Http2Connection {
   }
 
   #read(bytes: Buffer, length: number): void {
-    this.#received += length;
-    if (this.#received >= WINDOW_REFILL_BYTES) {
-      this.#socket.write(windowUpdate(0, this.#received));
-      this.#received = 0;
-    }
     const whole =
       this.#rest === undefined
         ? bytes.subarray(0, length)
@@ -150,6 +145,7 @@ export class Http2Connection {
       if ((flags & FLAG.padded) !== 0) {
         throw new Error("The server pads its frames, which this generator does not read");
       }
+      this.#refill(end - payload);
       this.#streams.get(stream)?.onData(bytes, payload, end);
     } else if (type === FRAME.settings && (flags & FLAG.ack) === 0) {
       this.#socket.write(frame(FRAME.settings, FLAG.ack, 0, NOTHING));
@@ -162,6 +158,15 @@ export class Http2Connection {
     }
     if (isLast) {
       this.#end(stream, 0);
+    }
+  }
+
+  /** Only data counts; a window that grows above its most ends the connection (RFC 9113, section 6.9.1). */
+  #refill(bytes: number): void {
+    this.#received += bytes;
+    if (this.#received >= WINDOW_REFILL_BYTES) {
+      this.#socket.write(windowUpdate(0, this.#received));
+      this.#received = 0;
     }
   }
 
