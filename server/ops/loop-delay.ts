@@ -2,6 +2,8 @@
 const LOOK_INTERVAL_MS = 20;
 /** What one look counts against all before it: a pause of 100 ms for garbage raises the figure by 20. */
 const WEIGHT = 0.2;
+/** What one look may be late by, at most: one long turn, over before anybody can be refused for it, must not close the door behind it. */
+const LATE_MS_MAX = 10_000;
 
 /**
  * How late the event loop is, in milliseconds, smoothed over some ten looks: what a call waits before anything
@@ -15,7 +17,7 @@ export class LoopDelay {
   constructor() {
     this.#timer = setInterval(() => {
       const now = performance.now();
-      const late = Math.max(0, now - this.#lookedAt - LOOK_INTERVAL_MS);
+      const late = Math.min(LATE_MS_MAX, Math.max(0, now - this.#lookedAt - LOOK_INTERVAL_MS));
       this.#delayMs += WEIGHT * (late - this.#delayMs);
       this.#lookedAt = now;
     }, LOOK_INTERVAL_MS).unref();
@@ -23,6 +25,11 @@ export class LoopDelay {
 
   get ms(): number {
     return this.#delayMs;
+  }
+
+  /** The same, and at least what the next look is late by now: much can come in one turn of the loop, before any look. */
+  get msNow(): number {
+    return Math.max(this.#delayMs, performance.now() - this.#lookedAt - LOOK_INTERVAL_MS);
   }
 
   stop(): void {

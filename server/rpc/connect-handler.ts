@@ -1,4 +1,3 @@
-import { constants } from "node:http2";
 import {
   Code,
   ConnectError,
@@ -21,6 +20,7 @@ import { callerOf } from "./caller.ts";
 import { withGrpcMessage } from "./grpc-message.ts";
 import type { JsonOptions } from "./lane/methods.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
+import { stopUploadAfterTrailers } from "./stop-upload.ts";
 import { blameCaller, boundTimeouts, requireBase64 } from "./unreadable.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
@@ -89,7 +89,9 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       refuseHost(response);
       return true;
     }
-    stopUploadAfter(response);
+    if ("stream" in response) {
+      stopUploadAfterTrailers(response.stream);
+    }
     const head = { method: handler.method, headers: request.headers, caller: callerOf(request) };
     const call = begun?.call ?? gate.begin(head);
     response.once("close", () => {
@@ -139,22 +141,4 @@ function withTrailers(answer: UniversalServerResponse): UniversalServerResponse 
           return withGrpcMessage(trailer);
         },
       };
-}
-
-/**
- * Where a call was answered before its request was read, the client may stop sending (RFC 9113,
- * section 8.1). Node leaves such a stream open for as long as the client likes.
- */
-function stopUploadAfter(response: ListenerResponse): void {
-  if ("stream" in response) {
-    const { stream } = response;
-    // The trailers go out in this turn of the loop; a reset in the same turn would overtake them.
-    stream.once("wantTrailers", () => {
-      setImmediate(() => {
-        if (!stream.closed && stream.state.remoteClose !== 1) {
-          stream.close(constants.NGHTTP2_NO_ERROR);
-        }
-      });
-    });
-  }
 }

@@ -28,7 +28,7 @@ export class Connection {
   #socket: Socket;
   #protocol: Protocol | undefined;
   #session: ServerHttp2Session | undefined;
-  #streams = 0;
+  readonly #streams = new Set<ServerHttp2Stream>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   #hasServed = false;
@@ -64,22 +64,28 @@ export class Connection {
 
   /** The first bytes are HTTP/2, and this is its session. */
   becameHttp2(session: ServerHttp2Session): void {
-    const { firstByteMs, idleMs } = this.#limits;
+    const { firstByteMs, idleMs, settingsFramesMax } = this.#limits;
+    let settingsFrames = 0;
     this.#protocol = "HTTP/2";
     this.#session = session;
     this.#arm(firstByteMs, () => {
       this.report("debug", `no SETTINGS came within ${firstByteMs} ms`);
       this.destroy();
     });
-    session.once("remoteSettings", () => {
-      if (!session.closed) this.#arm(idleMs, () => this.#streams === 0 && this.#closeSession());
+    session.on("remoteSettings", () => {
+      settingsFrames += 1;
+      if (settingsFrames > settingsFramesMax) {
+        this.report("info", `it sent more than ${settingsFramesMax} SETTINGS`);
+        this.destroy();
+      } else if (settingsFrames === 1 && !session.closed)
+        this.#arm(idleMs, () => this.#streams.size === 0 && this.#closeSession());
     });
     session.on("stream", (stream: ServerHttp2Stream) => {
-      this.#streams += 1;
+      this.#streams.add(stream);
       stream.once("close", () => {
-        this.#streams -= 1;
+        this.#streams.delete(stream);
         this.#hasServed = true;
-        if (this.#streams > 0) return;
+        if (this.#streams.size > 0) return;
         if (session.closed) this.#linger();
         else if (!this.#raw.destroyed) this.#timer?.refresh();
       });
@@ -113,6 +119,14 @@ export class Connection {
     this.#linger();
   }
 
+  /** Bytes of answers that wait for the peer to read. */
+  unreadBytes(): number {
+    let bytes = this.#socket.writableLength;
+    for (const stream of this.#streams) bytes += stream.writableLength;
+    for (const res of this.#answers) bytes += res.writableLength;
+    return bytes;
+  }
+
   /** Ends it as soon as its open requests are answered; at once if it has not begun one. */
   drain(): void {
     this.#draining = true;
@@ -144,7 +158,7 @@ export class Connection {
 
   reportError(error: NodeJS.ErrnoException): void {
     // A session whose streams were all served lost nothing by its end: grpc-go closes with what nghttp2 calls a protocol error.
-    const isServed = this.#hasServed && this.#streams === 0;
+    const isServed = this.#hasServed && this.#streams.size === 0;
     const level = isServed || DEPARTURE_CODES.has(error.code ?? "") ? "debug" : "info";
     // OpenSSL's messages hold addresses in memory and end in a line feed; their codes say the same.
     const isOpenssl = error.code?.startsWith("ERR_SSL_") === true;
@@ -157,7 +171,7 @@ export class Connection {
     if (session === undefined || session.closed || session.destroyed) return;
     clearTimeout(this.#timer);
     session.close();
-    if (this.#streams === 0) this.#linger();
+    if (this.#streams.size === 0) this.#linger();
   }
 
   /** The server's half is closed, or will be when its last bytes are out: wait for the peer, but not for ever. */
@@ -171,5 +185,27 @@ export class Connection {
     clearTimeout(this.#timer);
     if (this.#raw.destroyed) return;
     this.#timer = setTimeout(expired, ms).unref();
+  }
+}
+
+/** Cuts whoever leaves most unread, until the rest is within the bound. */
+export function cutUnread(open: ReadonlySet<Connection>, { unreadBytesMax }: ListenerLimits): void {
+  const unread: { readonly connection: Connection; readonly bytes: number }[] = [];
+  let sum = 0;
+  for (const connection of open) {
+    const bytes = connection.unreadBytes();
+    sum += bytes;
+    if (bytes > 0) unread.push({ connection, bytes });
+  }
+  if (sum <= unreadBytesMax) return;
+  unread.sort((one, other) => other.bytes - one.bytes);
+  for (const { connection, bytes } of unread) {
+    if (sum <= unreadBytesMax) return;
+    sum -= bytes;
+    connection.report(
+      "info",
+      `it leaves ${bytes} bytes unread, and all together more than ${unreadBytesMax}`,
+    );
+    connection.destroy();
   }
 }

@@ -41,7 +41,17 @@ export interface ListenerLimits {
   readonly headerPairsMax: number;
   /** Open streams of an HTTP/2 connection. 200: Node has no limit, and the protocol asks for 100 at least. */
   readonly streamsPerConnectionMax: number;
-  /** Streams that a client may reset at once before its session ends. 1,000: a proxy carries many users. */
+  /**
+   * Bytes of answers that all peers together may leave unread. 268,435,456: beyond, whoever leaves most is cut. A reader of
+   * the shop's own is quick; and who asks for the longest pages and reads none of them could fill any memory.
+   */
+  readonly unreadBytesMax: number;
+  /** Milliseconds between looks at what is unread. 250. */
+  readonly unreadCheckingIntervalMs: number;
+  /**
+   * Streams that a client may reset at once before its session ends. 200: all that it may have open, as an edge does when it
+   * stops. Node has 1,000; whoever connects anew for every thousand has Orders wait for them.
+   */
   readonly streamResetBurst: number;
   /** Resets a second by which that allowance grows back. 33, Node's default against rapid reset. */
   readonly streamResetRate: number;
@@ -49,6 +59,8 @@ export interface ListenerLimits {
   readonly sessionMemoryMbMax: number;
   /** Entries of one SETTINGS frame. 32, Node's default; under ten settings are in use. */
   readonly settingsMax: number;
+  /** SETTINGS that a client may send on one connection; each costs an answer. 100: clients send one or two. */
+  readonly settingsFramesMax: number;
   /** PINGs of the server that may be unanswered. 10, Node's default; it sends none of its own. */
   readonly outstandingPingsMax: number;
   /** Invalid frames after which a session ends. 100: a tenth of Node's default, for a sane client sends none. */
@@ -73,10 +85,13 @@ export const LISTENER_LIMITS_DEFAULT: ListenerLimits = Object.freeze({
   headerBytesMax: 16_384,
   headerPairsMax: 100,
   streamsPerConnectionMax: 200,
-  streamResetBurst: 1_000,
+  unreadBytesMax: 268_435_456,
+  unreadCheckingIntervalMs: 250,
+  streamResetBurst: 200,
   streamResetRate: 33,
   sessionMemoryMbMax: 10,
   settingsMax: 32,
+  settingsFramesMax: 100,
   outstandingPingsMax: 10,
   invalidFramesMax: 100,
   rejectedStreamsMax: 100,

@@ -20,7 +20,7 @@ import { createServer as createNetServer, type Server, type ServerOpts, type Soc
 import { createServer as createTlsServer } from "node:tls";
 import { type Log, throttledLog } from "../ops/throttled-log.ts";
 import { unmapped } from "./client-network.ts";
-import { Connection } from "./connection.ts";
+import { Connection, cutUnread } from "./connection.ts";
 import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./listener-limits.ts";
 import { awaitNegotiated, type Protocol, sniffProtocol } from "./protocol-sniffer.ts";
 
@@ -147,6 +147,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     ? createTls(limits, options.tls, accept, dispatch)
     : createPlain(limits, accept, dispatch);
   server.maxConnections = limits.connectionsMax;
+  const unreadCheck = setInterval(() => cutUnread(open, limits), limits.unreadCheckingIntervalMs).unref();
+  server.once("close", () => clearInterval(unreadCheck));
   server.on("drop", (peer) => {
     const remote = `${peer?.remoteAddress}:${peer?.remotePort}`;
     log.info({ remote }, `Connection of ${remote} refused: ${limits.connectionsMax} are open`);

@@ -7,6 +7,8 @@ import { Health } from "../../gen/health/v1/health_pb.ts";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { AddressBudget } from "../../server/rpc/address-budget.ts";
+import { outsideNetworkOf, unmapped } from "../../server/rpc/client-network.ts";
 import { AUTH_TOKENS, bearer, errorOf, PROTOCOLS, sending, TOKENS } from "../access/callers.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { until } from "../support/until.ts";
@@ -44,6 +46,60 @@ async function callUntilRefused(
   return assert.fail(`none of ${callsMax} calls was refused`);
 }
 
+/** Opens reads for an address, and sends no request. */
+function holdReads(
+  app: TestApp,
+  count: number,
+  address: string,
+): Disposable & { readonly release: () => void } {
+  const session = connect(app.url);
+  const streams = Array.from({ length: count }, () => {
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/inventory.v1.StockService/GetStock",
+      "content-type": "application/grpc",
+      "x-forwarded-for": address,
+      te: "trailers",
+    });
+    stream.on("error", () => {
+      // Its end is this test's doing.
+    });
+    return stream;
+  });
+  return {
+    release: () => {
+      for (const stream of streams) {
+        stream.close();
+      }
+    },
+    [Symbol.dispose]: () => session.destroy(),
+  };
+}
+
+/** More than ten times the calls in flight that are let in at once. */
+const STRANGERS = 20;
+
+/** Calls without a token, whose refusals wait for a window that never opens. */
+function strangers(app: TestApp): Disposable & { readonly refused: () => number } {
+  const session = connect(app.url, { settings: { initialWindowSize: 0 } });
+  let refused = 0;
+  for (let each = 0; each < STRANGERS; each += 1) {
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/inventory.v1.ReservationService/GetReservation",
+      "content-type": "application/json",
+    });
+    stream.on("response", ({ ":status": status }) => {
+      refused += status === 401 ? 1 : 0;
+    });
+    stream.on("error", () => {
+      // Its end is this test's doing.
+    });
+    stream.end("{}");
+  }
+  return { refused: () => refused, [Symbol.dispose]: () => session.destroy() };
+}
+
 for (const LANE of ["on", "off"]) {
   for (const protocol of Object.keys(PROTOCOLS)) {
     describe(`limits of ${protocol}, with LANE=${LANE}`, () => {
@@ -75,6 +131,16 @@ for (const LANE of ["on", "off"]) {
         };
         await callUntilRefused(fromNextHost, 1_000);
         assert.equal(await read(transportOf(app, protocol, "2001:db8:7:8::1")), undefined);
+      });
+
+      it("lets one address hold a tenth of the calls in flight", async () => {
+        await using app = await start({ CALLS_IN_FLIGHT_MAX: "20" });
+        using held = holdReads(app, 2, SHOPPER);
+        const shopper = transportOf(app, protocol, SHOPPER);
+        await until(async () => (await read(shopper))?.code === Code.ResourceExhausted, "it holds two");
+        assert.equal(await read(transportOf(app, protocol, OTHER_SHOPPER)), undefined);
+        held.release();
+        await until(async () => (await read(shopper)) === undefined, "its places are free again");
       });
 
       it("looks at no more tokens of one address after many that were refused", async () => {
@@ -129,33 +195,63 @@ for (const LANE of ["on", "off"]) {
     it("are bounded for shoppers before they are for Orders", async () => {
       await using app = await startTestApp({ LANE, AUTH_TOKENS, CALLS_IN_FLIGHT_MAX: "2" });
       const transport = (token?: string): Transport => transportOf(app, "gRPC", SHOPPER, token);
-      const session = connect(app.url);
-      try {
-        const held = [1, 2].map(() => {
-          const stream = session.request({
-            ":method": "POST",
-            ":path": "/inventory.v1.StockService/GetStock",
-            "content-type": "application/grpc",
-            te: "trailers",
-          });
-          stream.on("error", () => {
-            // Its end is this test's doing.
-          });
-          return stream;
-        });
-        const shopper = transport();
-        const refused = async (): Promise<boolean> => (await read(shopper))?.code === Code.ResourceExhausted;
-        await until(refused, "the two calls are in flight");
-        assert.equal((await order(transport(TOKENS.orders)))?.code, Code.NotFound);
-        const supply = createClient(SupplyService, transport(TOKENS.supply));
-        assert.equal(await errorOf(supply.putProduct({ productId: "p1", declared: 1 })), undefined);
-        for (const stream of held) {
-          stream.close();
-        }
-        await until(async () => (await read(shopper)) === undefined, "their places are free again");
-      } finally {
-        session.destroy();
-      }
+      using held = holdReads(app, 2, SHOPPER);
+      const shopper = transport();
+      const refused = async (): Promise<boolean> => (await read(shopper))?.code === Code.ResourceExhausted;
+      await until(refused, "the two calls are in flight");
+      assert.equal((await order(transport(TOKENS.orders)))?.code, Code.NotFound);
+      const supply = createClient(SupplyService, transport(TOKENS.supply));
+      assert.equal(await errorOf(supply.putProduct({ productId: "p1", declared: 1 })), undefined);
+      held.release();
+      await until(async () => (await read(shopper)) === undefined, "their places are free again");
+    });
+
+    it("are no more those that were refused to a stranger, read or not", async () => {
+      await using app = await startTestApp({ LANE, AUTH_TOKENS, CALLS_IN_FLIGHT_MAX: "1" });
+      using session = strangers(app);
+      await until(() => session.refused() === STRANGERS, "all are refused, and open on the strangers' side");
+      assert.equal((await order(transportOf(app, "gRPC", SHOPPER, TOKENS.orders)))?.code, Code.NotFound);
+    });
+
+    it("is told to Connect as 429, which no cache may keep", async () => {
+      await using app = await startTestApp({ LANE, TRUSTED_PROXIES: "127.0.0.1", READS_PER_ADDRESS: "1" });
+      const query = "connect=v1&encoding=json&message=%7B%22productIds%22%3A%5B%22p1%22%5D%7D";
+      const url = `${app.url}/inventory.v1.StockService/BatchGetStock?${query}`;
+      const ask = (): Promise<Response> => fetch(url, { headers: { "x-forwarded-for": SHOPPER } });
+      const answer = await until(async () => {
+        const each = await ask();
+        await each.arrayBuffer();
+        return each.status === 200 ? undefined : each;
+      }, "it is refused");
+      assert.deepEqual([answer.status, answer.headers.get("cache-control")], [429, "no-store"]);
     });
   });
 }
+
+describe("the budget of addresses", () => {
+  it("forgets the address that was asked about longest ago, and remembers a bounded number", () => {
+    const budget = new AddressBudget(1);
+    const spend = (address: string): boolean =>
+      budget.take(address) && budget.take(address) && budget.take(address);
+    assert.equal(spend("198.51.100.1"), false);
+    assert.equal(spend("198.51.100.2"), false);
+    for (let each = 0; each < 99_999; each += 1) {
+      budget.take(`2001:db8:${(each >> 8).toString(16)}:${(each & 255).toString(16)}::1`);
+      budget.has("198.51.100.2");
+    }
+    assert.equal(budget.size, 100_000);
+    assert.ok(budget.take("198.51.100.1"), "it was forgotten");
+    assert.equal(budget.size, 100_000);
+  });
+
+  it("knows one client of the outside, however its address is written", () => {
+    for (const inside of ["127.0.0.1", "10.1.2.3", "::1", "fd00::7", "fe80::1%eth0", "::ffff:10.1.2.3"]) {
+      assert.equal(outsideNetworkOf(inside), undefined, inside);
+    }
+    assert.equal(outsideNetworkOf("2001:db8::7:1:2:3:4"), outsideNetworkOf("2001:db8:0:7:ffff::"));
+    assert.notEqual(outsideNetworkOf("2001:db8:0:7::1"), outsideNetworkOf("2001:db8:0:8::1"));
+    // As a dual-stack socket tells it.
+    const socket = { remoteAddress: "::ffff:203.0.113.7" };
+    assert.equal(unmapped(socket.remoteAddress), "203.0.113.7");
+  });
+});

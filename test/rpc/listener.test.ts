@@ -54,6 +54,7 @@ interface Opened extends Listener {
 interface OpenOptions {
   readonly limits?: Partial<ListenerLimits>;
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
+  readonly networkOf?: (address: string) => string | undefined;
 }
 
 /**
@@ -484,6 +485,19 @@ describe("time-outs", { concurrency: true }, () => {
     assert.equal(listener.lines.length, 1);
   });
 
+  it("does not blame a client for a request that has arrived and that nobody reads yet", async (t) => {
+    const listener = await open(t, { limits: { requestMs: SHORT_MS } });
+    const client = session(t, listener.port);
+    const whole = client.request({ ":path": "/hold", ":method": "POST" });
+    whole.end("abc");
+    const answered = answerOf(whole);
+    const { res } = await nextHeld(listener);
+    const slow = client.request({ ":path": "/hold", ":method": "POST" }, { endStream: false });
+    assert.equal(await resetOf(slow), constants.NGHTTP2_CANCEL);
+    res.end("held");
+    assert.equal((await answered).body, "held");
+  });
+
   it("cuts answers that do not end, and leaves long-lived ones alone", async (t) => {
     const listener = await open(t, { limits: { answerMs: SHORT_MS } });
     const client = session(t, listener.port);
@@ -540,6 +554,54 @@ describe("limits", { concurrency: true }, () => {
     assert.equal(listener.lines.length, 1);
   });
 
+  it("closes the connection over one client's part, and takes others", async (t) => {
+    const listener = await open(t, {
+      limits: { connectionsPerNetworkMax: 2 },
+      networkOf: (address) => (address === "127.0.0.1" ? "one client" : undefined),
+    });
+    const [first] = [await Client.open(t, listener.port), await Client.open(t, listener.port)];
+    await (await Client.open(t, listener.port)).closed;
+    const other = new Client(connect({ port: listener.port, host: HOST, localAddress: "127.0.0.2" }));
+    t.after(() => other.socket.destroy());
+    other.socket.write(HELLO_1);
+    await until(() => other.text().includes("hello"), "another client is answered");
+    first.socket.destroy();
+    await until(() => listener.connections() === 2, "the first one is gone");
+    assert.equal((await ask1(listener.port, "/hello")).status, 200);
+    assert.match(listener.lines[0]?.msg ?? "", /2 of one client are open$/);
+  });
+
+  it("cuts who leaves most unread, over both protocols, and keeps the others", async (t) => {
+    const limits = { unreadBytesMax: 500_000, unreadCheckingIntervalMs: 10 };
+    const listener = await open(t, { limits });
+    const small = session(t, listener.port, { settings: { initialWindowSize: 0 } });
+    const kept = answerOf(small.request({ ":path": "/hold" }));
+    (await nextHeld(listener, 1)).res.end("kept");
+    const large = session(t, listener.port, { settings: { initialWindowSize: 0 } });
+    const cut2 = resetOf(large.request({ ":path": "/hold" }));
+    (await nextHeld(listener, 2)).res.end(Buffer.alloc(600_000));
+    await cut2;
+    const over1 = await Client.open(t, listener.port);
+    over1.socket.pause();
+    over1.socket.write(HELLO_1.replace("/hello", "/hold"));
+    (await nextHeld(listener, 3)).res.end(Buffer.alloc(20_000_000));
+    await until(() => listener.connections() === 1, "both are cut");
+    small.settings({ initialWindowSize: 65_535 });
+    assert.equal((await kept).body, "kept");
+    assert.match(listener.lines[0]?.msg ?? "", /leaves \d+ bytes unread, and all together more than 500000$/);
+  });
+
+  it("logs ten connections that fail in a second, and how many more there were", async (t) => {
+    const listener = await open(t);
+    for (let each = 0; each < 40; each += 1) {
+      const client = await Client.open(t, listener.port);
+      client.socket.write("no HTTP\r\n\r\n");
+      await client.closed;
+    }
+    const told = listener.lines.filter(({ level }) => level >= 30).length;
+    assert.ok(told >= 10 && told < 40, `${told} lines`);
+  });
+
   it("refuses an HTTP/1.1 head that is too large or has too many fields with 431", async (t) => {
     const listener = await open(t, { limits: { headerBytesMax: 2_000, headerPairsMax: 10 } });
     assert.equal((await ask1(listener.port, "/hello", fields(1, 3_000))).status, 431);
@@ -593,6 +655,16 @@ describe("limits", { concurrency: true }, () => {
     }
     await client.closed;
     await assertLives(t, listener);
+  });
+
+  it("ends a session that sends SETTINGS without pause", async (t) => {
+    const listener = await open(t, { limits: { settingsFramesMax: 3 } });
+    const client = await Client.open(t, listener.port);
+    client.socket.write(Buffer.concat([PREFACE, SETTINGS, SETTINGS, SETTINGS, requestFrame(1, "/hello")]));
+    await until(() => client.text().includes("hello"), "three are taken");
+    client.socket.write(SETTINGS);
+    await client.closed;
+    assert.match(listener.lines[0]?.msg ?? "", /more than 3 SETTINGS$/);
   });
 
   function fields(count: number, length: number): Record<string, string> {

@@ -11,6 +11,7 @@ import { type Call, callKey, type Gate } from "../call.ts";
 import { type Caller, callerOf, callerOfStream } from "../caller.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
 import type { TellError } from "../interceptors/errors.ts";
+import { stopUploadAfterTrailers } from "../stop-upload.ts";
 import { compressed, isWorthCompressing } from "./compression.ts";
 import { type Lane, leaveTo } from "./lane.ts";
 import type { CallContext, LaneMethod } from "./methods.ts";
@@ -80,6 +81,7 @@ export class UnaryLane implements Lane {
     });
     stream.once("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
+      stopUploadAfterTrailers(stream);
       stream.resume();
       return true;
     }
@@ -188,10 +190,8 @@ export class UnaryLane implements Lane {
 
   #run({ method, protocol }: Taken, message: Message, call: LaneCall): void {
     call.call.request = message;
-    const output =
-      call.admission === undefined
-        ? call.call.run(() => method.invoke(message, call))
-        : call.admission.then(() => call.call.run(() => method.invoke(message, call)));
+    const run = async (): Promise<Message> => call.call.run(() => method.invoke(message, call));
+    const output = call.admission === undefined ? run() : call.admission.then(run);
     output
       .then((answered) => {
         // Laid out while the call can still be refused, since an answer may not fit its type.

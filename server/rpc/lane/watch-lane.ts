@@ -18,6 +18,7 @@ import { type Caller, callerOf, callerOfStream } from "../caller.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
 import type { CorsHeaders } from "../cors.ts";
 import type { TellError } from "../interceptors/errors.ts";
+import { stopUploadAfterTrailers } from "../stop-upload.ts";
 import { openWatch } from "../watch-stock.ts";
 import { type Lane, leaveTo } from "./lane.ts";
 import { deadlineExceeded } from "./protocols.ts";
@@ -73,6 +74,7 @@ export class WatchLane implements Lane {
     const watching = this.#begin(taken, headers, callerOfStream(stream), wire, shared);
     attend(stream, watching);
     if (!watching.admit()) {
+      stopUploadAfterTrailers(stream);
       stream.resume();
       return true;
     }

@@ -1,4 +1,5 @@
 import { Code } from "@connectrpc/connect";
+import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
 import { ruleOf } from "../../access/policy.ts";
 import { InventoryError } from "../../inventory/errors.ts";
 import type { LoopDelay } from "../../ops/loop-delay.ts";
@@ -22,10 +23,12 @@ const RECOVERED = 0.5;
 /** Refused tokens a second from one address of the outside, after which none is looked at. Nobody needs more. */
 const REFUSED_TOKENS_PER_ADDRESS = 10;
 /**
- * Open streams of all methods, a tenth of them for one address of the outside: the watches that a server takes, and some more
- * that wait for their request, for health or for the schema. Without it a client could open them and send nothing.
+ * Open streams, a tenth of them for one address of the outside. Watches: those that a server takes, and some that wait for their
+ * request, for a client could open them and send nothing.
  */
-const STREAMS_MAX = 12_000;
+const WATCHES_MAX = 11_000;
+/** The same for health and for the schema. At some 50 KB each, 50 MB. */
+const OTHER_STREAMS_MAX = 1_000;
 /** Probes are how others learn that this server is overloaded. */
 const NEVER_SHED = "grpc.health.v1.Health";
 
@@ -36,15 +39,17 @@ const NEVER_SHED = "grpc.health.v1.Health";
 export function limitsStage(limits: CallLimits, loopDelay: LoopDelay): CallStage {
   const reads = new AddressBudget(limits.readsPerAddress);
   const refusedTokens = new AddressBudget(REFUSED_TOKENS_PER_ADDRESS);
-  const lateForShoppers = new Lateness(limits.shedDelayMs, loopDelay);
-  const lateForKnown = new Lateness(KNOWN_CALLER_FACTOR * limits.shedDelayMs, loopDelay);
-  const streams = new InFlight("streams", STREAMS_MAX);
+  const lateForShoppers = new Lateness(limits.shedDelayMs, () => loopDelay.msNow);
+  // One long turn is no reason to refuse a purchase.
+  const lateForKnown = new Lateness(KNOWN_CALLER_FACTOR * limits.shedDelayMs, () => loopDelay.ms);
+  const watches = new InFlight("watches", WATCHES_MAX);
+  const otherStreams = new InFlight("streams", OTHER_STREAMS_MAX);
   const ofShoppers = new InFlight("calls", limits.callsInFlightMax);
   const ofKnown = new InFlight("calls of known callers", KNOWN_CALLER_FACTOR * limits.callsInFlightMax);
 
   function countOf({ method }: Call): InFlight | undefined {
     if (method.methodKind !== "unary") {
-      return streams;
+      return method === StockService.method.watchStock ? watches : otherStreams;
     }
     const service = method.parent.typeName;
     if (service === NEVER_SHED) {
@@ -76,6 +81,13 @@ export function limitsStage(limits: CallLimits, loopDelay: LoopDelay): CallStage
       refuse(call.method.parent.typeName, address);
       countOf(call)?.enter(address);
     },
+    run(call, method) {
+      // All that comes in one turn of the loop is let in before the first of it runs.
+      if (ruleOf(call.method.parent.typeName) === "everybody" && call.method.parent.typeName !== NEVER_SHED) {
+        lateForShoppers.refuse();
+      }
+      return method();
+    },
     leave(call, code) {
       const { address } = call.caller;
       countOf(call)?.leave(address);
@@ -90,19 +102,19 @@ export function limitsStage(limits: CallLimits, loopDelay: LoopDelay): CallStage
 /** Whether one kind of callers is to come back later, because the event loop is late. */
 class Lateness {
   readonly #delayMsMax: number;
-  readonly #loopDelay: LoopDelay;
+  readonly #delayMs: () => number;
   #isLate = false;
 
   /** 0: never. */
-  constructor(delayMsMax: number, loopDelay: LoopDelay) {
+  constructor(delayMsMax: number, delayMs: () => number) {
     this.#delayMsMax = delayMsMax;
-    this.#loopDelay = loopDelay;
+    this.#delayMs = delayMs;
   }
 
   refuse(): void {
     if (this.#delayMsMax > 0) {
       const bound = this.#isLate ? RECOVERED * this.#delayMsMax : this.#delayMsMax;
-      this.#isLate = this.#loopDelay.ms > bound;
+      this.#isLate = this.#delayMs() > bound;
       if (this.#isLate) {
         throw overloaded("The server is busy");
       }

@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { after, before, describe, it } from "node:test";
+import { Worker } from "node:worker_threads";
+import { type Client, createClient } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { AUTH_TOKENS, bearer, TOKENS } from "../access/callers.ts";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { until } from "../support/until.ts";
+import type { AttackName, Order, Outcome } from "./attack.ts";
+
+/** `npm run attack` has a minute or two, and measures. */
+const isLong = process.env["ATTACK"] === "long";
+const TIMES = isLong ? 10 : 1;
+const LASTS_MS = isLong ? 12_000 : 300;
+/** What the server may hold while any of them goes on, all of them one after the other: some 200 MB are its own. */
+const RSS_MB_MAX = isLong ? 1_000 : 700;
+/** Lines that strangers may cause in a second, of all kinds together. */
+const LOG_LINES_PER_SECOND_MAX = 30;
+const ORDERS_AT_LEAST = 20;
+const PRODUCTS = 1_000;
+
+const ATTACKS: readonly AttackName[] = [
+  "slow loris",
+  "rapid reset",
+  "settings flood",
+  "ping flood",
+  "invalid frames",
+  "header bombs",
+  "continuation flood",
+  "giant messages",
+  "compressed bombs",
+  "idle connections",
+  "readers with no window",
+  "streams opened and left",
+  "bad tokens",
+];
+
+describe("under attack", () => {
+  let server: AppProcess;
+  let attacker: Worker;
+  let session: Http2SessionManager;
+  let orders: Client<typeof ReservationService>;
+  let sold = 0;
+
+  before(async () => {
+    server = await startAppProcess({
+      AUTH_TOKENS,
+      TRUSTED_PROXIES: "127.0.0.1",
+      SHED_DELAY_MS: "200",
+    });
+    attacker = new Worker(new URL("./attack.ts", import.meta.url));
+    session = new Http2SessionManager(server.url);
+    const transport = (token: string) =>
+      createGrpcTransport({ baseUrl: server.url, sessionManager: session, interceptors: [bearer(token)] });
+    orders = createClient(ReservationService, transport(TOKENS.orders));
+    const supply = createClient(SupplyService, transport(TOKENS.supply));
+    const ids = Array.from({ length: PRODUCTS }, (_, each) => `p${each}`);
+    await Promise.all(
+      ids.map((productId) =>
+        supply.putProduct({
+          productId,
+          declared: 1_000_000,
+          product: { name: productId.repeat(20), price: 1 },
+        }),
+      ),
+    );
+  });
+  after(async () => {
+    session.abort();
+    await attacker.terminate();
+    await server.stop();
+  });
+
+  /** Reserves and commits until it is told to stop, and gives the milliseconds of each call. */
+  async function sell(isOver: () => boolean): Promise<number[]> {
+    const took: number[] = [];
+    const timed = async (call: Promise<unknown>): Promise<void> => {
+      const beganAt = performance.now();
+      await call;
+      took.push(performance.now() - beganAt);
+    };
+    while (!isOver() || took.length < 2 * ORDERS_AT_LEAST) {
+      sold += 1;
+      const reservationId = `order-${sold}`;
+      await timed(orders.reserve({ reservationId, lines: [{ productId: "p1", quantity: 1 }] }));
+      await timed(orders.commitReservation({ reservationId }));
+    }
+    return took;
+  }
+
+  function sellFor(ms: number): Promise<number[]> {
+    const endsAt = performance.now() + ms;
+    return sell(() => performance.now() >= endsAt);
+  }
+
+  async function attack(name: AttackName): Promise<string> {
+    const target = { port: server.port, times: TIMES, lastsMs: LASTS_MS, isLong };
+    attacker.postMessage({ name, target } satisfies Order);
+    const [outcome]: Outcome[] = await once(attacker, "message");
+    if (outcome === undefined || "failed" in outcome) {
+      assert.fail(outcome?.failed);
+    }
+    return outcome.done;
+  }
+
+  let quietMs = Number.POSITIVE_INFINITY;
+
+  it("sells while nothing is wrong", async (t) => {
+    // The first calls warm the server up.
+    await sellFor(isLong ? 3_000 : 0);
+    const took = await sellFor(isLong ? 5_000 : 0);
+    quietMs = percentile99(took);
+    t.diagnostic(`quiet: p99 ${quietMs.toFixed(1)} ms of ${took.length} calls, ${rssMb(server)} MB`);
+  });
+
+  for (const name of ATTACKS) {
+    it(`${name}: Orders' calls succeed, the memory is bounded, and the log`, async (t) => {
+      const pid = server.process().pid;
+      const linesBefore = strangersLines(await server.output());
+      const beganAt = performance.now();
+      let isOver = false;
+      let mostMb = 0;
+      const watch = setInterval(() => {
+        mostMb = Math.max(mostMb, rssMb(server));
+      }, 50);
+      const attacked = attack(name).finally(() => {
+        isOver = true;
+      });
+      const [done, took] = await Promise.all([attacked, sell(() => isOver)]).finally(() =>
+        clearInterval(watch),
+      );
+      mostMb = Math.max(mostMb, rssMb(server));
+      const seconds = (performance.now() - beganAt) / 1_000;
+      const lines = strangersLines(await server.output()) - linesBefore;
+      const p99 = percentile99(took);
+      t.diagnostic(
+        `${name}: p99 ${p99.toFixed(1)} ms of ${took.length} calls (${(p99 / quietMs).toFixed(1)} times the quiet one), ` +
+          `${mostMb} MB, ${lines} lines in ${seconds.toFixed(1)} s; ${done}`,
+      );
+      assert.ok(mostMb <= RSS_MB_MAX, `${mostMb} MB`);
+      assert.ok(lines <= LOG_LINES_PER_SECOND_MAX * (seconds + 1), `${lines} lines in ${seconds} s`);
+      assert.equal(server.process().pid, pid);
+      assert.ok(server.process().running(), server.process().describe());
+      const shopper = createClient(StockService, createGrpcTransport({ baseUrl: server.url }));
+      await until(
+        async () => (await shopper.getStock({ productId: "p1" })).stock,
+        "shoppers are served again",
+      );
+    });
+  }
+
+  it("has sold what it said", async () => {
+    const stock = createClient(StockService, createGrpcTransport({ baseUrl: server.url }));
+    const answer = await stock.getStock({ productId: "p1" });
+    assert.equal(answer.stock?.available, 1_000_000 - sold);
+  });
+
+  it("ends in order, for no connection of an attacker is left", async () => {
+    session.abort();
+    await server.process().end("SIGTERM");
+    const output = await server.output();
+    assert.match(output, /"msg":"Shut down"/);
+    assert.doesNotMatch(output, /Connections were cut/);
+  });
+});
+
+/** Megabytes of the server's process. */
+function rssMb(server: AppProcess): number {
+  const status = readFileSync(`/proc/${server.process().pid}/status`, "utf8");
+  return Math.round(Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / 1_024);
+}
+
+/** How many lines are not about a write of a known caller. */
+function strangersLines(output: string): number {
+  return output.split("\n").filter((line) => line !== "" && !line.includes('"caller":"orders-service"'))
+    .length;
+}
+
+function percentile99(took: readonly number[]): number {
+  return took.toSorted((one, other) => one - other)[Math.floor(0.99 * took.length)] ?? 0;
+}

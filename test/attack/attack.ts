@@ -1,0 +1,71 @@
+import { parentPort } from "node:worker_threads";
+import { compressedBombs, giantMessages } from "./bodies.ts";
+import {
+  continuationFlood,
+  headerBombs,
+  invalidFrames,
+  pingFlood,
+  rapidReset,
+  settingsFlood,
+} from "./floods.ts";
+import { badTokens, idleConnections, slowLoris, streamsLeft, zeroWindowReaders } from "./holders.ts";
+
+/** What an attack is told. */
+export interface Target {
+  readonly port: number;
+  /** How many times the shortest form. */
+  readonly times: number;
+  /** How long an attack lasts that has no end of its own. */
+  readonly lastsMs: number;
+  readonly isLong: boolean;
+}
+
+const LONG_MS = 5_000;
+
+/** Tells what was done. Rejects where the server gave way. */
+export type Attack = (target: Target) => Promise<string>;
+
+const ATTACKS = {
+  "slow loris": slowLoris,
+  "rapid reset": rapidReset,
+  "settings flood": settingsFlood,
+  "ping flood": pingFlood,
+  "invalid frames": invalidFrames,
+  "header bombs": headerBombs,
+  "continuation flood": continuationFlood,
+  "giant messages": giantMessages,
+  "compressed bombs": compressedBombs,
+  "idle connections": idleConnections,
+  "readers with no window": zeroWindowReaders,
+  "streams opened and left": streamsLeft,
+  "bad tokens": badTokens,
+} satisfies Readonly<Record<string, Attack>>;
+
+export type AttackName = keyof typeof ATTACKS;
+
+/** What to do, for the thread that this file is. */
+export interface Order {
+  readonly name: AttackName;
+  readonly target: Target;
+}
+
+export type Outcome = { readonly done: string } | { readonly failed: string };
+
+/** In the long form again and again for a while, so that there is something to measure. */
+async function attackFor(name: AttackName, target: Target): Promise<string> {
+  const endsAt = performance.now() + (target.isLong ? LONG_MS : 0);
+  for (let rounds = 1; ; rounds += 1) {
+    const done = await ATTACKS[name](target);
+    if (performance.now() >= endsAt) {
+      return rounds === 1 ? done : `${rounds} rounds of: ${done}`;
+    }
+  }
+}
+
+// On a thread of its own, so that the client whose calls are measured does not wait for it.
+parentPort?.on("message", ({ name, target }: Order) => {
+  attackFor(name, target).then(
+    (done) => parentPort?.postMessage({ done } satisfies Outcome),
+    (error: unknown) => parentPort?.postMessage({ failed: String(error) } satisfies Outcome),
+  );
+});
