@@ -6,9 +6,8 @@ import type { LaneAnswer } from "./protocols.ts";
 const COMPRESS_BYTES_MIN = 1_024;
 
 /** Whether an answer of the Connect protocol is long, and its client takes it compressed. */
-export function isWorthCompressing(answer: LaneAnswer, acceptEncoding: string | null): boolean {
+export function isWorthCompressing(answer: LaneAnswer, acceptEncoding: string): boolean {
   return (
-    acceptEncoding !== null &&
     answer.isCompressible &&
     answer.body !== undefined &&
     answer.body.byteLength >= COMPRESS_BYTES_MIN &&
@@ -17,7 +16,7 @@ export function isWorthCompressing(answer: LaneAnswer, acceptEncoding: string | 
 }
 
 /** The answer in what its client takes. */
-export async function compressed(answer: LaneAnswer, acceptEncoding: string | null): Promise<LaneAnswer> {
+export async function compressed(answer: LaneAnswer, acceptEncoding: string): Promise<LaneAnswer> {
   const compression = negotiated(acceptEncoding);
   if (compression === null || answer.body === undefined) {
     return answer;

@@ -47,14 +47,14 @@ export function readPlainHead(
 }
 
 /**
- * Reads a body up to the limit and hands it over whole, with a copy to read again. A larger one
+ * Reads a body up to the limit and hands it over whole, with a way to read it again. A larger one
  * is handed over as what was read and the rest of the stream, for the long way to refuse. One that breaks off is
  * not handed over.
  */
 export function collect(
   source: Readable,
   bytesMax: number,
-  done: (body: Buffer | undefined, again: AsyncIterable<Uint8Array>) => void,
+  done: (body: Buffer | undefined, again: () => AsyncIterable<Uint8Array>) => void,
 ): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -68,14 +68,14 @@ export function collect(
     if (bytes > bytesMax) {
       leave();
       source.pause();
-      done(undefined, replay(chunks, source));
+      done(undefined, () => replay(chunks, source));
     }
   };
   const onEnd = (): void => {
     leave();
     const [only] = chunks;
     const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
-    done(body, replay(chunks));
+    done(body, () => replay(chunks));
   };
   source.on("data", onData);
   source.on("end", onEnd);

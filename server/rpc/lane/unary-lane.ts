@@ -71,9 +71,7 @@ export class UnaryLane implements Lane {
     if (taken === undefined || headers["origin"] !== undefined) {
       return false;
     }
-    stream.on("error", () => {
-      // The stream closes; its answer is not sent.
-    });
+    stream.on("error", ignore);
     const call = this.#begin(taken, callerOfStream(stream), {
       isGone: () => stream.closed || stream.destroyed,
       send: (answer) => answerStream(stream, answer),
@@ -85,14 +83,14 @@ export class UnaryLane implements Lane {
       stream.resume();
       return true;
     }
-    collect(stream, this.#bytesMax, (body, rest) => {
+    collect(stream, this.#bytesMax, (body, again) => {
       const message = body && taken.protocol.decode(taken.method, body);
       if (message !== undefined) {
         this.#run(taken, message, call);
       } else if (call.leave()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
         const response = new Http2ServerResponse(stream);
-        leaveTo(this.#options.longWay, request, response, path, { body: rest, call: call.call });
+        leaveTo(this.#options.longWay, request, response, path, { body: again(), call: call.call });
       }
     });
     return true;
@@ -118,12 +116,12 @@ export class UnaryLane implements Lane {
       request.resume();
       return true;
     }
-    collect(request, this.#bytesMax, (body, rest) => {
+    collect(request, this.#bytesMax, (body, again) => {
       const message = body && taken.protocol.decode(taken.method, body);
       if (message !== undefined) {
         this.#run(taken, message, call);
       } else if (call.leave()) {
-        leaveTo(this.#options.longWay, request, response, path, { body: rest, call: call.call });
+        leaveTo(this.#options.longWay, request, response, path, { body: again(), call: call.call });
       }
     });
     return true;
@@ -159,18 +157,7 @@ export class UnaryLane implements Lane {
   #begin(taken: Taken, caller: Caller, wire: LaneWire): LaneCall {
     const { method, protocol, headers, timeoutMs, acceptEncoding } = taken;
     const begun = this.#options.gate.begin({ method: method.desc, headers, caller });
-    const call = new LaneCall(begun, {
-      ...wire,
-      send: (answer) => {
-        if (isWorthCompressing(answer, acceptEncoding)) {
-          compressed(answer, acceptEncoding)
-            .then((small) => wire.isGone() || wire.send(small))
-            .catch(wire.cut);
-        } else {
-          wire.send(answer);
-        }
-      },
-    });
+    const call = new LaneCall(begun, acceptEncoding === null ? wire : compressing(wire, acceptEncoding));
     if (timeoutMs !== undefined) {
       call.endAfter(timeoutMs, () => this.#refuse(protocol, deadlineExceeded(), call));
     }
@@ -190,15 +177,22 @@ export class UnaryLane implements Lane {
 
   #run({ method, protocol }: Taken, message: Message, call: LaneCall): void {
     call.call.request = message;
-    const run = async (): Promise<Message> => call.call.run(() => method.invoke(message, call));
-    const output = call.admission === undefined ? run() : call.admission.then(run);
-    output
-      .then((answered) => {
+    const refuse = (error: unknown): void => this.#refuse(protocol, error, call);
+    const run = (): Promise<Message> => call.call.run(() => method.invoke(message, call));
+    const tell = (answered: Message): void => {
+      try {
         // Laid out while the call can still be refused, since an answer may not fit its type.
         const answer = protocol.answer(method, answered, call.metadata);
         call.answer(undefined, () => answer);
-      })
-      .catch((error: unknown) => this.#refuse(protocol, error, call));
+      } catch (error) {
+        refuse(error);
+      }
+    };
+    try {
+      (call.admission === undefined ? run() : call.admission.then(run)).then(tell, refuse);
+    } catch (error) {
+      refuse(error);
+    }
   }
 
   #refuse(protocol: LaneProtocol, error: unknown, call: LaneCall): void {
@@ -212,6 +206,26 @@ interface LaneWire {
   readonly isGone: () => boolean;
   readonly send: (answer: LaneAnswer) => void;
   readonly cut: () => void;
+}
+
+/** The same wire for a client that takes long answers compressed. */
+function compressing(wire: LaneWire, acceptEncoding: string): LaneWire {
+  return {
+    ...wire,
+    send: (answer) => {
+      if (isWorthCompressing(answer, acceptEncoding)) {
+        compressed(answer, acceptEncoding)
+          .then((small) => wire.isGone() || wire.send(small))
+          .catch(wire.cut);
+      } else {
+        wire.send(answer);
+      }
+    },
+  };
+}
+
+function ignore(): void {
+  // A stream that fails closes; its answer is not sent.
 }
 
 /** One call on the lane, which is answered once. What few methods ask for is made when they ask. */

@@ -78,14 +78,14 @@ export class WatchLane implements Lane {
       stream.resume();
       return true;
     }
-    collect(stream, REQUEST_BYTES_MAX, (body, rest) => {
+    collect(stream, REQUEST_BYTES_MAX, (body, again) => {
       if (!watching.read(body) && watching.leave()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
         const response = new Http2ServerResponse(stream);
         for (const [name, value] of Object.entries(shared)) {
           response.setHeader(name, value);
         }
-        leaveTo(this.#options.longWay, request, response, PATH, { body: rest, call: watching.call });
+        leaveTo(this.#options.longWay, request, response, PATH, { body: again(), call: watching.call });
       }
     });
     return true;
@@ -104,9 +104,9 @@ export class WatchLane implements Lane {
       request.resume();
       return true;
     }
-    collect(request, REQUEST_BYTES_MAX, (body, rest) => {
+    collect(request, REQUEST_BYTES_MAX, (body, again) => {
       if (!watching.read(body) && watching.leave()) {
-        leaveTo(this.#options.longWay, request, response, PATH, { body: rest, call: watching.call });
+        leaveTo(this.#options.longWay, request, response, PATH, { body: again(), call: watching.call });
       }
     });
     return true;
