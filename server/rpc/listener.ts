@@ -94,6 +94,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     const connection = bySocket.get(req.socket);
     if (connection === undefined) return res.destroy();
     connection.answering(res);
+    // Whoever reads the request is told by its end; an error that comes after he has left would be nobody's, and end the process.
+    req.on("error", () => {});
     if (req.rawHeaders.length > 2 * limits.headerPairsMax) return refuse(res, 431);
     serve(connection, req, res);
   });

@@ -40,7 +40,13 @@ const ATTACKS: readonly AttackName[] = [
   "bad tokens",
 ];
 
-describe("under attack", () => {
+/** What reaches Connect also where there are lanes, and has met other faults there. */
+const LONG_WAY_ATTACKS: readonly AttackName[] = ["readers with no window", "streams opened and left"];
+
+describe("under attack", () => underAttack("on", ATTACKS));
+describe("under attack, by the long way", () => underAttack("off", LONG_WAY_ATTACKS));
+
+function underAttack(LANE: string, attacks: readonly AttackName[]): void {
   let server: AppProcess;
   let attacker: Worker;
   let session: Http2SessionManager;
@@ -49,6 +55,7 @@ describe("under attack", () => {
 
   before(async () => {
     server = await startAppProcess({
+      LANE,
       AUTH_TOKENS,
       TRUSTED_PROXIES: "127.0.0.1",
       SHED_DELAY_MS: "200",
@@ -118,7 +125,7 @@ describe("under attack", () => {
     t.diagnostic(`quiet: p99 ${quietMs.toFixed(1)} ms of ${took.length} calls, ${rssMb(server)} MB`);
   });
 
-  for (const name of ATTACKS) {
+  for (const name of attacks) {
     it(`${name}: Orders' calls succeed, the memory is bounded, and the log`, async (t) => {
       const pid = server.process().pid;
       const linesBefore = strangersLines(await server.output());
@@ -167,7 +174,7 @@ describe("under attack", () => {
     assert.match(output, /"msg":"Shut down"/);
     assert.doesNotMatch(output, /Connections were cut/);
   });
-});
+}
 
 /** Megabytes of the server's process. */
 function rssMb(server: AppProcess): number {
