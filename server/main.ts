@@ -1,14 +1,17 @@
 import { startApp } from "./app.ts";
 import { ConfigError, readConfig } from "./config.ts";
-import { createLogger } from "./ops/logger.ts";
+import { openLog } from "./ops/logger.ts";
 import { RedisUnfit } from "./redis/client.ts";
 import { welcome } from "./welcome.ts";
 
 const EXIT_BAD_CONFIG = 2;
 
+let endLog: () => Promise<void> = async () => undefined;
+
 try {
   const config = readConfig();
-  const log = createLogger(config.logLevel, config.logFormat);
+  const { log, end } = openLog(config.logLevel, config.logFormat);
+  endLog = end;
   const app = await startApp(config, log);
   log.info({ url: app.url, ...app.runsOn }, "The inventory service is ready to be asked");
   process.stderr.write(welcome(app, config));
@@ -18,8 +21,7 @@ try {
     log.info("Shut down");
   });
 } catch (error) {
-  process.stderr.write(`${explain(error)}\n`);
-  process.exit(error instanceof ConfigError || error instanceof RedisUnfit ? EXIT_BAD_CONFIG : 1);
+  await fail(error);
 }
 
 /** Ends the process with 0 when `stop` is done, with 1 if it fails, and at once at a second signal. */
@@ -31,15 +33,20 @@ function stopOnSignal(stop: (signal: NodeJS.Signals) => Promise<void>): void {
         process.exit(1);
       }
       stopping = true;
-      stop(signal).then(
-        () => process.exit(0),
-        (error: unknown) => {
-          process.stderr.write(`${explain(error)}\n`);
-          process.exit(1);
-        },
-      );
+      stop(signal).then(() => exit(0), fail);
     });
   }
+}
+
+async function fail(error: unknown): Promise<void> {
+  process.stderr.write(`${explain(error)}\n`);
+  await exit(error instanceof ConfigError || error instanceof RedisUnfit ? EXIT_BAD_CONFIG : 1);
+}
+
+/** Ends the process once the log's last lines are out. */
+async function exit(code: number): Promise<void> {
+  await endLog();
+  process.exit(code);
 }
 
 function explain(error: unknown): string {

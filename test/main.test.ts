@@ -178,6 +178,18 @@ describe("the log", { timeout: HANG_MS }, () => {
     assert.equal(messages.at(-1), "Shut down");
     assert.match(main.stderr(), /store +embedded, in memory/);
   });
+
+  it("has its last line also where the process ends while that line is being written", async () => {
+    const ends = Array.from({ length: 8 }, async () => {
+      // One thread for all writes of the process: its lines wait for each other.
+      await using main = startMain({ LOG_LEVEL: "trace", UV_THREADPOOL_SIZE: "1" });
+      await until(() => main.stdout().includes("ready to be asked"), "the server is ready");
+      main.signal("SIGTERM");
+      assert.equal(await main.exit, 0);
+      assert.match(main.stdout(), /"msg":"Shut down"\}\n$/);
+    });
+    await Promise.all(ends);
+  });
 });
 
 describe("a signal", { timeout: HANG_MS }, () => {

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Logger, pino } from "pino";
 import { build as pretty } from "pino-pretty";
 
@@ -7,9 +9,26 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const LOG_FORMATS = ["auto", "json", "pretty"] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
+/** How long the end of the process waits for a reader of the log that does not read, in milliseconds. */
+const LAST_LINES_WAIT_MS = 1_000;
+
+export interface ProcessLog {
+  readonly log: Logger;
+  /** Writes what is still queued. To be awaited before `process.exit`, which drops a line that is being written. */
+  readonly end: () => Promise<void>;
+}
+
 /** One JSON object a line on standard output; `auto` makes it readable where that is a terminal. */
-export function createLogger(level: LogLevel, format: LogFormat): Logger {
+export function openLog(level: LogLevel, format: LogFormat): ProcessLog {
   const isPretty = format === "pretty" || (format === "auto" && process.stdout.isTTY === true);
-  const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
-  return isPretty ? pino(options, pretty({ ignore: "pid,hostname" })) : pino(options);
+  const output = pino.destination(1);
+  const stream = isPretty ? pretty({ ignore: "pid,hostname", destination: output }) : output;
+  return {
+    log: pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, stream),
+    end: async () => {
+      const closed = once(output, "close");
+      stream.end();
+      await Promise.race([closed, delay(LAST_LINES_WAIT_MS)]);
+    },
+  };
 }
