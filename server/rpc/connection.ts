@@ -1,5 +1,5 @@
-import { type ServerResponse, STATUS_CODES } from "node:http";
-import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import { ServerResponse, STATUS_CODES } from "node:http";
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { Log } from "../ops/throttled-log.ts";
 import type { ListenerLimits } from "./listener-limits.ts";
@@ -29,6 +29,8 @@ export class Connection {
   #protocol: Protocol | undefined;
   #session: ServerHttp2Session | undefined;
   readonly #streams = new Set<ServerHttp2Stream>();
+  /** What must be answered in time, the oldest first, and when it began: milliseconds of `performance.now()`. */
+  readonly #bounded = new Map<ServerHttp2Stream | ServerResponse, number>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   #hasServed = false;
@@ -82,8 +84,9 @@ export class Connection {
     });
     session.on("stream", (stream: ServerHttp2Stream) => {
       this.#streams.add(stream);
-      stream.once("close", () => {
+      stream.on("close", () => {
         this.#streams.delete(stream);
+        this.#bounded.delete(stream);
         this.#hasServed = true;
         if (this.#streams.size > 0) return;
         if (session.closed) this.#linger();
@@ -97,10 +100,30 @@ export class Connection {
   answering(res: ServerResponse): void {
     this.#answers.add(res);
     if (this.#draining) res.setHeader("Connection", "close");
-    res.once("close", () => {
+    res.on("close", () => {
       this.#answers.delete(res);
+      this.#bounded.delete(res);
       if (this.#draining && this.#answers.size === 0) this.#socket.destroySoon();
     });
+  }
+
+  /** Gives a request its time, and its answer. One pass over all of them costs less than timers for each. */
+  bound(answer: ServerHttp2Stream | ServerResponse): void {
+    this.#bounded.set(answer, performance.now());
+  }
+
+  /** Cuts what has had its time. Node itself bounds the time of an HTTP/1.1 request. */
+  cutLate(): void {
+    const { requestMs, answerMs } = this.#limits;
+    const now = performance.now();
+    for (const [answer, beganAt] of this.#bounded) {
+      const age = now - beganAt;
+      if (age < Math.min(requestMs, answerMs)) return;
+      if (age >= answerMs) this.#cut(answer, `an answer took over ${answerMs} ms`);
+      // What has arrived and is not read yet waits for this server, and not for its client.
+      else if (!(answer instanceof ServerResponse) && answer.state.remoteClose !== 1)
+        this.#cut(answer, `a request took over ${requestMs} ms`);
+    }
   }
 
   /** Answers what could not be parsed, or not in time, with its status, and closes. */
@@ -163,6 +186,15 @@ export class Connection {
     // OpenSSL's messages hold addresses in memory and end in a line feed; their codes say the same.
     const isOpenssl = error.code?.startsWith("ERR_SSL_") === true;
     this.report(level, isOpenssl ? `${error.code}` : `${error.message} (${error.code ?? error.name})`);
+  }
+
+  #cut(answer: ServerHttp2Stream | ServerResponse, reason: string): void {
+    this.report("info", reason);
+    if (answer instanceof ServerResponse) this.destroy();
+    else {
+      answer.close(constants.NGHTTP2_CANCEL);
+      answer.destroy();
+    }
   }
 
   /** Sends GOAWAY, which names the last stream that is served: the client may send any later one elsewhere. */

@@ -33,7 +33,7 @@ export interface ListenerLimits {
   readonly lingerMs: number;
   /** Milliseconds of silence after which TCP probes the peer. 60,000: finds watchers that lost their power. */
   readonly tcpKeepAliveMs: number;
-  /** Milliseconds between looks at the HTTP/1.1 time-outs, which are late by up to this. 1,000; Node has 30,000. */
+  /** Milliseconds between looks at the times of requests and answers, which are cut late by up to this. 1,000; Node has 30,000. */
   readonly connectionsCheckingIntervalMs: number;
   /** Bytes of a request's head. 16,384, Node's default: tokens and cookies fit. */
   readonly headerBytesMax: number;

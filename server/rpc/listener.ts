@@ -87,7 +87,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const http2 = createHttp2(limits);
   const bySocket = new WeakMap<object, Connection>();
   const bySession = new WeakMap<object, Connection>();
-  const serve = createServe(options, limits);
+  const serve = createServe(options);
   let drained: Promise<{ destroyed: number }> | undefined;
 
   http1.on("request", (req, res) => {
@@ -109,7 +109,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (connection === undefined) return req.stream.destroy();
     serve(connection, req, res);
   });
-  if (options.takeStream !== undefined) offerStreams(http2, options, options.takeStream, bySession, limits);
+  if (options.takeStream !== undefined) offerStreams(http2, options, options.takeStream, bySession);
 
   function dispatch(connection: Connection, socket: Socket, protocol: Protocol): void {
     if (socket.destroyed) return;
@@ -150,7 +150,13 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     : createPlain(limits, accept, dispatch);
   server.maxConnections = limits.connectionsMax;
   const unreadCheck = setInterval(() => cutUnread(open, limits), limits.unreadCheckingIntervalMs).unref();
-  server.once("close", () => clearInterval(unreadCheck));
+  const lateCheck = setInterval(() => {
+    for (const connection of open) connection.cutLate();
+  }, limits.connectionsCheckingIntervalMs).unref();
+  server.once("close", () => {
+    clearInterval(unreadCheck);
+    clearInterval(lateCheck);
+  });
   server.on("drop", (peer) => {
     const remote = `${peer?.remoteAddress}:${peer?.remotePort}`;
     log.info({ remote }, `Connection of ${remote} refused: ${limits.connectionsMax} are open`);
@@ -299,7 +305,6 @@ function offerStreams(
   { isLongLived = () => false }: ListenerOptions,
   take: TakeStream,
   bySession: WeakMap<object, Connection>,
-  limits: ListenerLimits,
 ): void {
   // Node's own bridge from streams to requests, which it put there for the listener of "request".
   const [toRequest] = http2.listeners("stream");
@@ -308,7 +313,7 @@ function offerStreams(
   http2.on("stream", (stream: ServerHttp2Stream, headers, flags, rawHeaders) => {
     const connection = stream.session && bySession.get(stream.session);
     if (connection !== undefined && take(stream, headers, rawHeaders)) {
-      if (!isLongLived(pathOf(headers[":path"]))) boundStream(connection, stream, limits);
+      if (!isLongLived(pathOf(headers[":path"]))) connection.bound(stream);
     } else {
       Reflect.apply(toRequest, http2, [stream, headers, flags, rawHeaders]);
     }
@@ -320,46 +325,14 @@ function pathOf(target = ""): string {
   return target.split("?", 1)[0] ?? "";
 }
 
-/** A time for a stream's request, and one for its answer. */
-function boundStream(connection: Connection, stream: ServerHttp2Stream, limits: ListenerLimits): void {
-  const cut = (reason: string): void => {
-    connection.report("info", reason);
-    stream.close(constants.NGHTTP2_CANCEL);
-    stream.destroy();
-  };
-  const answer = setTimeout(cut, limits.answerMs, `an answer took over ${limits.answerMs} ms`).unref();
-  const request = setTimeout(() => {
-    // What has arrived and is not read yet waits for this server, and not for its client.
-    if (stream.state.remoteClose !== 1) cut(`a request took over ${limits.requestMs} ms`);
-  }, limits.requestMs).unref();
-  stream.once("end", () => clearTimeout(request));
-  stream.once("close", () => {
-    clearTimeout(answer);
-    clearTimeout(request);
-  });
-}
-
 /** The handler with its bounds: a time for the request, one for the answer, and 400 when it throws. */
-function createServe(
-  { handler, isLongLived = () => false }: ListenerOptions,
-  limits: ListenerLimits,
-): (connection: Connection, req: ListenerRequest, res: ListenerResponse) => void {
-  function bound(connection: Connection, res: ListenerResponse): void {
-    if ("stream" in res) {
-      boundStream(connection, res.stream, limits);
-      return;
-    }
-    // Node itself bounds the time of an HTTP/1.1 request.
-    const answer = setTimeout(() => {
-      connection.report("info", `an answer took over ${limits.answerMs} ms`);
-      connection.destroy();
-    }, limits.answerMs).unref();
-    res.once("close", () => clearTimeout(answer));
-  }
-
+function createServe({
+  handler,
+  isLongLived = () => false,
+}: ListenerOptions): (connection: Connection, req: ListenerRequest, res: ListenerResponse) => void {
   return (connection, req, res) => {
     try {
-      if (!isLongLived(pathOf(req.url))) bound(connection, res);
+      if (!isLongLived(pathOf(req.url))) connection.bound("stream" in res ? res.stream : res);
       // What nobody reads of a request is thrown away: a stream with unread data ends in a reset, and a
       // connection of HTTP/1.1 never comes to its next request.
       res.once("finish", () => req.resume());

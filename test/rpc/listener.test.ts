@@ -471,7 +471,7 @@ describe("time-outs", { concurrency: true }, () => {
   });
 
   it("resets an HTTP/2 stream whose body does not end, and leaves a long-lived one alone", async (t) => {
-    const listener = await open(t, { limits: { requestMs: SHORT_MS } });
+    const listener = await open(t, { limits: { requestMs: SHORT_MS, connectionsCheckingIntervalMs: 10 } });
     const client = session(t, listener.port);
     const long = client.request({ ":path": "/long/hello", ":method": "POST" }, { endStream: false });
     const answered = answerOf(long);
@@ -486,7 +486,7 @@ describe("time-outs", { concurrency: true }, () => {
   });
 
   it("does not blame a client for a request that has arrived and that nobody reads yet", async (t) => {
-    const listener = await open(t, { limits: { requestMs: SHORT_MS } });
+    const listener = await open(t, { limits: { requestMs: SHORT_MS, connectionsCheckingIntervalMs: 10 } });
     const client = session(t, listener.port);
     const whole = client.request({ ":path": "/hold", ":method": "POST" });
     whole.end("abc");
@@ -499,7 +499,7 @@ describe("time-outs", { concurrency: true }, () => {
   });
 
   it("cuts answers that do not end, and leaves long-lived ones alone", async (t) => {
-    const listener = await open(t, { limits: { answerMs: SHORT_MS } });
+    const listener = await open(t, { limits: { answerMs: SHORT_MS, connectionsCheckingIntervalMs: 10 } });
     const client = session(t, listener.port);
     const long2 = answerOf(client.request({ ":path": "/long/hold?all" }).on("error", () => undefined));
     long2.catch(() => undefined);
@@ -514,7 +514,7 @@ describe("time-outs", { concurrency: true }, () => {
   });
 
   it("forgets a request that was answered or given up", async (t) => {
-    const limits = { requestMs: 500, answerMs: 500, firstByteMs: 600 };
+    const limits = { requestMs: 500, answerMs: 500, firstByteMs: 600, connectionsCheckingIntervalMs: 10 };
     const listener = await open(t, { limits });
     const agent = new Agent({ keepAlive: true });
     t.after(() => agent.destroy());
