@@ -25,21 +25,12 @@ export class LiveReads {
     this.#store = store;
   }
 
-  /** `PRODUCT_UNKNOWN`; `STORE_UNAVAILABLE` where neither knows the product. */
-  async getStock(productId: string): Promise<Read<Stock>> {
+  /** `PRODUCT_UNKNOWN`; `STORE_UNAVAILABLE` where neither knows the product. At hand where the mirror knows it. */
+  getStock(productId: string): Read<Stock> | Promise<Read<Stock>> {
     const state = this.#mirror.current(productId);
-    if (state !== undefined) {
-      return { value: visible(state), stale: this.#mirror.isStale };
-    }
-    try {
-      return { value: await this.#store.getStock(productId), stale: false };
-    } catch (error) {
-      const known = isStoreAway(error) ? this.#mirror.get(productId) : undefined;
-      if (known === undefined) {
-        throw error;
-      }
-      return { value: known, stale: true };
-    }
+    return state === undefined
+      ? this.#fetch(productId)
+      : { value: visible(state), stale: this.#mirror.isStale };
   }
 
   /** In the order asked for; `undefined` where a product is unknown. */
@@ -73,6 +64,18 @@ export class LiveReads {
       }),
       stale,
     };
+  }
+
+  async #fetch(productId: string): Promise<Read<Stock>> {
+    try {
+      return { value: await this.#store.getStock(productId), stale: false };
+    } catch (error) {
+      const known = isStoreAway(error) ? this.#mirror.get(productId) : undefined;
+      if (known === undefined) {
+        throw error;
+      }
+      return { value: known, stale: true };
+    }
   }
 }
 

@@ -19,14 +19,44 @@ const STATES: Readonly<Record<ReservationState, ReservationStateMessage>> = {
   expired: ReservationStateMessage.EXPIRED,
 };
 
+const stocks = new WeakMap<Stock, StockMessage>();
+const stocksWithoutDetails = new WeakMap<Stock, StockMessage>();
+
+/** A state as a message. It is the same one whenever it is the same state, so that it is made and encoded once; not to be changed. */
 export function toStock(stock: Stock): StockMessage {
-  return create(StockSchema, {
+  return madeOnce(stocks, stock, (product) =>
+    create(StockSchema, {
+      ...fieldsOf(product),
+      ...(product.details && { product: { ...product.details } }),
+    }),
+  );
+}
+
+/** The same without what the seller says of the product. */
+export function toStockWithoutDetails(stock: Stock): StockMessage {
+  return madeOnce(stocksWithoutDetails, stock, (product) => create(StockSchema, fieldsOf(product)));
+}
+
+function fieldsOf(stock: Stock) {
+  return {
     productId: stock.productId,
     available: toInt32(stock.available),
     version: BigInt(stock.version),
     updateTime: timestampFromMs(stock.updateTimeMs),
-    ...(stock.details && { product: { ...stock.details } }),
-  });
+  };
+}
+
+function madeOnce<From extends object, To>(
+  made: WeakMap<From, To>,
+  from: From,
+  make: (from: From) => To,
+): To {
+  let to = made.get(from);
+  if (to === undefined) {
+    to = make(from);
+    made.set(from, to);
+  }
+  return to;
 }
 
 export function toReservation(reservation: Reservation): ReservationMessage {

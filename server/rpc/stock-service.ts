@@ -1,6 +1,7 @@
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import type { Inventory } from "../../gen/inventory_pb.ts";
+import type { Stock } from "../inventory/ledger.ts";
 import type { Catalog } from "../live/catalog.ts";
 import type { Hub } from "../live/hub.ts";
 import type { Mirror } from "../live/mirror.ts";
@@ -26,18 +27,20 @@ export interface LiveView {
 /** The method of the Go service that this one replaces. */
 export function legacyInventory({ reads }: LiveView): ServiceImpl<typeof Inventory> {
   return {
-    async get(request, context) {
-      const stock = told(await reads.getStock(readId("id", request.id)), context);
-      return { count: String(stock.available) };
+    get(request, context) {
+      const answer = (read: Read<Stock>) => ({ count: String(told(read, context).available) });
+      const read = reads.getStock(readId("id", request.id));
+      return read instanceof Promise ? read.then(answer) : answer(read);
     },
   };
 }
 
 export function stockService({ mirror, reads, catalog, hub }: LiveView): ServiceImpl<typeof StockService> {
   return {
-    async getStock(request, context) {
-      const productId = readId("product_id", request.productId);
-      return { stock: toStock(told(await reads.getStock(productId), context)) };
+    getStock(request, context) {
+      const answer = (read: Read<Stock>) => ({ stock: toStock(told(read, context)) });
+      const read = reads.getStock(readId("product_id", request.productId));
+      return read instanceof Promise ? read.then(answer) : answer(read);
     },
     async batchGetStock(request, context) {
       const productIds = readBatchGetStock(request);

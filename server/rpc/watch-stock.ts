@@ -12,7 +12,7 @@ import type { Watch } from "../live/watch.ts";
 import type { WatchUpdate } from "../live/watch-message.ts";
 import type { Caller } from "./caller.ts";
 import { outsideNetworkOf } from "./client-network.ts";
-import { toStock } from "./messages.ts";
+import { toStock, toStockWithoutDetails } from "./messages.ts";
 import { readWatchStock } from "./stock-requests.ts";
 
 // WatchStock as both ways run it: they differ in how a message gets to its reader.
@@ -36,17 +36,11 @@ export function refuseUntilLoaded(mirror: Mirror): void {
 }
 
 export function toWatchResponse(update: WatchUpdate): WatchStockResponse {
-  const response = withoutStocks(update);
-  response.stocks = update.stocks.map((state) =>
-    toStock(update.withDetails.has(state.productId) ? state : { ...state, details: undefined }),
-  );
-  return response;
-}
-
-/** The same for whoever has the stocks encoded already. */
-export function withoutStocks(update: WatchUpdate): WatchStockResponse {
-  const { removed, snapshot, lastOfSnapshot, stale, reconnectAfterMs } = update;
+  const { stocks, withDetails, removed, snapshot, lastOfSnapshot, stale, reconnectAfterMs } = update;
   return create(WatchStockResponseSchema, {
+    stocks: stocks.map((state) =>
+      withDetails.has(state.productId) ? toStock(state) : toStockWithoutDetails(state),
+    ),
     removedProductIds: [...removed],
     snapshot,
     lastOfSnapshot,

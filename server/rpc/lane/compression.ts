@@ -8,7 +8,7 @@ const COMPRESS_BYTES_MIN = 1_024;
 /** Whether an answer of the Connect protocol is long, and its client takes it compressed. */
 export function isWorthCompressing(answer: LaneAnswer, acceptEncoding: string): boolean {
   return (
-    answer.isCompressible &&
+    answer.isWhole &&
     answer.body !== undefined &&
     answer.body.byteLength >= COMPRESS_BYTES_MIN &&
     negotiated(acceptEncoding) !== null
@@ -22,12 +22,7 @@ export async function compressed(answer: LaneAnswer, acceptEncoding: string): Pr
     return answer;
   }
   const body = await compression.compress(answer.body);
-  const headers = {
-    ...answer.headers,
-    "content-encoding": compression.name,
-    "content-length": String(body.byteLength),
-  };
-  return { ...answer, headers, body };
+  return { ...answer, headers: [...answer.headers, "content-encoding", compression.name], body };
 }
 
 function negotiated(acceptEncoding: string | null) {

@@ -19,9 +19,14 @@ export const parseTimeouts = {
 
 export function envelope(flags: number, data: Uint8Array): Buffer {
   const framed = Buffer.allocUnsafe(PREFIX_BYTES + data.byteLength);
-  framed[0] = flags;
-  framed.writeUInt32BE(data.byteLength, 1);
   framed.set(data, PREFIX_BYTES);
+  return enclose(flags, framed);
+}
+
+/** Makes an envelope of a message that has room for the prefix before it. */
+export function enclose(flags: number, framed: Buffer): Buffer {
+  framed[0] = flags;
+  framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
   return framed;
 }
 
@@ -33,10 +38,7 @@ export function openEnvelope(body: Buffer): Buffer | undefined {
 }
 
 /** gRPC's trailers for an error. */
-export function grpcErrorTrailers(
-  error: ConnectError,
-  trailers?: Record<string, string>,
-): Record<string, string> {
+export function grpcErrorTrailers(error: ConnectError, trailers?: Headers): Record<string, string> {
   return Object.fromEntries(withGrpcMessage(setTrailerStatus(new Headers(trailers), error)));
 }
 

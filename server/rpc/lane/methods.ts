@@ -8,6 +8,7 @@ import {
   type Message,
 } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
+import { AnswerEncoder } from "./answer-encoder.ts";
 
 /** What an implementation may use of a call, on whichever way the call came. */
 export type CallContext = Pick<
@@ -18,13 +19,17 @@ export type CallContext = Pick<
 /** How messages are read and written as JSON. Unknown fields are ignored unless it says otherwise. */
 export type JsonOptions = Partial<JsonReadOptions & JsonWriteOptions>;
 
+/** A value, or one that is still to come. What is at hand is spared the wait. */
+export type Awaitable<T> = T | Promise<T>;
+
 /** A unary method as the short way runs it. */
 export interface LaneMethod {
   readonly desc: DescMethod;
   readonly input: DescMessage;
   readonly output: DescMessage;
   readonly json: JsonOptions;
-  invoke(request: Message, context: CallContext): Promise<Message>;
+  readonly encoder: AnswerEncoder;
+  invoke(request: Message, context: CallContext): Awaitable<Message>;
 }
 
 /** A service with what implements it, as both ways take it. */
@@ -40,18 +45,25 @@ export function laneMethods(
   jsonOptions: JsonOptions = {},
 ): ReadonlyMap<string, LaneMethod> {
   const json = { ignoreUnknownFields: true, ...jsonOptions };
+  const encoder = new AnswerEncoder(json);
   const methods = new Map<string, LaneMethod>();
   for (const { desc, implementation } of services) {
     for (const method of desc.methods) {
       const run: unknown = Reflect.get(implementation, method.localName);
       if (method.methodKind === "unary" && typeof run === "function") {
+        const { input, output } = method;
         methods.set(`/${desc.typeName}/${method.name}`, {
           desc: method,
-          input: method.input,
-          output: method.output,
+          input,
+          output,
           json,
-          invoke: async (request, context) =>
-            create(method.output, await run.call(implementation, request, context)),
+          encoder,
+          invoke: (request, context) => {
+            const answer = run.call(implementation, request, context);
+            return answer instanceof Promise
+              ? answer.then((settled) => create(output, settled))
+              : create(output, answer);
+          },
         });
       }
     }

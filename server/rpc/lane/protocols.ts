@@ -1,14 +1,15 @@
-import { fromBinary, fromJsonString, type Message, toBinary, toJsonString } from "@bufbuild/protobuf";
+import { fromBinary, fromJsonString, type Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
   attempt,
-  envelope,
+  enclose,
   grpcErrorTrailers,
   grpcWebTrailers,
   openEnvelope,
+  PREFIX_BYTES,
   parseTimeouts,
   STATUS_OK,
 } from "./layout.ts";
@@ -20,18 +21,19 @@ const DECODER = new TextDecoder("utf-8", { fatal: true });
 /** An answer as it goes out. */
 export interface LaneAnswer {
   readonly status: number;
-  readonly headers: Record<string, string>;
+  /** Names and values in turn, as node takes them without a look at each. */
+  readonly headers: readonly string[];
   readonly body: Uint8Array | undefined;
-  /** Whether the protocol compresses whole bodies, and not messages. */
-  readonly isCompressible: boolean;
+  /** Whether the body is told by its length and compressed as a whole, and not by messages. */
+  readonly isWhole: boolean;
   /** gRPC alone has them. */
   readonly trailers: Record<string, string> | undefined;
 }
 
 /** What a method has set to go out with its answer. */
 export interface Metadata {
-  readonly headers: Record<string, string>;
-  readonly trailers: Record<string, string> | undefined;
+  readonly headers: Headers | undefined;
+  readonly trailers: Headers | undefined;
 }
 
 /** How one protocol lays out a unary call without compression. */
@@ -50,16 +52,16 @@ const grpc: LaneProtocol = {
   decode: decodeEnvelope,
   answer: (method, message, { headers, trailers }) => ({
     status: 200,
-    headers: { ...headers, "content-type": "application/grpc+proto" },
-    body: envelope(0, toBinary(method.output, message)),
-    isCompressible: false,
-    trailers: { ...trailers, ...STATUS_OK },
+    headers: ["content-type", "application/grpc+proto", ...flat(headers)],
+    body: frameOf(method, message),
+    isWhole: false,
+    trailers: trailers === undefined ? STATUS_OK : { ...Object.fromEntries(trailers), ...STATUS_OK },
   }),
   refuse: (error, { headers, trailers }) => ({
     status: 200,
-    headers: { ...headers, "content-type": "application/grpc+proto" },
+    headers: ["content-type", "application/grpc+proto", ...flat(headers)],
     body: undefined,
-    isCompressible: false,
+    isWhole: false,
     trailers: grpcErrorTrailers(error, trailers),
   }),
 };
@@ -72,19 +74,21 @@ const grpcWeb: LaneProtocol = {
   decode: decodeEnvelope,
   answer: (method, message, { headers, trailers }) => ({
     status: 200,
-    headers: { ...headers, "content-type": "application/grpc-web+proto" },
+    headers: ["content-type", "application/grpc-web+proto", ...flat(headers)],
     body: Buffer.concat([
-      envelope(0, toBinary(method.output, message)),
-      trailers === undefined ? GRPC_WEB_OK : grpcWebTrailers(new Headers({ ...trailers, ...STATUS_OK })),
+      frameOf(method, message),
+      trailers === undefined
+        ? GRPC_WEB_OK
+        : grpcWebTrailers(new Headers([...trailers, ...Object.entries(STATUS_OK)])),
     ]),
-    isCompressible: false,
+    isWhole: false,
     trailers: undefined,
   }),
   refuse: (error, { headers, trailers }) => ({
     status: 200,
-    headers: { ...headers, "content-type": "application/grpc-web+proto" },
+    headers: ["content-type", "application/grpc-web+proto", ...flat(headers)],
     body: grpcWebTrailers(setTrailerStatus(new Headers(trailers), error)),
-    isCompressible: false,
+    isWhole: false,
     trailers: undefined,
   }),
 };
@@ -98,15 +102,15 @@ const connectProto: LaneProtocol = {
   parseTimeout: parseTimeouts.connect,
   decode: (method, body) => attempt(() => fromBinary(method.input, body)),
   answer: (method, message, metadata) =>
-    connectAnswer(200, "application/proto", toBinary(method.output, message), metadata),
+    connectAnswer(200, "application/proto", method.encoder.binary(method.output, message), metadata),
   refuse: refuseConnect,
 };
 
 const connectJson: LaneProtocol = {
   ...connectProto,
   decode: ({ input, json }, body) => attempt(() => fromJsonString(input, DECODER.decode(body), json)),
-  answer: ({ output, json }, message, metadata) =>
-    connectAnswer(200, "application/json", Buffer.from(toJsonString(output, message, json)), metadata),
+  answer: ({ output, encoder }, message, metadata) =>
+    connectAnswer(200, "application/json", Buffer.from(encoder.json(output, message)), metadata),
 };
 
 /** By content type, those that clients send as they are; any other spelling goes the long way. */
@@ -122,10 +126,8 @@ export const LANE_PROTOCOLS: ReadonlyMap<string, LaneProtocol> = new Map([
 function refuseConnect(error: ConnectError, { headers, trailers }: Metadata): LaneAnswer {
   const merged = new Headers(headers);
   mergeNonProtocolHeaders(merged, error.metadata);
-  return connectAnswer(codeToHttpStatus(error.code), "application/json", errorToJsonBytes(error, undefined), {
-    headers: Object.fromEntries(merged),
-    trailers,
-  });
+  const body = errorToJsonBytes(error, undefined);
+  return connectAnswer(codeToHttpStatus(error.code), "application/json", body, { headers: merged, trailers });
 }
 
 function connectAnswer(
@@ -136,16 +138,15 @@ function connectAnswer(
 ): LaneAnswer {
   return {
     status,
-    headers: {
-      ...headers,
-      ...prefixed(trailers),
-      "content-type": contentType,
-      "content-length": String(body.byteLength),
-    },
+    headers: ["content-type", contentType, ...flat(headers), ...flat(trailers, "trailer-")],
     body,
-    isCompressible: true,
+    isWhole: true,
     trailers: undefined,
   };
+}
+
+function frameOf({ encoder, output }: LaneMethod, message: Message): Buffer {
+  return enclose(0, encoder.binary(output, message, PREFIX_BYTES));
 }
 
 /** One enveloped message that is all of the body. */
@@ -154,9 +155,9 @@ function decodeEnvelope(method: LaneMethod, body: Buffer): Message | undefined {
   return data && attempt(() => fromBinary(method.input, data));
 }
 
-/** The Connect protocol sends the trailers of a unary call as headers. */
-function prefixed(trailers: Record<string, string> = {}): Record<string, string> {
-  return Object.fromEntries(Object.entries(trailers).map(([name, value]) => [`trailer-${name}`, value]));
+/** Names and values in turn. The Connect protocol sends the trailers of a unary call as headers with a prefix. */
+function flat(headers: Headers | undefined, prefix = ""): string[] {
+  return headers === undefined ? [] : [...headers].flatMap(([name, value]) => [`${prefix}${name}`, value]);
 }
 
 /** The error of a call that ran out of time. */

@@ -58,21 +58,17 @@ export function collect(
 ): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  const leave = (): void => {
-    source.off("data", onData);
-    source.off("end", onEnd);
-  };
   const onData = (chunk: Buffer): void => {
     chunks.push(chunk);
     bytes += chunk.length;
     if (bytes > bytesMax) {
-      leave();
+      source.off("data", onData);
+      source.off("end", onEnd);
       source.pause();
       done(undefined, () => replay(chunks, source));
     }
   };
   const onEnd = (): void => {
-    leave();
     const [only] = chunks;
     const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
     done(body, () => replay(chunks));

@@ -6,15 +6,14 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ContextValues, createContextValues } from "@connectrpc/connect";
-import { type Call, callKey, type Gate } from "../call.ts";
+import { ConnectError } from "@connectrpc/connect";
+import type { Gate } from "../call.ts";
 import { type Caller, callerOf, callerOfStream } from "../caller.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
 import type { TellError } from "../interceptors/errors.ts";
 import { stopUploadAfterTrailers } from "../stop-upload.ts";
-import { compressed, isWorthCompressing } from "./compression.ts";
 import { type Lane, leaveTo } from "./lane.ts";
-import type { CallContext, LaneMethod } from "./methods.ts";
+import type { Awaitable, LaneMethod } from "./methods.ts";
 import {
   deadlineExceeded,
   LANE_PROTOCOLS,
@@ -23,6 +22,8 @@ import {
   type Metadata,
 } from "./protocols.ts";
 import { collect, readPlainHead } from "./request.ts";
+import { UnaryCall } from "./unary-call.ts";
+import { CompressingWire, ResponseWire, StreamWire, type UnaryWire } from "./unary-wire.ts";
 
 interface UnaryLaneOptions {
   readonly methods: ReadonlyMap<string, LaneMethod>;
@@ -72,12 +73,8 @@ export class UnaryLane implements Lane {
       return false;
     }
     stream.on("error", ignore);
-    const call = this.#begin(taken, callerOfStream(stream), {
-      isGone: () => stream.closed || stream.destroyed,
-      send: (answer) => answerStream(stream, answer),
-      cut: () => stream.destroy(),
-    });
-    stream.once("close", () => call.abandon());
+    const call = this.#begin(taken, callerOfStream(stream), new StreamWire(stream));
+    stream.on("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
       stopUploadAfterTrailers(stream);
       stream.resume();
@@ -103,15 +100,8 @@ export class UnaryLane implements Lane {
     if (taken === undefined || request.url !== path) {
       return false;
     }
-    const call = this.#begin(taken, callerOf(request), {
-      isGone: () => response.destroyed,
-      send: (answer) => {
-        response.writeHead(answer.status, answer.headers);
-        response.end(answer.body);
-      },
-      cut: () => response.destroy(),
-    });
-    response.once("close", () => call.abandon());
+    const call = this.#begin(taken, callerOf(request), new ResponseWire(response));
+    response.on("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
       request.resume();
       return true;
@@ -154,10 +144,13 @@ export class UnaryLane implements Lane {
   }
 
   /** Begins a call: its time runs from here, also while its request is still arriving. */
-  #begin(taken: Taken, caller: Caller, wire: LaneWire): LaneCall {
+  #begin(taken: Taken, caller: Caller, wire: UnaryWire): UnaryCall {
     const { method, protocol, headers, timeoutMs, acceptEncoding } = taken;
     const begun = this.#options.gate.begin({ method: method.desc, headers, caller });
-    const call = new LaneCall(begun, acceptEncoding === null ? wire : compressing(wire, acceptEncoding));
+    const call = new UnaryCall(
+      begun,
+      acceptEncoding === null ? wire : new CompressingWire(wire, acceptEncoding),
+    );
     if (timeoutMs !== undefined) {
       call.endAfter(timeoutMs, () => this.#refuse(protocol, deadlineExceeded(), call));
     }
@@ -165,7 +158,7 @@ export class UnaryLane implements Lane {
   }
 
   /** Asks whether the call may come in, before its request is read. False where it was refused. */
-  #admit({ protocol }: Taken, call: LaneCall): boolean {
+  #admit({ protocol }: Taken, call: UnaryCall): boolean {
     try {
       call.admit();
       return true;
@@ -175,172 +168,35 @@ export class UnaryLane implements Lane {
     }
   }
 
-  #run({ method, protocol }: Taken, message: Message, call: LaneCall): void {
+  #run({ method, protocol }: Taken, message: Message, call: UnaryCall): void {
     call.call.request = message;
     const refuse = (error: unknown): void => this.#refuse(protocol, error, call);
-    const run = (): Promise<Message> => call.call.run(() => method.invoke(message, call));
+    const run = (): Awaitable<Message> => call.call.run(() => method.invoke(message, call));
     const tell = (answered: Message): void => {
-      try {
-        // Laid out while the call can still be refused, since an answer may not fit its type.
-        const answer = protocol.answer(method, answered, call.metadata);
-        call.answer(undefined, () => answer);
-      } catch (error) {
-        refuse(error);
-      }
+      // Laid out while the call can still be refused, since an answer may not fit its type.
+      const answer = protocol.answer(method, answered, call.metadata);
+      call.answer(undefined, () => answer);
     };
     try {
-      (call.admission === undefined ? run() : call.admission.then(run)).then(tell, refuse);
+      const answered = call.admission === undefined ? run() : call.admission.then(run);
+      if (answered instanceof Promise) {
+        answered.then(tell).catch(refuse);
+      } else {
+        tell(answered);
+      }
     } catch (error) {
       refuse(error);
     }
   }
 
-  #refuse(protocol: LaneProtocol, error: unknown, call: LaneCall): void {
+  #refuse(protocol: LaneProtocol, error: unknown, call: UnaryCall): void {
     const told = this.#options.tellError(error, call.call, false);
     call.answer(told.code, () => layOut(protocol, told, call.metadata));
   }
 }
 
-/** Where a call's answer goes. */
-interface LaneWire {
-  readonly isGone: () => boolean;
-  readonly send: (answer: LaneAnswer) => void;
-  readonly cut: () => void;
-}
-
-/** The same wire for a client that takes long answers compressed. */
-function compressing(wire: LaneWire, acceptEncoding: string): LaneWire {
-  return {
-    ...wire,
-    send: (answer) => {
-      if (isWorthCompressing(answer, acceptEncoding)) {
-        compressed(answer, acceptEncoding)
-          .then((small) => wire.isGone() || wire.send(small))
-          .catch(wire.cut);
-      } else {
-        wire.send(answer);
-      }
-    },
-  };
-}
-
 function ignore(): void {
   // A stream that fails closes; its answer is not sent.
-}
-
-/** One call on the lane, which is answered once. What few methods ask for is made when they ask. */
-class LaneCall implements CallContext {
-  readonly #wire: LaneWire;
-  readonly call: Call;
-  /** Set while it is not known yet whether the call may come in. */
-  admission: Promise<void> | undefined;
-  #isOver = false;
-  #timer: NodeJS.Timeout | undefined;
-  #deadlineMs: number | undefined;
-  #controller: AbortController | undefined;
-  #requestHeader: Headers | undefined;
-  #responseHeader: Headers | undefined;
-  #responseTrailer: Headers | undefined;
-  #values: ContextValues | undefined;
-
-  constructor(call: Call, wire: LaneWire) {
-    this.call = call;
-    this.#wire = wire;
-  }
-
-  /** Throws where the call may not come in. */
-  admit(): void {
-    const admission = this.call.admit();
-    if (admission instanceof Promise) {
-      this.admission = admission;
-      // Who waits for it is told; a call that is over by then has nobody who waits.
-      admission.catch(() => {});
-    }
-  }
-
-  /** Sends what `make` gives, unless the call is over or its caller gone. What cannot be sent is cut. No code is OK. */
-  answer(code: Code | undefined, make: () => LaneAnswer): void {
-    if (this.leave()) {
-      try {
-        if (!this.#wire.isGone()) {
-          this.#wire.send(make());
-        }
-      } catch {
-        this.#wire.cut();
-      }
-      this.call.end(code);
-    }
-  }
-
-  /** The caller is gone. */
-  abandon(): void {
-    if (this.leave()) {
-      this.call.end(Code.Canceled);
-    }
-  }
-
-  /** Ends the lane's part of the call. False where it was over already. */
-  leave(): boolean {
-    const wasOver = this.#isOver;
-    this.#isOver = true;
-    clearTimeout(this.#timer);
-    return !wasOver;
-  }
-
-  endAfter(ms: number, end: () => void): void {
-    this.#deadlineMs = Date.now() + ms;
-    this.#timer = setTimeout(() => {
-      this.#controller?.abort(deadlineExceeded());
-      end();
-    }, ms);
-  }
-
-  get signal(): AbortSignal {
-    this.#controller ??= new AbortController();
-    return this.#controller.signal;
-  }
-
-  get requestHeader(): Headers {
-    this.#requestHeader ??= toHeaders(this.call.headers);
-    return this.#requestHeader;
-  }
-
-  get responseHeader(): Headers {
-    this.#responseHeader ??= new Headers();
-    return this.#responseHeader;
-  }
-
-  get responseTrailer(): Headers {
-    this.#responseTrailer ??= new Headers();
-    return this.#responseTrailer;
-  }
-
-  get values(): ContextValues {
-    this.#values ??= createContextValues().set(callKey, this.call);
-    return this.#values;
-  }
-
-  timeoutMs(): number | undefined {
-    return this.#deadlineMs === undefined ? undefined : this.#deadlineMs - Date.now();
-  }
-
-  get metadata(): Metadata {
-    return {
-      headers: this.#responseHeader === undefined ? {} : Object.fromEntries(this.#responseHeader),
-      trailers: this.#responseTrailer && Object.fromEntries(this.#responseTrailer),
-    };
-  }
-}
-
-/** Without the pseudo-headers of HTTP/2, whose names no other header may have. */
-function toHeaders(received: Taken["headers"]): Headers {
-  const headers = new Headers();
-  for (const [name, value = []] of Object.entries(received)) {
-    if (!name.startsWith(":")) {
-      for (const each of [value].flat()) headers.append(name, each);
-    }
-  }
-  return headers;
 }
 
 /** An error whose details or metadata cannot be laid out is told without them. */
@@ -349,17 +205,6 @@ function layOut(protocol: LaneProtocol, error: ConnectError, metadata: Metadata)
     return protocol.refuse(error, metadata);
   } catch {
     const bare = new ConnectError(error.rawMessage.toWellFormed(), error.code);
-    return protocol.refuse(bare, { headers: {}, trailers: undefined });
+    return protocol.refuse(bare, { headers: undefined, trailers: undefined });
   }
-}
-
-function answerStream(stream: ServerHttp2Stream, answer: LaneAnswer): void {
-  const { trailers } = answer;
-  if (trailers === undefined) {
-    stream.respond({ ":status": answer.status, ...answer.headers });
-  } else {
-    stream.respond({ ":status": answer.status, ...answer.headers }, { waitForTrailers: true });
-    stream.once("wantTrailers", () => stream.sendTrailers(trailers));
-  }
-  stream.end(answer.body);
 }

@@ -1,0 +1,150 @@
+import {
+  create,
+  type DescField,
+  type DescMessage,
+  isMessage,
+  type JsonWriteOptions,
+  type Message,
+  toBinary,
+  toJsonString,
+} from "@bufbuild/protobuf";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { StockSchema } from "../../../gen/inventory/v1/stock_pb.ts";
+
+/** What many answers have in common: a product's state is the same message for all who read it (`messages.ts`). */
+const SHARED: DescMessage = StockSchema;
+
+/** A field of an answer that holds shared messages. */
+interface SharedField {
+  readonly localName: string;
+  readonly jsonName: string;
+  readonly isList: boolean;
+  /** Number and wire type, as they stand before each message. */
+  readonly tag: Uint8Array;
+}
+
+/** Where an answer of some type has shared messages. */
+interface Plan {
+  readonly fields: readonly SharedField[];
+  /** Whether it has anything else. */
+  readonly hasRest: boolean;
+}
+
+/**
+ * Encodes answers. A shared message is encoded once, and what came out is kept for as long as the message is; an answer is put
+ * together of those, since a field is its tag and its length before its message, and a repeated one just more of these
+ * (https://protobuf.dev/programming-guides/encoding/#structure). All else is protobuf-es's.
+ */
+export class AnswerEncoder {
+  readonly #json: Partial<JsonWriteOptions>;
+  readonly #plans = new Map<DescMessage, Plan>();
+  readonly #binary = new WeakMap<Message, Uint8Array>();
+  readonly #texts = new WeakMap<Message, string>();
+
+  constructor(json: Partial<JsonWriteOptions> = {}) {
+    this.#json = json;
+  }
+
+  /** The message after `room` bytes, which are the caller's to fill. Throws where a value does not fit its type. */
+  binary(desc: DescMessage, message: Message, room = 0): Buffer {
+    const { fields, hasRest } = this.#planOf(desc);
+    const rest = hasRest ? toBinary(desc, restOf(desc, message, fields)) : undefined;
+    let length = room + (rest?.length ?? 0);
+    for (const { localName, tag } of fields) {
+      for (const each of sharedIn(message, localName)) {
+        length += tag.length + this.#binaryOf(each).length;
+      }
+    }
+    const encoded = Buffer.allocUnsafe(length);
+    let place = room;
+    const put = (bytes: Uint8Array): void => {
+      encoded.set(bytes, place);
+      place += bytes.length;
+    };
+    for (const { localName, tag } of fields) {
+      for (const each of sharedIn(message, localName)) {
+        put(tag);
+        put(this.#binaryOf(each));
+      }
+    }
+    if (rest !== undefined) {
+      put(rest);
+    }
+    return encoded;
+  }
+
+  /** The message as JSON text. Throws where a value does not fit its type. */
+  json(desc: DescMessage, message: Message): string {
+    const { fields, hasRest } = this.#planOf(desc);
+    const rest = hasRest ? toJsonString(desc, restOf(desc, message, fields), this.#json) : "{}";
+    const members: string[] = [];
+    for (const { localName, jsonName, isList } of fields) {
+      const texts = sharedIn(message, localName).map((each) => this.#textOf(each));
+      if (texts.length > 0) {
+        members.push(`"${jsonName}":${isList ? `[${texts.join(",")}]` : texts[0]}`);
+      }
+    }
+    if (rest !== "{}") {
+      members.push(rest.slice(1, -1));
+    }
+    return `{${members.join(",")}}`;
+  }
+
+  /** With its length before it. */
+  #binaryOf(shared: Message): Uint8Array {
+    let bytes = this.#binary.get(shared);
+    if (bytes === undefined) {
+      bytes = new BinaryWriter().bytes(toBinary(SHARED, shared)).finish();
+      this.#binary.set(shared, bytes);
+    }
+    return bytes;
+  }
+
+  #textOf(shared: Message): string {
+    let text = this.#texts.get(shared);
+    if (text === undefined) {
+      text = toJsonString(SHARED, shared, this.#json);
+      this.#texts.set(shared, text);
+    }
+    return text;
+  }
+
+  #planOf(desc: DescMessage): Plan {
+    let plan = this.#plans.get(desc);
+    if (plan === undefined) {
+      const fields = desc.fields.filter((field) => field.message === SHARED && isPlain(field));
+      plan = { fields: fields.map(toSharedField), hasRest: fields.length < desc.fields.length };
+      this.#plans.set(desc, plan);
+    }
+    return plan;
+  }
+}
+
+function isPlain({ fieldKind, oneof }: DescField): boolean {
+  return (fieldKind === "message" || fieldKind === "list") && oneof === undefined;
+}
+
+function toSharedField({ localName, jsonName, fieldKind, number }: DescField): SharedField {
+  const tag = new BinaryWriter().tag(number, WireType.LengthDelimited).finish();
+  return { localName, jsonName, isList: fieldKind === "list", tag };
+}
+
+/** The shared messages in a field: none, one, or those of a list. */
+function sharedIn(message: Message, localName: string): readonly Message[] {
+  const value: unknown = Reflect.get(message, localName);
+  if (Array.isArray(value)) {
+    return value;
+  }
+  return isMessage(value) ? [value] : [];
+}
+
+function restOf(desc: DescMessage, message: Message, fields: readonly SharedField[]): Message {
+  if (fields.length === 0) {
+    return message;
+  }
+  const rest = Object.assign(create(desc), message);
+  for (const { localName, isList } of fields) {
+    Reflect.set(rest, localName, isList ? [] : undefined);
+  }
+  return rest;
+}
