@@ -10,18 +10,31 @@ export interface Caller {
   readonly connection: object;
 }
 
+/** The peers of open connections: looked up once, and not for every call. */
+const peers = new WeakMap<object, Caller>();
+
 export function callerOfStream(stream: ServerHttp2Stream): Caller {
-  return { address: addressOf(stream.session?.socket), connection: stream.session ?? stream };
+  const { session } = stream;
+  return session === undefined
+    ? peerOf(stream, undefined)
+    : (peers.get(session) ?? peerOf(session, session.socket));
 }
 
 export function callerOf(request: ListenerRequest): Caller {
-  return "stream" in request
-    ? callerOfStream(request.stream)
-    : { address: addressOf(request.socket), connection: request.socket };
+  if ("stream" in request) {
+    return callerOfStream(request.stream);
+  }
+  const { socket } = request;
+  return peers.get(socket) ?? peerOf(socket, socket);
 }
 
-function addressOf(socket: { readonly remoteAddress?: string | undefined } | undefined): string {
-  return unmapped(socket?.remoteAddress ?? "unknown");
+function peerOf(
+  connection: object,
+  socket: { readonly remoteAddress?: string | undefined } | undefined,
+): Caller {
+  const peer = { address: unmapped(socket?.remoteAddress ?? "unknown"), connection };
+  peers.set(connection, peer);
+  return peer;
 }
 
 /**

@@ -3,7 +3,7 @@ import type { ConnectHandler } from "./connect-handler.ts";
 import type { Cors } from "./cors.ts";
 import { encodeGrpcMessage } from "./grpc-message.ts";
 import type { Lane } from "./lane/lane.ts";
-import type { ListenerRequest, ListenerResponse } from "./listener.ts";
+import { type ListenerRequest, type ListenerResponse, pathOf } from "./listener.ts";
 
 /** Answers a request for a file or a page if there is one, and says whether there was. */
 export type PageHandler = (request: ListenerRequest, response: ListenerResponse, path: string) => boolean;
@@ -30,7 +30,7 @@ export function createFront(
     }
   };
   return (request, response) => {
-    const path = pathOf(request);
+    const path = pathOf(request.url);
     const contentType = request.headers["content-type"] ?? "";
     const isGrpc = /^application\/grpc(?!-web)/.test(contentType);
     if (isGrpc && request.httpVersionMajor < 2) {
@@ -69,13 +69,6 @@ function takeLane(
     return false;
   }
   return lanes.some((lane) => lane.takeRequest(request, response, path));
-}
-
-/** The path of a request's target, without its query. */
-export function pathOf(request: ListenerRequest): string {
-  const url = request.url ?? "";
-  const query = url.indexOf("?");
-  return query < 0 ? url : url.slice(0, query);
 }
 
 /** A gRPC client understands a status in the trailers, and no 404. */

@@ -95,7 +95,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (connection === undefined) return res.destroy();
     connection.answering(res);
     // Whoever reads the request is told by its end; an error that comes after he has left would be nobody's, and end the process.
-    req.on("error", () => {});
+    req.on("error", ignore);
     if (req.rawHeaders.length > 2 * limits.headerPairsMax) return refuse(res, 431);
     serve(connection, req, res);
   });
@@ -202,6 +202,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     },
   };
 }
+
+function ignore(): void {}
 
 function leave(counts: Map<string, number>, key: string): void {
   const left = (counts.get(key) ?? 0) - 1;
@@ -321,8 +323,9 @@ function offerStreams(
 }
 
 /** The path of a request's target, without its query. */
-function pathOf(target = ""): string {
-  return target.split("?", 1)[0] ?? "";
+export function pathOf(target = ""): string {
+  const query = target.indexOf("?");
+  return query < 0 ? target : target.slice(0, query);
 }
 
 /** The handler with its bounds: a time for the request, one for the answer, and 400 when it throws. */
@@ -335,7 +338,7 @@ function createServe({
       if (!isLongLived(pathOf(req.url))) connection.bound("stream" in res ? res.stream : res);
       // What nobody reads of a request is thrown away: a stream with unread data ends in a reset, and a
       // connection of HTTP/1.1 never comes to its next request.
-      res.once("finish", () => req.resume());
+      res.on("finish", () => req.resume());
       handler(req, res);
     } catch (error) {
       connection.report("warn", "the handler threw on a request", error);

@@ -10,7 +10,7 @@ export function isWorthCompressing(answer: LaneAnswer, acceptEncoding: string): 
   return (
     answer.isWhole &&
     answer.body !== undefined &&
-    answer.body.byteLength >= COMPRESS_BYTES_MIN &&
+    Buffer.byteLength(answer.body) >= COMPRESS_BYTES_MIN &&
     negotiated(acceptEncoding) !== null
   );
 }
@@ -21,7 +21,7 @@ export async function compressed(answer: LaneAnswer, acceptEncoding: string): Pr
   if (compression === null || answer.body === undefined) {
     return answer;
   }
-  const body = await compression.compress(answer.body);
+  const body = await compression.compress(Buffer.from(answer.body));
   return { ...answer, headers: [...answer.headers, "content-encoding", compression.name], body };
 }
 

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import type { ConnectError } from "@connectrpc/connect";
 import { parseTimeout as parseConnectTimeout } from "@connectrpc/connect/protocol-connect";
 import { parseTimeout as parseGrpcTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
@@ -35,6 +36,14 @@ export function openEnvelope(body: Buffer): Buffer | undefined {
   const isWhole =
     body.length >= PREFIX_BYTES && body[0] === 0 && body.readUInt32BE(1) === body.length - PREFIX_BYTES;
   return isWhole ? body.subarray(PREFIX_BYTES) : undefined;
+}
+
+/** The text of a body. Throws where it is not UTF-8. */
+export function textOf(body: Buffer): string {
+  if (!isUtf8(body)) {
+    throw new TypeError("The text is not UTF-8");
+  }
+  return body.toString("utf8");
 }
 
 /** gRPC's trailers for an error. */

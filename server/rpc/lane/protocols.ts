@@ -12,18 +12,18 @@ import {
   PREFIX_BYTES,
   parseTimeouts,
   STATUS_OK,
+  textOf,
 } from "./layout.ts";
 import type { LaneMethod } from "./methods.ts";
 import type { RequestLayout } from "./request.ts";
-
-const DECODER = new TextDecoder("utf-8", { fatal: true });
 
 /** An answer as it goes out. */
 export interface LaneAnswer {
   readonly status: number;
   /** Names and values in turn, as node takes them without a look at each. */
   readonly headers: readonly string[];
-  readonly body: Uint8Array | undefined;
+  /** Text where the protocol has text: node writes it together with the head. */
+  readonly body: Uint8Array | string | undefined;
   /** Whether the body is told by its length and compressed as a whole, and not by messages. */
   readonly isWhole: boolean;
   /** gRPC alone has them. */
@@ -108,9 +108,9 @@ const connectProto: LaneProtocol = {
 
 const connectJson: LaneProtocol = {
   ...connectProto,
-  decode: ({ input, json }, body) => attempt(() => fromJsonString(input, DECODER.decode(body), json)),
+  decode: ({ input, json }, body) => attempt(() => fromJsonString(input, textOf(body), json)),
   answer: ({ output, encoder }, message, metadata) =>
-    connectAnswer(200, "application/json", Buffer.from(encoder.json(output, message)), metadata),
+    connectAnswer(200, "application/json", encoder.json(output, message), metadata),
 };
 
 /** By content type, those that clients send as they are; any other spelling goes the long way. */
@@ -133,7 +133,7 @@ function refuseConnect(error: ConnectError, { headers, trailers }: Metadata): La
 function connectAnswer(
   status: number,
   contentType: string,
-  body: Uint8Array,
+  body: Uint8Array | string,
   { headers, trailers }: Metadata,
 ): LaneAnswer {
   return {

@@ -10,6 +10,7 @@ import {
   openEnvelope,
   parseTimeouts,
   STATUS_OK,
+  textOf,
 } from "./layout.ts";
 import type { RequestLayout } from "./request.ts";
 
@@ -29,7 +30,6 @@ export interface StreamProtocol extends RequestLayout {
   end(error: ConnectError | undefined): StreamEnd;
 }
 
-const DECODER = new TextDecoder("utf-8", { fatal: true });
 const CONNECT_END = createEndStreamSerialization(undefined);
 
 const grpc: StreamProtocol = {
@@ -76,7 +76,7 @@ const connectJson: StreamProtocol = {
   isJson: true,
   decode: (input, body) => {
     const data = openEnvelope(body);
-    return data && attempt(() => fromJsonString(input, DECODER.decode(data), { ignoreUnknownFields: true }));
+    return data && attempt(() => fromJsonString(input, textOf(data), { ignoreUnknownFields: true }));
   },
 };
 

@@ -95,6 +95,6 @@ export class CompressingWire implements UnaryWire {
 
 function headersOf({ headers, body, isWhole }: LaneAnswer): string[] {
   return isWhole && body !== undefined
-    ? [...headers, "content-length", String(body.byteLength)]
+    ? [...headers, "content-length", String(Buffer.byteLength(body))]
     : [...headers];
 }
