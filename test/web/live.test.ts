@@ -126,6 +126,26 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     assert.equal(await page.locator(".sort-again").count(), 0);
   });
 
+  it("keeps still while a count stays within its band", async () => {
+    await using merchant = await startAppProcess({ EXACT_COUNT_MAX: "10" });
+    const bands = shopAt(merchant.url);
+    try {
+      await bands.put(...SMALL_SHOP);
+      await using visitor = await visit(browser);
+      const page = await visitor.open(merchant.url);
+      await untilStatus(page, "Live");
+      await bands.reserve("mug", 1);
+      await bands.reserve("bowl", 37);
+      await untilCount(page, "bowl", "8 left");
+      const fadeOf = (productId: string) =>
+        page.locator(`[data-product-id="${productId}"] .count`).getAttribute("data-fade");
+      assert.equal(await textOf(page, '[data-product-id="mug"] .count-text'), "10+ left");
+      assert.deepEqual([await fadeOf("mug"), await fadeOf("bowl")], ["none", "odd"]);
+    } finally {
+      bands.close();
+    }
+  });
+
   it("fades a change in at most 600 ms, and not at all where motion is not wanted", async () => {
     await shop.put(...SMALL_SHOP);
     for (const reducedMotion of ["no-preference", "reduce"] as const) {

@@ -47,7 +47,7 @@ export class LivePage {
     this.#collections = start.collections;
     this.#isStale = start.isStale;
     this.#serverTimeMs = start.serverTimeMs;
-    this.shelf = new Shelf(query);
+    this.shelf = new Shelf(query, options.settings);
     this.shelf.put(query, start.products, start.total);
     // The server wrote the same; replaced within one task, nothing moves.
     options.root.replaceChildren();

@@ -1,7 +1,8 @@
 import { supersedes } from "../live/watch-message.ts";
 import { type PageQuery, SORTS } from "../view/list-query.ts";
 import { onShelf, type Product, type ShelfProduct } from "../view/product.ts";
-import { BACK_IN_STOCK_MS } from "../view/settings.ts";
+import { labelOf } from "../view/product-label.ts";
+import { BACK_IN_STOCK_MS, type PageSettings } from "../view/settings.ts";
 
 /** What happened to a product that a reader may want to hear of. */
 export interface ShelfChange {
@@ -18,11 +19,13 @@ interface Slot {
 /** The products in the order in which they were put up. A change replaces a product where it stands. */
 export class Shelf {
   #slots = new Map<string, Slot>();
+  readonly #settings: PageSettings;
   #query: PageQuery;
   total = 0;
 
-  constructor(query: PageQuery) {
+  constructor(query: PageQuery, settings: PageSettings) {
     this.#query = query;
+    this.#settings = settings;
   }
 
   get products(): ShelfProduct[] {
@@ -66,13 +69,15 @@ export class Shelf {
       // What is gone comes back with whatever is later: a store that began anew counts its versions from one.
       if (slot === undefined || !supersedes(next, slot.product, isSnapshot || slot.product.isGone)) continue;
       const before = slot.product;
-      slot.product = {
+      const after = {
         ...next,
         details: next.details ?? before.details,
         isGone: false,
         backUntilMs: backUntil(before, next, nowMs),
-        changes: before.changes + (next.available === before.available && !before.isGone ? 0 : 1),
+        changes: before.changes,
       };
+      slot.product =
+        this.#reads(before) === this.#reads(after) ? after : { ...after, changes: before.changes + 1 };
       changes.push({ before, after: slot.product });
     }
     for (const productId of removed) {
@@ -91,6 +96,11 @@ export class Shelf {
     const misfits = slots.filter((slot) => this.#isMisfit(slot.product));
     const moved = slots.filter((slot) => this.#keyOf(slot.product) !== slot.key && !misfits.includes(slot));
     return misfits.length + (this.#isSorted(slots) ? 0 : moved.length);
+  }
+
+  /** What stands on the label: a count that stays within its band has not changed for the reader. */
+  #reads(product: ShelfProduct): string {
+    return labelOf(product, this.#settings).text;
   }
 
   #isMisfit(product: ShelfProduct): boolean {

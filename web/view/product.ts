@@ -20,7 +20,7 @@ export interface ShelfProduct extends Product {
   readonly isGone: boolean;
   /** Until when "Back in stock" is said; 0 for never. */
   readonly backUntilMs: number;
-  /** How often its count changed before the eyes of the reader: it alternates the fade. */
+  /** How often the words about its count changed before the eyes of the reader: it alternates the fade. */
   readonly changes: number;
 }
 
