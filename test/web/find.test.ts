@@ -125,6 +125,20 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     assert.equal(await page.locator(".pause").isVisible(), false);
   });
 
+  it("folds the filters away on a narrow screen, and says how many are set", async () => {
+    await using visitor = await visit(browser, { viewport: { width: 360, height: 800 } });
+    const page = await visitor.open(`${app.url}/?collection=desk`);
+    await untilStatus(page, "Live");
+    const filters = page.locator("summary");
+    assert.equal(await filters.textContent(), "Filters: 1");
+    assert.equal(await page.getByLabel("In stock only").isVisible(), false);
+    await filters.press("Enter");
+    await page.getByLabel("In stock only").check();
+    await untilNames(page, ["Desk Lamp", "Fountain Pen"]);
+    assert.equal(await filters.textContent(), "Filters: 2");
+    assert.equal(await page.getByLabel("In stock only").isVisible(), true);
+  });
+
   it("goes by keyboard all the way", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/?collection=spoons`);
@@ -146,10 +160,10 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
       "Pause live updates: solid",
       "Search: solid",
       "Collection: solid",
-      "Sort by: solid",
       "Price from: solid",
       "Price to: solid",
       "In stock only: solid",
+      "Sort by: solid",
       "Show 12 more: solid",
     ]);
     await page.keyboard.press("Enter");

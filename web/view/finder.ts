@@ -1,5 +1,5 @@
 import { icon } from "./icons.ts";
-import { type PageQuery, SORTS } from "./list-query.ts";
+import { filterCount, type PageQuery, SORTS } from "./list-query.ts";
 import type { Markup } from "./markup.ts";
 import type { NamedCollection } from "./product.ts";
 
@@ -22,6 +22,7 @@ export function finderView(
     <span>${label}</span>
     <input type="number" name="${name}" min="0" step="any" inputmode="decimal" placeholder="Any" value="${value ?? ""}" />
   </label>`;
+  const filters = filterCount(query);
   return html`<search>
     <form
       class="finder"
@@ -38,16 +39,25 @@ export function finderView(
           >${icon(markup, "search")}<input type="search" name="q" maxlength="100" placeholder="Name or number" value="${query.words}"
         /></span>
       </label>
-      <label class="field">
-        <span>Collection</span>
-        <select name="collection">
-          <option value="" ?selected=${query.collectionId === ""}>All</option>
-          ${collections.map(
-            ({ collectionId, name }) =>
-              html`<option value="${collectionId}" ?selected=${collectionId === query.collectionId}>${name}</option>`,
-          )}
-        </select>
-      </label>
+      <details class="filters">
+        <summary>${filters === 0 ? "Filters" : `Filters: ${filters}`}</summary>
+        <div class="filters-fields">
+          <label class="field collection">
+            <span>Collection</span>
+            <select name="collection">
+              <option value="" ?selected=${query.collectionId === ""}>All</option>
+              ${collections.map(
+                ({ collectionId, name }) =>
+                  html`<option value="${collectionId}" ?selected=${collectionId === query.collectionId}>${name}</option>`,
+              )}
+            </select>
+          </label>
+          ${price("min", "Price from", query.minPrice)} ${price("max", "Price to", query.maxPrice)}
+          <label class="check">
+            <input type="checkbox" name="stock" value="in" ?checked=${query.inStockOnly} /><span>In stock only</span>
+          </label>
+        </div>
+      </details>
       <label class="field sort">
         <span>Sort by</span>
         <select name="sort">
@@ -56,10 +66,6 @@ export function finderView(
               html`<option value="${sort}" ?selected=${sort === query.sort}>${label}</option>`,
           )}
         </select>
-      </label>
-      ${price("min", "Price from", query.minPrice)} ${price("max", "Price to", query.maxPrice)}
-      <label class="check">
-        <input type="checkbox" name="stock" value="in" ?checked=${query.inStockOnly} /><span>In stock only</span>
       </label>
       <button type="submit" class="solid apply" ?hidden=${actions !== undefined}>Show</button>
     </form>

@@ -54,15 +54,15 @@ export function pageAddress(query: PageQuery): string {
   return text === "" ? "/" : `/?${text}`;
 }
 
+/** How many of the filters are set; words are no filter. */
+export function filterCount({ inStockOnly, collectionId, minPrice, maxPrice }: PageQuery): number {
+  return [inStockOnly, collectionId !== "", minPrice !== undefined, maxPrice !== undefined].filter(Boolean)
+    .length;
+}
+
 /** Whether anything narrows the list down. */
 export function isFiltered(query: PageQuery): boolean {
-  return (
-    query.words !== "" ||
-    query.inStockOnly ||
-    query.collectionId !== "" ||
-    query.minPrice !== undefined ||
-    query.maxPrice !== undefined
-  );
+  return query.words !== "" || filterCount(query) > 0;
 }
 
 function priceOf(text: string | null): number | undefined {

@@ -120,10 +120,10 @@ function emptyView({ html, nothing }: Markup, model: PageModel, actions: PageAct
 function failureView({ html, nothing }: Markup, model: PageModel, actions: PageActions | undefined): unknown {
   const isOffline = model.status.connection === "offline";
   return html`<section class="message" data-message="failed">
-    <h3>${isOffline ? "You are offline" : "The list did not come"}</h3>
-    <p>${
-      model.products.length > 0 ? "Below is what was shown before. " : ""
-    }${isOffline ? "It is asked for again when you are back." : "The shop could not be reached. It is asked for again by itself; or ask now."}</p>
+    <h3>${isOffline ? "You are offline" : "The list could not be loaded"}</h3>
+    <p>${isOffline ? "The list comes as soon as you are back." : "The shop did not answer. This page keeps trying."}${
+      model.products.length > 0 ? " Below is the list from before." : ""
+    }</p>
     <p><button type="button" class="solid" @click=${actions?.onRetry ?? nothing}>Try again</button></p>
   </section>`;
 }

@@ -47,8 +47,9 @@ export function statusView(markup: Markup, status: Status, onPause: (() => void)
     data-stale="${isStale ? "yes" : "no"}"
   >
     <p class="status-text">
-      ${icon(markup, isOld ? "stale" : connection)}<span class="status-word">${statusWord(status)}</span
-      ><span class="status-age">${age}</span>
+      ${icon(markup, isOld ? "stale" : connection)}<span class="status-words"
+        ><span class="status-word">${statusWord(status)}</span><span class="status-age">${age}</span></span
+      >
     </p>
     <button type="button" class="quiet pause" ?hidden=${onPause === undefined} @click=${onPause ?? nothing}>
       ${icon(markup, isPaused ? "play" : "paused")}<span>${isPaused ? "Resume" : "Pause"}<span class="pause-rest"> live updates</span></span>
