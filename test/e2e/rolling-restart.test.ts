@@ -97,6 +97,7 @@ class Watcher implements Disposable {
     this.#client = new StockClient(url);
     this.#loop = new WatchLoop({
       open: (ids, signal) => this.#open(ids, signal),
+      poll: () => Promise.reject(new Error("Streams alone are watched here")),
       heartbeatMs: HEARTBEAT_MS,
       onState: () => undefined,
       onMessage: ({ isSnapshot, reconnectAfterMs }) => {

@@ -6,6 +6,7 @@ import { after, before, describe, it } from "node:test";
 import type { Browser, Page, Request } from "playwright";
 import { type AppProcess, startAppProcess } from "../support/app.ts";
 import { chromiumNeed, startBrowser, visit } from "./browser.ts";
+import { startBufferingProxy } from "./buffering-proxy.ts";
 import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 
 /** A storefront on an origin of its own. Its address names the inventory service. */
@@ -45,7 +46,8 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     await app?.stop();
   });
 
-  const shopPage = (storefront: { origin: string }): string => `${storefront.origin}/?service=${app.url}`;
+  const shopPage = (storefront: { origin: string }, service = app.url): string =>
+    `${storefront.origin}/?service=${service}`;
   const count = (page: Page, productId: string, text: string) =>
     page.locator(`stock-count[product-id="${productId}"] [part=text]`, { hasText: text });
 
@@ -109,6 +111,29 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     await page.locator('stock-count[product-id="mug"]:state(stale)').waitFor();
     await visitor.context.setOffline(false);
     await page.locator('stock-count[product-id="mug"]:state(live)').waitFor();
+  });
+
+  it("asks every few seconds where a proxy holds streams back, and is neither live nor stale", async () => {
+    await shop.put({ productId: "mug", name: "Enamel Mug", declared: 70 });
+    await using proxy = await startBufferingProxy(app.port);
+    await using visitor = await visit(browser);
+    const polls: string[] = [];
+    visitor.context.on("request", (request) => {
+      if (request.url().includes("/BatchGetStock?")) polls.push(request.method());
+    });
+    const page = await visitor.open(shopPage(allowed, proxy.url));
+    const mug = page.locator('stock-count[product-id="mug"]');
+    await count(page, "mug", "70 left").waitFor();
+    assert.equal(await page.getByText("Ask us").isVisible(), true);
+    await shop.reserve("mug", 1);
+    await count(page, "mug", "69 left").waitFor();
+    const states = await mug.evaluate((element) =>
+      ["live", "stale"].filter((state) => element.matches(`:state(${state})`)),
+    );
+    assert.deepEqual(states, []);
+    assert.ok(polls.length > 0 && polls.every((method) => method === "GET"));
+    await visitor.context.setOffline(true);
+    await page.locator('stock-count[product-id="mug"]:state(stale)').waitFor();
   });
 
   it("stays at its fallback on an origin that is not allowed", async () => {

@@ -1,5 +1,6 @@
 import { type LinkState, WatchLoop } from "../live/watch-loop.ts";
-import type { WatchedStock, WatchMessage } from "../live/watch-message.ts";
+import { supersedes, type WatchedStock, type WatchMessage } from "../live/watch-message.ts";
+import { batchGet } from "./batch-get.ts";
 import { callStream } from "./grpc-web.ts";
 import { readWatchResponse, writeWatchRequest } from "./wire.ts";
 
@@ -24,13 +25,14 @@ export class SharedStocks {
   #gathering: ReturnType<typeof setTimeout> | undefined;
 
   constructor(baseUrl: string, heartbeatMs: number) {
-    const url = `${baseUrl}/inventory.v1.StockService/WatchStock`;
+    const service = `${baseUrl}/inventory.v1.StockService/`;
     this.#loop = new WatchLoop<WatchedStock>({
       async *open(ids, signal) {
-        for await (const bytes of callStream(url, writeWatchRequest(ids), signal)) {
+        for await (const bytes of callStream(`${service}WatchStock`, writeWatchRequest(ids), signal)) {
           yield readWatchResponse(bytes);
         }
       },
+      poll: (ids, signal) => batchGet(`${service}BatchGetStock`, ids, signal),
       heartbeatMs,
       onMessage: (message) => this.#onMessage(message),
       onState: (state) => {
@@ -78,7 +80,8 @@ export class SharedStocks {
 
   #onMessage(message: WatchMessage<WatchedStock>): void {
     for (const stock of message.stocks) {
-      this.#known.set(stock.productId, stock);
+      const known = this.#known.get(stock.productId);
+      if (!known || supersedes(stock, known, message.isSnapshot)) this.#known.set(stock.productId, stock);
       for (const reader of this.#readers.get(stock.productId) ?? [])
         reader.onStock(stock, message.isSnapshot);
     }

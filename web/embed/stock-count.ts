@@ -24,7 +24,8 @@ const MARKS: Readonly<Record<StockLevel, string>> = { some: "✓", low: "!", non
 
 /**
  * Makes the class of `<stock-count product-id="…">`. Its text is the fallback until there is a count, and again where the
- * product is not known. States: `live`, `stale`, `low`, `sold-out`. Parts: `count`, `mark`, `text`.
+ * product is not known. States: `live`, `stale` (neither while the count is asked for every few seconds, where no stream
+ * gets through), `low`, `sold-out`. Parts: `count`, `mark`, `text`.
  */
 export function stockCountClass(
   stocks: SharedStocks,
@@ -104,9 +105,9 @@ export function stockCountClass(
     }
 
     #showState(state: LinkState, isStale: boolean): void {
-      const isLive = state === "live" && !isStale;
-      this.#set("live", isLive && this.#shown !== undefined);
-      this.#set("stale", !isLive && this.#shown !== undefined);
+      const isCurrent = !isStale && (state === "live" || state === "polling");
+      this.#set("live", isCurrent && state === "live" && this.#shown !== undefined);
+      this.#set("stale", !isCurrent && this.#shown !== undefined);
     }
 
     #set(state: string, isOn: boolean): void {

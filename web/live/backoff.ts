@@ -7,8 +7,8 @@ export interface BackoffLimits {
  * How long to wait before attempt `failures + 1`: anything from nothing to twice as much each time, up to the cap ("full
  * jitter"), so that a thousand pages that lost one server do not come back in step.
  */
-export function backoffMs(failures: number, limits: BackoffLimits, random: () => number): number {
-  return random() * Math.min(limits.mostMs, limits.firstMs * 2 ** Math.min(failures, 16));
+export function backoffMs(failures: number, limits: BackoffLimits): number {
+  return Math.random() * Math.min(limits.mostMs, limits.firstMs * 2 ** Math.min(failures, 16));
 }
 
 /** Resolves after `ms`, or as soon as the signal fires. */

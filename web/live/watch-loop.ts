@@ -6,12 +6,11 @@ export type LinkState = "live" | "reconnecting" | "polling" | "offline";
 export interface WatchLoopOptions<Stock extends WatchedStock> {
   /** Opens a stream; ends with the signal. Never called without an ID, which would ask for every product. */
   readonly open: (ids: readonly string[], signal: AbortSignal) => AsyncIterable<WatchMessage<Stock>>;
-  /** Asks once, where no stream gets through. Absent: there is nothing to fall back to. */
-  readonly poll?: (ids: readonly string[], signal: AbortSignal) => Promise<WatchMessage<Stock>>;
+  /** Asks once, where no stream gets through. */
+  readonly poll: (ids: readonly string[], signal: AbortSignal) => Promise<WatchMessage<Stock>>;
   readonly onMessage: (message: WatchMessage<Stock>) => void;
   readonly onState: (state: LinkState) => void;
   readonly heartbeatMs: number;
-  readonly random?: () => number;
 }
 
 const RETRY = { firstMs: 500, mostMs: 10_000 };
@@ -36,7 +35,6 @@ const GOODBYE_JITTER = 0.2;
  */
 export class WatchLoop<Stock extends WatchedStock> {
   readonly #options: WatchLoopOptions<Stock>;
-  readonly #random: () => number;
   #ids: readonly string[] = [];
   #covered = new Set<string>();
   #state: LinkState | undefined;
@@ -52,7 +50,6 @@ export class WatchLoop<Stock extends WatchedStock> {
 
   constructor(options: WatchLoopOptions<Stock>) {
     this.#options = options;
-    this.#random = options.random ?? Math.random;
   }
 
   /** Watches these products, at most 1,000. A stream that covers them already is left as it is; none ends it. */
@@ -108,9 +105,9 @@ export class WatchLoop<Stock extends WatchedStock> {
   }
 
   #pauseMs(failures: number, reconnectAfterMs: number | undefined): number {
-    if (reconnectAfterMs !== undefined) return reconnectAfterMs * (1 + this.#random() * GOODBYE_JITTER);
-    if (this.#pollWorks) return STREAM_RETRY_MS * (0.5 + this.#random());
-    return backoffMs(failures, RETRY, this.#random);
+    if (reconnectAfterMs !== undefined) return reconnectAfterMs * (1 + Math.random() * GOODBYE_JITTER);
+    if (this.#pollWorks) return STREAM_RETRY_MS * (0.5 + Math.random());
+    return backoffMs(failures, RETRY);
   }
 
   /** One stream from its opening to its end, whatever that is. Never rejects. */
@@ -118,9 +115,7 @@ export class WatchLoop<Stock extends WatchedStock> {
     turn: AbortSignal,
   ): Promise<{ heard: boolean; silent: boolean; reconnectAfterMs: number | undefined }> {
     const { open, onMessage, heartbeatMs } = this.#options;
-    const abort = new AbortController();
-    const cut = (): void => abort.abort();
-    turn.addEventListener("abort", cut);
+    const cut = new AbortController();
     const ids = this.#ids;
     this.#covered = new Set(ids);
     let heard = false;
@@ -128,11 +123,11 @@ export class WatchLoop<Stock extends WatchedStock> {
     let reconnectAfterMs: number | undefined;
     const giveUp = (): void => {
       silent = !heard;
-      cut();
+      cut.abort();
     };
     let watchdog = setTimeout(giveUp, FIRST_MESSAGE_MS_MAX);
     try {
-      for await (const message of open(ids, abort.signal)) {
+      for await (const message of open(ids, AbortSignal.any([turn, cut.signal]))) {
         if (turn.aborted) break;
         clearTimeout(watchdog);
         watchdog = setTimeout(giveUp, SILENT_BEATS_MAX * heartbeatMs);
@@ -148,16 +143,15 @@ export class WatchLoop<Stock extends WatchedStock> {
       // A lost connection, a refusal, an end that was asked for: what comes next depends on what was heard alone.
     } finally {
       clearTimeout(watchdog);
-      turn.removeEventListener("abort", cut);
-      cut();
+      cut.abort();
     }
     return { heard, silent, reconnectAfterMs };
   }
 
   #startPolling(): void {
-    if (this.#polling !== undefined || this.#options.poll === undefined) return;
+    if (this.#polling !== undefined) return;
     this.#polling = new AbortController();
-    void this.#pollUntil(this.#polling.signal, this.#options.poll);
+    void this.#pollUntil(this.#polling.signal);
   }
 
   #stopPolling(): void {
@@ -166,14 +160,11 @@ export class WatchLoop<Stock extends WatchedStock> {
     this.#pollWorks = false;
   }
 
-  async #pollUntil(stopped: AbortSignal, poll: NonNullable<WatchLoopOptions<Stock>["poll"]>): Promise<void> {
+  async #pollUntil(stopped: AbortSignal): Promise<void> {
     while (!stopped.aborted) {
-      const request = new AbortController();
-      const cut = (): void => request.abort();
-      const timer = setTimeout(cut, POLL_MS_MAX);
-      stopped.addEventListener("abort", cut);
       try {
-        const message = await poll(this.#ids, request.signal);
+        const limit = AbortSignal.timeout(POLL_MS_MAX);
+        const message = await this.#options.poll(this.#ids, AbortSignal.any([stopped, limit]));
         if (stopped.aborted) return;
         if (!this.#pollWorks) {
           this.#pollWorks = true;
@@ -189,11 +180,8 @@ export class WatchLoop<Stock extends WatchedStock> {
           // The loop rests long while polling works; now it is to try soon again.
           this.#turn.abort();
         }
-      } finally {
-        clearTimeout(timer);
-        stopped.removeEventListener("abort", cut);
       }
-      await rest(POLL_INTERVAL_MS * (0.75 + this.#random() / 2), stopped);
+      await rest(POLL_INTERVAL_MS * (0.75 + Math.random() / 2), stopped);
     }
   }
 

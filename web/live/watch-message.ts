@@ -1,3 +1,6 @@
+/** Set on answers from a server that has lost its store. */
+export const STALE_HEADER = "stock-stale";
+
 /** A stock of a watch. `Details` is what the reader makes of the seller's words: the element leaves them out. */
 export interface WatchedStock {
   readonly productId: string;

@@ -44,10 +44,7 @@ export class Lists {
       if (current.signal.aborted) return;
       this.#failures += 1;
       page().setLoading("failed", query);
-      this.#again = setTimeout(
-        () => this.ask(query, isLonger),
-        500 + backoffMs(this.#failures, RETRY, Math.random),
-      );
+      this.#again = setTimeout(() => this.ask(query, isLonger), 500 + backoffMs(this.#failures, RETRY));
     }
   }
 

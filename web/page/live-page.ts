@@ -30,7 +30,7 @@ export class LivePage {
   readonly #options: LivePageOptions;
   readonly #announcer: Announcer;
   #query: PageQuery;
-  #collections: readonly NamedCollection[];
+  readonly #collections: readonly NamedCollection[];
   #link: LinkState | "snapshot" = "snapshot";
   #isPaused = false;
   #isStale: boolean;
@@ -83,11 +83,6 @@ export class LivePage {
   setLoading(loading: PageModel["loading"], query = this.#query): void {
     this.#loading = loading;
     this.#query = query;
-    this.#draw();
-  }
-
-  setCollections(collections: readonly NamedCollection[]): void {
-    this.#collections = collections;
     this.#draw();
   }
 

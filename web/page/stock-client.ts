@@ -7,14 +7,11 @@ import {
   StockService,
   type WatchStockResponse,
 } from "../../gen/inventory/v1/stock_pb.ts";
-import type { WatchMessage } from "../live/watch-message.ts";
+import { inPortions } from "../live/portions.ts";
+import { STALE_HEADER, type WatchMessage } from "../live/watch-message.ts";
 import { type PageQuery, SORTS } from "../view/list-query.ts";
-import type { NamedCollection, Product } from "../view/product.ts";
+import type { Product } from "../view/product.ts";
 
-/** Set on answers from a server that has lost its store. */
-const STALE_HEADER = "stock-stale";
-/** IDs of one polling request: a request line of more than some 8 KB is refused along the way. */
-const POLL_ID_BYTES_MAX = 3_000;
 const LIST_MS_MAX = 8_000;
 
 const ORDERS = {
@@ -47,11 +44,11 @@ export class StockClient {
     }
   }
 
-  /** The same by asking once. In order of ID, so that two pages with one list ask for one address. */
+  /** The same by asking once. */
   async poll(productIds: readonly string[], signal: AbortSignal): Promise<WatchMessage<Product>> {
     const seen = { serverTimeMs: 0, isStale: false };
     const answers = await Promise.all(
-      inPortions([...productIds].sort()).map((portion) =>
+      inPortions(productIds).map((portion) =>
         this.#reads.batchGetStock(
           { productIds: portion },
           { signal, onHeader: (headers) => Object.assign(seen, readHeaders(headers)) },
@@ -70,62 +67,25 @@ export class StockClient {
   async list(query: PageQuery, signal: AbortSignal): Promise<ProductList> {
     const seen = { serverTimeMs: 0, isStale: false };
     const { order, descending } = SORTS[query.sort];
-    const answer = await within(LIST_MS_MAX, signal, (limited) =>
-      this.#reads.listStock(
-        {
-          pageSize: query.shown,
-          query: query.words,
-          inStockOnly: query.inStockOnly,
-          collectionId: query.collectionId,
-          ...(query.minPrice !== undefined && { minPrice: query.minPrice }),
-          ...(query.maxPrice !== undefined && { maxPrice: query.maxPrice }),
-          order: ORDERS[order],
-          descending,
-        },
-        { signal: limited, onHeader: (headers) => Object.assign(seen, readHeaders(headers)) },
-      ),
+    const answer = await this.#reads.listStock(
+      {
+        pageSize: query.shown,
+        query: query.words,
+        inStockOnly: query.inStockOnly,
+        collectionId: query.collectionId,
+        ...(query.minPrice !== undefined && { minPrice: query.minPrice }),
+        ...(query.maxPrice !== undefined && { maxPrice: query.maxPrice }),
+        order: ORDERS[order],
+        descending,
+      },
+      {
+        // A time-out that is sent along would make every request another one to a cache.
+        signal: AbortSignal.any([signal, AbortSignal.timeout(LIST_MS_MAX)]),
+        onHeader: (headers) => Object.assign(seen, readHeaders(headers)),
+      },
     );
     return { ...seen, products: answer.stocks.map(toProduct), total: answer.totalSize };
   }
-
-  async collections(signal: AbortSignal): Promise<NamedCollection[]> {
-    const { collections } = await this.#reads.listCollections({}, { signal });
-    return collections.map(({ collectionId, name }) => ({ collectionId, name }));
-  }
-}
-
-/** A time-out of one's own: one that is sent along would make every request another one to a cache. */
-async function within<T>(
-  ms: number,
-  signal: AbortSignal,
-  call: (limited: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const limited = new AbortController();
-  const cut = (): void => limited.abort();
-  const timer = setTimeout(cut, ms);
-  signal.addEventListener("abort", cut);
-  if (signal.aborted) cut();
-  try {
-    return await call(limited.signal);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", cut);
-  }
-}
-
-function inPortions(productIds: readonly string[]): string[][] {
-  const portions: string[][] = [];
-  let bytes = POLL_ID_BYTES_MAX;
-  for (const productId of productIds) {
-    const size = encodeURIComponent(productId).length + 4;
-    if (bytes + size > POLL_ID_BYTES_MAX) {
-      portions.push([]);
-      bytes = 0;
-    }
-    portions.at(-1)?.push(productId);
-    bytes += size;
-  }
-  return portions;
 }
 
 function readHeaders(headers: Headers): { serverTimeMs: number; isStale: boolean } {
