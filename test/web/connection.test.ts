@@ -1,10 +1,18 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { Browser } from "playwright";
+import type { Browser, Request } from "playwright";
 import { type AppProcess, startAppProcess } from "../support/app.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
 import { until } from "../support/until.ts";
-import { chromiumNeed, startBrowser, textOf, untilCount, untilStatus, visit } from "./browser.ts";
+import {
+  chromiumNeed,
+  startBrowser,
+  textOf,
+  untilCount,
+  untilStatus,
+  type Visitor,
+  visit,
+} from "./browser.ts";
 import { startBufferingProxy } from "./buffering-proxy.ts";
 import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 
@@ -75,6 +83,59 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     proxy.resetConnections();
     await proxy.pass();
     await untilStatus(page, "Live", 15_000);
+  });
+
+  it("takes over from a tab that is suspended while it watches for all", async () => {
+    await using visitor = await visit(browser);
+    const watches = watchesOf(visitor);
+    const first = await visitor.open(app.url);
+    await untilStatus(first, "Live");
+    const second = await visitor.open(app.url);
+    await untilStatus(second, "Live");
+    assert.equal(watches.length, 1);
+
+    const inspector = await visitor.context.newCDPSession(first);
+    await inspector.send("Debugger.enable");
+    const paused = new Promise((resolve) => inspector.once("Debugger.paused", resolve));
+    await inspector.send("Debugger.pause");
+    await paused;
+    await shop.adjust("lamp", 1);
+    await untilCount(second, "lamp", "9 left");
+    assert.equal(watches.length, 2);
+
+    await inspector.send("Debugger.disable");
+    await untilCount(first, "lamp", "9 left");
+    await shop.adjust("lamp", 1);
+    await Promise.all([untilCount(first, "lamp", "10 left"), untilCount(second, "lamp", "10 left")]);
+    assert.equal(watches.length, 2, "the tab that was suspended watches beside the one that took over");
+  });
+
+  // Chromium without a window keeps no page for the way back, so the test says what the browser would.
+  it("lets go of lock and connection when it is left, and catches up when it is come back to", async () => {
+    await using proxy = await startTcpProxy({ target: { port: app.port } });
+    await using visitor = await visit(browser);
+    const page = await visitor.open(proxy.url("http"));
+    await untilStatus(page, "Live");
+    const left = visitor.context.waitForEvent("requestfailed", (request) => isWatch(request));
+    await page.evaluate(() => dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true })));
+    await left;
+    await until(
+      () => page.evaluate(async () => (await navigator.locks.query()).held?.length === 0),
+      "the lock is free",
+    );
+    await proxy.freeze();
+    await shop.adjust("pan", -2);
+    const saidAtOnce = await page.evaluate(async () => {
+      dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+      await Promise.resolve();
+      return document.querySelector(".status-word")?.textContent;
+    });
+    assert.equal(saidAtOnce, "Reconnecting");
+    await untilCount(page, "pan", "Only 4 left");
+    proxy.resetConnections();
+    await proxy.pass();
+    await untilStatus(page, "Live", 15_000);
+    await untilCount(page, "pan", "Only 2 left");
   });
 
   it("stays live on a slow line", async () => {
@@ -160,3 +221,14 @@ describe("the page while the server is away", { skip: chromiumNeed.missing, conc
     await untilStatus(page, "Reconnecting");
   });
 });
+
+const isWatch = (request: Request): boolean => request.url().endsWith("/WatchStock");
+
+/** The watches that a visitor's tabs open, from now on. */
+function watchesOf({ context }: Visitor): Request[] {
+  const watches: Request[] = [];
+  context.on("request", (request) => {
+    if (isWatch(request)) watches.push(request);
+  });
+  return watches;
+}

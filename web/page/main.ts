@@ -123,6 +123,8 @@ function start(root: HTMLElement, region: HTMLElement): void {
   addEventListener("pagehide", () => watch.close());
   addEventListener("pageshow", ({ persisted }) => {
     if (persisted) {
+      // It was last live when it was left; nothing was heard since.
+      page.setLink("reconnecting");
       watch = openWatch();
       wantShown();
     } else watch.nudge();
