@@ -32,6 +32,15 @@ export const PAGE_STATES: readonly PageState[] = [
     },
   },
   {
+    name: "filtered",
+    address: "/?stock=in",
+    show: async (page) => {
+      await untilStatus(page, "Live");
+      const filters = page.locator("summary");
+      if (await filters.isVisible()) await filters.click();
+    },
+  },
+  {
     name: "back-in-stock",
     address: "/",
     show: async (page, shop) => {
@@ -102,7 +111,6 @@ export const PAGE_STATES: readonly PageState[] = [
     prepare: async (page) => void (await page.route(LISTS, () => undefined)),
     show: async (page) => {
       await page.locator('[data-message="empty"]').waitFor();
-      await page.getByLabel("Collection").selectOption({ index: 0 });
       await page.getByLabel("Search").fill("mug");
       await page.locator(".skeleton").first().waitFor();
     },
