@@ -165,7 +165,8 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
       // Where nobody can ask for them, calls are not counted.
       ...(config.admin ? [metricsStage(registry, INVENTORY_SERVICES)] : []),
       ...(tracing ? [tracingStage(tracing)] : []),
-      writeLogStage(log),
+      // The demo's shoppers buy all the time: they would hide everything else.
+      writeLogStage(log, config.demo ? "debug" : "info"),
       limitsStage(config.callLimits, loopDelay),
       ...accessStages(config, log, demoToken),
     ],

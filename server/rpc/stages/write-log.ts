@@ -12,7 +12,7 @@ const ID_LENGTH_MAX = 128;
  * Logs every call that was to change something, one line each, with who called and what it was about. Tokens never are
  * logged. What was refused to a stranger is no write, and for the stage that refused it to tell: a flood of those is a line for each.
  */
-export function writeLogStage(log: Logger): CallStage {
+export function writeLogStage(log: Logger, level: "debug" | "info" = "info"): CallStage {
   return {
     leave(call, code) {
       const { method, caller, principal, traceId, beganAt } = call;
@@ -21,7 +21,7 @@ export function writeLogStage(log: Logger): CallStage {
       }
       // Made up where the caller sent none, which is not for nothing.
       const { requestId } = call;
-      log.info(
+      log[level](
         {
           method: procedureOf(method),
           caller: principal?.name ?? "anonymous",
