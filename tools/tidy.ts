@@ -1,7 +1,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
 
-/** Longest source file under server/: beyond it there is usually a second thing in the file. */
+/** Where the product's own code is. */
+const FOLDERS = ["server", "web"];
+
+/** Longest source file: beyond it there is usually a second thing in the file. */
 const LINES_MAX = 400;
 
 /** Which rooms of server/ a room may look into, besides itself. `app.ts` and `main.ts` may look into all. */
@@ -26,8 +29,14 @@ const OWNED_PACKAGES: Readonly<Record<string, string>> = {
   "@opentelemetry/sdk-trace": "ops",
 };
 
-/** The files that nothing under server/ imports because they are started, by npm or by a tool. */
-const ENTRANCES = ["server/main.ts", "server/kafka/redrive.ts"];
+/** The files that nothing imports because they are started: by npm, by a tool, by a page. */
+const ENTRANCES = [
+  "server/main.ts",
+  "server/kafka/redrive.ts",
+  "web/page/main.ts",
+  "web/embed/embed.ts",
+  "web/embed-demo/demo.ts",
+];
 
 const IMPORT = /^\s*(?:import|export)\b[^"';]*?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/gm;
 
@@ -40,13 +49,16 @@ const IMPORT = /^\s*(?:import|export)\b[^"';]*?["']([^"']+)["']|\bimport\(\s*["'
  */
 export function findBreaches(root: string): string[] {
   const breaches: string[] = [];
-  const files = readdirSync(join(root, "server"), { recursive: true, encoding: "utf8" })
-    .filter((file) => file.endsWith(".ts"))
-    .map((file) => join("server", file).split(sep).join("/"));
+  const files = FOLDERS.flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .map((file) => join(folder, file).split(sep).join("/")),
+  );
   const imported = new Set<string>(ENTRANCES);
   for (const file of files) {
     const text = readFileSync(join(root, file), "utf8");
-    const room = roomOf(file);
+    // web/ is one room, bounded by what a browser can run.
+    const room = file.startsWith("server/") ? roomOf(file) : "";
     for (const target of importsOf(text)) {
       if (target.startsWith(".")) {
         const path = relative(root, join(root, dirname(file), target))
