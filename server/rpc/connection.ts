@@ -15,6 +15,8 @@ const STATUS_BY_ERROR_CODE: ReadonlyMap<string, number> = new Map([
 /** What a peer does that just leaves: not worth a line in a log at its usual level. */
 const DEPARTURE_CODES: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
 
+type Answer = ServerHttp2Stream | ServerResponse;
+
 /**
  * One accepted connection, from its first byte to its close. It has one timer, which belongs to the stage
  * it is in, and it logs one line at most, for the first thing that goes wrong.
@@ -24,28 +26,33 @@ export class Connection {
   readonly #limits: ListenerLimits;
   readonly #log: Log;
   readonly #remote: string;
-  readonly #answers = new Set<ServerResponse>();
+  readonly #isLongLived: (target: string | undefined) => boolean;
+  /** What is being answered, and when it began: milliseconds of `performance.now()`, for what is long-lived `Infinity`. */
+  readonly #open = new Map<Answer, number>();
   #socket: Socket;
   #protocol: Protocol | undefined;
   #session: ServerHttp2Session | undefined;
-  readonly #streams = new Set<ServerHttp2Stream>();
-  /** What must be answered in time, the oldest first, and when it began: milliseconds of `performance.now()`. */
-  readonly #bounded = new Map<ServerHttp2Stream | ServerResponse, number>();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   #hasServed = false;
   #lingering = false;
   #reported = false;
 
-  /** `raw` is the TCP socket, which under TLS is not the one that carries HTTP. */
-  constructor(raw: Socket, limits: ListenerLimits, log: Log) {
+  /** `raw` is the TCP socket, which under TLS is not the one that carries HTTP. `isLongLived` is asked with a request's target. */
+  constructor(
+    raw: Socket,
+    limits: ListenerLimits,
+    isLongLived: (target: string | undefined) => boolean,
+    log: Log,
+  ) {
     this.#raw = raw;
     this.#socket = raw;
     this.#limits = limits;
+    this.#isLongLived = isLongLived;
     this.#log = log;
     this.#remote = `${raw.remoteAddress}:${raw.remotePort}`;
     raw.on("error", (error) => this.reportError(error));
-    raw.once("close", () => clearTimeout(this.#timer));
+    raw.on("close", () => clearTimeout(this.#timer));
     this.#arm(limits.firstByteMs, () => {
       this.report("debug", `no request began within ${limits.firstByteMs} ms`);
       this.destroy();
@@ -62,6 +69,7 @@ export class Connection {
   becameHttp1(): void {
     this.#protocol = "HTTP/1.1";
     clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   /** The first bytes are HTTP/2, and this is its session. */
@@ -80,15 +88,14 @@ export class Connection {
         this.report("info", `it sent more than ${settingsFramesMax} SETTINGS`);
         this.destroy();
       } else if (settingsFrames === 1 && !session.closed)
-        this.#arm(idleMs, () => this.#streams.size === 0 && this.#closeSession());
+        this.#arm(idleMs, () => this.#open.size === 0 && this.#closeSession());
     });
-    session.on("stream", (stream: ServerHttp2Stream) => {
-      this.#streams.add(stream);
+    session.on("stream", (stream: ServerHttp2Stream, headers) => {
+      this.#begin(stream, headers[":path"]);
       stream.on("close", () => {
-        this.#streams.delete(stream);
-        this.#bounded.delete(stream);
+        this.#open.delete(stream);
         this.#hasServed = true;
-        if (this.#streams.size > 0) return;
+        if (this.#open.size > 0) return;
         if (session.closed) this.#linger();
         else if (!this.#raw.destroyed) this.#timer?.refresh();
       });
@@ -98,27 +105,24 @@ export class Connection {
 
   /** Keeps an HTTP/1.1 answer in view until it ended, so that the connection knows whether it is in use. */
   answering(res: ServerResponse): void {
-    this.#answers.add(res);
+    this.#begin(res, res.req.url);
     if (this.#draining) res.setHeader("Connection", "close");
     res.on("close", () => {
-      this.#answers.delete(res);
-      this.#bounded.delete(res);
-      if (this.#draining && this.#answers.size === 0) this.#socket.destroySoon();
+      this.#open.delete(res);
+      if (this.#draining && this.#open.size === 0) this.#socket.destroySoon();
     });
   }
 
-  /** Gives a request its time, and its answer. One pass over all of them costs less than timers for each. */
-  bound(answer: ServerHttp2Stream | ServerResponse): void {
-    this.#bounded.set(answer, performance.now());
-  }
-
-  /** Cuts what has had its time. Node itself bounds the time of an HTTP/1.1 request. */
+  /**
+   * Cuts what has had its time: one pass over all costs less than timers for each. Node itself bounds the time of an HTTP/1.1
+   * request.
+   */
   cutLate(): void {
     const { requestMs, answerMs } = this.#limits;
     const now = performance.now();
-    for (const [answer, beganAt] of this.#bounded) {
+    for (const [answer, beganAt] of this.#open) {
       const age = now - beganAt;
-      if (age < Math.min(requestMs, answerMs)) return;
+      if (age < Math.min(requestMs, answerMs)) continue;
       if (age >= answerMs) this.#cut(answer, `an answer took over ${answerMs} ms`);
       // What has arrived and is not read yet waits for this server, and not for its client.
       else if (!(answer instanceof ServerResponse) && answer.state.remoteClose !== 1)
@@ -130,7 +134,7 @@ export class Connection {
   refuseHttp1(error: NodeJS.ErrnoException): void {
     if (this.#lingering) return;
     this.reportError(error);
-    const begun = [...this.#answers].some((res) => res.headersSent);
+    const begun = [...this.#open.keys()].some((answer) => answer.headersSent);
     if (begun || !this.#socket.writable) {
       this.destroy();
       return;
@@ -145,8 +149,7 @@ export class Connection {
   /** Bytes of answers that wait for the peer to read. */
   unreadBytes(): number {
     let bytes = this.#socket.writableLength;
-    for (const stream of this.#streams) bytes += stream.writableLength;
-    for (const res of this.#answers) bytes += res.writableLength;
+    for (const answer of this.#open.keys()) bytes += answer.writableLength;
     return bytes;
   }
 
@@ -155,7 +158,9 @@ export class Connection {
     this.#draining = true;
     if (this.#session !== undefined) this.#closeSession();
     else if (this.#protocol === undefined) this.destroy();
-    for (const res of this.#answers) if (!res.headersSent) res.setHeader("Connection", "close");
+    for (const answer of this.#open.keys()) {
+      if (answer instanceof ServerResponse && !answer.headersSent) answer.setHeader("Connection", "close");
+    }
   }
 
   /** Resolves when it closes; never, if it had closed before. */
@@ -181,14 +186,18 @@ export class Connection {
 
   reportError(error: NodeJS.ErrnoException): void {
     // A session whose streams were all served lost nothing by its end: grpc-go closes with what nghttp2 calls a protocol error.
-    const isServed = this.#hasServed && this.#streams.size === 0;
+    const isServed = this.#hasServed && this.#open.size === 0;
     const level = isServed || DEPARTURE_CODES.has(error.code ?? "") ? "debug" : "info";
     // OpenSSL's messages hold addresses in memory and end in a line feed; their codes say the same.
     const isOpenssl = error.code?.startsWith("ERR_SSL_") === true;
     this.report(level, isOpenssl ? `${error.code}` : `${error.message} (${error.code ?? error.name})`);
   }
 
-  #cut(answer: ServerHttp2Stream | ServerResponse, reason: string): void {
+  #begin(answer: Answer, target: string | undefined): void {
+    this.#open.set(answer, this.#isLongLived(target) ? Number.POSITIVE_INFINITY : performance.now());
+  }
+
+  #cut(answer: Answer, reason: string): void {
     this.report("info", reason);
     if (answer instanceof ServerResponse) this.destroy();
     else {
@@ -203,7 +212,7 @@ export class Connection {
     if (session === undefined || session.closed || session.destroyed) return;
     clearTimeout(this.#timer);
     session.close();
-    if (this.#streams.size === 0) this.#linger();
+    if (this.#open.size === 0) this.#linger();
   }
 
   /** The server's half is closed, or will be when its last bytes are out: wait for the peer, but not for ever. */

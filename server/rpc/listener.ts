@@ -88,6 +88,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const bySocket = new WeakMap<object, Connection>();
   const bySession = new WeakMap<object, Connection>();
   const serve = createServe(options);
+  const isLongLived = (target: string | undefined) => options.isLongLived?.(pathOf(target)) === true;
   let drained: Promise<{ destroyed: number }> | undefined;
 
   http1.on("request", (req, res) => {
@@ -109,7 +110,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (connection === undefined) return req.stream.destroy();
     serve(connection, req, res);
   });
-  if (options.takeStream !== undefined) offerStreams(http2, options, options.takeStream, bySession);
+  if (options.takeStream !== undefined) offerStreams(http2, options.takeStream, bySession);
 
   function dispatch(connection: Connection, socket: Socket, protocol: Protocol): void {
     if (socket.destroyed) return;
@@ -129,7 +130,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   }
 
   function accept(raw: Socket): Connection {
-    const connection = new Connection(raw, limits, log);
+    const connection = new Connection(raw, limits, isLongLived, log);
     open.add(connection);
     const network = options.networkOf?.(unmapped(raw.remoteAddress ?? ""));
     const ofNetwork = 1 + (network ? (networks.get(network) ?? 0) : 0);
@@ -302,21 +303,14 @@ function createHttp2(limits: ListenerLimits): Http2Server {
 }
 
 /** Offers each stream to `take` first; Node makes a request and a response of those that it leaves. */
-function offerStreams(
-  http2: Http2Server,
-  { isLongLived = () => false }: ListenerOptions,
-  take: TakeStream,
-  bySession: WeakMap<object, Connection>,
-): void {
+function offerStreams(http2: Http2Server, take: TakeStream, bySession: WeakMap<object, Connection>): void {
   // Node's own bridge from streams to requests, which it put there for the listener of "request".
   const [toRequest] = http2.listeners("stream");
   if (toRequest === undefined) throw new Error("There is nobody who makes requests of streams");
   http2.removeAllListeners("stream");
   http2.on("stream", (stream: ServerHttp2Stream, headers, flags, rawHeaders) => {
     const connection = stream.session && bySession.get(stream.session);
-    if (connection !== undefined && take(stream, headers, rawHeaders)) {
-      if (!isLongLived(pathOf(headers[":path"]))) connection.bound(stream);
-    } else {
+    if (connection === undefined || !take(stream, headers, rawHeaders)) {
       Reflect.apply(toRequest, http2, [stream, headers, flags, rawHeaders]);
     }
   });
@@ -331,11 +325,9 @@ export function pathOf(target = ""): string {
 /** The handler with its bounds: a time for the request, one for the answer, and 400 when it throws. */
 function createServe({
   handler,
-  isLongLived = () => false,
 }: ListenerOptions): (connection: Connection, req: ListenerRequest, res: ListenerResponse) => void {
   return (connection, req, res) => {
     try {
-      if (!isLongLived(pathOf(req.url))) connection.bound("stream" in res ? res.stream : res);
       // What nobody reads of a request is thrown away: a stream with unread data ends in a reset, and a
       // connection of HTTP/1.1 never comes to its next request.
       res.on("finish", () => req.resume());

@@ -25,8 +25,8 @@ export function openWatch(
 ): Watch {
   const watchRequest = readWatchStock(request);
   refuseUntilLoaded(mirror);
-  const { address, connection } = caller;
-  return hub.open(watchRequest, { address: outsideNetworkOf(address) ?? address, connection });
+  const address = outsideNetworkOf(caller.address) ?? caller.address;
+  return hub.open(watchRequest, address === caller.address ? caller : { ...caller, address });
 }
 
 export function refuseUntilLoaded(mirror: Mirror): void {

@@ -58,17 +58,22 @@ export function collect(
 ): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
+  // A watch lives on with its request, and should not keep what was read of it.
+  const leave = (): void => {
+    source.off("data", onData);
+    source.off("end", onEnd);
+  };
   const onData = (chunk: Buffer): void => {
     chunks.push(chunk);
     bytes += chunk.length;
     if (bytes > bytesMax) {
-      source.off("data", onData);
-      source.off("end", onEnd);
+      leave();
       source.pause();
       done(undefined, () => replay(chunks, source));
     }
   };
   const onEnd = (): void => {
+    leave();
     const [only] = chunks;
     const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
     done(body, () => replay(chunks));
