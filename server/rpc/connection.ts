@@ -93,6 +93,8 @@ export class Connection {
     session.on("stream", (stream: ServerHttp2Stream, headers) => {
       this.#begin(stream, headers[":path"]);
       stream.on("close", () => {
+        // V8 may hold an ended stream until its next full collection. What the call has left on it must not be held, too.
+        stream.removeAllListeners();
         this.#open.delete(stream);
         this.#hasServed = true;
         if (this.#open.size > 0) return;
