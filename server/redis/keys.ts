@@ -9,7 +9,7 @@ export const BUCKETS_DEFAULT = 8;
 export const BUCKETS_MAX = 64;
 
 /** Layout of the keys below; grows when a release changes them so that older servers must not write. */
-export const LAYOUT_VERSION = 1;
+export const LAYOUT_VERSION = 2;
 
 /**
  * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}`,

@@ -60,12 +60,9 @@ export class Mutations {
     this.#coalescer = new Coalescer({
       send: async (batch) => {
         const { keys, args } = encodeBatch(batch);
-        const replies = list(await connection.run(script, keys, [...constants, ...args]));
-        return replies.map((answer) => {
-          const [reply, touched] = list(answer);
-          tellTouched(list(touched), options.onAcknowledged);
-          return new ReplyReader(reply);
-        });
+        const answer = list(await connection.run(script, keys, [...constants, ...args]));
+        tellTouched(list(answer.at(-1)), options.onAcknowledged);
+        return answer.slice(0, -1).map((reply) => new ReplyReader(reply));
       },
       weightOf: (mutation) => mutation.products,
       batchItemsMax: MUTATIONS_PER_BATCH_MAX,

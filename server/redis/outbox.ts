@@ -12,7 +12,7 @@ import { checkLayout } from "./fitness.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { unknownWord } from "./mutations.ts";
-import { decodeChange, list, ReplyReader, readLedger } from "./reply.ts";
+import { decodeChange, decodeLedger, list, ReplyReader } from "./reply.ts";
 import { announceScript, outboxScript, readScript, type Script } from "./scripts.ts";
 
 /** Products of one snapshot batch: about a millisecond of Redis's time. */
@@ -99,7 +99,7 @@ export class RedisOutbox implements ChangeOutbox {
       const replies = keys.length === 0 ? [] : list(await this.#run(this.#read, keys, []));
       yield productIds.flatMap((productId, index) => {
         const reply = new ReplyReader(replies[index]);
-        return reply.text() === "ok" ? [readLedger(productId, reply)] : [];
+        return reply.text() === "ok" ? [decodeLedger(productId, reply.text())] : [];
       });
       place = next;
     } while (place !== "0");

@@ -59,14 +59,6 @@ export class ReplyReader {
     return list(this.#take());
   }
 
-  optionalInteger(): number | undefined {
-    if (this.#fields[this.#next] === null) {
-      this.#next += 1;
-      return undefined;
-    }
-    return this.integer();
-  }
-
   #take(): unknown {
     const field = this.#fields[this.#next];
     this.#next += 1;
@@ -90,21 +82,39 @@ export function list(reply: unknown): readonly unknown[] {
   return reply;
 }
 
-/** The ledger in the fixed order in which the scripts send it: D U A S H F V T deleted. */
-export function readLedger(productId: string, reply: ReplyReader): { ledger: Ledger; updateTimeMs: number } {
-  const declared = reply.integer();
-  const declareTimeMicros = reply.optionalInteger();
-  const adjusted = reply.integer();
-  const sold = reply.integer();
-  const reserved = reply.integer();
-  const safety = reply.integer();
-  const version = reply.integer();
-  const updateTimeMs = reply.integer();
-  const deleted = reply.integer() === 1;
+/** A ledger, and the store's time of its latest change, ms since 1970. */
+export interface LedgerState {
+  readonly ledger: Ledger;
+  readonly updateTimeMs: number;
+}
+
+/** The ledger as the scripts write it: D U A S H F V T deleted, with a space between two, and U empty where it is absent. */
+export function decodeLedger(productId: string, text: string): LedgerState {
+  const fields = text.split(" ");
+  const [declared, declareTime, adjusted, sold, reserved, safety, version, updateTime, deleted] = fields;
+  const integer = (field: string | undefined) => integerOf(field, text);
   return {
-    ledger: { productId, declared, declareTimeMicros, adjusted, sold, reserved, safety, version, deleted },
-    updateTimeMs,
+    ledger: {
+      productId,
+      declared: integer(declared),
+      declareTimeMicros: declareTime === "" ? undefined : integer(declareTime),
+      adjusted: integer(adjusted),
+      sold: integer(sold),
+      reserved: integer(reserved),
+      safety: integer(safety),
+      version: integer(version),
+      deleted: integer(deleted) === 1,
+    },
+    updateTimeMs: integer(updateTime),
   };
+}
+
+function integerOf(field: string | undefined, text: string): number {
+  const value = Number(field || Number.NaN);
+  if (!Number.isSafeInteger(value)) {
+    throw new Error(`A ledger in Redis is ${JSON.stringify(text)}, with a field that is no integer`);
+  }
+  return value;
 }
 
 export function stockOf(ledger: Ledger, updateTimeMs: number, details: string | undefined): Stock {
@@ -121,15 +131,7 @@ export function stockOf(ledger: Ledger, updateTimeMs: number, details: string | 
 export function decodeState(productId: string, fields: string, details: string | undefined): ProductState {
   const [declared, adjusted, sold, reserved, safety, version, updateTimeMs, upserted, deleted] =
     fields.split(" ");
-  const integer = (field: string | undefined): number => {
-    const value = Number(field || Number.NaN);
-    if (!Number.isSafeInteger(value)) {
-      throw new Error(
-        `The ledger of product "${productId}" in Redis is ${fields}, with a field that is no integer`,
-      );
-    }
-    return value;
-  };
+  const integer = (field: string | undefined) => integerOf(field, fields);
   const ledger = {
     declared: integer(declared),
     adjusted: integer(adjusted),
@@ -186,47 +188,50 @@ export function decodeCollection(collectionId: string, text: string): Collection
   return { collectionId, name, description };
 }
 
-/** One entry of a change stream, as `record` in scripts/ledger.lua writes it: [ID, [field, value, …]]. */
+/** One entry of a change stream, [ID, ["c", text]], with the text that `record` in scripts/ledger.lua writes. */
 export function decodeChange(entry: unknown): StockChange {
-  const fields = new Map<string, string>();
-  const flat = list(list(entry)[1]);
-  for (let i = 0; i + 1 < flat.length; i += 2) {
-    fields.set(String(flat[i]), String(flat[i + 1]));
+  const [name, text] = list(list(entry)[1]);
+  if (name !== "c" || typeof text !== "string") {
+    throw new Error(`A change in Redis is ${JSON.stringify(entry)}, which nobody expects`);
   }
-  const text = (name: string): string => {
-    const value = fields.get(name);
-    if (value === undefined) {
-      throw new Error(`A change in Redis has no field ${name}: ${JSON.stringify(entry)}`);
-    }
-    return value;
-  };
-  const integer = (name: string): number => {
-    const value = Number(text(name));
-    if (!Number.isSafeInteger(value)) {
-      throw new Error(`Field ${name} of a change in Redis is ${text(name)}, not an integer`);
-    }
-    return value;
-  };
-  const details = text("x");
+  const lines = new Lines(text);
+  const [numbers, productId, referenceId, details] = [lines.next(), lines.next(), lines.next(), lines.next()];
+  const causeEnd = numbers.indexOf(" ");
+  const deltaEnd = numbers.indexOf(" ", causeEnd + 1);
+  const { ledger, updateTimeMs } = decodeLedger(productId, numbers.slice(deltaEnd + 1));
   return {
-    cause: causeOf(text("c")),
-    delta: integer("d"),
-    ledger: {
-      productId: text("p"),
-      declared: integer("D"),
-      declareTimeMicros: text("U") === "" ? undefined : integer("U"),
-      adjusted: integer("A"),
-      sold: integer("S"),
-      reserved: integer("H"),
-      safety: integer("F"),
-      version: integer("V"),
-      deleted: text("K") === "1",
-    },
-    changeTimeMs: integer("T"),
-    referenceId: text("r"),
-    reason: text("w"),
+    cause: causeOf(numbers.slice(0, causeEnd)),
+    delta: integerOf(numbers.slice(causeEnd + 1, deltaEnd), numbers),
+    ledger,
+    changeTimeMs: updateTimeMs,
+    referenceId,
+    reason: lines.rest(),
     details: details === "" ? undefined : decodeDetails(details),
   };
+}
+
+/** Takes a text apart at its line ends, as far as it is asked to. */
+class Lines {
+  readonly #text: string;
+  #at = 0;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  next(): string {
+    const end = this.#text.indexOf("\n", this.#at);
+    if (end === -1) {
+      throw new Error(`A change in Redis has too few lines: ${JSON.stringify(this.#text)}`);
+    }
+    const line = this.#text.slice(this.#at, end);
+    this.#at = end + 1;
+    return line;
+  }
+
+  rest(): string {
+    return this.#text.slice(this.#at);
+  }
 }
 
 function causeOf(word: string): ChangeCause {

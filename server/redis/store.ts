@@ -20,11 +20,11 @@ import { callLimits, type Mutation, Mutations, type OnAcknowledged, unknownWord 
 import {
   decodeChange,
   decodeCollection,
+  decodeLedger,
   encodeCollection,
   encodeDetails,
   list,
   ReplyReader,
-  readLedger,
   stockOf,
 } from "./reply.ts";
 import { RedisReservations } from "./reservations.ts";
@@ -181,7 +181,7 @@ export class RedisStore implements InventoryStore {
     });
     switch (word) {
       case "ok":
-        return readLedger(productId, reply).ledger;
+        return decodeLedger(productId, reply.text()).ledger;
       case "reused":
         throw idReused("count_id", countId);
       case "version":
@@ -202,7 +202,7 @@ export class RedisStore implements InventoryStore {
     });
     switch (word) {
       case "ok":
-        return readLedger(productId, reply).ledger;
+        return decodeLedger(productId, reply.text()).ledger;
       case "reused":
         throw idReused("adjustment_id", adjustmentId);
       case "range":
@@ -223,7 +223,7 @@ export class RedisStore implements InventoryStore {
     if (word !== "ok") {
       throw unknownWord(word);
     }
-    return readLedger(productId, reply).ledger;
+    return decodeLedger(productId, reply.text()).ledger;
   }
 
   async putCollection(event: CollectionEvent): Promise<boolean> {
@@ -271,12 +271,12 @@ export class RedisStore implements InventoryStore {
     const word = reply.text();
     switch (word) {
       case "ok": {
-        const { ledger, updateTimeMs } = readLedger(productId, reply);
+        const { ledger, updateTimeMs } = decodeLedger(productId, reply.text());
         return { ledger, updateTimeMs, details: reply.optionalText() };
       }
       case "adoptable": {
         const adopted = await this.#mutations.adopt(productId, this.#keys);
-        return adopted && { ...readLedger(productId, adopted), details: undefined };
+        return adopted && { ...decodeLedger(productId, adopted.text()), details: undefined };
       }
       case "absent":
         return undefined;
@@ -305,7 +305,7 @@ function putResult(event: ProductUpsert | ProductDelete, reply: ReplyReader): Pu
   switch (word) {
     case "applied":
     case "stale":
-      return { applied: word === "applied", ledger: readLedger(event.productId, reply).ledger };
+      return { applied: word === "applied", ledger: decodeLedger(event.productId, reply.text()).ledger };
     case "future":
       throw updateTooFarAhead("update_time", event.updateTimeMicros ?? 0, reply.integer());
     default:

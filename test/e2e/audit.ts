@@ -4,6 +4,7 @@ import { Code } from "@connectrpc/connect";
 import type { Redis } from "ioredis";
 import { type Reservation, ReservationState } from "../../gen/inventory/v1/reservation_pb.ts";
 import type { Ledger } from "../../gen/inventory/v1/supply_pb.ts";
+import { decodeChange } from "../../server/redis/reply.ts";
 import { until } from "../support/until.ts";
 import { type Caller, hasCode } from "./callers.ts";
 import { type Adjustment, type Line, type Order, SHORT_TTL_MS } from "./orders.ts";
@@ -209,10 +210,10 @@ export class Audit {
   async #changesByProduct(): Promise<Map<string, StreamChange[]>> {
     const byProduct = new Map<string, StreamChange[]>();
     for (const stream of await this.#redis.keys("{b*}:changes")) {
-      for (const [, flat] of await this.#redis.xrange(stream, "-", "+")) {
-        const field = (name: string): string => flat[flat.indexOf(name) + 1] ?? "";
-        const change = { version: Number(field("V")), cause: field("c"), reference: field("r") };
-        byProduct.set(flat[1] ?? "", [...(byProduct.get(flat[1] ?? "") ?? []), change]);
+      for (const entry of await this.#redis.xrange(stream, "-", "+")) {
+        const { ledger, cause, referenceId } = decodeChange(entry);
+        const change = { version: ledger.version, cause, reference: referenceId };
+        byProduct.set(ledger.productId, [...(byProduct.get(ledger.productId) ?? []), change]);
       }
     }
     return byProduct;

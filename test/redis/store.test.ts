@@ -7,6 +7,7 @@ import { InventoryError } from "../../server/inventory/errors.ts";
 import { RedisUnfit } from "../../server/redis/client.ts";
 import { durabilityWarnings } from "../../server/redis/fitness.ts";
 import { Keys } from "../../server/redis/keys.ts";
+import { decodeChange } from "../../server/redis/reply.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
 import { describeStoreContract } from "../inventory/store-contract.ts";
@@ -122,8 +123,8 @@ describe("RedisStore", { skip }, () => {
     );
     const streams = await client.keys("{b*}:changes");
     const entries = (await Promise.all(streams.map((key) => client.xrange(key, "-", "+")))).flat();
-    const ofProduct = entries.filter(([, fields]) => fields[fields.indexOf("p") + 1] === productId);
-    const versions = ofProduct.map(([, fields]) => Number(fields[fields.indexOf("V") + 1]));
+    const ofProduct = entries.map(decodeChange).filter(({ ledger }) => ledger.productId === productId);
+    const versions = ofProduct.map(({ ledger }) => ledger.version);
     assert.deepEqual(
       versions,
       Array.from({ length: 51 }, (_, n) => n + 1),

@@ -5,7 +5,7 @@
 -- of the seller's events in µs: P newest create or update, X newest details, K newest deletion.
 --
 -- Numbers are Lua doubles, exact up to 2^53; redis.call writes them with %.17g, so microseconds
--- of any year up to 2255 survive. Never use tostring or .. on them: those round to 14 digits.
+-- of any year up to 2255 survive. Format them with %d, never with tostring or ..: those round to 14 digits.
 
 local operation_retention_ms = tonumber(ARGV[1])
 local changes_kept = tonumber(ARGV[2])
@@ -19,19 +19,20 @@ local now_ms = math.floor(now_micros / 1000)
 
 local operations = {}
 
--- Product IDs and the versions they came to, of the operation under way.
+-- Product IDs and the versions they came to, of all operations.
 local touched = {}
 
+-- The product as it stands in Redis, or nil. What is assigned to it is what store_product writes.
 local function load_product(key)
   local f = redis.call('HMGET', key, 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K')
   if not f[7] then
     return nil
   end
-  return {
+  return setmetatable({}, { __index = {
     D = tonumber(f[1]), U = tonumber(f[2]), A = tonumber(f[3]), S = tonumber(f[4]),
     H = tonumber(f[5]), F = tonumber(f[6]), V = tonumber(f[7]), T = tonumber(f[8]),
     P = tonumber(f[9]), X = tonumber(f[10]), K = tonumber(f[11]),
-  }
+  } })
 end
 
 local function new_product()
@@ -51,38 +52,43 @@ local function available(p)
   return math.max(0, on_hand(p) - p.H - p.F)
 end
 
--- Writes all fields that are set.
+-- Writes the fields that were assigned, of a new product all.
 local function store_product(key, p)
-  local fields = { 'HSET', key, 'D', p.D, 'A', p.A, 'S', p.S, 'H', p.H, 'F', p.F, 'V', p.V, 'T', p.T }
-  for _, name in ipairs({ 'U', 'P', 'X', 'K' }) do
-    if p[name] ~= nil then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = p[name]
-    end
+  local fields = { 'HSET', key }
+  for name, value in pairs(p) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
   end
   redis.call(unpack(fields))
 end
 
+-- D U A S H F V T and 1 where it is deleted, else 0, with a space between two; U is empty where it is absent.
+local function ledger_text(p)
+  return string.format('%d %s %d %d %d %d %d %d %d', p.D, p.U and string.format('%d', p.U) or '',
+    p.A, p.S, p.H, p.F, p.V, p.T, is_deleted(p) and 1 or 0)
+end
+
 -- Makes the change visible: the next version, in the hash, in the product's history and in the
 -- bucket's change stream. `keys` has ledger, history and changes.
+--
+-- An entry of the streams has one field, c, since every field costs each reader more than what is in
+-- it. Its lines: cause, change of available and ledger; product ID; reference; details JSON or
+-- nothing; and the reason, which alone may hold line ends and has the rest.
 local function record(keys, product_id, p, cause, available_before, reference, reason, details)
   p.V = p.V + 1
   p.T = now_ms
   touched[#touched + 1] = product_id
   touched[#touched + 1] = p.V
   store_product(keys.ledger, p)
-  local entry = {
-    'p', product_id, 'c', cause, 'd', available(p) - available_before,
-    'D', p.D, 'U', p.U or '', 'A', p.A, 'S', p.S, 'H', p.H, 'F', p.F, 'V', p.V,
-    'K', is_deleted(p) and 1 or 0, 'T', p.T, 'r', reference, 'w', reason, 'x', details or '',
-  }
-  redis.call('XADD', keys.history, 'MAXLEN', changes_kept_per_product, string.format('%.0f-0', p.V), unpack(entry))
-  redis.call('XADD', keys.changes, 'MAXLEN', '~', changes_kept, '*', unpack(entry))
+  local change = string.format('%s %d %s\n', cause, available(p) - available_before, ledger_text(p))
+    .. product_id .. '\n' .. reference .. '\n' .. (details or '') .. '\n' .. reason
+  redis.call('XADD', keys.history, 'MAXLEN', changes_kept_per_product, string.format('%d-0', p.V), 'c', change)
+  redis.call('XADD', keys.changes, 'MAXLEN', '~', changes_kept, '*', 'c', change)
 end
 
--- The reply for a product: a word, and the ledger in a fixed order.
-local function reply(word, p, ...)
-  return { word, p.D, p.U or false, p.A, p.S, p.H, p.F, p.V, p.T, is_deleted(p) and 1 or 0, ... }
+-- The reply for a product: a word, and the ledger.
+local function reply(word, p)
+  return { word, ledger_text(p) }
 end
 
 -- Takes over the count that the old Go service kept in a plain key, as D with U = 0, so that the

@@ -6,8 +6,7 @@
 --       update may lie ahead in ms; then for each operation its name, the number of its keys,
 --       their places in KEYS, the number of its arguments, the arguments
 -- reply for each operation its reply, which opens with a word ('failed' and why where it ran into an
---       error), and the products that it changed, each with
---       the version it came to
+--       error); and then, flat, the products that they changed, each with the version it came to
 local replies = {}
 local at = operations_start
 while at <= #ARGV do
@@ -23,11 +22,11 @@ while at <= #ARGV do
     arguments[i] = ARGV[at + i]
   end
   at = at + 1 + argument_count
-  touched = {}
   local ran, reply = pcall(operation, keys, arguments)
   if not ran then
     reply = { 'failed', type(reply) == 'table' and reply.err or tostring(reply) }
   end
-  replies[#replies + 1] = { reply, touched }
+  replies[#replies + 1] = reply
 end
+replies[#replies + 1] = touched
 return replies
