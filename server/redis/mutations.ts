@@ -59,8 +59,8 @@ export class Mutations {
     ];
     this.#coalescer = new Coalescer({
       send: async (batch) => {
-        const { keys, args } = encodeBatch(batch);
-        const answer = list(await connection.run(script, keys, [...constants, ...args]));
+        const { keys, operations } = encodeBatch(batch);
+        const answer = list(await connection.run(script, keys, [...constants, operations]));
         tellTouched(list(answer.at(-1)), options.onAcknowledged);
         return answer.slice(0, -1).map((reply) => new ReplyReader(reply));
       },
@@ -136,18 +136,10 @@ export function unknownWord(word: string): Error {
   return new Error(`A script of the ledger answered ${JSON.stringify(word)}, which nobody expects`);
 }
 
-/** Lays a batch out as run-batch.lua takes it: each key once, and operations that point at them. */
-function encodeBatch(batch: readonly Mutation[]): { keys: string[]; args: (string | number)[] } {
-  const places = new Map<string, number>();
-  const args: (string | number)[] = [];
-  for (const mutation of batch) {
-    args.push(mutation.name, mutation.keys.length);
-    for (const key of mutation.keys) {
-      const place = places.get(key) ?? places.size + 1;
-      places.set(key, place);
-      args.push(place);
-    }
-    args.push(mutation.args.length, ...mutation.args);
-  }
-  return { keys: [...places.keys()], args };
+/** Lays a batch out as run-batch.lua takes it. */
+function encodeBatch(batch: readonly Mutation[]): { keys: string[]; operations: string } {
+  return {
+    keys: batch.flatMap(({ keys }) => keys),
+    operations: JSON.stringify(batch.map(({ name, keys, args }) => [name, keys.length, args])),
+  };
 }

@@ -11,7 +11,6 @@ local operation_retention_ms = tonumber(ARGV[1])
 local changes_kept = tonumber(ARGV[2])
 local changes_kept_per_product = tonumber(ARGV[3])
 local update_ahead_ms_max = tonumber(ARGV[4])
-local operations_start = 5
 
 local clock = redis.call('TIME')
 local now_micros = clock[1] * 1000000 + clock[2]
