@@ -149,6 +149,43 @@ describe("RedisStore", { skip }, () => {
     }, "the one that is left has expired");
   });
 
+  it("does nothing by halves, and expires on, where a product was taken away by hand", async () => {
+    await using store = disposable(await openStore(redis.url));
+    const { reservations } = store;
+    const [kept, gone] = [`kept-${randomUUID()}`, `gone-${randomUUID()}`];
+    for (const productId of [kept, gone]) {
+      await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
+    }
+    const lines = [
+      { productId: kept, quantity: 1 },
+      { productId: gone, quantity: 1 },
+    ];
+    const idOf = (name: string) => `${name}-${kept}`;
+    for (const name of ["sold", "commits", "released"]) {
+      await reservations.reserve({ reservationId: idOf(name), lines, ttlMs: 3_600_000 });
+    }
+    await reservations.commit({ reservationId: idOf("sold"), lines: undefined, strict: false });
+    await reservations.reserve({ reservationId: idOf("due"), lines, ttlMs: 0 });
+    await client.del(...(await client.keys(`*:p:${gone}`)));
+
+    const before = await store.getLedger(kept);
+    const commit = { reservationId: idOf("commits"), lines: undefined, strict: false };
+    await assert.rejects(reservations.commit(commit), /no ledger at/);
+    const goods = { reservationId: idOf("sold"), returnId: idOf("return"), lines };
+    await assert.rejects(reservations.return(goods), /no ledger at/);
+    await assert.rejects(reservations.return(goods), /no ledger at/, "its ID is not remembered as done");
+    assert.deepEqual(await store.getLedger(kept), before);
+
+    assert.equal((await reservations.release(idOf("released"))).state, "released");
+    await until(async () => {
+      await reservations.expireDue(10);
+      return (await reservations.get(idOf("due"))).state === "expired";
+    }, "the reservation has expired");
+    await reservations.expireDue(10);
+    const { reserved, sold } = await store.getLedger(kept);
+    assert.deepEqual({ reserved, sold }, { reserved: 1, sold: 1 });
+  });
+
   it("refuses a Redis that was laid out with another number of buckets", async () => {
     await using _first = disposable(await openStore(redis.url));
     const other = new RedisStore({ endpoint: { url: redis.url }, log, keys: new Keys(4) });

@@ -41,13 +41,26 @@ local function is_due(r)
   return r.state == 'active' and r.expires <= now_ms
 end
 
+-- The ledger of a product that must be there. Raises where somebody took it away by hand: before the first
+-- write of an operation, so that nothing is done by halves.
+local function load_held(key)
+  return load_product(key) or error('there is no ledger at ' .. key)
+end
+
+-- Gives all units back, but those of a product whose ledger somebody took away by hand: there is nothing
+-- to give them back to, and the others must not wait for it.
 local function give_back(id, r, cause)
-  for _, line in ipairs(r.lines) do
-    local keys = product_keys(line[1], line[2])
-    local p = load_product(keys.ledger)
-    local available_before = available(p)
-    p.H = p.H - line[3]
-    record(keys, line[1], p, cause, available_before, id, '')
+  local products = {}
+  for i, line in ipairs(r.lines) do
+    products[i] = load_product(product_keys(line[1], line[2]).ledger)
+  end
+  for i, line in ipairs(r.lines) do
+    local p = products[i]
+    if p then
+      local available_before = available(p)
+      p.H = p.H - line[3]
+      record(product_keys(line[1], line[2]), line[1], p, cause, available_before, id, '')
+    end
   end
 end
 
@@ -154,7 +167,7 @@ operations.commit_reservation = function(k, a)
   end
   local short, products = { 'short' }, {}
   for i, line in ipairs(r.lines) do
-    local p = load_product(product_keys(line[1], line[2]).ledger)
+    local p = load_held(product_keys(line[1], line[2]).ledger)
     products[i] = p
     if is_expired then
       -- Where nobody has swept it up yet, the reservation's own hold does not stand against it.
@@ -246,22 +259,23 @@ operations.return_units = function(k, a)
       return { 'other', i - 1 }
     end
   end
+  local products = {}
   for i = 1, count do
-    local left = r.left[places[a[2 * i + 1]]]
+    local place = places[a[2 * i + 1]]
+    local line, left = r.lines[place], r.left[place]
     if tonumber(a[2 * i + 2]) > left then
       return { 'too_large', i - 1, left }
     end
+    products[i] = load_held(product_keys(line[1], line[2]).ledger)
   end
   redis.call('SET', k[2], a[2], 'PX', operation_retention_ms)
   for i = 1, count do
-    local place, quantity = places[a[2 * i + 1]], tonumber(a[2 * i + 2])
+    local place, quantity, p = places[a[2 * i + 1]], tonumber(a[2 * i + 2]), products[i]
     local line = r.lines[place]
-    local line_keys = product_keys(line[1], line[2])
-    local p = load_product(line_keys.ledger)
     local available_before = available(p)
     r.left[place] = r.left[place] - quantity
     p.S = p.S - quantity
-    record(line_keys, line[1], p, 'returned', available_before, a[1], '')
+    record(product_keys(line[1], line[2]), line[1], p, 'returned', available_before, a[1], '')
   end
   local text = cjson.encode(r)
   redis.call('SET', keys.record, text, 'PX', operation_retention_ms)
