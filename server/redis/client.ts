@@ -161,8 +161,8 @@ export class RedisConnection {
     try {
       await this.#prepare(this.client);
     } catch (error) {
+      this.#cause = error instanceof Error ? error : undefined;
       if (error instanceof RedisUnfit) {
-        this.#cause = error;
         this.#first.reject(error);
         this.#log.error({ connection: this.#name }, error.message);
       } else {

@@ -1,4 +1,9 @@
+#!lua
 -- The part that all operations share: one product's ledger, read, changed and recorded.
+--
+-- The line above makes Redis look before it runs anything whether it could write. Without it a replica, which was
+-- the primary before a failover, answers what it once knew, and its READONLY ends in an operation's own reply, where
+-- the connection does not see it.
 --
 -- Fields of a product's hash: D declared, U its seller's time (µs), A adjusted, S sold,
 -- H reserved, F safety, V version, T time of the latest change (ms, store's clock), and the fences
