@@ -21,7 +21,7 @@ export interface CoalescerOptions<Item, Result> {
    * is not sent any more if it was still waiting. A store that answers others is busy, and not away.
    */
   readonly answerMsMax: number;
-  /** An item that a busy store has not answered by then is `OVERLOADED`. */
+  /** An item that has not been sent to a busy store by then is `OVERLOADED`. One that was sent may happen: it gets its answer. */
   readonly patienceMsMax: number;
   /** Whether to send the item once more after its batch failed with this error. */
   readonly mayRepeat: (item: Item, error: unknown) => boolean;
@@ -57,6 +57,7 @@ interface Waiting<Item, Result> {
   readonly trace: ItemTrace | undefined;
   timer: ReturnType<typeof afterSilence>;
   settled: boolean;
+  sent: boolean;
   repeated: boolean;
 }
 
@@ -104,6 +105,7 @@ export class Coalescer<Item, Result> {
       trace: this.#options.trace?.(item),
       timer: afterSilence(answerMsMax, () => this.#onSilence(waiting)),
       settled: false,
+      sent: false,
       repeated: false,
     };
     this.#waiting.push(waiting);
@@ -131,8 +133,8 @@ export class Coalescer<Item, Result> {
     const silentMs = now - Math.max(waiting.submittedAt, this.#answeredAt);
     if (silentMs >= answerMsMax) {
       this.#fail(waiting, storeUnavailable(new Error(`No answer within ${answerMsMax} ms`)));
-    } else if (now - waiting.submittedAt >= patienceMsMax) {
-      const message = `The stock store is busy: no answer within ${patienceMsMax} ms; try again shortly`;
+    } else if (!waiting.sent && now - waiting.submittedAt >= patienceMsMax) {
+      const message = `The stock store is busy: no turn within ${patienceMsMax} ms; try again shortly`;
       this.#fail(waiting, new InventoryError("OVERLOADED", message));
     } else {
       waiting.timer = afterSilence(answerMsMax - silentMs, () => this.#onSilence(waiting));
@@ -182,6 +184,7 @@ export class Coalescer<Item, Result> {
       }
       taken += 1;
       if (!waiting.settled) {
+        waiting.sent = true;
         batch.push(waiting);
         weight += waiting.weight;
       }
