@@ -184,11 +184,12 @@ export class RedisReservations implements ReservationStore {
       const texts = await this.#reads.ask((client) =>
         client.mget(due.map(({ id }) => this.#keys.reservation(id))),
       );
-      for (const [index, { id }] of due.entries()) {
+      for (const [index, { id, deadline }] of due.entries()) {
         const text = texts[index];
         const reservation = typeof text === "string" ? decodeReservation(id, text) : undefined;
-        // One that ended since its deadline was read is left out, and another takes its place.
-        if (reservation?.state === "active") {
+        // One that ended since its deadline was read is left out, and another takes its place. One that was
+        // extended stands further on: told here, a page that ends with it would go on from there.
+        if (reservation?.state === "active" && reservation.expireTimeMs === deadline) {
           listed.push(reservation);
         }
       }

@@ -186,6 +186,34 @@ describe("RedisStore", { skip }, () => {
     assert.deepEqual({ reserved, sold }, { reserved: 1, sold: 1 });
   });
 
+  it("lists on from where it was when a reservation is extended between its deadline and its record", async () => {
+    await using store = disposable(await openStore(redis.url));
+    const { reservations } = store;
+    const productId = `walked-${randomUUID()}`;
+    await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
+    const lines = [{ productId, quantity: 1 }];
+    const ids = ["first", "extended", "last"].map((name) => `${name}-${productId}`);
+    for (const [place, reservationId] of ids.entries()) {
+      await reservations.reserve({ reservationId, lines, ttlMs: 1_000_000 + place * 1_000 });
+    }
+    // What a reader meets that has read the deadlines before an extension, and reads the records after it.
+    const [key = ""] = await client.keys(`*:r:extended-${productId}`);
+    const record: { expires: number } = JSON.parse((await client.get(key)) ?? "");
+    await client.set(key, JSON.stringify({ ...record, expires: record.expires + 3_600_000 }));
+
+    const walked: string[] = [];
+    let [next] = await reservations.list({ limit: 1, after: undefined, expireBeforeMs: undefined });
+    while (next !== undefined) {
+      walked.push(next.reservationId);
+      const after = { expireTimeMs: next.expireTimeMs ?? 0, reservationId: next.reservationId };
+      [next] = await reservations.list({ limit: 1, after, expireBeforeMs: undefined });
+    }
+    assert.deepEqual(
+      walked.filter((id) => ids.includes(id)),
+      [ids[0], ids[2]],
+    );
+  });
+
   it("refuses a Redis that was laid out with another number of buckets", async () => {
     await using _first = disposable(await openStore(redis.url));
     const other = new RedisStore({ endpoint: { url: redis.url }, log, keys: new Keys(4) });
