@@ -6,20 +6,30 @@ import { type Keys, LAYOUT_VERSION } from "./keys.ts";
 
 /**
  * Refuses a Redis that must not be written: one in Cluster mode (a reservation's lines span
- * slots), or one whose keys were laid out with another number of buckets. Writes the layout where
- * there is none yet. Resolves with an ID of the data, which is another one after everything was lost.
+ * slots), or one whose keys were laid out with another number of buckets. Leaves a replica, which was the primary
+ * before a failover. Writes the layout where there is none yet, and nothing else: a Redis that refuses writes, for its
+ * memory or its disk is full, can still be read. Resolves with an ID of the data, which is another one after
+ * everything was lost.
  */
 export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
-  const info = await client.info("cluster");
+  const info = await client.info("cluster", "replication");
   if (info.includes("cluster_enabled:1")) {
     throw new RedisUnfit(
       "REDIS_URL points at a Redis Cluster, which the ledger cannot use: one reservation is one atomic step over many products; give it a single primary",
     );
   }
-  await client.hsetnx(keys.layout(), "version", LAYOUT_VERSION);
-  await client.hsetnx(keys.layout(), "buckets", keys.buckets);
-  await client.hsetnx(keys.layout(), "data", randomUUID());
-  const [version, buckets, data] = await client.hmget(keys.layout(), "version", "buckets", "data");
+  if (info.includes("role:slave")) {
+    client.disconnect(true);
+    throw new Error("This Redis is a replica; looking for the primary anew");
+  }
+  let layout = await readLayout(client, keys);
+  if (layout.includes(null)) {
+    await client.hsetnx(keys.layout(), "version", LAYOUT_VERSION);
+    await client.hsetnx(keys.layout(), "buckets", keys.buckets);
+    await client.hsetnx(keys.layout(), "data", randomUUID());
+    layout = await readLayout(client, keys);
+  }
+  const [version, buckets, data] = layout;
   if (buckets !== String(keys.buckets)) {
     throw new RedisUnfit(
       `INVENTORY_BUCKETS is ${keys.buckets}, but this Redis was laid out with ${buckets} buckets; start with INVENTORY_BUCKETS=${buckets}`,
@@ -31,6 +41,10 @@ export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
     );
   }
   return String(data);
+}
+
+function readLayout(client: Redis, keys: Keys): Promise<(string | null)[]> {
+  return client.hmget(keys.layout(), "version", "buckets", "data");
 }
 
 /** Settings of Redis under which acknowledged stock can be lost, each as a sentence that says what to set. */
