@@ -11,6 +11,8 @@ export const PAGE_SIZE_MAX = 1_000;
 export const PAGE_SIZE_DEFAULT = 50;
 
 const CONTROL_CHARACTER = /\p{Cc}/u;
+/** What decoders make of bytes that are no UTF-8: two IDs of another encoding would come out as one. */
+const REPLACEMENT_CHARACTER = "\uFFFD";
 const SHOWN_CHARACTERS_MAX = 40;
 
 /**
@@ -24,10 +26,12 @@ export class Violations {
     this.#found.push({ field, description });
   }
 
-  /** 1 to 128 bytes of UTF-8 without control characters. */
+  /** 1 to 128 bytes of UTF-8 without control characters and U+FFFD. */
   id(field: string, value: string): void {
     if (value === "") {
       this.add(field, `is empty; give 1 to ${ID_BYTES_MAX} bytes`);
+    } else if (value.includes(REPLACEMENT_CHARACTER)) {
+      this.add(field, `is ${show(value)}, which has U+FFFD, as text that was not UTF-8 gets; give UTF-8`);
     } else {
       this.#text(field, value, ID_BYTES_MAX, CONTROL_CHARACTER);
     }

@@ -52,6 +52,15 @@ for (const LANE of ["on", "off"]) {
         assert.equal(answer.status, dialect.isEnveloped ? 200 : 400);
       });
 
+      it(`is no ID where it is not UTF-8, or two would be taken for one, in ${name}`, async () => {
+        const id = Buffer.from("caf\xe9", "latin1");
+        const body = dialect.isJson
+          ? Buffer.concat([Buffer.from('{"productId":"'), id, Buffer.from('"}')])
+          : Buffer.concat([Buffer.from([0x0a, id.length]), id]);
+        const answer = await post(dialect, dialect.isEnveloped ? envelope(body) : body);
+        assert.equal(codeIn(dialect, answer), invalid);
+      });
+
       it(`refuses a deadline that no timer holds in ${name}`, async () => {
         const warnings: Error[] = [];
         const onWarning = (warning: Error): number => warnings.push(warning);

@@ -103,6 +103,7 @@ const ID_OUTSIDE: readonly Outside[] = [
   { value: "a\nb", met: "a\\nb", bound: "control characters" },
   { value: "a\u007fb", met: "a", bound: "control characters" },
   { value: "a\u0085b", met: "a", bound: "control characters" },
+  { value: "caf\ufffd", met: "caf", bound: "U+FFFD" },
 ];
 const NO_STRING = [5, true, {}, [], "a lone surrogate \ud800"];
 const NO_INT32 = [1.5, 2_147_483_648, -2_147_483_649, "x", "1.5", "", true, {}];
