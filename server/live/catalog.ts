@@ -107,7 +107,7 @@ export class Catalog implements CatalogView {
       leaving: (row, changed) => this.#leaving(row, changed),
       entered: (row, changed) => this.#entered(row, changed),
     });
-    mirror.on("loaded", () => this.#buildNext());
+    mirror.on("loaded", () => setImmediate(() => this.#buildAll()));
   }
 
   get collections(): readonly Collection[] {
@@ -285,22 +285,42 @@ export class Catalog implements CatalogView {
     return price >= filter.minPrice && price <= filter.maxPrice;
   }
 
-  /** Builds what is not built yet, one order at a time, so that the server has time for others in between. */
-  #buildNext(): void {
-    const next = [...this.#indexes, this.#stock].find(({ isBuilt }) => !isBuilt);
-    if (next === undefined) {
-      this.#rowsById = undefined;
-    } else {
-      this.#build(next);
-      setImmediate(() => this.#buildNext());
+  /**
+   * Sorts by ID, and then builds what is not built yet, one order in a turn of the event loop, so that the server has time
+   * for others in between.
+   */
+  #buildAll(): void {
+    const orders = [...this.#indexes, this.#stock].filter(({ isBuilt }) => !isBuilt);
+    if (orders.length > 0) {
+      this.#rowsById = sortById(this.#table);
     }
+    const buildNext = (): void => {
+      const next = orders.shift();
+      if (next === undefined) {
+        this.#rowsById = undefined;
+      } else {
+        this.#build(next);
+        setImmediate(buildNext);
+      }
+    };
+    setImmediate(buildNext);
   }
 
-  /** Sorts at once what was loaded: one by one takes ten times as long. */
+  /** Sorts at once what was loaded: one by one takes ten times as long. What an order is made from is built first. */
   #build(order: ProductOrder | CollectionOrder | StockIndex): void {
-    if (!order.isBuilt) {
+    const { price } = this.#orders;
+    if (order.isBuilt) {
+      return;
+    }
+    if (order instanceof ProductOrder) {
       this.#rowsById ??= sortById(this.#table);
       order.build(this.#rowsById);
+    } else if (order instanceof CollectionOrder) {
+      this.#build(price);
+      order.build(price.index.rows());
+    } else {
+      this.#build(this.#byCollection);
+      order.build(price, this.#byCollection);
     }
   }
 

@@ -74,13 +74,18 @@ export class ProductOrder {
     return (row) => (this.numberOf?.(row) ?? 0) - key || compareIds(row);
   };
 
-  /** Takes over all rows at once; they come in the order of their IDs. */
+  /** Sorts all rows at once; they come in the order of their IDs. */
   build(rowsById: Uint32Array): void {
     const key: RadixKey =
       this.numberOf === undefined
-        ? textKey((row) => this.#table.sortName(row), LOWER_CASE)
+        ? textKey(rowsById, (row) => this.#table.sortName(row), LOWER_CASE)
         : numberKey(this.numberOf);
-    this.index.build(sortRows(rowsById, key));
+    this.take(sortRows(rowsById, key));
+  }
+
+  /** Takes over all rows, which are in this order already. */
+  take(sorted: Uint32Array): void {
+    this.index.build(sorted);
     this.#isBuilt = true;
   }
 }
@@ -98,7 +103,7 @@ function numberIn(table: ProductTable, order: ListOrder): ((row: number) => numb
   }
 }
 
-/** Products by collection, in each by price, and by row where that is equal. */
+/** Products by collection, in each by price, and by ID where that is equal. */
 export class CollectionOrder {
   readonly index: SortedIndex;
   readonly movedBy = CHANGED.collection | CHANGED.price;
@@ -108,7 +113,10 @@ export class CollectionOrder {
   constructor(table: ProductTable) {
     this.#table = table;
     this.index = new SortedIndex(
-      (a, b) => table.collection(a) - table.collection(b) || table.price(a) - table.price(b) || a - b,
+      (a, b) =>
+        table.collection(a) - table.collection(b) ||
+        table.price(a) - table.price(b) ||
+        compareBytes(table.idBytes(a), table.idBytes(b)),
     );
   }
 
@@ -130,19 +138,19 @@ export class CollectionOrder {
     );
   }
 
-  /** Takes over all rows at once. */
-  build(rows: Uint32Array): void {
-    const table = this.#table;
-    const byPrice = sortRows(
-      rows.slice().sort(),
-      numberKey((row) => table.price(row)),
-    );
-    this.index.build(
+  /** Sorts all rows at once; they come in the order of their prices. */
+  build(rowsByPrice: Uint32Array): void {
+    this.take(
       sortRows(
-        byPrice,
-        numberKey((row) => table.collection(row)),
+        rowsByPrice,
+        numberKey((row) => this.#table.collection(row)),
       ),
     );
+  }
+
+  /** Takes over all rows, which are in this order already. */
+  take(sorted: Uint32Array): void {
+    this.index.build(sorted);
     this.#isBuilt = true;
   }
 }
@@ -151,9 +159,10 @@ const AS_IT_IS: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) => byte)
 
 /** The rows of all visible products in the order of their IDs. */
 export function sortById(table: ProductTable): Uint32Array {
+  const rows = Uint32Array.from(table.visibleRows());
   return sortRows(
-    Uint32Array.from(table.visibleRows()),
-    textKey((row) => table.idBytes(row), AS_IT_IS),
+    rows,
+    textKey(rows, (row) => table.idBytes(row), AS_IT_IS),
   );
 }
 

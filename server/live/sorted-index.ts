@@ -49,6 +49,17 @@ export class SortedIndex {
     }
   }
 
+  /** All rows, in order. */
+  rows(): Uint32Array {
+    const rows = new Uint32Array(this.#size);
+    let end = 0;
+    for (const block of this.#blocks) {
+      rows.set(block.rows.subarray(0, block.length), end);
+      end += block.length;
+    }
+    return rows;
+  }
+
   insert(row: number): void {
     const at = this.#blockFor(row);
     const block = this.#blocks[at];

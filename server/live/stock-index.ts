@@ -20,10 +20,11 @@ export class StockIndex {
     return this.byCollection.isBuilt;
   }
 
-  build(rowsById: Uint32Array): void {
-    const rows = rowsById.filter((row) => this.rows.has(row));
-    this.byPrice.build(rows);
-    this.byCollection.build(rows);
+  /** Takes what is in stock out of the same orders of all products. */
+  build(byPrice: ProductOrder, byCollection: CollectionOrder): void {
+    const isInStock = (row: number): boolean => this.rows.has(row);
+    this.byPrice.take(byPrice.index.rows().filter(isInStock));
+    this.byCollection.take(byCollection.index.rows().filter(isInStock));
   }
 
   /** See `RowFollower`. A count that changes moves nothing here, unless it comes to 0 or from there. */

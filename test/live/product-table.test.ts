@@ -182,7 +182,7 @@ describe("sortRows", () => {
           [
             ...sortRows(
               rows,
-              textKey((row) => bytesOf(texts[row] ?? ""), codes),
+              textKey(rows, (row) => bytesOf(texts[row] ?? ""), codes),
             ),
           ],
           expected,
