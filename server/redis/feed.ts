@@ -4,17 +4,17 @@ import { RedisConnection, type RedisEndpoint } from "./client.ts";
 import { checkLayout } from "./fitness.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
-import { decodeChange, decodeCollection, decodeState, list, optionalText } from "./reply.ts";
+import { decodeChange, decodeCollection, decodeStates, list, ReplyReader } from "./reply.ts";
 import { loadScript } from "./scripts.ts";
 
 /** How long one blocking read waits for changes. Below the time after which a silent connection counts as dead. */
 const BLOCK_MS = 500;
 /** Most entries of one bucket in one read. */
 const CHANGES_PER_READ_MAX = 500;
-/** Products asked for at once while the full picture loads: about 2 ms of Redis's time. */
+/** Products asked for at once while the full picture loads: about 3 ms of Redis's time. */
 const PRODUCTS_PER_LOAD_MAX = 500;
-/** Buckets that load at the same time, so that Redis reads the next products while this server takes in the last ones. */
-const LOADS_MAX = 3;
+/** Buckets that load at the same time, so that Redis always has the next products to read while this server takes in the last ones. */
+const LOADS_MAX = 6;
 /** Between two looks whether the streams still hold what comes after our places, and at the collections. */
 const CHECK_INTERVAL_MS = 2_000;
 /** Between two tries after a failure that Redis itself answered. */
@@ -46,6 +46,7 @@ export class RedisFeed implements ChangeFeed {
   readonly #keys: Keys;
   readonly #log: Logger;
   readonly #streams: readonly string[];
+  readonly #script = loadScript();
   /** The last entry told, by stream. Empty before the first full picture. */
   readonly #places = new Map<string, Place>();
   /** Names the data that the places are of. */
@@ -192,7 +193,6 @@ export class RedisFeed implements ChangeFeed {
   }
 
   async *#statesOf(bucket: number): AsyncGenerator<ProductState[]> {
-    const script = loadScript();
     let cursor = "0";
     do {
       const [next, ids] = await this.#connection.client.sscan(
@@ -203,14 +203,22 @@ export class RedisFeed implements ChangeFeed {
       );
       cursor = next;
       if (ids.length > 0) {
-        const keys = ids.flatMap((id) => this.#keys.load(id));
-        const replies = list(await this.#connection.run(script, keys, []));
-        yield ids.flatMap((id, index) => {
-          const fields = optionalText(replies[2 * index]);
-          return fields === undefined ? [] : decodeState(id, fields, optionalText(replies[2 * index + 1]));
-        });
+        yield await this.#statesWith(bucket, ids);
       }
     } while (cursor !== "0");
+  }
+
+  /**
+   * Details are read after the ledgers: what is newer than its ledger the stream tells again, and what is older would stay.
+   */
+  async #statesWith(bucket: number, ids: readonly string[]): Promise<ProductState[]> {
+    const ledgers = await this.#connection.run(
+      this.#script,
+      ids.map((id) => this.#keys.ledger(id, bucket)),
+      [],
+    );
+    const details = await this.#connection.client.mget(ids.map((id) => this.#keys.details(id, bucket)));
+    return decodeStates(ids, new ReplyReader([ledgers]).text(), details);
   }
 
   async #collections() {

@@ -53,12 +53,12 @@ export class Keys {
     return "{b00}:collections";
   }
 
-  ledger(productId: string): string {
-    return `${this.#tagOf(productId)}:p:${productId}`;
+  ledger(productId: string, bucket = this.bucketOf(productId)): string {
+    return `${this.#tag(bucket)}:p:${productId}`;
   }
 
-  details(productId: string): string {
-    return `${this.#tagOf(productId)}:d:${productId}`;
+  details(productId: string, bucket = this.bucketOf(productId)): string {
+    return `${this.#tag(bucket)}:d:${productId}`;
   }
 
   history(productId: string): string {
@@ -96,12 +96,6 @@ export class Keys {
   /** What read-products.lua takes for a product. */
   read(productId: string): string[] {
     return [this.ledger(productId), this.details(productId), this.plain(productId)];
-  }
-
-  /** What load-products.lua takes for a product. */
-  load(productId: string): string[] {
-    const tag = this.#tagOf(productId);
-    return [`${tag}:p:${productId}`, `${tag}:d:${productId}`];
   }
 
   /** Ledger, history and change stream: what `record` in scripts/ledger.lua writes, in the order that scripts take. */

@@ -55,6 +55,14 @@ export class ReplyReader {
     return field;
   }
 
+  optionalInteger(): number | undefined {
+    if (this.peek() === null) {
+      this.#take();
+      return undefined;
+    }
+    return this.integer();
+  }
+
   items(): readonly unknown[] {
     return list(this.#take());
   }
@@ -68,11 +76,6 @@ export class ReplyReader {
   #unexpected(field: unknown, wanted: string): Error {
     return new Error(`Field ${this.#next} of a reply of Redis is ${JSON.stringify(field)}, not ${wanted}`);
   }
-}
-
-/** A string, or `undefined` where Redis has none. */
-export function optionalText(reply: unknown): string | undefined {
-  return new ReplyReader([reply]).optionalText();
 }
 
 export function list(reply: unknown): readonly unknown[] {
@@ -127,28 +130,34 @@ export function stockOf(ledger: Ledger, updateTimeMs: number, details: string | 
   };
 }
 
-/** A product as load-products.lua sends it: its ledger's fields D A S H F V T P K, and its details. */
-export function decodeState(productId: string, fields: string, details: string | undefined): ProductState {
-  const [declared, adjusted, sold, reserved, safety, version, updateTimeMs, upserted, deleted] =
-    fields.split(" ");
-  const integer = (field: string | undefined) => integerOf(field, fields);
+/** Products of the full picture: their ledgers as load-products.lua sends them, and their details. Without those that have no ledger. */
+export function decodeStates(
+  productIds: readonly string[],
+  ledgers: string,
+  details: readonly (string | null)[],
+): ProductState[] {
+  const rows = list(JSON.parse(ledgers));
+  return productIds.flatMap((productId, index) => {
+    const row = list(rows[index]);
+    return row.length === 0 ? [] : decodeState(productId, new ReplyReader(row), details[index] ?? undefined);
+  });
+}
+
+function decodeState(productId: string, row: ReplyReader, details: string | undefined): ProductState {
   const ledger = {
-    declared: integer(declared),
-    adjusted: integer(adjusted),
-    sold: integer(sold),
-    reserved: integer(reserved),
-    safety: integer(safety),
+    declared: row.integer(),
+    adjusted: row.integer(),
+    sold: row.integer(),
+    reserved: row.integer(),
+    safety: row.integer(),
   };
   return {
     productId,
     available: available(ledger),
-    version: integer(version),
-    updateTimeMs: integer(updateTimeMs),
+    version: row.integer(),
+    updateTimeMs: row.integer(),
     details: details === undefined ? undefined : decodeDetails(details),
-    deleted: isDeleted({
-      upsertTimeMicros: upserted === "" ? undefined : integer(upserted),
-      deleteTimeMicros: deleted === "" ? undefined : integer(deleted),
-    }),
+    deleted: isDeleted({ upsertTimeMicros: row.optionalInteger(), deleteTimeMicros: row.optionalInteger() }),
   };
 }
 

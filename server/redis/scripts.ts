@@ -18,7 +18,7 @@ export function readScript(): Script {
   return load("read-products");
 }
 
-/** Reads many products for the full picture. */
+/** Reads many ledgers for the full picture. */
 export function loadScript(): Script {
   return load("load-products");
 }

@@ -93,11 +93,11 @@ class Scene implements AsyncDisposable {
     return this.follower.mirror;
   }
 
-  async put(productId: string, declared: number): Promise<void> {
+  async put(productId: string, declared: number, name = `name of ${productId}`): Promise<void> {
     await this.store.putProduct({
       productId,
       declared,
-      details: { name: `name of ${productId}`, description: "", price: 1, collectionId: "" },
+      details: { name, description: "", price: 1, collectionId: "" },
       updateTimeMicros: undefined,
     });
   }
@@ -303,6 +303,7 @@ describe("RedisFeed", { skip }, () => {
 
 describe("RedisFeed with a large catalog", { skip }, () => {
   let scene: Scene;
+  const renamed: string[] = [];
   let madeDuringLoad = 0;
   const changed = Array.from({ length: 200 }, (_, n) => `product-${n * 100}`);
   const writes: Promise<unknown>[] = [];
@@ -320,6 +321,9 @@ describe("RedisFeed with a large catalog", { skip }, () => {
         for (let n = 0; n < 10; n++) {
           madeDuringLoad += 1;
           writes.push(opening.adjust(changed[madeDuringLoad % changed.length] ?? "", -1));
+          const renamedId = `product-${CATALOG - madeDuringLoad}`;
+          renamed.push(renamedId);
+          writes.push(opening.put(renamedId, 1_000, "another name"));
         }
       };
     });
@@ -332,9 +336,11 @@ describe("RedisFeed with a large catalog", { skip }, () => {
     assert.equal(scene.mirror.size, CATALOG);
     assert.ok(madeDuringLoad > 100);
     t.diagnostic(`${madeDuringLoad} changes were made during the load`);
-    await scene.caughtUp(changed);
+    await scene.caughtUp([...changed, ...renamed]);
     assert.deepEqual(scene.follower.loads, [false]);
     assert.equal(scene.mirror.get("product-7")?.details?.name, "name of product-7");
+    const names = new Set(renamed.map((id) => scene.mirror.get(id)?.details?.name));
+    assert.deepEqual([...names], ["another name"]);
   });
 });
 
