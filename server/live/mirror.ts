@@ -167,18 +167,18 @@ export class Mirror implements FeedListener {
   /** Applies what is newer, and tells each product once. */
   #apply(states: Iterable<ProductState>): void {
     const { table } = this;
-    const changed = new Map<string, MirrorChange>();
+    const changed = new Map<number, MirrorChange>();
     for (const after of states) {
       const { productId, version } = after;
       let row = table.find(productId);
       if (row === NO_ROW || version > table.version(row) || this.#replaces) {
         const known = row === NO_ROW ? undefined : table.state(row);
-        const before = changed.has(productId) ? changed.get(productId)?.before : known;
-        row = table.put(after);
-        if (version >= (this.#expected.get(productId) ?? 0)) {
+        row = table.put(after, row);
+        if (this.#expected.size > 0 && version >= (this.#expected.get(productId) ?? 0)) {
           this.#expected.delete(productId);
         }
-        changed.set(productId, { before, after });
+        const earlier = changed.get(row);
+        changed.set(row, { before: earlier === undefined ? known : earlier.before, after });
       }
       if (this.#isLoading) {
         table.mark(row);

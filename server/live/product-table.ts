@@ -149,9 +149,8 @@ export class ProductTable {
     return state;
   }
 
-  /** Adds the product, or replaces what is known of it. Returns its row. */
-  put(state: ProductState): number {
-    const known = this.find(state.productId);
+  /** Adds the product, or replaces what is known of it in `known`, the row that it was found at. Returns its row. */
+  put(state: ProductState, known = this.find(state.productId)): number {
     if (known === NO_ROW) {
       return this.#add(state);
     }
