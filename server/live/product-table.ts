@@ -10,8 +10,11 @@ export { NO_ROW };
 const ROWS_AT_FIRST = 256;
 /** By how much the columns grow when they are full. What is not written yet takes no memory. */
 const GROWTH = 1.5;
-/** States kept as objects, about 500 bytes each: those of products that many read or watch are made once. */
-const STATES_CACHED_MAX = 8_192;
+/**
+ * States kept as objects, 400 bytes each without what others keep with them, so 25 MB at most: those of products that many
+ * read or watch are made once. The newest half of them is certain to be there.
+ */
+const STATES_CACHED_MAX = 65_536;
 
 const IN_USE = 1;
 const DELETED = 2;
@@ -51,7 +54,10 @@ export class ProductTable {
   readonly #texts = new ProductTexts((row, address) => {
     this.#addresses[row] = address;
   });
-  readonly #byId = new RowsById((row) => this.idBytes(row));
+  readonly #byId = new RowsById({
+    idBytes: (row) => this.idBytes(row),
+    idAtHand: (row) => this.#stateAtHand(row)?.productId,
+  });
   /** States made lately; when there are many, they become the older ones, and those before are forgotten. */
   #states = new Map<number, ProductState>();
   #olderStates = new Map<number, ProductState>();
@@ -147,6 +153,10 @@ export class ProductTable {
     const state = this.#olderStates.get(row) ?? this.#read(row);
     this.#remember(row, state);
     return state;
+  }
+
+  #stateAtHand(row: number): ProductState | undefined {
+    return this.#states.get(row) ?? this.#olderStates.get(row);
   }
 
   /** Adds the product, or replaces what is known of it in `known`, the row that it was found at. Returns its row. */

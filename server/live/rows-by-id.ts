@@ -9,12 +9,19 @@ const SLOTS_AT_FIRST = 256;
 const LOAD_MAX = 0.75;
 const FNV_PRIME = 0x01000193;
 
+/** The IDs of rows; it is asked for rows that are in the table alone. */
+interface RowIds {
+  idBytes(row: number): Bytes;
+  /** The ID where it is a string already: for what is read often, one walk less into memory that no cache of the processor holds. */
+  idAtHand(row: number): string | undefined;
+}
+
 /**
  * Finds rows by product ID. A hash table in typed arrays (open addressing, linear probing; deletion moves later
  * entries back, so there are no tombstones): 8 bytes a slot, where a Map would keep every ID as a string of its own.
  */
 export class RowsById {
-  readonly #idOf: (row: number) => Bytes;
+  readonly #ids: RowIds;
   /** So that nobody can choose IDs that collide. */
   readonly #seed = randomInt(2 ** 32);
   /** Two numbers a slot, side by side for the processor's caches: row + 1, or 0 where it is free, and the hash of the ID. */
@@ -22,9 +29,8 @@ export class RowsById {
   #size = 0;
   #wanted = Buffer.allocUnsafeSlow(512);
 
-  /** `idOf` gives a row's ID; it is asked for rows that are here alone. */
-  constructor(idOf: (row: number) => Bytes) {
-    this.#idOf = idOf;
+  constructor(ids: RowIds) {
+    this.#ids = ids;
   }
 
   /** The row with this ID, or `NO_ROW`. */
@@ -41,7 +47,7 @@ export class RowsById {
       if (taken === 0) {
         return NO_ROW;
       }
-      if (this.#slots[2 * slot + 1] === hash && compareBytes(this.#idOf(taken - 1), wanted) === 0) {
+      if (this.#slots[2 * slot + 1] === hash && this.#isOf(taken - 1, productId, wanted)) {
         return taken - 1;
       }
     }
@@ -52,13 +58,13 @@ export class RowsById {
     if (this.#size > this.#mask * LOAD_MAX) {
       this.#double();
     }
-    this.#place(row + 1, this.#hash(this.#idOf(row)));
+    this.#place(row + 1, this.#hash(this.#ids.idBytes(row)));
     this.#size += 1;
   }
 
   remove(row: number): void {
     const [slots, mask] = [this.#slots, this.#mask];
-    let hole = this.#hash(this.#idOf(row)) & mask;
+    let hole = this.#hash(this.#ids.idBytes(row)) & mask;
     while (slots[2 * hole] !== row + 1) {
       if (slots[2 * hole] === 0) {
         return;
@@ -75,6 +81,11 @@ export class RowsById {
       }
     }
     slots[2 * hole] = 0;
+  }
+
+  #isOf(row: number, productId: string, wanted: Bytes): boolean {
+    const known = this.#ids.idAtHand(row);
+    return known === undefined ? compareBytes(this.#ids.idBytes(row), wanted) === 0 : known === productId;
   }
 
   /** The number of slots is a power of two; this is one less. */
