@@ -29,6 +29,11 @@ const CALLERS = 128;
 /** Different products that are asked for, in an order that no cache of a processor likes. */
 const PRODUCTS_ASKED_FOR = 20_000;
 const STRIDE = 7_919;
+/**
+ * Turns before those that are compared, besides their own first one. A call becomes three times cheaper over the first
+ * 100,000, while it is compiled; in a tenth of that the two servers would be compared by who is further.
+ */
+const WARM_UP_TURNS = 4;
 const ENVELOPE_BYTES = 5;
 const GET = "/inventory.v1.StockService/GetStock";
 const LIST = "/inventory.v1.StockService/ListStock";
@@ -60,13 +65,18 @@ export const measureScale: Bench = async (context) => {
   const bytes = ((await large.memoryBytes()) - (await small.memoryBytes())) / (LARGE - SMALL);
 
   const load = servers.use(new LoadProcess(context.signal));
-  const turns = await takeTurns(
-    {
-      "1,000,000 products": () => getStock(large, LARGE),
-      "1,000 products": () => getStock(small, SMALL),
-    },
-    context,
-  );
+  const contestants = {
+    "1,000,000 products": () => getStock(large, LARGE),
+    "1,000 products": () => getStock(small, SMALL),
+  };
+  // A list is answered when the orders are built, which the larger server is busy with for two seconds after its start.
+  await secondPage(large);
+  for (let n = 0; n < WARM_UP_TURNS; n++) {
+    for (const turn of Object.values(contestants)) {
+      await turn();
+    }
+  }
+  const turns = await takeTurns(contestants, context);
   return [
     {
       what: "GetStock of 1,000,000 products, gRPC over h2c",
