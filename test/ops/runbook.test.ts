@@ -1,0 +1,28 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { delimiter, dirname, join } from "node:path";
+import { it } from "node:test";
+import { promisify } from "node:util";
+import { AUTH_TOKENS, TOKENS } from "../access/callers.ts";
+import { startTestApp } from "../support/app.ts";
+import { need } from "../support/programs.ts";
+
+const OPERATIONS = join(import.meta.dirname, "../../docs/operations.md");
+const grpcurl = need("grpcurl");
+const run = promisify(execFile);
+
+it("what the runbooks ask a server works when pasted, where callers must be known", {
+  skip: grpcurl.missing,
+}, async () => {
+  const text = await readFile(OPERATIONS, "utf8");
+  const [, setting = ""] = /^```sh\n(export ADMIN=[\s\S]+?)```$/m.exec(text) ?? [];
+  const questions = text.match(/^ask .+$/gm) ?? [];
+  assert.ok(questions.length >= 4);
+  await using app = await startTestApp({ AUTH_TOKENS, DEMO: "on" });
+  const PATH = `${dirname(grpcurl.path)}${delimiter}${process.env["PATH"]}`;
+  for (const question of questions) {
+    const pasted = `${setting}\nSERVER=${app.address}\n${question.replace("sku-1", "demo-01")}`;
+    await run("bash", ["-c", pasted], { env: { PATH, OPS_TOKEN: TOKENS.ops } });
+  }
+});
