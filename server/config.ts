@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { isIPv4 } from "node:net";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import { type AccessSettings, readAccess } from "./access/settings.ts";
@@ -316,7 +317,7 @@ function accessSettings(env: z.infer<typeof Environment>, faults: string[]): Acc
 }
 
 function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+  return host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));
 }
 
 function readTls(given: Readonly<Record<string, string | undefined>>, faults: string[]): Config["tls"] {

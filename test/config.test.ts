@@ -128,7 +128,7 @@ describe("readConfig", () => {
       for (const HOST of ["127.0.0.1", "127.8.9.1", "localhost", "::1"]) {
         assert.equal(readConfig({ HOST }).access, undefined);
       }
-      for (const HOST of ["0.0.0.0", "::", "10.0.0.7", "shop.example", "127.0.0.1.example"]) {
+      for (const HOST of ["0.0.0.0", "::", "10.0.0.7", "shop.example", "127.0.0.1.example", "127.999.1.1"]) {
         assert.match(faultsOf({ HOST }).join(), /others could change stock there/);
         assert.equal(readConfig({ HOST, AUTH: "off" }).access, undefined);
         assert.equal(readConfig({ HOST, AUTH_TOKENS: entry }).access?.tokens.length, 1);

@@ -28,10 +28,10 @@ export function accessStage(checks: AccessChecks, log: Logger): CallStage {
   const throttled = throttledLog(log, REFUSALS_LOGGED_MAX);
 
   function tell(call: Call, reason: string): void {
-    const { caller, principal, requestId } = call;
+    const { caller, principal, requestId, traceId } = call;
     const method = procedureOf(call.method);
     throttled.warn(
-      { method, caller: principal?.name, address: caller.address, requestId, reason },
+      { method, caller: principal?.name, address: caller.address, requestId, traceId, reason },
       "A call was refused for its caller",
     );
   }
@@ -66,7 +66,7 @@ export function accessStage(checks: AccessChecks, log: Logger): CallStage {
     } catch (error) {
       if (error instanceof KeysUnavailable) {
         throttled.error(
-          { err: error, requestId: call.requestId },
+          { err: error, requestId: call.requestId, traceId: call.traceId },
           "Tokens cannot be checked: the issuer's keys cannot be had",
         );
         throw new InventoryError(
