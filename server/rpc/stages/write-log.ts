@@ -16,7 +16,7 @@ export function writeLogStage(log: Logger, level: "debug" | "info" = "info"): Ca
   return {
     leave(call, code) {
       const { method, caller, principal, traceId, beganAt } = call;
-      if (!isWrite(method) || !(call.isAdmitted || principal)) {
+      if (!log.isLevelEnabled(level) || !isWrite(method) || !(call.isAdmitted || principal)) {
         return;
       }
       // Made up where the caller sent none, which is not for nothing.
