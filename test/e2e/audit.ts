@@ -68,7 +68,8 @@ export class Audit {
   /** A deadline that has passed frees its units; how late is told, and that it was never early is checked. */
   async #untilDueHaveExpired(orders: readonly Order[]): Promise<void> {
     const short = orders.filter(({ ttlMs }) => ttlMs === SHORT_TTL_MS);
-    const open = new Set(short.filter((order) => order.commit === undefined && order.release === undefined));
+    // Where an answer was lost, the order may have been ended by its call or be open still.
+    const open = new Set(short.filter(({ commit, release }) => (commit ?? release) !== "acknowledged"));
     await until(
       async () => {
         const found = await this.#reservationsOf([...open]);
