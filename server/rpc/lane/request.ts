@@ -46,19 +46,17 @@ export function readPlainHead(
   return error === undefined && timeoutMs !== undefined ? { timeoutMs } : undefined;
 }
 
+/** What comes of a body: all of it, or `undefined` where it is too long; and a way to read it again. */
+export type Collected = (body: Buffer | undefined, again: () => AsyncIterable<Uint8Array>) => void;
+
 /**
  * Reads a body up to the limit and hands it over whole, with a way to read it again. A larger one
  * is handed over as what was read and the rest of the stream, for the long way to refuse. One that breaks off is
- * not handed over.
+ * not handed over. `livesOn` says that the source stays for long after its end, as a watch's does: then nothing of this is left on it.
  */
-export function collect(
-  source: Readable,
-  bytesMax: number,
-  done: (body: Buffer | undefined, again: () => AsyncIterable<Uint8Array>) => void,
-): void {
+export function collect(source: Readable, bytesMax: number, done: Collected, livesOn = false): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  // A watch lives on with its request, and should not keep what was read of it.
   const leave = (): void => {
     source.off("data", onData);
     source.off("end", onEnd);
@@ -73,7 +71,9 @@ export function collect(
     }
   };
   const onEnd = (): void => {
-    leave();
+    if (livesOn) {
+      leave();
+    }
     const [only] = chunks;
     const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
     done(body, () => replay(chunks));

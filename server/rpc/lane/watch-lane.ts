@@ -22,7 +22,7 @@ import { stopUploadAfterTrailers } from "../stop-upload.ts";
 import { openWatch } from "../watch-stock.ts";
 import { type Lane, leaveTo } from "./lane.ts";
 import { deadlineExceeded } from "./protocols.ts";
-import { collect, type RequestLine, readPlainHead } from "./request.ts";
+import { type Collected, collect, type RequestLine, readPlainHead } from "./request.ts";
 import { STREAM_PROTOCOLS, type StreamProtocol } from "./stream-protocols.ts";
 import { Http1Wire, Http2Wire, type StreamWire } from "./stream-wire.ts";
 import { WatchFrames } from "./watch-frames.ts";
@@ -78,7 +78,7 @@ export class WatchLane implements Lane {
       stream.resume();
       return true;
     }
-    collect(stream, REQUEST_BYTES_MAX, (body, again) => {
+    const done: Collected = (body, again) => {
       if (!watching.read(body) && watching.leave()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
         const response = new Http2ServerResponse(stream);
@@ -87,7 +87,8 @@ export class WatchLane implements Lane {
         }
         leaveTo(this.#options.longWay, request, response, PATH, { body: again(), call: watching.call });
       }
-    });
+    };
+    collect(stream, REQUEST_BYTES_MAX, done, true);
     return true;
   }
 
@@ -104,11 +105,12 @@ export class WatchLane implements Lane {
       request.resume();
       return true;
     }
-    collect(request, REQUEST_BYTES_MAX, (body, again) => {
+    const done: Collected = (body, again) => {
       if (!watching.read(body) && watching.leave()) {
         leaveTo(this.#options.longWay, request, response, PATH, { body: again(), call: watching.call });
       }
-    });
+    };
+    collect(request, REQUEST_BYTES_MAX, done, true);
     return true;
   }
 
