@@ -6,6 +6,7 @@ import {
   ReservationState as ReservationStateMessage,
 } from "../../gen/inventory/v1/reservation_pb.ts";
 import { type Stock as StockMessage, StockSchema } from "../../gen/inventory/v1/stock_pb.ts";
+import { type InventoryResponse, InventoryResponseSchema } from "../../gen/inventory_pb.ts";
 import type { Stock } from "../inventory/ledger.ts";
 import type { Reservation, ReservationState } from "../inventory/reservation.ts";
 import { toInt32 } from "../wire/stock-changed.ts";
@@ -35,6 +36,15 @@ export function toStock(stock: Stock): StockMessage {
 /** The same without what the seller says of the product. */
 export function toStockWithoutDetails(stock: Stock): StockMessage {
   return madeOnce(stocksWithoutDetails, stock, (product) => create(StockSchema, fieldsOf(product)));
+}
+
+const counts = new WeakMap<Stock, InventoryResponse>();
+
+/** The same as the Go service told it. */
+export function toCount(stock: Stock): InventoryResponse {
+  return madeOnce(counts, stock, ({ available }) =>
+    create(InventoryResponseSchema, { count: String(available) }),
+  );
 }
 
 function fieldsOf(stock: Stock) {

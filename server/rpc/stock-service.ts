@@ -8,7 +8,7 @@ import type { Mirror } from "../live/mirror.ts";
 import type { LiveReads, Read } from "../live/reads.ts";
 import { updatesOf } from "../live/watch-updates.ts";
 import { callIn } from "./call.ts";
-import { toStock } from "./messages.ts";
+import { toCount, toStock } from "./messages.ts";
 import { readId } from "./requests.ts";
 import { placeToken, readBatchGetStock, readListStock } from "./stock-requests.ts";
 import { openWatch, refuseUntilLoaded, toWatchResponse } from "./watch-stock.ts";
@@ -28,7 +28,7 @@ export interface LiveView {
 export function legacyInventory({ reads }: LiveView): ServiceImpl<typeof Inventory> {
   return {
     get(request, context) {
-      const answer = (read: Read<Stock>) => ({ count: String(told(read, context).available) });
+      const answer = (read: Read<Stock>) => toCount(told(read, context));
       const read = reads.getStock(readId("id", request.id));
       return read instanceof Promise ? read.then(answer) : answer(read);
     },

@@ -10,12 +10,14 @@ import {
 } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { StockSchema } from "../../../gen/inventory/v1/stock_pb.ts";
+import { InventoryResponseSchema } from "../../../gen/inventory_pb.ts";
 
-/** What many answers have in common: a product's state is the same message for all who read it (`messages.ts`). */
-const SHARED: DescMessage = StockSchema;
+/** What many answers have in common: of one state of a product all readers get the same message (`messages.ts`). */
+const SHARED: ReadonlySet<DescMessage> = new Set([StockSchema, InventoryResponseSchema]);
 
 /** A field of an answer that holds shared messages. */
 interface SharedField {
+  readonly desc: DescMessage;
   readonly localName: string;
   readonly jsonName: string;
   readonly isList: boolean;
@@ -38,7 +40,9 @@ interface Plan {
 export class AnswerEncoder {
   readonly #json: Partial<JsonWriteOptions>;
   readonly #plans = new Map<DescMessage, Plan>();
-  readonly #binary = new WeakMap<Message, Uint8Array>();
+  readonly #bodies = new WeakMap<Message, Uint8Array>();
+  /** The same with their lengths before them. */
+  readonly #fields = new WeakMap<Message, Uint8Array>();
   readonly #texts = new WeakMap<Message, string>();
 
   constructor(json: Partial<JsonWriteOptions> = {}) {
@@ -47,12 +51,18 @@ export class AnswerEncoder {
 
   /** The message after `room` bytes, which are the caller's to fill. Throws where a value does not fit its type. */
   binary(desc: DescMessage, message: Message, room = 0): Buffer {
+    if (SHARED.has(desc)) {
+      const body = this.#bodyOf(desc, message);
+      const encoded = Buffer.allocUnsafe(room + body.length);
+      encoded.set(body, room);
+      return encoded;
+    }
     const { fields, hasRest } = this.#planOf(desc);
     const rest = hasRest ? toBinary(desc, restOf(desc, message, fields)) : undefined;
     let length = room + (rest?.length ?? 0);
-    for (const { localName, tag } of fields) {
+    for (const { desc: shared, localName, tag } of fields) {
       for (const each of sharedIn(message, localName)) {
-        length += tag.length + this.#binaryOf(each).length;
+        length += tag.length + this.#fieldOf(shared, each).length;
       }
     }
     const encoded = Buffer.allocUnsafe(length);
@@ -61,10 +71,10 @@ export class AnswerEncoder {
       encoded.set(bytes, place);
       place += bytes.length;
     };
-    for (const { localName, tag } of fields) {
+    for (const { desc: shared, localName, tag } of fields) {
       for (const each of sharedIn(message, localName)) {
         put(tag);
-        put(this.#binaryOf(each));
+        put(this.#fieldOf(shared, each));
       }
     }
     if (rest !== undefined) {
@@ -75,11 +85,14 @@ export class AnswerEncoder {
 
   /** The message as JSON text. Throws where a value does not fit its type. */
   json(desc: DescMessage, message: Message): string {
+    if (SHARED.has(desc)) {
+      return this.#textOf(desc, message);
+    }
     const { fields, hasRest } = this.#planOf(desc);
     const rest = hasRest ? toJsonString(desc, restOf(desc, message, fields), this.#json) : "{}";
     const members: string[] = [];
-    for (const { localName, jsonName, isList } of fields) {
-      const texts = sharedIn(message, localName).map((each) => this.#textOf(each));
+    for (const { desc: shared, localName, jsonName, isList } of fields) {
+      const texts = sharedIn(message, localName).map((each) => this.#textOf(shared, each));
       if (texts.length > 0) {
         members.push(`"${jsonName}":${isList ? `[${texts.join(",")}]` : texts[0]}`);
       }
@@ -90,43 +103,58 @@ export class AnswerEncoder {
     return `{${members.join(",")}}`;
   }
 
-  /** With its length before it. */
-  #binaryOf(shared: Message): Uint8Array {
-    let bytes = this.#binary.get(shared);
-    if (bytes === undefined) {
-      bytes = new BinaryWriter().bytes(toBinary(SHARED, shared)).finish();
-      this.#binary.set(shared, bytes);
-    }
-    return bytes;
+  #bodyOf(desc: DescMessage, shared: Message): Uint8Array {
+    return keptOrMade(this.#bodies, shared, () => toBinary(desc, shared));
   }
 
-  #textOf(shared: Message): string {
-    let text = this.#texts.get(shared);
-    if (text === undefined) {
-      text = toJsonString(SHARED, shared, this.#json);
-      this.#texts.set(shared, text);
-    }
-    return text;
+  #fieldOf(desc: DescMessage, shared: Message): Uint8Array {
+    return keptOrMade(this.#fields, shared, () => new BinaryWriter().bytes(toBinary(desc, shared)).finish());
+  }
+
+  #textOf(desc: DescMessage, shared: Message): string {
+    return keptOrMade(this.#texts, shared, () => toJsonString(desc, shared, this.#json));
   }
 
   #planOf(desc: DescMessage): Plan {
     let plan = this.#plans.get(desc);
     if (plan === undefined) {
-      const fields = desc.fields.filter((field) => field.message === SHARED && isPlain(field));
-      plan = { fields: fields.map(toSharedField), hasRest: fields.length < desc.fields.length };
+      const fields = desc.fields.flatMap(toSharedField);
+      plan = { fields, hasRest: fields.length < desc.fields.length };
       this.#plans.set(desc, plan);
     }
     return plan;
   }
 }
 
-function isPlain({ fieldKind, oneof }: DescField): boolean {
-  return (fieldKind === "message" || fieldKind === "list") && oneof === undefined;
+function keptOrMade<To>(kept: WeakMap<Message, To>, shared: Message, make: () => To): To {
+  let encoded = kept.get(shared);
+  if (encoded === undefined) {
+    encoded = make();
+    kept.set(shared, encoded);
+  }
+  return encoded;
 }
 
-function toSharedField({ localName, jsonName, fieldKind, number }: DescField): SharedField {
+/** None where the field holds something else. */
+function toSharedField({
+  localName,
+  jsonName,
+  fieldKind,
+  number,
+  message: desc,
+  oneof,
+}: DescField): SharedField[] {
+  const isList = fieldKind === "list";
+  if (
+    desc === undefined ||
+    !SHARED.has(desc) ||
+    !(isList || fieldKind === "message") ||
+    oneof !== undefined
+  ) {
+    return [];
+  }
   const tag = new BinaryWriter().tag(number, WireType.LengthDelimited).finish();
-  return { localName, jsonName, isList: fieldKind === "list", tag };
+  return [{ desc, localName, jsonName, isList, tag }];
 }
 
 /** The shared messages in a field: none, one, or those of a list. */
