@@ -23,7 +23,7 @@ import {
 } from "./protocols.ts";
 import { collect, readPlainHead } from "./request.ts";
 import { UnaryCall } from "./unary-call.ts";
-import { CompressingWire, ResponseWire, StreamWire, type UnaryWire } from "./unary-wire.ts";
+import { CompressingWire, UnaryHttp1Wire, UnaryHttp2Wire, type UnaryWire } from "./unary-wire.ts";
 
 interface UnaryLaneOptions {
   readonly methods: ReadonlyMap<string, LaneMethod>;
@@ -73,7 +73,7 @@ export class UnaryLane implements Lane {
       return false;
     }
     stream.on("error", ignore);
-    const call = this.#begin(taken, callerOfStream(stream), new StreamWire(stream));
+    const call = this.#begin(taken, callerOfStream(stream), new UnaryHttp2Wire(stream));
     stream.on("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
       stopUploadAfterTrailers(stream);
@@ -100,7 +100,7 @@ export class UnaryLane implements Lane {
     if (taken === undefined || request.url !== path) {
       return false;
     }
-    const call = this.#begin(taken, callerOf(request), new ResponseWire(response));
+    const call = this.#begin(taken, callerOf(request), new UnaryHttp1Wire(response));
     response.on("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
       request.resume();

@@ -3,6 +3,8 @@ import type { ServerHttp2Stream } from "node:http2";
 import { compressed, isWorthCompressing } from "./compression.ts";
 import type { LaneAnswer } from "./protocols.ts";
 
+const WITH_TRAILERS = { waitForTrailers: true };
+
 /** Where the one answer of a call goes. */
 export interface UnaryWire {
   readonly isGone: boolean;
@@ -11,7 +13,7 @@ export interface UnaryWire {
   cut(): void;
 }
 
-export class StreamWire implements UnaryWire {
+export class UnaryHttp2Wire implements UnaryWire {
   readonly #stream: ServerHttp2Stream;
 
   constructor(stream: ServerHttp2Stream) {
@@ -40,9 +42,7 @@ export class StreamWire implements UnaryWire {
   }
 }
 
-const WITH_TRAILERS = { waitForTrailers: true };
-
-export class ResponseWire implements UnaryWire {
+export class UnaryHttp1Wire implements UnaryWire {
   readonly #response: ServerResponse;
 
   constructor(response: ServerResponse) {
