@@ -105,14 +105,21 @@ export class Connection {
     session.on("error", (error) => this.reportError(error));
   }
 
-  /** Keeps an HTTP/1.1 answer in view until it ended, so that the connection knows whether it is in use. */
-  answering(res: ServerResponse): void {
+  /** Keeps an HTTP/1.1 answer in view until it ended, so that the connection knows whether it is in use. False where it was one too many. */
+  answering(res: ServerResponse): boolean {
+    const { pipelinedMax } = this.#limits;
+    if (this.#open.size >= pipelinedMax) {
+      this.report("info", `it has sent more than ${pipelinedMax} requests before their answers`);
+      this.destroy();
+      return false;
+    }
     this.#begin(res, res.req.url);
     if (this.#draining) res.setHeader("Connection", "close");
     res.on("close", () => {
       this.#open.delete(res);
       if (this.#draining && this.#open.size === 0) this.#socket.destroySoon();
     });
+    return true;
   }
 
   /**

@@ -42,6 +42,11 @@ export interface ListenerLimits {
   /** Open streams of an HTTP/2 connection. 200: Node has no limit, and the protocol asks for 100 at least. */
   readonly streamsPerConnectionMax: number;
   /**
+   * Requests that an HTTP/1.1 client may send before it has their answers. 16: browsers and edges wait for each; a thousand at once
+   * would all begin in one turn of the event loop. Beyond, the connection is cut.
+   */
+  readonly pipelinedMax: number;
+  /**
    * Bytes of answers that all peers together may leave unread. 268,435,456: beyond, whoever leaves most is cut. A reader of
    * the shop's own is quick; and who asks for the longest pages and reads none of them could fill any memory.
    */
@@ -85,6 +90,7 @@ export const LISTENER_LIMITS_DEFAULT: ListenerLimits = Object.freeze({
   headerBytesMax: 16_384,
   headerPairsMax: 100,
   streamsPerConnectionMax: 200,
+  pipelinedMax: 16,
   unreadBytesMax: 268_435_456,
   unreadCheckingIntervalMs: 250,
   streamResetBurst: 200,

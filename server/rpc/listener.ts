@@ -93,8 +93,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
 
   http1.on("request", (req, res) => {
     const connection = bySocket.get(req.socket);
-    if (connection === undefined) return res.destroy();
-    connection.answering(res);
+    if (connection === undefined || !connection.answering(res)) return res.destroy();
     // Whoever reads the request is told by its end; an error that comes after he has left would be nobody's, and end the process.
     req.on("error", ignore);
     if (req.rawHeaders.length > 2 * limits.headerPairsMax) return refuse(res, 431);

@@ -554,6 +554,20 @@ describe("limits", { concurrency: true }, () => {
     assert.equal(listener.lines.length, 1);
   });
 
+  it("answers pipelined requests up to the limit, and cuts whoever sends more", async (t) => {
+    const listener = await open(t, { limits: { pipelinedMax: 3 } });
+    const within = await Client.open(t, listener.port);
+    within.socket.write(HELLO_1.repeat(3));
+    await until(() => within.text().match(/hello after/g)?.length === 3, "all three are answered");
+    const beyond = await Client.open(t, listener.port);
+    beyond.socket.write("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100));
+    await beyond.closed;
+    assert.equal(listener.held.length, 3);
+    assert.match(listener.lines[0]?.msg ?? "", /more than 3 requests before their answers$/);
+    assert.equal(listener.lines.length, 1);
+    await assertLives(t, listener);
+  });
+
   it("closes the connection over one client's part, and takes others", async (t) => {
     const listener = await open(t, {
       limits: { connectionsPerNetworkMax: 2 },
