@@ -88,7 +88,8 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     assert.equal(step.kind, CLIENT);
     assert.equal(step.attributes["db.system.name"], "redis");
     assert.equal(step.attributes["db.operation.name"], "reserve");
-    assert.equal(step.attributes["db.operation.batch.size"], 1);
+    // The look for reservations that are due, several times a second, may have travelled with it.
+    assert.match(`${step.attributes["db.operation.batch.size"]}`, /^[12]$/);
     assert.deepEqual(step.events, ["sent"]);
   });
 
