@@ -46,6 +46,9 @@ export function readPlainHead(
   return error === undefined && timeoutMs !== undefined ? { timeoutMs } : undefined;
 }
 
+/** A request as node reads it. */
+type Body = Readable & { readonly aborted?: boolean };
+
 /** What comes of a body: all of it, or `undefined` where it is too long; and a way to read it again. */
 export type Collected = (body: Buffer | undefined, again: () => AsyncIterable<Uint8Array>) => void;
 
@@ -54,7 +57,7 @@ export type Collected = (body: Buffer | undefined, again: () => AsyncIterable<Ui
  * is handed over as what was read and the rest of the stream, for the long way to refuse. One that breaks off is
  * not handed over. `livesOn` says that the source stays for long after its end, as a watch's does: then nothing of this is left on it.
  */
-export function collect(source: Readable, bytesMax: number, done: Collected, livesOn = false): void {
+export function collect(source: Body, bytesMax: number, done: Collected, livesOn = false): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
   const leave = (): void => {
@@ -73,6 +76,10 @@ export function collect(source: Readable, bytesMax: number, done: Collected, liv
   const onEnd = (): void => {
     if (livesOn) {
       leave();
+    }
+    // What a client of HTTP/2 has reset ends, too.
+    if (source.aborted === true) {
+      return;
     }
     const [only] = chunks;
     const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
