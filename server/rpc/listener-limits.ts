@@ -39,7 +39,7 @@ export interface ListenerLimits {
   readonly headerBytesMax: number;
   /** Header fields of a request; one with more is refused, not cut short. 100. At least 4. */
   readonly headerPairsMax: number;
-  /** Open streams of an HTTP/2 connection. 200: Node has no limit, and the protocol asks for 100 at least. */
+  /** Open streams of an HTTP/2 connection. 100, the least that the protocol asks for; Node has no limit. They may all come in one packet. */
   readonly streamsPerConnectionMax: number;
   /**
    * Requests that an HTTP/1.1 client may send before it has their answers. 16: browsers and edges wait for each; a thousand at once
@@ -54,7 +54,7 @@ export interface ListenerLimits {
   /** Milliseconds between looks at what is unread. 250. */
   readonly unreadCheckingIntervalMs: number;
   /**
-   * Streams that a client may reset at once before its session ends. 200: all that it may have open, as an edge does when it
+   * Streams that a client may reset at once before its session ends. 100: all that it may have open, as an edge does when it
    * stops. Node has 1,000; whoever connects anew for every thousand has Orders wait for them.
    */
   readonly streamResetBurst: number;
@@ -89,11 +89,11 @@ export const LISTENER_LIMITS_DEFAULT: ListenerLimits = Object.freeze({
   connectionsCheckingIntervalMs: 1_000,
   headerBytesMax: 16_384,
   headerPairsMax: 100,
-  streamsPerConnectionMax: 200,
+  streamsPerConnectionMax: 100,
   pipelinedMax: 16,
   unreadBytesMax: 268_435_456,
   unreadCheckingIntervalMs: 250,
-  streamResetBurst: 200,
+  streamResetBurst: 100,
   streamResetRate: 33,
   sessionMemoryMbMax: 10,
   settingsMax: 32,

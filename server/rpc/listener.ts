@@ -19,6 +19,7 @@ import {
 import { createServer as createNetServer, type Server, type ServerOpts, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { type Log, throttledLog } from "../ops/throttled-log.ts";
+import { Beginnings } from "./beginnings.ts";
 import { unmapped } from "./client-network.ts";
 import { Connection, cutUnread } from "./connection.ts";
 import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./listener-limits.ts";
@@ -89,6 +90,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const bySession = new WeakMap<object, Connection>();
   const serve = createServe(options);
   const isLongLived = (target: string | undefined) => options.isLongLived?.(pathOf(target)) === true;
+  const beginnings = new Beginnings();
   let drained: Promise<{ destroyed: number }> | undefined;
 
   http1.on("request", (req, res) => {
@@ -107,7 +109,10 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   http2.on("request", (req, res) => {
     const connection = req.stream.session && bySession.get(req.stream.session);
     if (connection === undefined) return req.stream.destroy();
-    serve(connection, req, res);
+    req.on("error", ignore);
+    // Who says who he is, is one of few, and does not wait for a crowd.
+    if (req.headers.authorization !== undefined) return serve(connection, req, res);
+    beginnings.add(connection, () => req.stream.destroyed || serve(connection, req, res));
   });
   if (options.takeStream !== undefined) offerStreams(http2, options.takeStream, bySession);
 
@@ -123,6 +128,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       connection.becameHttp2(session);
       bySession.set(session, connection);
     };
+    joinBuffered(socket);
     http2.once("session", adopt);
     http2.emit("connection", socket);
     http2.off("session", adopt);
@@ -145,9 +151,11 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     return connection;
   }
 
+  const dispatchInTurn: Dispatch = (connection, socket, protocol) =>
+    beginnings.add(connection, () => dispatch(connection, socket, protocol));
   const server = options.tls
-    ? createTls(limits, options.tls, accept, dispatch)
-    : createPlain(limits, accept, dispatch);
+    ? createTls(limits, options.tls, accept, dispatchInTurn)
+    : createPlain(limits, accept, dispatchInTurn);
   server.maxConnections = limits.connectionsMax;
   const unreadCheck = setInterval(() => cutUnread(open, limits), limits.unreadCheckingIntervalMs).unref();
   const lateCheck = setInterval(() => {
@@ -204,6 +212,16 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
 }
 
 function ignore(): void {}
+
+/**
+ * Makes one chunk of what the socket has buffered. Node hands a new session chunk after chunk, and throws, with nobody there to catch
+ * it, where the session ended itself by one that was not the last.
+ */
+function joinBuffered(socket: Socket): void {
+  const chunks: Buffer[] = [];
+  for (let chunk: Buffer | null = socket.read(); chunk !== null; chunk = socket.read()) chunks.push(chunk);
+  if (chunks.length > 0) socket.unshift(Buffer.concat(chunks));
+}
 
 function leave(counts: Map<string, number>, key: string): void {
   const left = (counts.get(key) ?? 0) - 1;
@@ -309,7 +327,9 @@ function offerStreams(http2: Http2Server, take: TakeStream, bySession: WeakMap<o
   http2.removeAllListeners("stream");
   http2.on("stream", (stream: ServerHttp2Stream, headers, flags, rawHeaders) => {
     const connection = stream.session && bySession.get(stream.session);
-    if (connection === undefined || !take(stream, headers, rawHeaders)) {
+    // Who resets what he opens at once has lost his session before his streams are told of.
+    if (connection === undefined) return void stream.on("error", ignore).destroy();
+    if (!take(stream, headers, rawHeaders)) {
       Reflect.apply(toRequest, http2, [stream, headers, flags, rawHeaders]);
     }
   });

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
+import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { Worker } from "node:worker_threads";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
@@ -51,7 +51,7 @@ describe("under attack, by the long way", () => underAttack("off", LONG_WAY_ATTA
 
 function underAttack(LANE: string, attacks: readonly AttackName[]): void {
   let server: AppProcess;
-  let attacker: Worker;
+  let attacker: ChildProcess;
   let session: Http2SessionManager;
   let orders: Client<typeof ReservationService>;
   let sold = 0;
@@ -63,7 +63,7 @@ function underAttack(LANE: string, attacks: readonly AttackName[]): void {
       TRUSTED_PROXIES: "127.0.0.1",
       SHED_DELAY_MS: "200",
     });
-    attacker = new Worker(new URL("./attack.ts", import.meta.url));
+    attacker = fork(new URL("./attack.ts", import.meta.url));
     session = new Http2SessionManager(server.url);
     const transport = (token: string) =>
       createGrpcTransport({ baseUrl: server.url, sessionManager: session, interceptors: [bearer(token)] });
@@ -82,7 +82,7 @@ function underAttack(LANE: string, attacks: readonly AttackName[]): void {
   });
   after(async () => {
     session.abort();
-    await attacker.terminate();
+    attacker.kill();
     await server.stop();
   });
 
@@ -118,7 +118,7 @@ function underAttack(LANE: string, attacks: readonly AttackName[]): void {
 
   async function attack(name: AttackName): Promise<string> {
     const target = { port: server.port, times: TIMES, lastsMs: LASTS_MS, isLong };
-    attacker.postMessage({ name, target } satisfies Order);
+    attacker.send({ name, target } satisfies Order);
     const [outcome]: Outcome[] = await once(attacker, "message");
     if (outcome === undefined || "failed" in outcome) {
       assert.fail(outcome?.failed);

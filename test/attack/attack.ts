@@ -1,4 +1,4 @@
-import { parentPort } from "node:worker_threads";
+import { constants, setPriority } from "node:os";
 import { compressedBombs, giantMessages } from "./bodies.ts";
 import {
   continuationFlood,
@@ -43,7 +43,7 @@ const ATTACKS = {
 
 export type AttackName = keyof typeof ATTACKS;
 
-/** What to do, for the thread that this file is. */
+/** What to do, for the process that this file is. */
 export interface Order {
   readonly name: AttackName;
   readonly target: Target;
@@ -62,10 +62,12 @@ async function attackFor(name: AttackName, target: Target): Promise<string> {
   }
 }
 
-// On a thread of its own, so that the client whose calls are measured does not wait for it.
-parentPort?.on("message", ({ name, target }: Order) => {
+// A process of its own, so that the client whose calls are measured does not wait for it. It has what the others leave of the
+// processors: attackers of the street have machines of their own.
+setPriority(constants.priority.PRIORITY_LOW);
+process.on("message", ({ name, target }: Order) => {
   attackFor(name, target).then(
-    (done) => parentPort?.postMessage({ done } satisfies Outcome),
-    (error: unknown) => parentPort?.postMessage({ failed: String(error) } satisfies Outcome),
+    (done) => process.send?.({ done } satisfies Outcome),
+    (error: unknown) => process.send?.({ failed: String(error) } satisfies Outcome),
   );
 });

@@ -20,7 +20,7 @@ const WATCH_STOCK = "/inventory.v1.StockService/WatchStock";
 const RESERVE = "/inventory.v1.ReservationService/Reserve";
 const HEALTH_WATCH = "/grpc.health.v1.Health/Watch";
 const HELLO = Buffer.concat([PREFACE, SETTINGS]);
-const STREAMS_PER_CONNECTION = 200;
+const STREAMS_PER_CONNECTION = 100;
 
 /** Heads and bodies of both versions, a byte at a time. */
 export const slowLoris: Attack = async ({ port, times, lastsMs }) => {
@@ -80,7 +80,7 @@ export const zeroWindowReaders: Attack = async ({ port, times, lastsMs }) => {
   let streams = 0;
   for (const session of sessions) {
     session.on("error", () => undefined);
-    for (let each = 0; each < STREAMS_PER_CONNECTION / 2; each += 1) {
+    for (let each = 0; each < STREAMS_PER_CONNECTION; each += 1) {
       const isWatch = each % 2 === 0;
       const stream = session.request({
         ":method": "POST",
@@ -109,7 +109,7 @@ export const zeroWindowReaders: Attack = async ({ port, times, lastsMs }) => {
 /** Streams whose request never comes: reads, watches, probes. */
 export const streamsLeft: Attack = async ({ port, times, lastsMs }) => {
   const paths = [GET_STOCK, WATCH_STOCK, HEALTH_WATCH, RESERVE];
-  const clients = await RawClient.openMany(port, 20 * times);
+  const clients = await RawClient.openMany(port, 40 * times);
   for (const [index, client] of clients.entries()) {
     const path = paths[index % paths.length] ?? GET_STOCK;
     const streams = Array.from({ length: STREAMS_PER_CONNECTION }, (_, each) =>
@@ -147,7 +147,7 @@ export const badTokens: Attack = async ({ port, times }) => {
       stream.end();
       guesses += 1;
       if (each % STREAMS_PER_CONNECTION === STREAMS_PER_CONNECTION - 1) {
-        await pause(20);
+        await pause(10);
       }
     }
     await pause(100);

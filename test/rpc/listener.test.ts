@@ -654,7 +654,7 @@ describe("limits", { concurrency: true }, () => {
   it("tells its limits in its SETTINGS", async (t) => {
     const { port } = await open(t);
     const [settings] = await once(session(t, port), "remoteSettings");
-    assert.equal(settings.maxConcurrentStreams, 200);
+    assert.equal(settings.maxConcurrentStreams, 100);
     assert.equal(settings.maxHeaderListSize, 16_384);
   });
 
