@@ -11,6 +11,8 @@ import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { AUTH_TOKENS, bearer, TOKENS } from "../access/callers.ts";
 import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { need } from "../support/programs.ts";
+import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
 import type { AttackName, Order, Outcome } from "./attack.ts";
 
@@ -43,30 +45,54 @@ const ATTACKS: readonly AttackName[] = [
   "bad tokens",
 ];
 
+/** What holds the server up longest, and what takes most of its memory. */
+const BULKHEAD_ATTACKS: readonly AttackName[] = ["rapid reset", "streams opened and left"];
+
 /** What reaches Connect also where there are lanes, and has met other faults there. */
 const LONG_WAY_ATTACKS: readonly AttackName[] = ["readers with no window", "streams opened and left"];
 
-describe("under attack", () => underAttack("on", ATTACKS));
-describe("under attack, by the long way", () => underAttack("off", LONG_WAY_ATTACKS));
+describe("under attack", () => underAttack({ LANE: "on", attacks: ATTACKS }));
+describe("under attack, by the long way", () => underAttack({ LANE: "off", attacks: LONG_WAY_ATTACKS }));
+describe("under attack, Orders with a server of its own", { skip: need("redis-server").missing }, () =>
+  underAttack({ LANE: "on", attacks: isLong ? ATTACKS : BULKHEAD_ATTACKS, hasOwnServer: true }),
+);
 
-function underAttack(LANE: string, attacks: readonly AttackName[]): void {
+interface Setting {
+  readonly LANE: string;
+  readonly attacks: readonly AttackName[];
+  /** Whether Orders calls a server that nobody attacks, on the same Redis. */
+  readonly hasOwnServer?: boolean;
+}
+
+function underAttack({ LANE, attacks, hasOwnServer = false }: Setting): void {
+  let redis: RedisServer | undefined;
+  /** The one that is attacked. */
   let server: AppProcess;
+  let ordersServer: AppProcess;
   let attacker: ChildProcess;
   let session: Http2SessionManager;
   let orders: Client<typeof ReservationService>;
   let sold = 0;
 
   before(async () => {
-    server = await startAppProcess({
+    redis = hasOwnServer ? await startRedis() : undefined;
+    const environment = {
       LANE,
       AUTH_TOKENS,
       TRUSTED_PROXIES: "127.0.0.1",
       SHED_DELAY_MS: "200",
-    });
+      ...(redis && { REDIS_URL: redis.url }),
+    };
+    server = await startAppProcess(environment);
+    ordersServer = hasOwnServer ? await startAppProcess(environment) : server;
     attacker = fork(new URL("./attack.ts", import.meta.url));
-    session = new Http2SessionManager(server.url);
+    session = new Http2SessionManager(ordersServer.url);
     const transport = (token: string) =>
-      createGrpcTransport({ baseUrl: server.url, sessionManager: session, interceptors: [bearer(token)] });
+      createGrpcTransport({
+        baseUrl: ordersServer.url,
+        sessionManager: session,
+        interceptors: [bearer(token)],
+      });
     orders = createClient(ReservationService, transport(TOKENS.orders));
     const supply = createClient(SupplyService, transport(TOKENS.supply));
     const ids = Array.from({ length: PRODUCTS }, (_, each) => `p${each}`);
@@ -83,7 +109,9 @@ function underAttack(LANE: string, attacks: readonly AttackName[]): void {
   after(async () => {
     session.abort();
     attacker.kill();
+    if (ordersServer !== server) await ordersServer.stop();
     await server.stop();
+    await redis?.stop();
   });
 
   /** Reserves and commits, one order after the other and many at once, until it is told to stop; gives the milliseconds of each call. */
@@ -174,8 +202,11 @@ function underAttack(LANE: string, attacks: readonly AttackName[]): void {
 
   it("has sold what it said", async () => {
     const stock = createClient(StockService, createGrpcTransport({ baseUrl: server.url }));
-    const answer = await stock.getStock({ productId: "p1" });
-    assert.equal(answer.stock?.available, 1_000_000 - sold);
+    const left = 1_000_000 - sold;
+    await until(
+      async () => (await stock.getStock({ productId: "p1" })).stock?.available === left,
+      `${left} are left`,
+    );
   });
 
   it("ends in order, for no connection of an attacker is left", async () => {
