@@ -136,7 +136,10 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   addLiveMetrics(registry, { ...live, lowStockMax: config.page.lowStockMax });
   feed.start(countingChanges(registry, mirror));
   releases.push("the change feed", () => feed.stop());
-  health.addCheck(async () => (mirror.isLoaded ? undefined : "The catalog is still loading"));
+  health.addCheck(async () => {
+    if (!mirror.isLoaded) return "The catalog is still loading";
+    return live.catalog.isSorted ? undefined : "The catalog is being sorted";
+  });
   const sweeper = new ExpirySweeper({
     reservations: store.reservations,
     onExpired: addServiceMetrics(registry, { health, reservations: store.reservations }),

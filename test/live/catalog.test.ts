@@ -9,7 +9,8 @@ import {
   type ListPlace,
   type ListQuery,
 } from "../../server/live/catalog.ts";
-import type { Mirror } from "../../server/live/mirror.ts";
+import { Mirror } from "../../server/live/mirror.ts";
+import { until } from "../support/until.ts";
 import { changeTo, detailsOf, load, loadedMirror, seedOf, stateOf } from "./states.ts";
 
 const ALL: ListQuery = {
@@ -411,5 +412,18 @@ describe("Catalog by example", () => {
     assert.equal(catalog.isStale, false);
     mirror.onStale(true);
     assert.equal(catalog.isStale, true);
+  });
+
+  it("sorts itself when the mirror is loaded, by and by where it is large", async () => {
+    const mirror = new Mirror();
+    const catalog = new Catalog(mirror);
+    assert.equal(catalog.isSorted, false);
+    const ids = Array.from({ length: 50_000 }, (_, each) => `p${each}`);
+    load(
+      mirror,
+      ids.map((id) => stateOf(id, 1)),
+    );
+    await until(() => catalog.isSorted, "every order is built");
+    assert.equal(catalog.list(ALL).total, ids.length);
   });
 });
