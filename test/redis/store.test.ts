@@ -186,6 +186,20 @@ describe("RedisStore", { skip }, () => {
     assert.deepEqual({ reserved, sold }, { reserved: 1, sold: 1 });
   });
 
+  it("counts versions on where a product was taken away by hand and comes again", async () => {
+    await using store = disposable(await openStore(redis.url));
+    for (const name of ["put", "deleted"]) {
+      const productId = `${name}-${randomUUID()}`;
+      const put = { productId, details: undefined, declared: 10, updateTimeMicros: 1 };
+      await store.putProduct(put);
+      const { version } = await store.setSafetyStock(productId, 3);
+      await client.del(...(await client.keys(`*:p:${productId}`)));
+      if (name === "deleted") await store.deleteProduct({ productId, updateTimeMicros: 1 });
+      const { ledger } = await store.putProduct({ ...put, updateTimeMicros: 2 });
+      assert.deepEqual([ledger.version > version, ledger.declared, ledger.safety], [true, 10, 0], name);
+    }
+  });
+
   it("lists on from where it was when a reservation is extended between its deadline and its record", async () => {
     await using store = disposable(await openStore(redis.url));
     const { reservations } = store;

@@ -39,8 +39,11 @@ local function load_product(key)
   } })
 end
 
-local function new_product()
-  return { D = 0, A = 0, S = 0, H = 0, F = 0, V = 0, T = 0 }
+-- Its versions go on where its history ends: a ledger that was deleted by hand has left one, which takes no earlier version.
+local function new_product(history)
+  local newest = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)[1]
+  local version = newest and tonumber(string.match(newest[1], '^%d+')) or 0
+  return { D = 0, A = 0, S = 0, H = 0, F = 0, V = version, T = 0 }
 end
 
 -- Deleted, or never created. A deletion wins over an update of the same microsecond.
@@ -105,7 +108,7 @@ local function adopt(keys, product_id)
   if not string.find(text, '^%d+$') or #text > 10 or tonumber(text) > 2147483647 then
     return nil
   end
-  local p = new_product()
+  local p = new_product(keys.history)
   p.D = tonumber(text)
   p.U = 0
   p.P = 0

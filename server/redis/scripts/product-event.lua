@@ -19,7 +19,7 @@ operations.put_product = function(k, a)
   if at == nil then
     return { 'future', now_ms }
   end
-  local p = load_product(keys.ledger) or adopt(keys, product_id) or new_product()
+  local p = load_product(keys.ledger) or adopt(keys, product_id) or new_product(keys.history)
   local was_deleted, available_before = is_deleted(p), available(p)
   local declared_before, declare_time_before = p.D, p.U
   local declared_fence, details_fence, upsert_fence = p.U or -1, p.X or -1, p.P or -1
@@ -42,7 +42,7 @@ operations.put_product = function(k, a)
   local declared_changed = p.D ~= declared_before
   -- Nobody can read the details of a deleted product; a revival records them.
   local details_changed = details_after ~= details_before and not is_deleted(p)
-  if p.V == 0 then
+  if p.T == 0 then
     redis.call('SADD', keys.products, product_id)
   end
   if details_after ~= details_before then
@@ -68,8 +68,8 @@ operations.delete_product = function(k, a)
   if at == nil then
     return { 'future', now_ms }
   end
-  local p = load_product(keys.ledger) or adopt(keys, product_id) or new_product()
-  local was_deleted, never_seen = is_deleted(p), p.V == 0
+  local p = load_product(keys.ledger) or adopt(keys, product_id) or new_product(keys.history)
+  local was_deleted, never_seen = is_deleted(p), p.T == 0
   local applied = at >= (p.P or -1) and at >= (p.K or -1)
   p.K = math.max(at, p.K or -1)
   if never_seen then
