@@ -35,6 +35,8 @@ export class Connection {
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   #hasServed = false;
+  /** Since the last look at times. */
+  #pings = 0;
   #lingering = false;
   #reported = false;
 
@@ -74,7 +76,7 @@ export class Connection {
 
   /** The first bytes are HTTP/2, and this is its session. */
   becameHttp2(session: ServerHttp2Session): void {
-    const { firstByteMs, idleMs, settingsFramesMax } = this.#limits;
+    const { firstByteMs, idleMs, settingsFramesMax, pingsPerLookMax } = this.#limits;
     let settingsFrames = 0;
     this.#protocol = "HTTP/2";
     this.#session = session;
@@ -86,9 +88,16 @@ export class Connection {
       settingsFrames += 1;
       if (settingsFrames > settingsFramesMax) {
         this.report("info", `it sent more than ${settingsFramesMax} SETTINGS`);
-        this.destroy();
+        session.destroy();
       } else if (settingsFrames === 1 && !session.closed)
         this.#arm(idleMs, () => this.#open.size === 0 && this.#closeSession());
+    });
+    session.on("ping", () => {
+      this.#pings += 1;
+      if (this.#pings > pingsPerLookMax) {
+        this.report("info", `it sent more than ${pingsPerLookMax} PINGs at once`);
+        session.destroy();
+      }
     });
     session.on("stream", (stream: ServerHttp2Stream, headers) => {
       this.#begin(stream, headers[":path"]);
@@ -127,6 +136,7 @@ export class Connection {
    * request.
    */
   cutLate(): void {
+    this.#pings = 0;
     const { requestMs, answerMs } = this.#limits;
     const now = performance.now();
     for (const [answer, beganAt] of this.#open) {

@@ -66,6 +66,11 @@ export interface ListenerLimits {
   readonly settingsMax: number;
   /** SETTINGS that a client may send on one connection; each costs an answer. 100: clients send one or two. */
   readonly settingsFramesMax: number;
+  /**
+   * PINGs of one connection from one look at times to the next, by default a second; each costs an answer. 10,000: clients of gRPC
+   * measure their path with one each round trip, which in one data centre are some thousands.
+   */
+  readonly pingsPerLookMax: number;
   /** PINGs of the server that may be unanswered. 10, Node's default; it sends none of its own. */
   readonly outstandingPingsMax: number;
   /** Invalid frames after which a session ends. 100: a tenth of Node's default, for a sane client sends none. */
@@ -98,6 +103,7 @@ export const LISTENER_LIMITS_DEFAULT: ListenerLimits = Object.freeze({
   sessionMemoryMbMax: 10,
   settingsMax: 32,
   settingsFramesMax: 100,
+  pingsPerLookMax: 10_000,
   outstandingPingsMax: 10,
   invalidFramesMax: 100,
   rejectedStreamsMax: 100,

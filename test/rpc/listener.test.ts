@@ -681,6 +681,19 @@ describe("limits", { concurrency: true }, () => {
     assert.match(listener.lines[0]?.msg ?? "", /more than 3 SETTINGS$/);
   });
 
+  it("ends a session that sends PINGs without pause", async (t) => {
+    const listener = await open(t, {
+      limits: { pingsPerLookMax: 3, connectionsCheckingIntervalMs: 60_000 },
+    });
+    const client = await Client.open(t, listener.port);
+    const ping = frame(FRAME.ping, 0, 0, Buffer.alloc(8));
+    client.socket.write(Buffer.concat([PREFACE, SETTINGS, ping, ping, ping, requestFrame(1, "/hello")]));
+    await until(() => client.text().includes("hello"), "three are taken");
+    client.socket.write(ping);
+    await client.closed;
+    assert.match(listener.lines[0]?.msg ?? "", /more than 3 PINGs at once$/);
+  });
+
   function fields(count: number, length: number): Record<string, string> {
     return Object.fromEntries(Array.from({ length: count }, (_, each) => [`x-${each}`, "a".repeat(length)]));
   }
