@@ -102,8 +102,23 @@ const TOPICS_DEFAULT = {
   KAFKA_DEAD_LETTER_TOPIC: "product.inventory.dead-letter",
 } as const;
 
-const Environment = z.object({
+/** What says who may write: read whatever becomes of the rest, so that its faults are told together with theirs. */
+const AccessEnvironment = z.object({
   HOST: z.string().default("127.0.0.1"),
+  /** Counts as not set where it cannot be read; `Environment` tells of that. */
+  AUTH: setting.flag().optional().catch(undefined),
+  AUTH_TOKENS: z.string().optional(),
+  AUTH_TOKENS_FILE: z.string().optional(),
+  AUTH_JWKS: z.string().optional(),
+  AUTH_JWT_ISSUER: z.string().optional(),
+  AUTH_JWT_AUDIENCE: z.string().optional(),
+  AUTH_JWT_ROLE_CLAIM: z.string().default("role"),
+  TLS_CLIENT_CA: z.string().optional(),
+  TLS_CLIENT_ROLES: z.string().optional(),
+});
+
+const Environment = AccessEnvironment.extend({
+  AUTH: setting.flag().optional(),
   PORT: setting.integer(8080, 0, 65_535),
   REDIS_URL: setting.url("redis:", "rediss:").optional(),
   REDIS_HOST: z.string().optional(),
@@ -141,15 +156,6 @@ const Environment = z.object({
   OTEL_BSP_SCHEDULE_DELAY: setting.integer(2_000, 10, 60_000),
   TLS_CERT: z.string().optional(),
   TLS_KEY: z.string().optional(),
-  AUTH: setting.flag().optional(),
-  AUTH_TOKENS: z.string().optional(),
-  AUTH_TOKENS_FILE: z.string().optional(),
-  AUTH_JWKS: z.string().optional(),
-  AUTH_JWT_ISSUER: z.string().optional(),
-  AUTH_JWT_AUDIENCE: z.string().optional(),
-  AUTH_JWT_ROLE_CLAIM: z.string().default("role"),
-  TLS_CLIENT_CA: z.string().optional(),
-  TLS_CLIENT_ROLES: z.string().optional(),
   REFLECTION: setting.flag().default(true),
   SHED_DELAY_MS: setting.integer(200, 0, 60_000),
   CALLS_IN_FLIGHT_MAX: setting.integer(4_000, 1, 1_000_000),
@@ -200,7 +206,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
       });
   checkKafka(given, faults);
   const tls = readTls(given, faults);
-  const access = parsed.success ? accessSettings(parsed.data, faults) : undefined;
+  const access = accessSettings(AccessEnvironment.parse(given), faults);
   if (!parsed.success || faults.length > 0) {
     throw new ConfigError(faults.join("\n"));
   }
@@ -298,7 +304,10 @@ function checkKafka(given: Readonly<Record<string, string | undefined>>, faults:
 }
 
 /** Writes are for callers that are known, or for whoever is on this machine; for everybody only where AUTH=off says so. */
-function accessSettings(env: z.infer<typeof Environment>, faults: string[]): AccessSettings | undefined {
+function accessSettings(
+  env: z.infer<typeof AccessEnvironment>,
+  faults: string[],
+): AccessSettings | undefined {
   const access = readAccess(env, faults);
   const isSet = access !== undefined;
   const ways = "AUTH_TOKENS, AUTH_TOKENS_FILE, AUTH_JWKS or TLS_CLIENT_CA";

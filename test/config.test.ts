@@ -178,13 +178,17 @@ describe("readConfig", () => {
 
   it("tells all faults at once, and no secret", () => {
     const faults = faultsOf({
+      HOST: "0.0.0.0",
       PORT: "x",
       REDIS_URL: "redid://user:secret@r",
       REDIS_PASSWORD: "secret",
       LOG_LEVEL: "x",
+      AUTH: "x",
       TLS_KEY: "/nowhere/key.pem",
     });
     assert.deepEqual(faults.map((fault) => fault.split(" ")[0]).toSorted(), [
+      "AUTH",
+      "HOST",
       "LOG_LEVEL",
       "PORT",
       "REDIS_URL",
@@ -192,6 +196,7 @@ describe("readConfig", () => {
       "TLS_KEY",
     ]);
     assert.doesNotMatch(faults.join(), /secret/);
+    assert.equal(faultsOf({ PORT: "x", AUTH: "x", AUTH_TOKENS: "x", AUTH_JWKS: "x" }).length, 4);
   });
 
   describe("with TLS", () => {
