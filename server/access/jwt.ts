@@ -66,8 +66,12 @@ export class JwtCheck {
         ? error
         : new KeysUnavailable("The keys of the issuer cannot be had", { cause: error });
     });
+    const name: unknown = payload.sub;
+    if (typeof name !== "string" || name === "") {
+      throw new errors.JWTInvalid('"sub" claim must be a name');
+    }
     const principal: Principal = {
-      name: String(payload.sub),
+      name,
       roles: rolesOf(payload[roleClaim]),
       provenBy: "jwt",
     };

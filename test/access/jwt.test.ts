@@ -89,6 +89,8 @@ describe("tokens of an issuer whose keys are in a file", () => {
       early: await key.sign({ nbf: now + 60 }),
       "without an end": await key.sign({ exp: undefined }),
       "of nobody": await key.sign({ sub: undefined }),
+      "of an empty name": await key.sign({ sub: "" }),
+      "of what is no name": await key.sign({ sub: { name: "orders-eu" } }),
       "for others": await key.sign({ aud: "billing" }),
       "of another issuer": await key.sign({ iss: "https://other.example" }),
       "of another key": await stranger.sign(),
