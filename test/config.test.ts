@@ -162,6 +162,10 @@ describe("readConfig", () => {
           { AUTH_JWKS: "/nowhere/jwks", AUTH_JWT_ISSUER: "i", AUTH_JWT_AUDIENCE: "a" },
           /AUTH_JWKS is "\/nowhere\/jwks"; it cannot be read/,
         ],
+        [
+          { AUTH_JWKS: "https://me:my-secret@i.example", AUTH_JWT_ISSUER: "i", AUTH_JWT_AUDIENCE: "a" },
+          /^AUTH_JWKS has a user or a password in it; keys are fetched without$/,
+        ],
         [{ TLS_CLIENT_CA: "ca.pem" }, /TLS_CLIENT_CA is set; it needs TLS_CERT/],
         [{ TLS_CLIENT_ROLES: "orders:orders" }, /TLS_CLIENT_CA and TLS_CLIENT_ROLES must be set together/],
         [{ TLS_CLIENT_CA: "ca.pem", TLS_CLIENT_ROLES: "orders" }, /TLS_CLIENT_ROLES has "orders"/],

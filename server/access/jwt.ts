@@ -17,7 +17,11 @@ export class KeysUnavailable extends Error {
 }
 
 /** Signatures that need no shared secret. */
-const ALGORITHMS = ["ES256", "ES384", "ES512", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"];
+const ALGORITHMS = [
+  ...["ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"],
+  // One signature under its old name and its new one (RFC 9864).
+  ...["EdDSA", "Ed25519"],
+];
 /** Seconds by which the issuer's clock may differ from this one. */
 const CLOCK_TOLERANCE_SECONDS = 5;
 /** Milliseconds that the issuer's keys may take to come. */

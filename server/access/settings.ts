@@ -32,7 +32,9 @@ const Sha256 = z
   .string()
   .regex(/^[0-9a-f]{64}$/i)
   .transform((hex) => Buffer.from(hex, "hex"));
-const KeySet = z.object({ keys: z.array(z.record(z.string(), z.unknown())).min(1) });
+/** With `d` in it a key could sign tokens, and is nothing to be handed about. */
+const PublicKey = z.record(z.string(), z.unknown()).refine((key) => !("d" in key));
+const KeySet = z.object({ keys: z.array(PublicKey).min(1) });
 
 /**
  * Reads them, if there are any; adds to `faults` what is wrong, without the entries themselves, which somebody
@@ -87,6 +89,8 @@ function readJwt(variables: AccessVariables, faults: string[]): JwtSettings | un
   const keys = /^https?:\/\//.test(AUTH_JWKS) ? URL.parse(AUTH_JWKS) : readKeySet(AUTH_JWKS, faults);
   if (keys === null) {
     faults.push(`AUTH_JWKS is ${JSON.stringify(AUTH_JWKS)}; it must be a URL, or the path of a file`);
+  } else if (keys instanceof URL && keys.username + keys.password !== "") {
+    faults.push("AUTH_JWKS has a user or a password in it; keys are fetched without");
   }
   return keys ? { keys, issuer, audience, roleClaim: AUTH_JWT_ROLE_CLAIM } : undefined;
 }
@@ -96,7 +100,9 @@ function readKeySet(path: string, faults: string[]): JSONWebKeySet | undefined {
   try {
     return text === undefined ? undefined : KeySet.parse(JSON.parse(text));
   } catch {
-    faults.push(`AUTH_JWKS is ${JSON.stringify(path)}; the file must be a JSON Web Key Set: {"keys": […]}`);
+    faults.push(
+      `AUTH_JWKS is ${JSON.stringify(path)}; the file must be a JSON Web Key Set of public keys: {"keys": […]}`,
+    );
     return undefined;
   }
 }

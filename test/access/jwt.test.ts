@@ -9,6 +9,7 @@ import { after, before, describe, it } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from "jose";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { readConfig } from "../../server/config.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { bearer, codeNameOf, errorOf, PROTOCOLS } from "./callers.ts";
 
@@ -119,6 +120,26 @@ describe("tokens of an issuer whose keys are in a file", () => {
       assert.equal(error?.rawMessage, "The token is not accepted", what);
     }
     assert.equal(await ask(app, good), LET_IN);
+  });
+});
+
+describe("keys in a file", () => {
+  it("may be of Ed25519 under its old name and its new one, and never private", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "inventory-jwks-"));
+    const file = join(dir, "jwks.json");
+    const environment = { AUTH_JWKS: file, AUTH_JWT_ISSUER: ISSUER, AUTH_JWT_AUDIENCE: AUDIENCE };
+    try {
+      const [old, current] = [await createKey("k1", "EdDSA"), await createKey("k2", "Ed25519")];
+      await writeFile(file, JSON.stringify({ keys: [old.jwk, current.jwk] }));
+      await using app = await startTestApp(environment);
+      assert.equal(await ask(app, await old.sign()), LET_IN);
+      assert.equal(await ask(app, await current.sign()), LET_IN);
+
+      await writeFile(file, JSON.stringify({ keys: [old.jwk, { ...current.jwk, d: "c2VjcmV0" }] }));
+      assert.throws(() => readConfig(environment), /must be a JSON Web Key Set of public keys/);
+    } finally {
+      await rm(dir, { recursive: true });
+    }
   });
 });
 
