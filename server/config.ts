@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { createSecureContext } from "node:tls";
@@ -356,13 +357,26 @@ function readTls(given: Readonly<Record<string, string | undefined>>, faults: st
     clientCa: clientCa === undefined ? undefined : read("TLS_CLIENT_CA", clientCa),
   };
   if (faults.length === faultsBefore) {
-    try {
-      createSecureContext({ cert: tls.cert, key: tls.key, ca: tls.clientCa });
-    } catch (error) {
+    const ofPair = reasonAgainst(() => createSecureContext({ cert: tls.cert, key: tls.key }));
+    if (ofPair !== undefined) {
       faults.push(
-        `TLS_CERT is "${cert}" and TLS_KEY "${key}"; they are not a certificate and its key: ${(error as Error).message}`,
+        `TLS_CERT is "${cert}" and TLS_KEY "${key}"; they are not a certificate and its key: ${ofPair}`,
       );
+    }
+    // A TLS server takes any file here, and then knows nobody.
+    const ofCa = reasonAgainst(() => tls.clientCa && new X509Certificate(tls.clientCa));
+    if (ofCa !== undefined) {
+      faults.push(`TLS_CLIENT_CA is "${clientCa}"; it is no certificate: ${ofCa}`);
     }
   }
   return tls;
+}
+
+function reasonAgainst(attempt: () => unknown): string | undefined {
+  try {
+    attempt();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
 }

@@ -168,6 +168,7 @@ describe("readConfig", () => {
         ],
         [{ TLS_CLIENT_CA: "ca.pem" }, /TLS_CLIENT_CA is set; it needs TLS_CERT/],
         [{ TLS_CLIENT_ROLES: "orders:orders" }, /TLS_CLIENT_CA and TLS_CLIENT_ROLES must be set together/],
+        [{ TLS_CLIENT_CA: "ca.pem", TLS_CLIENT_ROLES: "# nobody yet" }, /TLS_CLIENT_ROLES has no entry/],
         [{ TLS_CLIENT_CA: "ca.pem", TLS_CLIENT_ROLES: "orders" }, /TLS_CLIENT_ROLES has "orders"/],
       ];
       for (const [environment, fault] of MISTAKES) {

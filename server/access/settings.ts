@@ -114,7 +114,11 @@ function readCertificates(
   if ((TLS_CLIENT_CA === undefined) !== (TLS_CLIENT_ROLES === undefined)) {
     faults.push("TLS_CLIENT_CA and TLS_CLIENT_ROLES must be set together");
   }
-  return entriesOf(TLS_CLIENT_ROLES ?? "").flatMap((entry) => {
+  const entries = entriesOf(TLS_CLIENT_ROLES ?? "");
+  if (TLS_CLIENT_ROLES !== undefined && entries.length === 0) {
+    faults.push("TLS_CLIENT_ROLES has no entry; it needs name:role at least once");
+  }
+  return entries.flatMap((entry) => {
     // A name may be a URI, which has colons of its own.
     const colon = entry.lastIndexOf(":");
     const parsed = z

@@ -3,6 +3,7 @@ import { after, before, describe, it } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import { readConfig } from "../../server/config.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { type Authority, type Certificate, createAuthority } from "../support/certificates.ts";
 import { need } from "../support/programs.ts";
@@ -10,16 +11,18 @@ import { codeNameOf, PROTOCOLS } from "./callers.ts";
 
 describe("callers with certificates", { skip: need("openssl").missing }, () => {
   let authority: Authority;
+  let environment: NodeJS.ProcessEnv;
   let app: TestApp;
   before(async () => {
     authority = await createAuthority();
     const server = await authority.issue("localhost", "DNS:localhost,IP:127.0.0.1");
-    app = await startTestApp({
+    environment = {
       TLS_CERT: server.certFile,
       TLS_KEY: server.keyFile,
       TLS_CLIENT_CA: authority.certFile,
       TLS_CLIENT_ROLES: "orders.shop.example:orders,spiffe://shop/supply:supply",
-    });
+    };
+    app = await startTestApp(environment);
   });
   after(async () => {
     await app.stop();
@@ -62,4 +65,11 @@ describe("callers with certificates", { skip: need("openssl").missing }, () => {
       assert.deepEqual(await callsWith(await stranger.issue("orders.shop.example")), unknown);
     });
   }
+
+  it("are known by an authority, and by no other file", () => {
+    for (const file of [authority.keyFile, "/dev/null"]) {
+      const read = () => readConfig({ ...environment, TLS_CLIENT_CA: file });
+      assert.throws(read, /^ConfigError: TLS_CLIENT_CA is ".*"; it is no certificate: /);
+    }
+  });
 });
