@@ -26,7 +26,11 @@ const ALGORITHMS = [
 const CLOCK_TOLERANCE_SECONDS = 5;
 /** Milliseconds that the issuer's keys may take to come. */
 const KEYS_MS_MAX = 2_000;
-/** Milliseconds that an accepted token is taken without another look: so long a withdrawn key lives on. */
+/** Milliseconds that fetched keys are taken without another look: so long the issuer may be away, and a withdrawn key lives on. */
+const KEYS_KEPT_MS = 600_000;
+/** Milliseconds from one fetch to the next for a token whose key is not among those at hand, as strangers can make them. */
+const KEYS_COOLDOWN_MS = 30_000;
+/** Milliseconds that an accepted token is taken without another look; a withdrawn key lives on for as long again. */
 const REMEMBERED_MS = 60_000;
 /** Tokens remembered; the oldest goes first. */
 const REMEMBERED_MAX = 10_000;
@@ -46,7 +50,11 @@ export class JwtCheck {
     this.#settings = settings;
     this.#keySet =
       keys instanceof URL
-        ? createRemoteJWKSet(keys, { timeoutDuration: KEYS_MS_MAX })
+        ? createRemoteJWKSet(keys, {
+            timeoutDuration: KEYS_MS_MAX,
+            cacheMaxAge: KEYS_KEPT_MS,
+            cooldownDuration: KEYS_COOLDOWN_MS,
+          })
         : createLocalJWKSet(keys);
   }
 
