@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { readConfig } from "../../server/config.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { type Authority, type Certificate, createAuthority } from "../support/certificates.ts";
 import { need } from "../support/programs.ts";
-import { codeNameOf, PROTOCOLS } from "./callers.ts";
+import { codeNameOf, PROTOCOLS, sending } from "./callers.ts";
 
 describe("callers with certificates", { skip: need("openssl").missing }, () => {
   let authority: Authority;
@@ -65,6 +66,21 @@ describe("callers with certificates", { skip: need("openssl").missing }, () => {
       assert.deepEqual(await callsWith(await stranger.issue("orders.shop.example")), unknown);
     });
   }
+
+  it("speak for themselves, and for none of the clients of a proxy", async () => {
+    await using behindProxy = await startTestApp({ ...environment, TRUSTED_PROXIES: "127.0.0.1" });
+    const { cert, key } = await authority.issue("orders.shop.example");
+    const codeWith = (headers: Readonly<Record<string, string>>): Promise<string> => {
+      const nodeOptions = { ca: authority.cert, cert, key };
+      const interceptors = [sending(headers)];
+      const transport = createGrpcTransport({ baseUrl: behindProxy.url, interceptors, nodeOptions });
+      return codeNameOf(createClient(ReservationService, transport).getReservation({ reservationId: "r1" }));
+    };
+    assert.equal(await codeWith({}), "NotFound");
+    for (const forwardedFor of ["203.0.113.1", "127.0.0.1", "unknown", ""]) {
+      assert.equal(await codeWith({ "x-forwarded-for": forwardedFor }), "Unauthenticated", forwardedFor);
+    }
+  });
 
   it("are known by an authority, and by no other file", () => {
     for (const file of [authority.keyFile, "/dev/null"]) {
