@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod, Message } from "@bufbuild/protobuf";
-import { Code, type ConnectError, type ContextValues, createContextKey } from "@connectrpc/connect";
+import { Code, ConnectError, type ContextValues, createContextKey } from "@connectrpc/connect";
 import type { Principal } from "../access/principal.ts";
 import { type Caller, clientBehind } from "./caller.ts";
 import { toConnectError } from "./errors.ts";
@@ -95,8 +95,14 @@ export class Call implements CallHead {
     return this.#isAdmitted;
   }
 
-  /** Runs the method as the stages will have it. */
+  /**
+   * Runs the method as the stages will have it. Throws `Canceled` where the call is over, as it may be before its caller is known or
+   * its request read: the stages have been told how it ended, and would never hear of what it does then.
+   */
   run<T>(method: () => T): T {
+    if (this.#isOver) {
+      throw new ConnectError("The call is over", Code.Canceled);
+    }
     let inner = method;
     for (const { run } of this.#stages) {
       if (run !== undefined) {

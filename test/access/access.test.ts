@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:http2";
 import { after, before, describe, it } from "node:test";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { Code, createClient, type Transport } from "@connectrpc/connect";
@@ -116,6 +118,32 @@ for (const lane of ["on", "off"]) {
     });
   });
 }
+
+describe("a call that is over and logged", () => {
+  it("writes nothing with a request that comes after its deadline", async () => {
+    await using app = await startTestApp({ AUTH_TOKENS, LANE: "on" });
+    const session = connect(app.url);
+    const stream = session.request(
+      {
+        ":method": "POST",
+        ":path": "/inventory.v1.SupplyService/PutProduct",
+        "content-type": "application/json",
+        "connect-timeout-ms": "50",
+        authorization: `Bearer ${TOKENS.ops}`,
+      },
+      { endStream: false },
+    );
+    stream.write('{"productId":"late",');
+    const [{ ":status": status }] = await once(stream, "response");
+    assert.equal(status, 504);
+    stream.end('"declared":5}');
+    await once(stream.resume(), "close");
+    session.close();
+    const transport = createGrpcTransport({ baseUrl: app.url, interceptors: [bearer(TOKENS.ops)] });
+    const reading = createClient(SupplyService, transport).getLedger({ productId: "late" });
+    assert.equal(await codeNameOf(reading), "NotFound");
+  });
+});
 
 describe("the schema", () => {
   for (const [setting, expected] of [

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
+import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,6 +12,7 @@ import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { readConfig } from "../../server/config.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { bearer, codeNameOf, errorOf, PROTOCOLS } from "./callers.ts";
+import { SEND } from "./raw-request.ts";
 
 const ISSUER = "https://issuer.example";
 const AUDIENCE = "inventory";
@@ -143,32 +144,63 @@ describe("keys in a file", () => {
   });
 });
 
+/** An issuer who publishes his keys as `answer` will have it. */
+async function startIssuer(answer: (response: ServerResponse) => void) {
+  const server = createServer((_request, response) => answer(response));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return {
+    settings: {
+      AUTH_JWKS: `http://127.0.0.1:${port}/jwks`,
+      AUTH_JWT_ISSUER: ISSUER,
+      AUTH_JWT_AUDIENCE: AUDIENCE,
+    },
+    [Symbol.dispose]: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
 describe("tokens of an issuer who publishes keys", () => {
   it("follows a new key, and says UNAVAILABLE while the keys cannot be had", async () => {
     const [first, second] = [await createKey("k1"), await createKey("k2", "RS256")];
     let published: object | undefined;
-    const issuer = createServer((_request, response) => {
+    using issuer = await startIssuer((response) => {
       response.statusCode = published === undefined ? 503 : 200;
       response.end(JSON.stringify(published));
     });
-    issuer.listen(0, "127.0.0.1");
-    await once(issuer, "listening");
-    const { port } = issuer.address() as AddressInfo;
-    await using app = await startTestApp({
-      AUTH_JWKS: `http://127.0.0.1:${port}/jwks`,
-      AUTH_JWT_ISSUER: ISSUER,
-      AUTH_JWT_AUDIENCE: AUDIENCE,
-    });
-    try {
-      assert.equal(await ask(app, await first.sign()), "Unavailable");
-      published = { nothing: true };
-      assert.equal(await ask(app, await first.sign()), "Unavailable");
-      published = { keys: [first.jwk, second.jwk] };
-      assert.equal(await ask(app, await first.sign()), LET_IN);
-      assert.equal(await ask(app, await second.sign()), LET_IN);
-    } finally {
-      issuer.closeAllConnections();
-      issuer.close();
+    await using app = await startTestApp(issuer.settings);
+    assert.equal(await ask(app, await first.sign()), "Unavailable");
+    published = { nothing: true };
+    assert.equal(await ask(app, await first.sign()), "Unavailable");
+    published = { keys: [first.jwk, second.jwk] };
+    assert.equal(await ask(app, await first.sign()), LET_IN);
+    assert.equal(await ask(app, await second.sign()), LET_IN);
+  });
+
+  it("lets no call write that is over before its token is found good", async () => {
+    const key = await createKey("k1");
+    const asked = Promise.withResolvers<ServerResponse>();
+    using issuer = await startIssuer(asked.resolve);
+    await using app = await startTestApp({ ...issuer.settings, LANE: "on" });
+    const authorization = `Bearer ${await key.sign({ role: "ops" })}`;
+    const call = (name: string, body: object, headers: Readonly<Record<string, string>> = {}) =>
+      SEND["2"](app.port, {
+        method: "POST",
+        path: `/inventory.v1.SupplyService/${name}`,
+        headers: { "content-type": "application/json", authorization, ...headers },
+        body: JSON.stringify(body),
+      });
+
+    const deadline = { "connect-timeout-ms": "100" };
+    const late = await call("PutProduct", { productId: "p1", declared: 5 }, deadline);
+    assert.equal(late.status, 504);
+    (await asked.promise).end(JSON.stringify({ keys: [key.jwk] }));
+    for (const _again of [1, 2]) {
+      const ledger = await call("GetLedger", { productId: "p1" });
+      assert.equal(ledger.status, 404, ledger.body.toString());
     }
   });
 });
