@@ -5,7 +5,7 @@ import { STALE_HEADER } from "./stock-service.ts";
 /** What storefronts may call from their own pages: shoppers' reads, and nothing that changes stock. */
 const SHARED_PATH = "/inventory.v1.StockService/";
 
-/** Hours that a browser may remember a preflight; Chrome caps it at two. */
+/** Seconds that a browser may remember a preflight: two hours, where Chrome caps it. */
 const PREFLIGHT_SECONDS = 7_200;
 
 const PREFLIGHT_HEADERS = {
