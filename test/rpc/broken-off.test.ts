@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { constants } from "node:http2";
 import { connect } from "node:net";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
@@ -67,6 +68,23 @@ for (const LANE of ["on", "off"]) {
         });
       }
     }
+
+    it("for so long that its deadline passes is not done when it goes on", async () => {
+      using client = (await RawClient.open(app.port)).read();
+      const body = adjustment("late");
+      const deadlineMs = 20;
+      const headers = {
+        "content-type": TYPE,
+        "content-length": body.length,
+        "connect-timeout-ms": deadlineMs,
+      };
+      await client.send(postHead(ADJUST_STOCK, headers));
+      // Only the time itself can be waited for here: the lane answers now, the long way when it has the body.
+      await pause(5 * deadlineMs);
+      await client.send(body);
+      await until(() => /deadline_exceeded/.test(client.received), "the deadline is told");
+      await assertUntouched();
+    });
 
     it("by the end of its connection is not done", async () => {
       const body = adjustment("closed");
