@@ -150,6 +150,7 @@ describe("readConfig", () => {
         [{ AUTH_TOKENS: `${entry},orders:admin:${"a".repeat(64)}` }, /entry 2 .*orders, supply, ops/],
         [{ AUTH_TOKENS: `orders:orders:${"a".repeat(63)}` }, /64 hex digits/],
         [{ AUTH_TOKENS: `${entry}:x` }, /entry 1/],
+        [{ AUTH_TOKENS: `${entry},ops:ops:${"A".repeat(64)}` }, /orders and ops have the same token/],
         [
           { AUTH_TOKENS_FILE: "/nowhere/tokens" },
           /AUTH_TOKENS_FILE is "\/nowhere\/tokens"; it cannot be read/,

@@ -56,7 +56,20 @@ export function readAccess(variables: AccessVariables, faults: string[]): Access
 
 function readTokens({ AUTH_TOKENS, AUTH_TOKENS_FILE }: AccessVariables, faults: string[]): TokenEntry[] {
   const fromFile = AUTH_TOKENS_FILE && readText("AUTH_TOKENS_FILE", AUTH_TOKENS_FILE, faults);
-  return [...tokensOf("AUTH_TOKENS", AUTH_TOKENS, faults), ...tokensOf("AUTH_TOKENS_FILE", fromFile, faults)];
+  const entries = [
+    ...tokensOf("AUTH_TOKENS", AUTH_TOKENS, faults),
+    ...tokensOf("AUTH_TOKENS_FILE", fromFile, faults),
+  ];
+  const nameOf = new Map<string, string>();
+  for (const { name, sha256 } of entries) {
+    const hash = sha256.toString("hex");
+    const other = nameOf.get(hash);
+    if (other !== undefined) {
+      faults.push(`AUTH_TOKENS: ${other} and ${name} have the same token; a token has one name and one role`);
+    }
+    nameOf.set(hash, name);
+  }
+  return entries;
 }
 
 function tokensOf(variable: string, text: string | undefined, faults: string[]): TokenEntry[] {
