@@ -46,16 +46,38 @@ async function next(updates: Updates): Promise<WatchUpdate> {
   return result.value;
 }
 
+/** Turns of the event loop in which everything that could run now has run, for as many watches as a test opens. */
+const TURNS = 20;
+
+async function turns(): Promise<void> {
+  for (let n = 0; n < TURNS; n++) {
+    await turn();
+  }
+}
+
 /** Whether it is still pending when everything that could run now has run. */
 async function isPending(promise: Promise<unknown>): Promise<boolean> {
   let settled = false;
   void promise.finally(() => {
     settled = true;
   });
-  for (let n = 0; n < 5; n++) {
-    await turn();
-  }
+  await turns();
   return !settled;
+}
+
+/** A clock that stands still until a test lets time pass, and the timers of the process with it. */
+function stoppedClock() {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  let nowMs = 0;
+  return {
+    now: () => nowMs,
+    pass: async (ms: number): Promise<void> => {
+      nowMs += ms;
+      mock.timers.tick(ms);
+      await turns();
+    },
+    [Symbol.dispose]: () => mock.timers.reset(),
+  };
 }
 
 async function snapshotOf(updates: Updates): Promise<WatchUpdate[]> {
@@ -182,8 +204,9 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
   });
 
   it("waits for the least interval, and not longer", async () => {
+    using clock = stoppedClock();
     const mirror = loadedMirror([stateOf("p", 1)]);
-    const hub = hubOver(mirror);
+    const hub = hubOver(mirror, {}, clock.now);
     const patient = updatesOf(open(hub, request(["p"], HOURS / 2)));
     const quick = updatesOf(open(hub, request(["p"], 20)));
     const eager = updatesOf(open(hub, request(["p"], 0)));
@@ -202,6 +225,9 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
     mirror.onChanges([changeTo(stateOf("p", 2))]);
     assert.deepEqual(told((await first) as WatchUpdate), [["p", 2]]);
     mirror.onChanges([changeTo(stateOf("p", 3))]);
+    await clock.pass(19);
+    assert.deepEqual(order, ["eager"]);
+    await clock.pass(1);
     assert.deepEqual(
       told((await second) as WatchUpdate),
       [["p", 3]],
@@ -310,36 +336,25 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
   });
 
   it("ends with a goodbye at its life's end, spread by 20% either way", async () => {
-    mock.timers.enable({ apis: ["setTimeout"] });
-    try {
-      let now = 0;
-      const pass = async (ms: number): Promise<void> => {
-        now += ms;
-        mock.timers.tick(ms);
-        await turn();
-        await turn();
-      };
-      const hub = hubOver(loadedMirror([]), { lifeMs: 1_000, reconnectMs: 50 }, () => now);
-      const all = Array.from({ length: 200 }, () => updatesOf(open(hub)));
-      await Promise.all(all.map(next));
-      let ended = 0;
-      const goodbyes = all.map(async (updates) => {
-        const goodbye = await next(updates);
-        ended += 1;
-        assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 99) <= 50);
-        assert.equal((await updates.next()).done, true, "nothing follows the goodbye");
-      });
-      await pass(799);
-      assert.equal(ended, 0);
-      await pass(201);
-      assert.ok(ended > 40 && ended < 160, `${ended} of 200 ended in the first half of the spread`);
-      // A slot of the wheel is 10 ms.
-      await pass(210);
-      await Promise.all(goodbyes);
-      assert.equal(hub.size, 0);
-    } finally {
-      mock.timers.reset();
-    }
+    using clock = stoppedClock();
+    const hub = hubOver(loadedMirror([]), { lifeMs: 1_000, reconnectMs: 50 }, clock.now);
+    const all = Array.from({ length: 200 }, () => updatesOf(open(hub)));
+    await Promise.all(all.map(next));
+    let ended = 0;
+    const goodbyes = all.map(async (updates) => {
+      const goodbye = await next(updates);
+      ended += 1;
+      assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 99) <= 50);
+      assert.equal((await updates.next()).done, true, "nothing follows the goodbye");
+    });
+    await clock.pass(799);
+    assert.equal(ended, 0);
+    await clock.pass(201);
+    assert.ok(ended > 40 && ended < 160, `${ended} of 200 ended in the first half of the spread`);
+    // A slot of the wheel is 10 ms.
+    await clock.pass(210);
+    await Promise.all(goodbyes);
+    assert.equal(hub.size, 0);
   });
 
   it("says goodbye to all when the server drains, and takes no more", async () => {
