@@ -157,6 +157,7 @@ describe("the log", { timeout: HANG_MS }, () => {
       "GET /Inventory/Get HTTP/1.1\r\nHost: [\r\n\r\n",
     ]) {
       const socket = connect(Number(port), "127.0.0.1");
+      socket.on("error", () => {});
       socket.end(bytes);
       socket.resume();
       await once(socket, "close");
@@ -344,6 +345,8 @@ describe("with Redis", { skip: redis.missing }, () => {
   /** So that there is no warning of writes that are open. */
   const GUARDED = { AUTH_TOKENS: `orders:orders:${"0".repeat(64)}` };
   const warningsOf = async (app: AppProcess): Promise<string> => {
+    // The log is written by another thread, in order: a server may answer before its warnings are there.
+    await told(app, "ready to be asked");
     const lines = (await app.output()).split("\n").filter((line) => line.startsWith('{"level":40'));
     return lines.map((line) => (JSON.parse(line) as { msg: string }).msg).join("\n");
   };
