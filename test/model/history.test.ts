@@ -11,6 +11,7 @@ import { askOf, audit, REPEATING, ROUNDS, STRICT, seedOf, Tally, withSweeper } f
 const CLIENTS = 56;
 const SHOPS = 6;
 const CALLS_PER_CLIENT = 12;
+const FAULTY_ROUNDS_MAX = 10;
 const RUN = randomUUID().slice(0, 8);
 
 describe("the checker of histories", () => {
@@ -160,8 +161,9 @@ describe("histories of random clients on MemoryStore", () => {
   for (const [name, spoil] of Object.entries(FAULTY)) {
     it(`have none where the store ${name}`, async (t) => {
       const seed = seedOf(t);
-      const refused = [];
-      for (let n = 0; n < 3; n++) {
+      const refused: string[] = [];
+      // One round in ten has an explanation all the same.
+      for (let n = 0; n < FAULTY_ROUNDS_MAX && !refused.includes("impossible"); n++) {
         const store = new MemoryStore();
         const dice = new Dice(seed + n);
         const round = roundOf(`f${n}`, seed + n, slowly(spoil(askOf(store), dice), dice));
