@@ -194,8 +194,7 @@ describe("while Redis is away", { skip }, () => {
       const watchBy = PROTOCOLS[1]?.watch;
       assert.ok(watchBy);
       await using shown = new Shown(watchBy, app);
-      await until(() => shown.last?.lastOfSnapshot, "the snapshot is here");
-      assert.equal(shown.last?.stale, false);
+      await until(() => shown.last?.stale === false, "the snapshot is here, and fresh");
       const reads = {
         GetStock: (options: object) => clients.stock.getStock({ productId: "p" }, options),
         BatchGetStock: (options: object) => clients.stock.batchGetStock({ productIds: ["q", "p"] }, options),
