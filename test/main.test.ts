@@ -10,7 +10,13 @@ import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import { type AppProcess, INHERITED_ENVIRONMENT, startAppProcess, startTestApp } from "./support/app.ts";
+import {
+  type AppProcess,
+  INHERITED_ENVIRONMENT,
+  START_MS_MAX,
+  startAppProcess,
+  startTestApp,
+} from "./support/app.ts";
 import { freePort } from "./support/free-port.ts";
 import { need } from "./support/programs.ts";
 import { startRedis } from "./support/redis-server.ts";
@@ -59,6 +65,9 @@ function startMain(environment: NodeJS.ProcessEnv): Run {
     },
   };
 }
+
+const isReady = (main: Run): Promise<boolean> =>
+  until(() => main.stdout().includes("ready to be asked"), "the server is ready", START_MS_MAX);
 
 async function get(app: Pick<AppProcess, "url">, id: string): Promise<unknown> {
   const response = await fetch(`${app.url}/Inventory/Get`, {
@@ -150,7 +159,7 @@ describe("a faulty environment", { timeout: HANG_MS }, () => {
 describe("the log", { timeout: HANG_MS }, () => {
   it("is one JSON object a line on stdout, whatever peers send", async () => {
     await using main = startMain({ LOG_LEVEL: "trace" });
-    await until(() => main.stdout().includes("ready to be asked"), "the server is ready");
+    await isReady(main);
     const [, port] = /"url":"http:\/\/127\.0\.0\.1:(\d+)"/.exec(main.stdout()) ?? [];
     for (const bytes of [
       'garbage\n\r\n{"level":1}\r\n\r\n',
@@ -184,7 +193,7 @@ describe("the log", { timeout: HANG_MS }, () => {
     const ends = Array.from({ length: 8 }, async () => {
       // One thread for all writes of the process: its lines wait for each other.
       await using main = startMain({ LOG_LEVEL: "trace", UV_THREADPOOL_SIZE: "1" });
-      await until(() => main.stdout().includes("ready to be asked"), "the server is ready");
+      await isReady(main);
       main.signal("SIGTERM");
       assert.equal(await main.exit, 0);
       assert.match(main.stdout(), /"msg":"Shut down"\}\n$/);

@@ -40,7 +40,7 @@ export interface RedisServer extends AsyncDisposable {
   readonly stop: () => Promise<void>;
 }
 
-const startTimeoutMs = 10_000;
+const startTimeoutMs = 30_000;
 const portAttemptsMax = 5;
 /** After kill -9 the port may stay taken for a moment by the process that is being buried. */
 const restartAttemptsMax = 20;

@@ -11,7 +11,7 @@ export interface ServerProcess {
   readonly running: () => boolean;
   /** Sends a signal; does nothing when the program has ended. */
   readonly signal: (signal: NodeJS.Signals) => void;
-  /** Sends a signal, SIGKILL unless given, and waits for the end; after `patienceMs` (10 seconds) it sends SIGKILL. */
+  /** Sends a signal, SIGKILL unless given, and waits for the end; after `patienceMs` (30 seconds) it sends SIGKILL. */
   readonly end: (signal?: NodeJS.Signals, patienceMs?: number) => Promise<void>;
   /** What it has written since this start, or why that cannot be read. */
   readonly log: () => string;
@@ -67,7 +67,7 @@ export async function startServerProcess(options: ServerCommand): Promise<Server
   child.on("error", () => undefined);
   child.unref();
 
-  async function end(signal: NodeJS.Signals = "SIGKILL", patienceMs = 10_000): Promise<void> {
+  async function end(signal: NodeJS.Signals = "SIGKILL", patienceMs = 30_000): Promise<void> {
     if (!running()) return;
     child.ref();
     const exited = once(child, "exit");
