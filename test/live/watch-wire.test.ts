@@ -120,7 +120,7 @@ describe("WatchStock: limits", () => {
       }
       await until(async () => {
         await using again = new Shown(watch, app);
-        return (await Promise.race([again.ended, until(() => again.last, "it watches")])) !== undefined;
+        return (await until(() => again.last ?? again.error, "it watches, or is refused")) === again.last;
       }, "the place of the one that went is free");
     });
   }
