@@ -103,7 +103,7 @@ export class Coalescer<Item, Result> {
       reject,
       submittedAt: performance.now(),
       trace: this.#options.trace?.(item),
-      timer: afterSilence(answerMsMax, () => this.#onSilence(waiting)),
+      timer: afterSilence(answerMsMax, (overAtMs) => this.#onSilence(waiting, overAtMs)),
       settled: false,
       sent: false,
       repeated: false,
@@ -127,17 +127,18 @@ export class Coalescer<Item, Result> {
   }
 
   /** Gives an item up if the store has been silent; waits on while it answers others. */
-  #onSilence(waiting: Waiting<Item, Result>): void {
+  #onSilence(waiting: Waiting<Item, Result>, overAtMs: number): void {
     const { answerMsMax, patienceMsMax } = this.#options;
-    const now = performance.now();
-    const silentMs = now - Math.max(waiting.submittedAt, this.#answeredAt);
+    const silentMs = overAtMs - Math.max(waiting.submittedAt, this.#answeredAt);
     if (silentMs >= answerMsMax) {
       this.#fail(waiting, storeUnavailable(new Error(`No answer within ${answerMsMax} ms`)));
-    } else if (!waiting.sent && now - waiting.submittedAt >= patienceMsMax) {
+    } else if (!waiting.sent && overAtMs - waiting.submittedAt >= patienceMsMax) {
       const message = `The stock store is busy: no turn within ${patienceMsMax} ms; try again shortly`;
       this.#fail(waiting, new InventoryError("OVERLOADED", message));
     } else {
-      waiting.timer = afterSilence(answerMsMax - silentMs, () => this.#onSilence(waiting));
+      waiting.timer = afterSilence(answerMsMax - silentMs, (againAtMs) =>
+        this.#onSilence(waiting, againAtMs),
+      );
     }
   }
 
