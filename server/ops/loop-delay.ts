@@ -2,8 +2,11 @@
 const LOOK_INTERVAL_MS = 20;
 /** What one look counts against all before it: a pause of 100 ms for garbage raises the figure by 20. */
 const WEIGHT = 0.2;
-/** What one look may be late by, at most: one long turn, over before anybody can be refused for it, must not close the door behind it. */
-const LATE_MS_MAX = 10_000;
+/**
+ * What one look may be late by, at most: one long turn, over before anybody can be refused for it, must not close the door
+ * behind it. It raises the figure by 1,000, half of what known callers are refused at by default.
+ */
+const LATE_MS_MAX = 5_000;
 
 /**
  * How late the event loop is, in milliseconds, smoothed over some ten looks: what a call waits before anything
@@ -11,15 +14,19 @@ const LATE_MS_MAX = 10_000;
  */
 export class LoopDelay {
   readonly #timer: NodeJS.Timeout;
-  #lookedAt = performance.now();
+  readonly #now: () => number;
+  #lookedAt: number;
   #delayMs = 0;
 
-  constructor() {
+  /** `now` is in milliseconds and never goes back. */
+  constructor(now = () => performance.now()) {
+    this.#now = now;
+    this.#lookedAt = now();
     this.#timer = setInterval(() => {
-      const now = performance.now();
-      const late = Math.min(LATE_MS_MAX, Math.max(0, now - this.#lookedAt - LOOK_INTERVAL_MS));
+      const lookedAt = this.#now();
+      const late = Math.min(LATE_MS_MAX, Math.max(0, lookedAt - this.#lookedAt - LOOK_INTERVAL_MS));
       this.#delayMs += WEIGHT * (late - this.#delayMs);
-      this.#lookedAt = now;
+      this.#lookedAt = lookedAt;
     }, LOOK_INTERVAL_MS).unref();
   }
 
@@ -29,7 +36,7 @@ export class LoopDelay {
 
   /** The same, and at least what the next look is late by now: much can come in one turn of the loop, before any look. */
   get msNow(): number {
-    return Math.max(this.#delayMs, performance.now() - this.#lookedAt - LOOK_INTERVAL_MS);
+    return Math.max(this.#delayMs, this.#now() - this.#lookedAt - LOOK_INTERVAL_MS);
   }
 
   stop(): void {
