@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 export const TAKEN_LINE = "lane took";
 
 /** Servers at a time. With more of them the suite's ten seconds for a start are too few on a busy machine. */
-const SERVERS_MAX = 2;
+const SERVERS_MAX = 1;
 const HERE = import.meta.dirname;
 
 export interface SuiteRun {
