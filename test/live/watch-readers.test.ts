@@ -15,7 +15,9 @@ const PRODUCTS = 50;
 const LONG_TEXT = "x".repeat(4_000);
 const UNKNOWN_IDS = Array.from({ length: 1_000 }, (_, n) => String(n).padEnd(128, "-"));
 /** Longer than any wait of these tests, and soon over: what outlives its reader shows, and ends with the file. */
-const LIFE_MS = 20_000;
+const LIFE_MS = 60_000;
+/** What a busy machine may take until fifty watchers have their first message. */
+const OPENED_MS_MAX = 30_000;
 
 /** A watcher that decides when to read. */
 interface Reader {
@@ -199,7 +201,7 @@ describe("a reader that stops reading", () => {
         for (const { vanish } of readers) {
           ends.defer(vanish);
         }
-        await until(() => readers.every(({ isAnswered }) => isAnswered()), "all watch");
+        await until(() => readers.every(({ isAnswered }) => isAnswered()), "all watch", OPENED_MS_MAX);
         opened += watchers;
         await put(clients, "p0", opened, `${opened} ${LONG_TEXT}`);
         await assert.rejects(
