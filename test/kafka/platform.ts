@@ -73,7 +73,8 @@ export function plainClient(broker: KafkaBroker): Kafka {
     brokers: broker.brokers,
     logLevel: logLevel.NOTHING,
     connectionTimeout: 2_000,
-    requestTimeout: 5_000,
+    // A broker that is slow must not be asked twice: what it took twice would be there twice.
+    requestTimeout: 30_000,
     retry: { initialRetryTime: 100, maxRetryTime: 500, retries: 60 },
   });
 }

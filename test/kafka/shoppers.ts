@@ -8,8 +8,8 @@ const TRY_MS_MAX = 2_000;
 /** Between two tries of a call whose answer was lost. */
 const RETRY_MS = 50;
 
-/** What a call came to. */
-type Verdict = "done" | "refused";
+/** What a call came to. Where a try before it had no answer, it may happen after the refusal. */
+type Verdict = "done" | "refused" | "refused after a lost try";
 
 /** Shoppers who buy one unit after the other until they are stopped, each purchase until it has an answer. */
 export class Shoppers {
@@ -50,8 +50,14 @@ export class Shoppers {
       const reserved = await this.#untilAnswered(shopper, (client) =>
         client.reserve({ reservationId, lines }, { timeoutMs: TRY_MS_MAX }),
       );
-      if (reserved === "refused") {
+      if (reserved !== "done") {
         this.refused += 1;
+        if (reserved !== "refused") {
+          // As Orders should: now the late try holds nothing.
+          await this.#untilAnswered(shopper, (client) =>
+            client.releaseReservation({ reservationId }, { timeoutMs: TRY_MS_MAX }),
+          );
+        }
         await wait(RETRY_MS);
         continue;
       }
@@ -78,7 +84,7 @@ export class Shoppers {
       } catch (error) {
         const { code } = ConnectError.from(error);
         if (code === Code.NotFound || code === Code.FailedPrecondition) {
-          return "refused";
+          return attempt === shopper ? "refused" : "refused after a lost try";
         }
         this.retries += 1;
         await wait(RETRY_MS);
