@@ -221,7 +221,7 @@ describe("the lane of watches and the long way, at their ends", { timeout: 60_00
       const wish = request(
         dialect,
         { productIds: ["p1"] },
-        { "grpc-timeout": "1S", "connect-timeout-ms": "1000" },
+        { "grpc-timeout": "3S", "connect-timeout-ms": "3000" },
       );
       const told = JSON.stringify(await pair.answerAlike(dialect, wish, "deadline"));
       assert.match(

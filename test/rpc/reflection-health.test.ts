@@ -313,7 +313,7 @@ describe("health", { timeout: HANG_MS }, () => {
   });
 
   it("Watch says NOT_SERVING when the server drains, and then ends", async () => {
-    await using server = await connected({ DRAIN_WAIT_MS: "500" });
+    await using server = await connected({ DRAIN_WAIT_MS: "2000" });
     const watches = ["", "Inventory", "nothing.v1.NoService"].map((name) => watch(server.client, name));
     assert.deepEqual(await Promise.all(watches.map((each) => each.next())), [
       "SERVING",
