@@ -32,7 +32,7 @@ describe("the page while the store is away", {
       const html = await (await fetch(app.url)).text();
       assert.ok(html.includes("Last known counts"), "the server does not mark its page");
       await redis.restart();
-      await untilStatus(page, "Live", 20_000);
+      await untilStatus(page, "Live");
       await until(
         async () => (await page.locator(".shelf").getAttribute("data-current")) === "yes",
         "the counts are no longer dimmed",
