@@ -176,7 +176,9 @@ describe("nginx as a cache of reads", {
       assert.ok(count < ORIGIN_REQUESTS_PER_SECOND_MAX * seconds, `${productId}: ${count} in ${seconds} s`);
       assert.ok(count > 1, `${productId} was not asked again`);
     }
-    assert.ok(oldestMs < STALE_MS_MAX, `an answer was ${oldestMs} ms behind`);
+    // What an answer of the service took until it was kept comes on top.
+    const oldestMsMax = STALE_MS_MAX + origin.slowestMs();
+    assert.ok(oldestMs < oldestMsMax, `an answer was ${oldestMs} ms behind, of ${oldestMsMax} at most`);
     assert.ok(oldestMs > 0, "nothing was kept at all");
     for (const [index, productId] of PRODUCTS.entries()) {
       await until(
@@ -199,10 +201,12 @@ describe("nginx as a cache of reads", {
     assert.equal((await poll(edge, agent, "pan", undefined)).available, 3);
     assert.equal(origin.asked.get("pan"), 2);
     await shop.put({ productId: "pen", name: "Pen", declared: 3 });
+    const beganAt = performance.now();
     const polled = await Promise.all(Array.from({ length: 50 }, () => poll(edge, agent, "pen", undefined)));
     assert.ok(polled.every(({ available }) => available === 3));
-    // Twice where a slot of the cache's time ends between them.
-    assert.ok((origin.asked.get("pen") ?? 0) <= 2, `${origin.asked.get("pen")} of 50 came through`);
+    // Once for each second that they take, and once more where a slot of the cache's time ends between them.
+    const most = 1 + Math.ceil((performance.now() - beganAt) / 1_000);
+    assert.ok((origin.asked.get("pen") ?? 0) <= most, `${origin.asked.get("pen")} of 50 came through`);
     agent.destroy();
     shop.close();
   });

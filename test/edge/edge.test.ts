@@ -14,11 +14,11 @@ import { type Shop, SMALL_SHOP, shopAt } from "../web/shop.ts";
 import { ask, NativeClient, trust } from "./clients.ts";
 import { EDGES, type Edge } from "./edges.ts";
 
-const IDLE_MS = 1_500;
-/** Three to an idle time. */
+/** Far more than this process, in which the service is, may stand still between two heartbeats. */
+const IDLE_MS = 3_000;
 const HEARTBEAT_MS = 500;
 /** More than two idle times long. */
-const HEARTBEATS = 7;
+const HEARTBEATS = 13;
 const STOCK = "/inventory.v1.StockService";
 const JSON_TYPE = { "content-type": "application/json" };
 /** Answers by which the edges say no. */
