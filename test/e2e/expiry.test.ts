@@ -48,7 +48,11 @@ describe("thousands of reservations due at once, with two servers", {
         ttlMs: Math.max(1_000, dueAt - Date.now()),
       });
     for (let n = 0; n < DUE; n += AT_ONCE) {
-      await Promise.all(Array.from({ length: AT_ONCE }, (_, m) => hold(n + m)));
+      // Repeated where Redis was too busy to answer in time: the ID is the same.
+      const held = Array.from({ length: AT_ONCE }, (_, m) =>
+        until(() => hold(n + m), `due-${n + m} is held`),
+      );
+      await Promise.all(held);
     }
     const reservedOf = async (productId: string) => {
       const { ledger } = await survivor.ask(({ supply }, options) =>
@@ -60,8 +64,9 @@ describe("thousands of reservations due at once, with two servers", {
       const each = await Promise.all(Array.from({ length: PRODUCTS }, (_, n) => reservedOf(`due-${n}`)));
       return each.reduce((sum, reserved) => sum + reserved, 0);
     };
-    const before = await allReserved();
-    t.diagnostic(`${before} of ${2 * DUE} units were held ${dueAt - Date.now()} ms before the deadline`);
+    t.diagnostic(
+      `${await allReserved()} of ${2 * DUE} units were held ${dueAt - Date.now()} ms before the deadline`,
+    );
 
     let ended = false;
     let orders = 0;
@@ -83,7 +88,7 @@ describe("thousands of reservations due at once, with two servers", {
       }
     };
     const shoppers = Promise.all(callers.slice(0, 4).map(shop));
-    await until(async () => (await allReserved()) < before, "the first have expired", DUE_AFTER_MS + 10_000);
+    await until(async () => (await allReserved()) < 2 * DUE, "the first have expired", 60_000);
     const leftAtKill = await allReserved();
     await one.kill9();
     await until(async () => (await allReserved()) === 0, "all have expired", 60_000);

