@@ -33,6 +33,9 @@ export class Health {
   readonly #changes = new EventEmitter<{ change: [UnreadyReasons] }>();
   readonly #timer: NodeJS.Timeout;
   #draining = false;
+  /** How many looks have begun, and which was the last to begin of those that have ended. */
+  #asked = 0;
+  #answered = 0;
   #last: UnreadyReasons = ["The server is starting"];
 
   constructor() {
@@ -65,7 +68,12 @@ export class Health {
 
   /** Asks every check now. */
   async check(): Promise<UnreadyReasons> {
+    this.#asked += 1;
+    const turn = this.#asked;
     const answers = await Promise.all(this.#checks.map((check) => check()));
+    // A store that does not answer holds a look up; one that began later has told more by then.
+    if (turn < this.#answered) return this.#last;
+    this.#answered = turn;
     const reasons = answers.filter((reason) => reason !== undefined);
     return this.#update(this.#draining ? ["The server is shutting down", ...reasons] : reasons);
   }
