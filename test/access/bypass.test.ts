@@ -3,7 +3,7 @@ import { after, before, describe, it } from "node:test";
 import { gzipSync } from "node:zlib";
 import { type DescMethod, fromJson, type JsonValue, toBinary } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { createClient } from "@connectrpc/connect";
+import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
@@ -245,23 +245,21 @@ for (const LANE of ["on", "off"]) {
           headers: { ...good.headers, ...change.headers },
         });
       };
-      const ops = () => {
-        const transport = createGrpcTransport({ baseUrl: app.url, interceptors: [bearer(TOKENS.ops)] });
-        return {
-          supply: createClient(SupplyService, transport),
-          reservations: createClient(ReservationService, transport),
-        };
-      };
+      let supply: Client<typeof SupplyService>;
+      let reservations: Client<typeof ReservationService>;
       const state = async () => ({
-        ledger: (await ops().supply.getLedger({ productId })).ledger,
-        changes: (await ops().supply.listChanges({ productId })).changes,
-        reservations: (await ops().reservations.listReservations({})).reservations,
+        ledger: (await supply.getLedger({ productId })).ledger,
+        changes: (await supply.listChanges({ productId })).changes,
+        reservations: (await reservations.listReservations({})).reservations,
       });
 
       before(async () => {
         app = await startTestApp({ AUTH_TOKENS, LANE });
-        await ops().supply.putProduct({ productId, declared: 5 });
-        await ops().reservations.reserve({ ...ofHeld, lines });
+        const transport = createGrpcTransport({ baseUrl: app.url, interceptors: [bearer(TOKENS.ops)] });
+        supply = createClient(SupplyService, transport);
+        reservations = createClient(ReservationService, transport);
+        await supply.putProduct({ productId, declared: 5 });
+        await reservations.reserve({ ...ofHeld, lines });
       });
       after(() => app?.stop());
 
