@@ -281,7 +281,11 @@ function accessStages(config: Config, log: Logger, demoToken: string): CallStage
   const tokens = config.demo ? [...access.tokens, ofDemo] : access.tokens;
   const checks = {
     token: tokens.length > 0 ? createTokenCheck(tokens) : undefined,
-    jwt: access.jwt && new JwtCheck(access.jwt),
+    jwt:
+      access.jwt &&
+      new JwtCheck(access.jwt, (err) =>
+        log.warn({ err }, "The issuer's keys cannot be had; those fetched last go on for four hours"),
+      ),
     certificate: access.certificates.length > 0 ? createCertificateCheck(access.certificates) : undefined,
   };
   return [accessStage(checks, log)];

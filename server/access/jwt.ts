@@ -1,4 +1,5 @@
-import { createLocalJWKSet, createRemoteJWKSet, errors, type JSONWebKeySet, jwtVerify } from "jose";
+import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { createIssuerKeys, isFaultOfToken, type OnAway } from "./issuer-keys.ts";
 import { isRole, type Principal } from "./principal.ts";
 import { sha256Of } from "./tokens.ts";
 
@@ -24,12 +25,6 @@ const ALGORITHMS = [
 ];
 /** Seconds by which the issuer's clock may differ from this one. */
 const CLOCK_TOLERANCE_SECONDS = 5;
-/** Milliseconds that the issuer's keys may take to come. */
-const KEYS_MS_MAX = 2_000;
-/** Milliseconds that fetched keys are taken without another look: so long the issuer may be away, and a withdrawn key lives on. */
-const KEYS_KEPT_MS = 600_000;
-/** Milliseconds from one fetch to the next for a token whose key is not among those at hand, as strangers can make them. */
-const KEYS_COOLDOWN_MS = 30_000;
 /** Milliseconds that an accepted token is taken without another look; a withdrawn key lives on for as long again. */
 const REMEMBERED_MS = 60_000;
 /** Tokens remembered; the oldest goes first. */
@@ -42,20 +37,13 @@ const REMEMBERED_MAX = 10_000;
  */
 export class JwtCheck {
   readonly #settings: JwtSettings;
-  readonly #keySet: ReturnType<typeof createRemoteJWKSet> | ReturnType<typeof createLocalJWKSet>;
+  readonly #keySet: JWTVerifyGetKey;
   readonly #remembered = new Map<string, { readonly principal: Principal; readonly untilMs: number }>();
 
-  constructor(settings: JwtSettings) {
+  constructor(settings: JwtSettings, onAway: OnAway) {
     const { keys } = settings;
     this.#settings = settings;
-    this.#keySet =
-      keys instanceof URL
-        ? createRemoteJWKSet(keys, {
-            timeoutDuration: KEYS_MS_MAX,
-            cacheMaxAge: KEYS_KEPT_MS,
-            cooldownDuration: KEYS_COOLDOWN_MS,
-          })
-        : createLocalJWKSet(keys);
+    this.#keySet = keys instanceof URL ? createIssuerKeys(keys, onAway) : createLocalJWKSet(keys);
   }
 
   /** Whose token it is, where that was found out a short while ago. */
@@ -100,16 +88,6 @@ export class JwtCheck {
       this.#remembered.delete(oldest);
     }
   }
-}
-
-/** All that jose throws about the token itself has a code of its own; what comes from fetching keys has not. */
-function isFaultOfToken(error: unknown): boolean {
-  return (
-    error instanceof errors.JOSEError &&
-    error.code !== errors.JOSEError.code &&
-    !(error instanceof errors.JWKSTimeout) &&
-    !(error instanceof errors.JWKSInvalid)
-  );
 }
 
 function rolesOf(claim: unknown): Principal["roles"] {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from "jose";
+import { pino } from "pino";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { readConfig } from "../../server/config.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
@@ -178,6 +179,35 @@ describe("tokens of an issuer who publishes keys", () => {
     published = { keys: [first.jwk, second.jwk] };
     assert.equal(await ask(app, await first.sign()), LET_IN);
     assert.equal(await ask(app, await second.sign()), LET_IN);
+  });
+
+  it("goes on with the last keys for four hours while the issuer is away, and takes new ones when it is back", async (t) => {
+    const [first, second] = [await createKey("k1"), await createKey("k2")];
+    let published: object | undefined = { keys: [first.jwk] };
+    using issuer = await startIssuer((response) => {
+      response.statusCode = published === undefined ? 503 : 200;
+      response.end(JSON.stringify(published));
+    });
+    const lines: string[] = [];
+    const log = pino({}, { write: (line: string) => lines.push(line) });
+    await using app = await startTestApp(issuer.settings, { log });
+    const began = Date.now();
+    const minute = 60_000;
+    const at = async (minutes: number, key: typeof first): Promise<string> => {
+      t.mock.timers.setTime(began + minutes * minute);
+      return await ask(app, await key.sign());
+    };
+    t.mock.timers.enable({ apis: ["Date"], now: began });
+    assert.equal(await at(0, first), LET_IN);
+    published = undefined;
+    assert.equal(await at(11, first), LET_IN);
+    assert.ok(lines.some((line) => line.includes("those fetched last go on for four hours")));
+    assert.equal(await at(11, second), "Unavailable", "it may be a new one");
+    assert.equal(await at(239, first), LET_IN);
+    assert.equal(await at(241, first), "Unavailable");
+    published = { keys: [second.jwk] };
+    assert.equal(await at(242, second), LET_IN);
+    assert.equal(await at(242, first), "Unauthenticated", "its key is withdrawn");
   });
 
   it("lets no call write that is over before its token is found good", async () => {
