@@ -2,18 +2,21 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { Inventory } from "../../gen/inventory_pb.ts";
 import { WatchLoop } from "../../web/live/watch-loop.ts";
 import { StockClient } from "../../web/page/stock-client.ts";
 import type { Product } from "../../web/view/product.ts";
 import { NativeClient, trust } from "../edge/clients.ts";
 import { EDGES, type Edge } from "../edge/edges.ts";
 import { type AppProcess, startAppProcess } from "../support/app.ts";
+import { freePort } from "../support/free-port.ts";
 import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
+import { scrape } from "../support/scrape.ts";
 import { until } from "../support/until.ts";
 import { timesTold } from "./callers.ts";
 
-// Two servers behind the edge are restarted in turn, under load: as a new release is rolled out.
+// Orders' server and the shoppers' two behind the edge are restarted in turn, under load: as a new release is rolled out.
 
 declare global {
   /** Node's has no `onLine`, of which the page's loop asks only whether it is false. */
@@ -152,6 +155,16 @@ function watchOwnStalls(): { readonly mostMs: () => number } & Disposable {
   return { mostMs: () => mostMs, [Symbol.dispose]: () => clearInterval(timer) };
 }
 
+interface Server extends AppProcess {
+  readonly adminUrl: string;
+}
+
+async function startServer(environment: NodeJS.ProcessEnv): Promise<Server> {
+  const adminPort = await freePort();
+  const server = await startAppProcess({ ...environment, ADMIN_PORT: String(adminPort) });
+  return Object.assign(server, { adminUrl: `http://127.0.0.1:${adminPort}` });
+}
+
 /** As an orchestrator does: SIGTERM, wait for the end, start again, wait until it is ready. */
 async function restart(server: AppProcess): Promise<void> {
   await server.process().end("SIGTERM", WAIT_MS_MAX);
@@ -160,10 +173,13 @@ async function restart(server: AppProcess): Promise<void> {
   await until(async () => (await fetch(`${server.url}/readyz`)).ok, "the server is ready again", WAIT_MS_MAX);
 }
 
-/** The log has a line for every write that this start of the server has answered. */
-async function untilUsed(server: AppProcess): Promise<void> {
-  const isUsed = async (): Promise<boolean> => (await server.output()).includes('"msg":"write"');
-  await until(isUsed, "the edge sends orders to the restarted server", WAIT_MS_MAX);
+/** Waits until this start of the server has answered a call: one of Orders, or a read, which the edge gives to whom has least. */
+async function untilUsed({ adminUrl }: Server, client: NativeClient): Promise<void> {
+  const isUsed = async (): Promise<boolean> => {
+    await client.call(Inventory.method.get, { id: PRODUCT });
+    return ((await scrape(adminUrl)).value("grpc_server_handled_total") ?? 0) > 0;
+  };
+  await until(isUsed, "the edge sends calls to the restarted server", WAIT_MS_MAX);
 }
 
 const missing = need("redis-server").missing || need("openssl").missing || EDGES.caddy.program.missing;
@@ -177,11 +193,14 @@ describe("a rolling restart behind the edge", { skip: missing, timeout: 10 * 60_
       DRAIN_WAIT_MS: String(DRAIN_WAIT_MS),
       TRUSTED_PROXIES: "127.0.0.1",
     };
-    await using first = await startAppProcess(environment);
-    await using second = await startAppProcess(environment);
-    const servers = [first, second];
-    const upstreams = servers.map(({ port }) => port);
-    await using edge = await EDGES.caddy.start({ upstreams, writers: "127.0.0.1/32" });
+    await using ofOrders = await startServer(environment);
+    await using first = await startServer(environment);
+    await using second = await startServer(environment);
+    await using edge = await EDGES.caddy.start({
+      upstreams: [first.port, second.port],
+      writeUpstreams: [ofOrders.port],
+      writers: "127.0.0.1/32",
+    });
     trust(edge);
     using client = new NativeClient(edge);
     await client.call(SupplyService.method.putProduct, {
@@ -196,9 +215,9 @@ describe("a rolling restart behind the edge", { skip: missing, timeout: 10 * 60_
       await until(() => watchers.every(({ hasSnapshot }) => hasSnapshot), "every watcher has its snapshot");
       await orders.progress();
       for (let round = 0; round < Number(RESTART_ROUNDS); round++) {
-        for (const server of servers) {
+        for (const server of [ofOrders, first, second]) {
           await restart(server);
-          await untilUsed(server);
+          await untilUsed(server, client);
           await orders.progress();
         }
       }

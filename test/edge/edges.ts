@@ -17,6 +17,8 @@ const START_MS_MAX = 15_000;
 export interface EdgeOptions {
   /** Ports on 127.0.0.1. */
   readonly upstreams: readonly number[];
+  /** Those of Orders' own servers; none unless given. */
+  readonly writeUpstreams?: readonly number[];
   /** After so long without a byte the edge gives a stream, or a connection without one, up. As delivered unless given. */
   readonly idleMs?: number;
   /** Who may change stock from outside. As delivered, nobody, unless given. */
@@ -53,7 +55,9 @@ interface Command {
   readonly env?: NodeJS.ProcessEnv;
 }
 
-const caddy = edgeKind("Caddy", need("caddy"), async (place, { upstreams, idleMs, writers }) => ({
+const addresses = (ports: readonly number[]): string => ports.map((port) => `127.0.0.1:${port}`).join(" ");
+
+const caddy = edgeKind("Caddy", need("caddy"), async (place, options) => ({
   args: ["run", "--config", join(DELIVERED, "Caddyfile"), "--adapter", "caddyfile"],
   env: {
     EDGE_BIND: "127.0.0.1",
@@ -61,16 +65,22 @@ const caddy = edgeKind("Caddy", need("caddy"), async (place, { upstreams, idleMs
     EDGE_HTTPS_PORT: String(place.port),
     EDGE_HTTP_PORT: String(place.plainPort),
     EDGE_TLS: `${place.cert} ${place.key}`,
-    EDGE_UPSTREAMS: upstreams.map((port) => `127.0.0.1:${port}`).join(" "),
+    EDGE_UPSTREAMS: addresses(options.upstreams),
     EDGE_HEALTH_INTERVAL: "200ms",
-    ...(idleMs !== undefined && { EDGE_IDLE: `${idleMs}ms` }),
-    ...(writers !== undefined && { EDGE_WRITERS: writers }),
+    ...(options.writeUpstreams !== undefined && {
+      EDGE_WRITE_UPSTREAMS: addresses(options.writeUpstreams),
+    }),
+    ...(options.idleMs !== undefined && { EDGE_IDLE: `${options.idleMs}ms` }),
+    ...(options.writers !== undefined && { EDGE_WRITERS: options.writers }),
     XDG_DATA_HOME: place.folder,
     XDG_CONFIG_HOME: place.folder,
   },
 }));
 
-const nginx = edgeKind("nginx", need("nginx"), async (place, { upstreams, idleMs, writers }) => {
+const nginx = edgeKind("nginx", need("nginx"), async (place, options) => {
+  const { upstreams, writeUpstreams = [], idleMs, writers } = options;
+  const servers = (ports: readonly number[], parameters = ""): string =>
+    ports.map((port) => `server 127.0.0.1:${port} max_fails=1 fail_timeout=2s${parameters};`).join("\n");
   const config = await render("nginx.conf", place.folder, [
     ["/var/cache/nginx", place.folder],
     ["worker_processes auto;", "worker_processes 1;"],
@@ -81,9 +91,11 @@ const nginx = edgeKind("nginx", need("nginx"), async (place, { upstreams, idleMs
     ["listen [::]:443 ssl http2;", ""],
     ["/etc/edge/tls.crt", place.cert],
     ["/etc/edge/tls.key", place.key],
+    ["server inventory:8080 max_fails=1 fail_timeout=2s;", servers(upstreams)],
+    ["server inventory-orders:8080 max_fails=1 fail_timeout=2s;", servers(writeUpstreams)],
     [
-      "server inventory:8080 max_fails=1 fail_timeout=2s;",
-      upstreams.map((port) => `server 127.0.0.1:${port} max_fails=1 fail_timeout=2s;`).join("\n"),
+      "server inventory:8080 max_fails=1 fail_timeout=2s backup;",
+      servers(upstreams, writeUpstreams.length > 0 ? " backup" : ""),
     ],
     ...(idleMs === undefined
       ? []
@@ -116,6 +128,7 @@ const envoy = edgeKind("Envoy", need("envoy"), async (place, { upstreams, idleMs
         )
         .join(`\n${" ".repeat(14)}`),
     ],
+    ["address: inventory-orders, port_value: 8080", `address: 127.0.0.1, port_value: ${upstreams[0]}`],
     ...(idleMs === undefined
       ? []
       : ([

@@ -19,12 +19,12 @@ describe("the edges' files", () => {
     });
   }
 
-  it("envoy.yaml is YAML with one listener and one cluster (what it means, Envoy alone can tell)", async () => {
+  it("envoy.yaml is YAML with one listener, a cluster for shoppers and one for Orders (what it means, Envoy alone can tell)", async () => {
     const { static_resources: resources } = parse(await readFile(join(FOLDER, "envoy.yaml"), "utf8"));
     assert.equal(resources.listeners.length, 1);
     assert.deepEqual(
       resources.clusters.map(({ name }: { name: string }) => name),
-      ["inventory"],
+      ["inventory", "inventory-orders"],
     );
   });
 });
