@@ -53,6 +53,7 @@ const Compose = z.looseObject({
   name: z.string(),
   services: z.strictObject({
     edge: Service,
+    "inventory-orders": Service,
     "inventory-1": Service,
     "inventory-2": Service,
     redis: Service,
@@ -64,8 +65,23 @@ const Compose = z.looseObject({
   secrets: z.record(z.string(), z.strictObject({ file: z.string() })),
 });
 
+const Scraping = z.looseObject({
+  scrape_configs: z.array(
+    z.strictObject({
+      job_name: z.string(),
+      static_configs: z.array(
+        z.strictObject({
+          targets: z.array(z.string()),
+          labels: z.record(z.string(), z.string()).optional(),
+        }),
+      ),
+    }),
+  ),
+});
+
 const { services, volumes, secrets } = Compose.parse(parse(readFileSync(FILE, "utf8"), { merge: true }));
-const SERVERS = ["inventory-1", "inventory-2"] as const;
+const OF_SHOPPERS = ["inventory-1", "inventory-2"] as const;
+const SERVERS = ["inventory-orders", ...OF_SHOPPERS] as const;
 const inventory = services["inventory-1"];
 
 /** Why docker cannot check the file, or `false`. The check itself needs no engine. */
@@ -132,8 +148,8 @@ describe("docker-compose.yml", () => {
     }
   });
 
-  it("starts two equal servers with settings that they know and accept", () => {
-    assert.deepEqual(services["inventory-2"], inventory);
+  it("starts equal servers with settings that they know and accept", () => {
+    for (const name of SERVERS) assert.deepEqual(services[name], inventory, name);
     const environment = Object.fromEntries(
       Object.entries(inventory.environment).map(([name, value]) => [name, String(value)]),
     );
@@ -156,21 +172,35 @@ describe("docker-compose.yml", () => {
     );
   });
 
-  it("sets what the edge's configuration reads, and names both servers to it", () => {
+  it("sets what the edge's configuration reads, and names every server to it, Orders' own for what changes stock alone", () => {
     const { environment, volumes: mounts } = services.edge;
     const [source = ""] = (mounts.find((mount) => mount.includes("Caddyfile")) ?? "").split(":");
     const caddyfile = readFileSync(join(root, source), "utf8");
     for (const name of Object.keys(environment)) {
       assert.ok(caddyfile.includes(`{$${name}:`), `${name} is read, and has a default`);
     }
-    const upstreams = SERVERS.map((name) => `${name}:${inventory.environment["PORT"]}`).join(" ");
-    assert.equal(environment["EDGE_UPSTREAMS"], upstreams);
+    const upstreams = (names: readonly string[]): string =>
+      names.map((name) => `${name}:${inventory.environment["PORT"]}`).join(" ");
+    assert.equal(environment["EDGE_UPSTREAMS"], upstreams(OF_SHOPPERS));
+    assert.equal(environment["EDGE_WRITE_UPSTREAMS"], upstreams(["inventory-orders"]));
     const [, intervalSeconds] = /health_interval \{\$EDGE_HEALTH_INTERVAL:(\d+)s\}/.exec(caddyfile) ?? [];
     const drainWaitMs = Number(inventory.environment["DRAIN_WAIT_MS"]);
     assert.ok(
       drainWaitMs >= 2_000 * Number(intervalSeconds),
       "the edge sees that a server goes before it is gone",
     );
+  });
+
+  it("has the servers that Prometheus is told to scrape", () => {
+    const text = readFileSync(join(root, "deploy/prometheus/prometheus.yaml"), "utf8");
+    const { scrape_configs: jobs } = Scraping.parse(parse(text));
+    const targets = jobs.find(({ job_name }) => job_name === "inventory")?.static_configs;
+    const admin = (names: readonly string[]): string[] =>
+      names.map((name) => `${name}:${inventory.environment["ADMIN_PORT"]}`);
+    assert.deepEqual(targets, [
+      { targets: admin(["inventory-orders"]), labels: { pool: "orders" } },
+      { targets: admin(OF_SHOPPERS), labels: { pool: "shoppers" } },
+    ]);
   });
 
   it("advertises Kafka under the name and port that the service is given", () => {
