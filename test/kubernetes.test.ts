@@ -1,128 +1,53 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { parse, parseAllDocuments } from "yaml";
+import { parse } from "yaml";
 import { z } from "zod";
 import { readConfig } from "../server/config.ts";
 import { readDockerfile } from "../tools/dockerfile.ts";
 import { startTestApp, type TestApp } from "./support/app.ts";
-import { findProgram } from "./support/programs.ts";
+import {
+  Autoscaler,
+  build,
+  ConfigMap,
+  Deployment,
+  kustomize,
+  manifests,
+  NetworkPolicy,
+  one,
+  Resource,
+  Selecting,
+  Service,
+} from "./support/manifests.ts";
 
 // What can be said of the manifests without a cluster; `npm run kubernetes:check` decodes them with Kubernetes' own types.
 
 const root = join(import.meta.dirname, "..");
-const folder = join(root, "deploy/kubernetes");
 const OVERLAYS = ["overlays/dev", "overlays/production"] as const;
+/** Servers that are deployed together. */
+const POOLS: readonly { readonly overlay: (typeof OVERLAYS)[number]; readonly pool?: string }[] = [
+  { overlay: "overlays/dev" },
+  { overlay: "overlays/production", pool: "shoppers" },
+  { overlay: "overlays/production", pool: "orders" },
+];
+const POOL = "app.kubernetes.io/component";
 
-const Labels = z.record(z.string(), z.string());
-const Resource = z.looseObject({
-  apiVersion: z.string(),
-  kind: z.string(),
-  metadata: z.looseObject({ name: z.string(), namespace: z.string().optional() }),
-});
-type Resource = z.infer<typeof Resource>;
+const kustomizeMissing = kustomize === undefined && "neither kustomize nor kubectl is installed";
 
-const Probe = z.strictObject({
-  httpGet: z.strictObject({ path: z.string(), port: z.string() }),
-  periodSeconds: z.number(),
-  timeoutSeconds: z.number().default(1),
-  failureThreshold: z.number().default(3),
-});
-const EnvironmentVariable = z.strictObject({
-  name: z.string(),
-  value: z.string().optional(),
-  valueFrom: z
-    .strictObject({ secretKeyRef: z.strictObject({ name: z.string(), key: z.string() }) })
-    .optional(),
-});
-const Container = z.looseObject({
-  name: z.string(),
-  image: z.string(),
-  envFrom: z.array(z.strictObject({ configMapRef: z.strictObject({ name: z.string() }) })),
-  env: z.array(EnvironmentVariable),
-  ports: z.array(z.strictObject({ name: z.string(), containerPort: z.number() })),
-  startupProbe: Probe,
-  readinessProbe: Probe,
-  livenessProbe: Probe,
-  resources: z.strictObject({ requests: Labels, limits: Labels }),
-  securityContext: z.looseObject({}),
-  volumeMounts: z.array(z.looseObject({ name: z.string(), mountPath: z.string() })).default([]),
-});
-const Deployment = Resource.extend({
-  spec: z.looseObject({
-    replicas: z.number().optional(),
-    selector: z.strictObject({ matchLabels: Labels }),
-    template: z.strictObject({
-      metadata: z.looseObject({ labels: Labels }),
-      spec: z.looseObject({
-        terminationGracePeriodSeconds: z.number(),
-        securityContext: z.looseObject({}),
-        topologySpreadConstraints: z.array(
-          z.looseObject({ topologyKey: z.string(), labelSelector: z.strictObject({ matchLabels: Labels }) }),
-        ),
-        containers: z.tuple([Container]),
-        volumes: z.array(z.looseObject({ name: z.string() })).default([]),
-      }),
-    }),
-  }),
-});
-const ConfigMap = Resource.extend({ data: z.record(z.string(), z.string()) });
-const Service = Resource.extend({
-  spec: z.looseObject({
-    selector: Labels,
-    ports: z.array(
-      z.looseObject({ port: z.number(), targetPort: z.string(), appProtocol: z.string().optional() }),
-    ),
-  }),
-});
-const Selecting = Resource.extend({
-  spec: z.looseObject({ selector: z.strictObject({ matchLabels: Labels }) }),
-});
-const NetworkPolicy = Resource.extend({
-  spec: z.looseObject({
-    podSelector: z.strictObject({ matchLabels: Labels }),
-    policyTypes: z.array(z.string()),
-    ingress: z.array(
-      z.looseObject({
-        from: z.array(z.unknown()).min(1),
-        ports: z.array(z.looseObject({ port: z.string() })),
-      }),
-    ),
-    egress: z.array(z.looseObject({ ports: z.array(z.looseObject({ port: z.number() })) })),
-  }),
-});
-const Autoscaler = Resource.extend({
-  spec: z.looseObject({
-    scaleTargetRef: z.strictObject({ apiVersion: z.string(), kind: z.string(), name: z.string() }),
-    minReplicas: z.number(),
-    maxReplicas: z.number(),
-  }),
-});
+const hasPool = (pool: string | undefined, { metadata }: Resource): boolean =>
+  [undefined, pool].includes(metadata.labels[POOL]);
 
-/** The program that puts an overlay together, and its arguments before the folder. */
-const kustomize = findKustomize();
+const isSelected = (selector: Record<string, string>, labels: Record<string, string>): boolean =>
+  Object.entries(selector).every(([key, value]) => labels[key] === value);
 
-function findKustomize(): { path: string; args: readonly string[] } | undefined {
-  const own = findProgram("kustomize");
-  if (own !== undefined) return { path: own, args: ["build"] };
-  const kubectl = findProgram("kubectl");
-  return kubectl === undefined ? undefined : { path: kubectl, args: ["kustomize"] };
-}
-
-function build(overlay: string): Resource[] {
-  const { path, args } = kustomize ?? { path: "kustomize", args: [] };
-  const text = execFileSync(path, [...args, join(folder, overlay)], { encoding: "utf8" });
-  return parseAllDocuments(text).map((document) => Resource.parse(document.toJS()));
-}
-
-/** The one resource of a kind. */
-function one<T>(resources: readonly Resource[], kind: string, shape: z.ZodType<T>, name = "inventory"): T {
-  const found = resources.filter((each) => each.kind === kind && each.metadata.name.startsWith(name));
-  assert.equal(found.length, 1, `one ${kind} ${name}`);
-  return shape.parse(found[0]);
-}
+/** A peer of a network policy: pods anywhere that say so by a label. */
+const labelled = (key: string, value: string) => ({
+  podSelector: { matchExpressions: [{ key, operator: "In", values: [value] }] },
+});
+const inNamespace = (name: string) => ({
+  namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": name } },
+});
 
 /** What the container's process would find in its environment. */
 function environmentOf(resources: readonly Resource[]): Record<string, string> {
@@ -151,58 +76,59 @@ const USER =
     .at(-1)
     ?.instructions.findLast(({ name }) => name === "USER")?.text ?? "";
 
+/** What a folder's kustomization is put together from. */
+function namedBy(part: string): string[] {
+  const { resources, components, patches, configMapGenerator } = z
+    .looseObject({
+      resources: z.array(z.string()).default([]),
+      components: z.array(z.string()).default([]),
+      patches: z.array(z.looseObject({ path: z.string() })).default([]),
+      configMapGenerator: z.array(z.looseObject({ envs: z.array(z.string()).default([]) })).default([]),
+    })
+    .parse(parse(readFileSync(join(part, "kustomization.yaml"), "utf8")));
+  const own = [...patches.map(({ path }) => path), ...configMapGenerator.flatMap(({ envs }) => envs)];
+  return [...resources, ...components, ...own].map((each) => join(part, each));
+}
+
 const milliseconds = (environment: Record<string, string>, name: string): number => Number(environment[name]);
 
 describe("the manifests", () => {
   it("name files that are there, and no file is left out", () => {
-    for (const part of ["base", "components/monitoring", ...OVERLAYS]) {
-      const {
-        resources = [],
-        patches = [],
-        configMapGenerator = [],
-      } = z
-        .looseObject({
-          resources: z.array(z.string()).optional(),
-          patches: z.array(z.strictObject({ path: z.string() })).optional(),
-          configMapGenerator: z.array(z.looseObject({ envs: z.array(z.string()).optional() })).optional(),
-        })
-        .parse(parse(readFileSync(join(folder, part, "kustomization.yaml"), "utf8")));
-      const named = [
-        ...resources,
-        ...patches.map(({ path }) => path),
-        ...configMapGenerator.flatMap(({ envs = [] }) => envs),
-      ];
-      for (const file of named) {
-        assert.ok(existsSync(join(folder, part, file)), `${part} has ${file}`);
-      }
-      const files = readdirSync(join(folder, part)).filter((file) => file !== "kustomization.yaml");
-      assert.deepEqual(
-        files.filter((file) => !named.includes(file)),
-        [],
-        part,
-      );
-    }
+    const files = readdirSync(manifests, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map(({ parentPath, name }) => join(parentPath, name));
+    const parts = files.filter((file) => basename(file) === "kustomization.yaml").map(dirname);
+    const named = new Set(parts.flatMap(namedBy));
+    for (const each of named) assert.ok(existsSync(each), each);
+    const left = [...parts, ...files.filter((file) => basename(file) !== "kustomization.yaml")].filter(
+      (each) => !named.has(each),
+    );
+    assert.deepEqual(left.toSorted(), OVERLAYS.map((overlay) => join(manifests, overlay)).toSorted());
   });
 
   it("hold no secret", () => {
-    const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) =>
+    const files = readdirSync(manifests, { recursive: true, encoding: "utf8" }).filter((file) =>
       /\.\w+$/.test(file),
     );
     assert.ok(files.length > 10);
     for (const file of files) {
-      const text = readFileSync(join(folder, file), "utf8");
+      const text = readFileSync(join(manifests, file), "utf8");
       assert.doesNotMatch(text, /^kind: Secret$|secretGenerator|PASSWORD=|[0-9a-f]{64}/m, file);
     }
   });
 });
 
-for (const overlay of OVERLAYS) {
-  describe(overlay, { skip: kustomize === undefined && "neither kustomize nor kubectl is installed" }, () => {
+for (const { overlay, pool } of POOLS) {
+  describe(`${overlay} ${pool ?? "alone"}`, { skip: kustomizeMissing }, () => {
+    /** Of this pool, and what is for all of them. */
     let resources: Resource[];
+    let others: Resource[];
     let app: TestApp;
 
     before(async () => {
-      resources = build(overlay);
+      const all = build(overlay);
+      resources = all.filter((each) => hasPool(pool, each));
+      others = all.filter((each) => !hasPool(pool, each));
       app = await startTestApp({ ADMIN_PORT: "0" });
     });
     after(() => app?.stop());
@@ -238,12 +164,17 @@ for (const overlay of OVERLAYS) {
       }
     });
 
-    it("selects its own pods, everywhere", () => {
+    it("selects its own pods everywhere, and no other pool's", () => {
       const { spec } = one(resources, "Deployment", Deployment);
-      const { labels } = spec.template.metadata;
+      const own = spec.template.metadata.labels;
+      const foreign = others
+        .filter(({ kind }) => kind === "Deployment")
+        .map((each) => Deployment.parse(each).spec.template.metadata.labels);
+      assert.equal(foreign.length, pool === undefined ? 0 : 1);
       const isOwn = (selector: Record<string, string>): void => {
         assert.ok(Object.keys(selector).length > 0);
-        for (const [key, value] of Object.entries(selector)) assert.equal(labels[key], value);
+        assert.ok(isSelected(selector, own), JSON.stringify(selector));
+        for (const labels of foreign) assert.ok(!isSelected(selector, labels), JSON.stringify(selector));
       };
       isOwn(spec.selector.matchLabels);
       isOwn(one(resources, "Service", Service).spec.selector);
@@ -253,7 +184,8 @@ for (const overlay of OVERLAYS) {
         isOwn(constraint.labelSelector.matchLabels);
       }
       if (resources.some(({ kind }) => kind === "PodMonitor")) {
-        isOwn(one(resources, "PodMonitor", Selecting).spec.selector.matchLabels);
+        const { matchLabels } = one(resources, "PodMonitor", Selecting).spec.selector;
+        for (const labels of [own, ...foreign]) assert.ok(isSelected(matchLabels, labels), "one for all");
       }
     });
 
@@ -337,9 +269,23 @@ for (const overlay of OVERLAYS) {
       assert.ok(Number(least) >= 2);
     });
 
-    it("lets in the edge and the monitoring, and out to what the service needs", () => {
+    it("lets in whom it is for and the monitoring, and out to what the service needs", () => {
       const { spec } = one(resources, "NetworkPolicy", NetworkPolicy);
       assert.deepEqual(spec.policyTypes.toSorted(), ["Egress", "Ingress"]);
+      const anywhere = { namespaceSelector: {} };
+      const callers =
+        pool === "orders"
+          ? [{ ...anywhere, ...labelled("inventory-writer", "true") }]
+          : [inNamespace("edge"), { ...anywhere, ...labelled("inventory-client", "true") }];
+      assert.deepEqual(spec.ingress, [
+        { from: callers, ports: [{ port: "grpc" }] },
+        { from: [inNamespace("monitoring")], ports: [{ port: "admin" }] },
+      ]);
+      assert.deepEqual(
+        spec.egress.find(({ ports }) => ports.some(({ port }) => port === 53))?.["to"],
+        [{ ...inNamespace("kube-system"), ...labelled("k8s-app", "kube-dns") }],
+        "names are asked of the cluster's DNS",
+      );
       const open = spec.egress.flatMap(({ ports }) => ports.map(({ port }) => port));
       const config = readConfig({ ...environmentOf(resources), AUTH_TOKENS_FILE: "", AUTH: "off" });
       const needed = [
@@ -352,24 +298,52 @@ for (const overlay of OVERLAYS) {
   });
 }
 
-describe("overlays/production", {
-  skip: kustomize === undefined && "neither kustomize nor kubectl is installed",
-}, () => {
-  it("scales the deployment, and reads logins of Kafka and Redis from Secrets", () => {
-    const resources = build("overlays/production");
-    const { spec } = one(resources, "HorizontalPodAutoscaler", Autoscaler);
-    const { apiVersion, kind, metadata } = one(resources, "Deployment", Deployment);
-    assert.deepEqual(spec.scaleTargetRef, { apiVersion, kind, name: metadata.name });
-    assert.ok(spec.minReplicas < spec.maxReplicas);
-    const config = readConfig({ ...environmentOf(resources), AUTH_TOKENS_FILE: "", AUTH_TOKENS: TOKENS });
-    assert.deepEqual([config.kafka?.ssl, config.kafka?.sasl?.username], [true, "inventory"]);
-    assert.equal(config.redis?.url, SECRETS["inventory-redis/url"]);
+describe("overlays/production", { skip: kustomizeMissing }, () => {
+  const pools = POOLS.filter(({ overlay }) => overlay === "overlays/production");
+
+  for (const { overlay, pool } of pools) {
+    it(`scales the deployment for ${pool}, and reads logins of Kafka and Redis from Secrets`, () => {
+      const resources = build(overlay).filter((each) => hasPool(pool, each));
+      const { spec } = one(resources, "HorizontalPodAutoscaler", Autoscaler);
+      const { apiVersion, kind, metadata } = one(resources, "Deployment", Deployment);
+      assert.deepEqual(spec.scaleTargetRef, { apiVersion, kind, name: metadata.name });
+      assert.ok(spec.minReplicas < spec.maxReplicas);
+      const config = readConfig({ ...environmentOf(resources), AUTH_TOKENS_FILE: "", AUTH_TOKENS: TOKENS });
+      assert.deepEqual([config.kafka?.ssl, config.kafka?.sasl?.username], [true, "inventory"]);
+      assert.equal(config.redis?.url, SECRETS["inventory-redis/url"]);
+    });
+  }
+
+  it("has pools that differ by nothing but who may call them, and how many they are", () => {
+    const [shoppers, orders] = pools.map(({ overlay, pool }) => {
+      const resources = build(overlay).filter((each) => hasPool(pool, each));
+      const text = JSON.stringify(one(resources, "Deployment", Deployment));
+      return text.replaceAll("inventory-orders", "inventory").replaceAll('"orders"', '"shoppers"');
+    });
+    assert.equal(shoppers, orders);
+  });
+
+  it("tells Prometheus whose servers they are", () => {
+    const { spec } = one(build("overlays/production"), "PodMonitor", Selecting);
+    assert.match(
+      JSON.stringify(spec),
+      new RegExp(`_pod_label_${POOL.replaceAll(/\W/g, "_")}"\\],"targetLabel":"pool"`),
+    );
+  });
+
+  it("has a name for each pool to dial", () => {
+    const services = build("overlays/production").filter(({ kind }) => kind === "Service");
+    assert.deepEqual(
+      services.map(({ metadata }) => [metadata.name, metadata.labels[POOL]]),
+      [
+        ["inventory", "shoppers"],
+        ["inventory-orders", "orders"],
+      ],
+    );
   });
 });
 
-describe("overlays/dev", {
-  skip: kustomize === undefined && "neither kustomize nor kubectl is installed",
-}, () => {
+describe("overlays/dev", { skip: kustomizeMissing }, () => {
   it("has a Redis that loses nothing it acknowledged, under the name that the service is given", () => {
     const resources = build("overlays/dev");
     const redis = one(resources, "StatefulSet", Resource, "redis");
