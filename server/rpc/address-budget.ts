@@ -1,7 +1,7 @@
 import { outsideNetworkOf } from "./client-network.ts";
 
-/** Addresses remembered; the one that was asked about longest ago goes first. Some 10 MB. */
-const ADDRESSES_MAX = 100_000;
+/** Addresses of one generation, of which two are remembered: some 10 MB. */
+const GENERATION_MAX = 50_000;
 const SECOND_MS = 1_000;
 /** An address may save up what it has for this many seconds. */
 const BURST_SECONDS = 2;
@@ -11,10 +11,15 @@ interface Budget {
   countedAt: number;
 }
 
-/** How much each client of the outside may have in a second, as a token bucket. */
+/**
+ * How much each client of the outside may have in a second, as a token bucket. Of the addresses it remembers those asked about last, in two
+ * generations: finding the oldest entry of a Map that loses its first ones takes longer the more it has lost, which a crowd of addresses
+ * would make each call pay for.
+ */
 export class AddressBudget {
   readonly #perSecond: number;
-  readonly #budgets = new Map<string, Budget>();
+  #young = new Map<string, Budget>();
+  #old = new Map<string, Budget>();
 
   /** 0: no bound. */
   constructor(perSecond: number) {
@@ -42,7 +47,7 @@ export class AddressBudget {
 
   /** How many addresses are remembered. */
   get size(): number {
-    return this.#budgets.size;
+    return this.#young.size + this.#old.size;
   }
 
   #budgetOf(address: string): Budget | undefined {
@@ -52,15 +57,20 @@ export class AddressBudget {
     }
     const now = performance.now();
     const most = this.#perSecond * BURST_SECONDS;
-    const budget = this.#budgets.get(key) ?? { left: most, countedAt: now };
+    const budget = this.#young.get(key) ?? this.#old.get(key) ?? { left: most, countedAt: now };
     budget.left = Math.min(most, budget.left + ((now - budget.countedAt) / SECOND_MS) * this.#perSecond);
     budget.countedAt = now;
-    this.#budgets.delete(key);
-    this.#budgets.set(key, budget);
-    if (this.#budgets.size > ADDRESSES_MAX) {
-      const [oldest = ""] = this.#budgets.keys();
-      this.#budgets.delete(oldest);
-    }
+    this.#remember(key, budget);
     return budget;
+  }
+
+  #remember(key: string, budget: Budget): void {
+    if (this.#young.has(key)) return;
+    this.#old.delete(key);
+    if (this.#young.size === GENERATION_MAX) {
+      this.#old = this.#young;
+      this.#young = new Map();
+    }
+    this.#young.set(key, budget);
   }
 }

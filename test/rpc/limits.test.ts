@@ -240,19 +240,21 @@ for (const LANE of ["on", "off"]) {
 }
 
 describe("the budget of addresses", () => {
-  it("forgets the address that was asked about longest ago, and remembers a bounded number", () => {
+  it("forgets addresses that were asked about longest ago, and remembers a bounded number", () => {
     const budget = new AddressBudget(1);
     const spend = (address: string): boolean =>
       budget.take(address) && budget.take(address) && budget.take(address);
     assert.equal(spend("198.51.100.1"), false);
     assert.equal(spend("198.51.100.2"), false);
-    for (let each = 0; each < 99_999; each += 1) {
-      budget.take(`2001:db8:${(each >> 8).toString(16)}:${(each & 255).toString(16)}::1`);
-      budget.has("198.51.100.2");
+    let most = 0;
+    for (let each = 0; each < 120_000; each += 1) {
+      budget.take(`203.${each >> 16}.${(each >> 8) & 255}.${each & 255}`);
+      budget.take("198.51.100.2");
+      most = Math.max(most, budget.size);
     }
-    assert.equal(budget.size, 100_000);
     assert.ok(budget.take("198.51.100.1"), "it was forgotten");
-    assert.equal(budget.size, 100_000);
+    assert.equal(budget.has("198.51.100.2"), false, "it was not");
+    assert.ok(most <= 100_000, `${most} are remembered`);
   });
 
   it("knows one client of the outside, however its address is written", () => {
