@@ -22,7 +22,7 @@ RUN npm ci --omit=dev
 
 FROM node:${NODE_VERSION}-slim
 # The heap's share of the container's memory; the rest is for sockets, their buffers and the code.
-ENV NODE_ENV=production NODE_OPTIONS=--max-old-space-size-percentage=70 HOST=0.0.0.0 LOG_FORMAT=json
+ENV NODE_ENV=production NODE_OPTIONS=--max-old-space-size-percentage=60 HOST=0.0.0.0 LOG_FORMAT=json
 WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
 COPY package.json ./

@@ -91,10 +91,15 @@ function postConnect(port: number, encoding: string, body: Buffer, type: string)
       { port, host: "127.0.0.1", method: "POST", path: GET_STOCK, agent: false },
       (answer) => {
         answer.resume();
-        answer.once("close", () => resolve(`HTTP ${answer.statusCode}`));
+        answer.once("close", () => {
+          resolve(`HTTP ${answer.statusCode}`);
+          call.destroy();
+        });
       },
     );
     call.on("error", (error) => resolve(error.message));
+    // Without it the server closes with the answer, and who still sends may be reset before he has read it.
+    call.setHeader("connection", "keep-alive");
     call.setHeader("content-type", type);
     call.setHeader("content-encoding", encoding);
     call.setHeader("content-length", body.length);
