@@ -10,8 +10,8 @@ import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/lo
 import { SAMPLERS, type TracingSettings } from "./ops/tracing.ts";
 import type { RedisEndpoint } from "./redis/client.ts";
 import { BUCKETS_DEFAULT, BUCKETS_MAX } from "./redis/keys.ts";
-import type { CallLimits } from "./rpc/stages/limits.ts";
-import { isNetwork } from "./rpc/trusted-proxies.ts";
+import type { CallLimits } from "./rpc/middleware/limits.ts";
+import { isNetwork } from "./http/trusted-proxies.ts";
 
 /** Everything that can be set from outside. Made once, at start. */
 export interface Config {

@@ -2,7 +2,7 @@ import { startApp } from "./app.ts";
 import { ConfigError, readConfig } from "./config.ts";
 import { openLog } from "./ops/logger.ts";
 import { RedisUnfit } from "./redis/client.ts";
-import { welcome } from "./welcome.ts";
+import { welcome } from "./banner.ts";
 
 const EXIT_BAD_CONFIG = 2;
 

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { findBreaches } from "./tidy.ts";
+import { findBreaches } from "./structure.ts";
 
 // npm run check: everything that can be said about the code without running it.
 

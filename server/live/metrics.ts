@@ -1,7 +1,7 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { FeedListener, ProductState } from "../inventory/feed.ts";
 import { CHANGE_CAUSES, type StockChange, shortfall } from "../inventory/ledger.ts";
-import type { Hub } from "./hub.ts";
+import type { Hub } from "./watch/hub.ts";
 import type { Mirror } from "./mirror.ts";
 
 interface LiveMetricsSources {

@@ -2,8 +2,8 @@ import { EventEmitter } from "node:events";
 import type { Collection } from "../inventory/collection.ts";
 import type { FeedListener, ProductState } from "../inventory/feed.ts";
 import { available, type StockChange } from "../inventory/ledger.ts";
-import { NO_ROW, ProductTable } from "./product-table.ts";
-import { compareNames } from "./text-order.ts";
+import { NO_ROW, ProductTable } from "./products/product-table.ts";
+import { compareNames } from "./products/text-order.ts";
 
 /** How one product came to be other than it was. */
 export interface MirrorChange {

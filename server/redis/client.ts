@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import { InventoryError } from "../inventory/errors.ts";
 import { observed, type RedisInstruments } from "./instruments.ts";
 import type { Script } from "./scripts.ts";
-import { afterSilence } from "./silence.ts";
+import { afterSilence } from "./response-timeout.ts";
 
 /** A call that Redis has not answered by then is refused: within a second, as callers are promised. */
 export const ANSWER_MS_MAX = 900;

@@ -1,6 +1,6 @@
 import { InventoryError } from "../inventory/errors.ts";
 import { storeUnavailable } from "./client.ts";
-import { afterSilence } from "./silence.ts";
+import { afterSilence } from "./response-timeout.ts";
 
 /** How a coalescer cuts its batches. */
 export interface CoalescerOptions<Item, Result> {

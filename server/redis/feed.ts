@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
 import { RedisConnection, type RedisEndpoint } from "./client.ts";
-import { checkLayout } from "./fitness.ts";
+import { checkLayout } from "./requirements.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { decodeChange, decodeCollection, decodeStates, list, ReplyReader } from "./reply.ts";

@@ -8,7 +8,7 @@ import type {
   OutboxState,
 } from "../inventory/outbox.ts";
 import { RedisConnection, type RedisEndpoint } from "./client.ts";
-import { checkLayout } from "./fitness.ts";
+import { checkLayout } from "./requirements.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { unknownWord } from "./mutations.ts";

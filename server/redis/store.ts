@@ -13,7 +13,7 @@ import {
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import { isReply, RedisConnection, type RedisEndpoint } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
-import { checkLayout, warnOfDurability } from "./fitness.ts";
+import { checkLayout, warnOfDurability } from "./requirements.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
 import { callLimits, type Mutation, Mutations, type OnAcknowledged, unknownWord } from "./mutations.ts";

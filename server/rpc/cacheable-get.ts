@@ -2,9 +2,9 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
-import { etagOf, etagsIn } from "./etag.ts";
-import type { ListenerRequest, ListenerResponse } from "./listener.ts";
-import { STALE_HEADER } from "./stock-service.ts";
+import { etagOf, etagsIn } from "../http/etag.ts";
+import type { ListenerRequest, ListenerResponse } from "../http/listener.ts";
+import { STALE_HEADER } from "../api/stock-service.ts";
 
 /** Services whose reads are the same for everybody. */
 const PUBLIC_SERVICES: ReadonlySet<string> = new Set([StockService.typeName, Inventory.typeName]);

@@ -3,9 +3,9 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, createContextKey } from "@connectrpc/connect";
 import type { Principal } from "../access/principal.ts";
-import { type Caller, clientBehind } from "./caller.ts";
+import { type Caller, clientBehind } from "../http/caller.ts";
 import { toConnectError } from "./errors.ts";
-import { TrustedProxies } from "./trusted-proxies.ts";
+import { TrustedProxies } from "../http/trusted-proxies.ts";
 
 /** What a caller's own request ID may look like; any other is not taken over into the logs. */
 const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;

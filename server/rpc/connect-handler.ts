@@ -16,12 +16,12 @@ import {
 import { type Log, throttledLog } from "../ops/throttled-log.ts";
 import { forCaches, isGet } from "./cacheable-get.ts";
 import { type Call, callIn, callKey, type Gate } from "./call.ts";
-import { callerOf } from "./caller.ts";
+import { callerOf } from "../http/caller.ts";
 import { withGrpcMessage } from "./grpc-message.ts";
-import type { JsonOptions } from "./lane/methods.ts";
-import type { ListenerRequest, ListenerResponse } from "./listener.ts";
-import { stopUploadAfterTrailers } from "./stop-upload.ts";
-import { blameCaller, boundTimeouts, requireBase64 } from "./unreadable.ts";
+import type { JsonOptions } from "./fast-path/methods.ts";
+import type { ListenerRequest, ListenerResponse } from "../http/listener.ts";
+import { stopUploadAfterTrailers } from "../http/reject-request-body.ts";
+import { blameCaller, boundTimeouts, requireBase64 } from "./malformed-request.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
 export const REQUEST_BYTES_MAX = 1_048_576;

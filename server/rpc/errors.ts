@@ -5,7 +5,7 @@ import { BadRequestSchema, RetryInfoSchema } from "../../gen/google/rpc/error_de
 import { ShortageSchema } from "../../gen/inventory/v1/reservation_pb.ts";
 import { InventoryError, type InventoryErrorCode } from "../inventory/errors.ts";
 import { toInt32 } from "../wire/stock-changed.ts";
-import { isUnreadable } from "./unreadable.ts";
+import { isUnreadable } from "./malformed-request.ts";
 
 /** The one table from the domain's errors to the wire. */
 const CODES: Readonly<Record<InventoryErrorCode, Code>> = {

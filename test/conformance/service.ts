@@ -2,7 +2,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { create, type DescMessage, type Message, type MessageShape } from "@bufbuild/protobuf";
 import { type Any, anyPack } from "@bufbuild/protobuf/wkt";
 import { ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
-import type { CallContext } from "../../server/rpc/lane/methods.ts";
+import type { CallContext } from "../../server/rpc/fast-path/methods.ts";
 import {
   BidiStreamRequestSchema,
   ClientStreamRequestSchema,

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { parse } from "yaml";
-import { INVENTORY_SERVICES } from "../../server/rpc/services.ts";
+import { INVENTORY_SERVICES } from "../../server/api/services.ts";
 
 const FOLDER = join(import.meta.dirname, "../../deploy/edge");
 

@@ -8,7 +8,7 @@ import {
   type ListPage,
   type ListPlace,
   type ListQuery,
-} from "../../server/live/catalog.ts";
+} from "../../server/live/catalog/catalog.ts";
 import { Mirror } from "../../server/live/mirror.ts";
 import { until } from "../support/until.ts";
 import { changeTo, detailsOf, load, loadedMirror, seedOf, stateOf } from "./states.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { SortedIndex } from "../../server/live/sorted-index.ts";
+import { SortedIndex } from "../../server/live/catalog/sorted-index.ts";
 import { seedOf } from "./states.ts";
 
 interface Item {

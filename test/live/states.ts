@@ -3,9 +3,9 @@ import { afterEach, type TestContext } from "node:test";
 import type { ProductState } from "../../server/inventory/feed.ts";
 import type { Ledger, ProductDetails, StockChange } from "../../server/inventory/ledger.ts";
 import { Mirror } from "../../server/live/mirror.ts";
-import type { Watch } from "../../server/live/watch.ts";
-import type { WatchUpdate } from "../../server/live/watch-message.ts";
-import { updatesOf as pulled } from "../../server/live/watch-updates.ts";
+import type { Watch } from "../../server/live/watch/watch.ts";
+import type { WatchUpdate } from "../../server/live/watch/watch-message.ts";
+import { updatesOf as pulled } from "../../server/live/watch/watch-updates.ts";
 
 const { FC_SEED } = process.env;
 

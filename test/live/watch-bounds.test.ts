@@ -3,11 +3,11 @@ import { describe, it } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { InventoryError } from "../../server/inventory/errors.ts";
-import { Hub, type WatchLimits } from "../../server/live/hub.ts";
+import { Hub, type WatchLimits } from "../../server/live/watch/hub.ts";
 import type { Mirror } from "../../server/live/mirror.ts";
-import { Recency, type RecentChange } from "../../server/live/recency.ts";
-import type { Watch } from "../../server/live/watch.ts";
-import type { WatchUpdate } from "../../server/live/watch-message.ts";
+import { Recency, type RecentChange } from "../../server/live/watch/recency-list.ts";
+import type { Watch } from "../../server/live/watch/watch.ts";
+import type { WatchUpdate } from "../../server/live/watch/watch-message.ts";
 import { changeTo, detailsOf, endUpdatesAfterEach, loadedMirror, stateOf, updatesOf } from "./states.ts";
 
 endUpdatesAfterEach();

@@ -5,7 +5,7 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { RedisUnfit } from "../../server/redis/client.ts";
-import { durabilityWarnings } from "../../server/redis/fitness.ts";
+import { durabilityWarnings } from "../../server/redis/requirements.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
 import { RedisStore } from "../../server/redis/store.ts";

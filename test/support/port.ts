@@ -3,14 +3,14 @@ import type { Logger } from "pino";
 import { Health } from "../../server/ops/health.ts";
 import { Gate } from "../../server/rpc/call.ts";
 import { createConnectHandler, REQUEST_BYTES_MAX } from "../../server/rpc/connect-handler.ts";
-import { createCors, createCorsHeaders } from "../../server/rpc/cors.ts";
-import { createFront } from "../../server/rpc/front.ts";
+import { createCors, createCorsHeaders } from "../../server/http/cors.ts";
+import { createFront } from "../../server/http/router.ts";
 import { deadlineInterceptor } from "../../server/rpc/interceptors/deadline.ts";
 import { createTellError, errorInterceptor } from "../../server/rpc/interceptors/errors.ts";
-import type { Lane } from "../../server/rpc/lane/lane.ts";
-import { type ImplementedService, type JsonOptions, laneMethods } from "../../server/rpc/lane/methods.ts";
-import { UnaryLane } from "../../server/rpc/lane/unary-lane.ts";
-import { type Listener, type ListenerTls, startListener } from "../../server/rpc/listener.ts";
+import type { Lane } from "../../server/rpc/fast-path/fast-path.ts";
+import { type ImplementedService, type JsonOptions, laneMethods } from "../../server/rpc/fast-path/methods.ts";
+import { UnaryLane } from "../../server/rpc/fast-path/unary-fast-path.ts";
+import { type Listener, type ListenerTls, startListener } from "../../server/http/listener.ts";
 
 interface PortOptions {
   readonly routes: (router: ConnectRouter) => void;

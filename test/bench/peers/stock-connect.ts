@@ -3,8 +3,8 @@ import { createServer as createHttp1Server } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
-import { toStock } from "../../../server/rpc/messages.ts";
-import { inventoryServices } from "../../../server/rpc/services.ts";
+import { toStock } from "../../../server/api/messages.ts";
+import { inventoryServices } from "../../../server/api/services.ts";
 import { openLiveStore } from "./store.ts";
 
 // The service's handlers and store behind connect-node's own adapter. WatchStock is a generator as Connect's

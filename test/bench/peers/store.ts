@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { pino } from "pino";
-import { Catalog } from "../../../server/live/catalog.ts";
-import { Hub } from "../../../server/live/hub.ts";
+import { Catalog } from "../../../server/live/catalog/catalog.ts";
+import { Hub } from "../../../server/live/watch/hub.ts";
 import { Mirror } from "../../../server/live/mirror.ts";
 import { LiveReads } from "../../../server/live/reads.ts";
 import { RedisFeed } from "../../../server/redis/feed.ts";

@@ -1,0 +1,141 @@
+import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
+import {
+  type BatchGetStockRequest,
+  ListOrder as ListOrderMessage,
+  type ListStockRequest,
+  type WatchStockRequest,
+} from "../../gen/inventory/v1/stock_pb.ts";
+import { BATCH_PRODUCTS_MAX, PRICE_MAX, show, Violations } from "../inventory/validation.ts";
+import { LIST_ORDERS, type ListOrder, type ListPlace, type ListQuery } from "../live/catalog/catalog.ts";
+import type { WatchRequest } from "../live/watch/hub.ts";
+import { decodeToken, encodeToken, readPageSize } from "./requests.ts";
+
+const QUERY_BYTES_MAX = 256;
+const MIN_INTERVAL_MS_DEFAULT = 100;
+const MIN_INTERVAL_MS_MAX = 10_000;
+
+const ORDERS: Readonly<Record<ListOrderMessage, ListOrder>> = {
+  [ListOrderMessage.UNSPECIFIED]: "name",
+  [ListOrderMessage.NAME]: "name",
+  [ListOrderMessage.PRICE]: "price",
+  [ListOrderMessage.AVAILABLE]: "available",
+  [ListOrderMessage.UPDATE_TIME]: "update_time",
+};
+
+export function readBatchGetStock(request: BatchGetStockRequest): readonly string[] {
+  const violations = new Violations();
+  const { productIds } = request;
+  readProductIds(violations, productIds, 1);
+  violations.throwIfAny();
+  return productIds;
+}
+
+export function readListStock(request: ListStockRequest): ListQuery {
+  const violations = new Violations();
+  const limit = readPageSize(violations, request.pageSize);
+  violations.text("query", request.query, QUERY_BYTES_MAX);
+  violations.optionalId("collection_id", request.collectionId);
+  readPrice(violations, "min_price", request.minPrice);
+  readPrice(violations, "max_price", request.maxPrice);
+  const order = ORDERS[request.order];
+  if (order === undefined) {
+    violations.add("order", `is ${request.order}; give 0 to ${LIST_ORDERS.length}`);
+  }
+  const after = readPlaceToken(violations, request.pageToken, order ?? "name", request.descending);
+  violations.throwIfAny();
+  return {
+    words: request.query,
+    inStockOnly: request.inStockOnly,
+    collectionId: request.collectionId,
+    minPrice: request.minPrice,
+    maxPrice: request.maxPrice,
+    order: order ?? "name",
+    descending: request.descending,
+    limit,
+    after,
+  };
+}
+
+export function readWatchStock(request: WatchStockRequest): WatchRequest {
+  const violations = new Violations();
+  readProductIds(violations, request.productIds, 0);
+  const minIntervalMs = readMinInterval(violations, request.minInterval);
+  violations.throwIfAny();
+  return {
+    productIds: request.productIds.length === 0 ? undefined : new Set(request.productIds),
+    minIntervalMs,
+  };
+}
+
+/** The token of the page that goes on after a place in an order. */
+export function placeToken({ order, descending }: ListQuery, place: ListPlace): string {
+  return encodeToken(JSON.stringify(["list", order, descending, place.key, place.productId]));
+}
+
+function readPlaceToken(
+  violations: Violations,
+  token: string,
+  order: ListOrder,
+  descending: boolean,
+): ListPlace | undefined {
+  const text = decodeToken(violations, token, /^\["list",.*\]$/s)?.[0];
+  if (text === undefined) {
+    return undefined;
+  }
+  const parts = parseArray(text);
+  const [, tokenOrder, tokenDescending, key, productId] = parts ?? [];
+  const isOfOrder = tokenOrder === order && tokenDescending === descending;
+  const isKey = order === "name" ? typeof key === "string" : typeof key === "number";
+  if (
+    !isOfOrder ||
+    !isKey ||
+    typeof productId !== "string" ||
+    (typeof key !== "string" && typeof key !== "number")
+  ) {
+    violations.add(
+      "page_token",
+      `is ${show(token)}, which is not of a list in this order; keep order and descending from page to page`,
+    );
+    return undefined;
+  }
+  return { key, productId };
+}
+
+function parseArray(text: string): unknown[] | undefined {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return Array.isArray(parsed) ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function readProductIds(violations: Violations, productIds: readonly string[], countMin: number): void {
+  if (productIds.length < countMin || productIds.length > BATCH_PRODUCTS_MAX) {
+    violations.add(
+      "product_ids",
+      `has ${productIds.length} entries; give ${countMin} to ${BATCH_PRODUCTS_MAX}`,
+    );
+    return;
+  }
+  for (const [index, productId] of productIds.entries()) {
+    violations.id(`product_ids[${index}]`, productId);
+  }
+}
+
+function readPrice(violations: Violations, field: string, price: number | undefined): void {
+  if (price !== undefined && !(price >= 0 && price <= PRICE_MAX)) {
+    violations.add(field, `is ${price}; give a number from 0 to ${PRICE_MAX}`);
+  }
+}
+
+function readMinInterval(violations: Violations, interval: Duration | undefined): number {
+  if (interval === undefined) {
+    return MIN_INTERVAL_MS_DEFAULT;
+  }
+  const ms = durationMs(interval);
+  if (!(ms >= 0 && ms <= MIN_INTERVAL_MS_MAX)) {
+    violations.add("min_interval", `is ${ms / 1_000} s; give 0 to ${MIN_INTERVAL_MS_MAX / 1_000} s`);
+  }
+  return ms;
+}

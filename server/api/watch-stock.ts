@@ -1,0 +1,51 @@
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs, timestampNow } from "@bufbuild/protobuf/wkt";
+import {
+  type WatchStockRequest,
+  type WatchStockResponse,
+  WatchStockResponseSchema,
+} from "../../gen/inventory/v1/stock_pb.ts";
+import { InventoryError } from "../inventory/errors.ts";
+import type { Hub } from "../live/watch/hub.ts";
+import type { Mirror } from "../live/mirror.ts";
+import type { Watch } from "../live/watch/watch.ts";
+import type { WatchUpdate } from "../live/watch/watch-message.ts";
+import type { Caller } from "../http/caller.ts";
+import { outsideNetworkOf } from "../http/client-network.ts";
+import { toStock, toStockWithoutDetails } from "./messages.ts";
+import { readWatchStock } from "./stock-requests.ts";
+
+// WatchStock as both ways run it: they differ in how a message gets to its reader.
+
+/** Opens the watch of a call. Refuses what breaks a bound, and every watch until the catalog is loaded. */
+export function openWatch(
+  { mirror, hub }: { readonly mirror: Mirror; readonly hub: Hub },
+  request: WatchStockRequest,
+  caller: Caller,
+): Watch {
+  const watchRequest = readWatchStock(request);
+  refuseUntilLoaded(mirror);
+  const address = outsideNetworkOf(caller.address) ?? caller.address;
+  return hub.open(watchRequest, address === caller.address ? caller : { ...caller, address });
+}
+
+export function refuseUntilLoaded(mirror: Mirror): void {
+  if (!mirror.isLoaded) {
+    throw new InventoryError("STORE_UNAVAILABLE", "The catalog is still loading; try again shortly");
+  }
+}
+
+export function toWatchResponse(update: WatchUpdate): WatchStockResponse {
+  const { stocks, withDetails, removed, snapshot, lastOfSnapshot, stale, reconnectAfterMs } = update;
+  return create(WatchStockResponseSchema, {
+    stocks: stocks.map((state) =>
+      withDetails.has(state.productId) ? toStock(state) : toStockWithoutDetails(state),
+    ),
+    removedProductIds: [...removed],
+    snapshot,
+    lastOfSnapshot,
+    serverTime: timestampNow(),
+    stale,
+    ...(reconnectAfterMs !== undefined && { reconnectAfter: durationFromMs(reconnectAfterMs) }),
+  });
+}

@@ -1,0 +1,171 @@
+import { CHANGED, type ProductTable } from "../products/product-table.ts";
+import { numberKey, type RadixKey, sortRows, textKey } from "./sort-rows.ts";
+import { type Rows, SortedIndex } from "./sorted-index.ts";
+import { type Bytes, bytesOf, compareBytes, compareFolded, LOWER_CASE } from "../products/text-order.ts";
+
+export const LIST_ORDERS = ["name", "price", "available", "update_time"] as const;
+export type ListOrder = (typeof LIST_ORDERS)[number];
+
+/** Where a page ended: the sort key of its last product, and its ID. */
+export interface ListPlace {
+  readonly key: string | number;
+  readonly productId: string;
+}
+
+/** What may move a product in an order, as bits of `CHANGED`. */
+const MOVED_BY: Readonly<Record<ListOrder, number>> = {
+  name: CHANGED.text,
+  price: CHANGED.price,
+  available: CHANGED.available,
+  update_time: CHANGED.updateTime,
+};
+
+/** One order of products: by a key, and where that is equal by ID. */
+export class ProductOrder {
+  readonly index: SortedIndex;
+  readonly movedBy: number;
+  /** The number that products are sorted by; absent in the order of names. */
+  readonly numberOf: ((row: number) => number) | undefined;
+  readonly compare: (a: number, b: number) => number;
+  readonly #table: ProductTable;
+  #isBuilt = false;
+
+  constructor(table: ProductTable, order: ListOrder) {
+    this.#table = table;
+    this.movedBy = MOVED_BY[order];
+    const numberOf = numberIn(table, order);
+    const compareKeys = numberOf
+      ? (a: number, b: number): number => numberOf(a) - numberOf(b)
+      : (a: number, b: number): number => compareFolded(table.sortName(a), table.sortName(b));
+    this.numberOf = numberOf;
+    this.compare = (a, b) =>
+      a === b ? 0 : compareKeys(a, b) || compareBytes(table.idBytes(a), table.idBytes(b));
+    this.index = new SortedIndex(this.compare);
+  }
+
+  /** Whether the index has every product, and has to be told of changes. */
+  get isBuilt(): boolean {
+    return this.#isBuilt;
+  }
+
+  /** The products whose number is within a range, both ends included. */
+  range(low: number, high: number): Rows {
+    const numberOf = (row: number): number => this.numberOf?.(row) ?? 0;
+    return this.index.range(
+      (row) => numberOf(row) >= low,
+      (row) => numberOf(row) > high,
+    );
+  }
+
+  placeOf(row: number): ListPlace {
+    const productId = textOf(this.#table.idBytes(row));
+    return { key: this.numberOf?.(row) ?? textOf(this.#table.sortName(row)).toLowerCase(), productId };
+  }
+
+  /** Compares rows to a place in this order. */
+  readonly comparerTo = ({ key, productId }: ListPlace): ((row: number) => number) => {
+    const table = this.#table;
+    const id = bytesOf(productId);
+    const compareIds = (row: number): number => compareBytes(table.idBytes(row), id);
+    if (typeof key === "string") {
+      const name = bytesOf(key);
+      return (row) => compareFolded(table.sortName(row), name) || compareIds(row);
+    }
+    return (row) => (this.numberOf?.(row) ?? 0) - key || compareIds(row);
+  };
+
+  /** Sorts all rows at once; they come in the order of their IDs. */
+  build(rowsById: Uint32Array): void {
+    const key: RadixKey =
+      this.numberOf === undefined
+        ? textKey(rowsById, (row) => this.#table.sortName(row), LOWER_CASE)
+        : numberKey(this.numberOf);
+    this.take(sortRows(rowsById, key));
+  }
+
+  /** Takes over all rows, which are in this order already. */
+  take(sorted: Uint32Array): void {
+    this.index.build(sorted);
+    this.#isBuilt = true;
+  }
+}
+
+function numberIn(table: ProductTable, order: ListOrder): ((row: number) => number) | undefined {
+  switch (order) {
+    case "name":
+      return undefined;
+    case "price":
+      return (row) => table.price(row);
+    case "available":
+      return (row) => table.available(row);
+    case "update_time":
+      return (row) => table.updateTimeMs(row);
+  }
+}
+
+/** Products by collection, in each by price, and by ID where that is equal. */
+export class CollectionOrder {
+  readonly index: SortedIndex;
+  readonly movedBy = CHANGED.collection | CHANGED.price;
+  readonly #table: ProductTable;
+  #isBuilt = false;
+
+  constructor(table: ProductTable) {
+    this.#table = table;
+    this.index = new SortedIndex(
+      (a, b) =>
+        table.collection(a) - table.collection(b) ||
+        table.price(a) - table.price(b) ||
+        compareBytes(table.idBytes(a), table.idBytes(b)),
+    );
+  }
+
+  /** Whether the index has every product, and has to be told of changes. */
+  get isBuilt(): boolean {
+    return this.#isBuilt;
+  }
+
+  /** The products of a collection within a range of prices, both ends included. */
+  range(collection: number, minPrice: number, maxPrice: number): Rows {
+    const table = this.#table;
+    const isAfter = (row: number, isPriced: boolean): boolean => {
+      const difference = table.collection(row) - collection;
+      return difference > 0 || (difference === 0 && isPriced);
+    };
+    return this.index.range(
+      (row) => isAfter(row, table.price(row) >= minPrice),
+      (row) => isAfter(row, table.price(row) > maxPrice),
+    );
+  }
+
+  /** Sorts all rows at once; they come in the order of their prices. */
+  build(rowsByPrice: Uint32Array): void {
+    this.take(
+      sortRows(
+        rowsByPrice,
+        numberKey((row) => this.#table.collection(row)),
+      ),
+    );
+  }
+
+  /** Takes over all rows, which are in this order already. */
+  take(sorted: Uint32Array): void {
+    this.index.build(sorted);
+    this.#isBuilt = true;
+  }
+}
+
+const AS_IT_IS: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) => byte);
+
+/** The rows of all visible products in the order of their IDs. */
+export function sortById(table: ProductTable): Uint32Array {
+  const rows = Uint32Array.from(table.visibleRows());
+  return sortRows(
+    rows,
+    textKey(rows, (row) => table.idBytes(row), AS_IT_IS),
+  );
+}
+
+function textOf({ bytes, start, end }: Bytes): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString("utf8");
+}

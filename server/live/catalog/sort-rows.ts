@@ -1,0 +1,153 @@
+import type { Bytes } from "../products/text-order.ts";
+
+/** Below this, comparing is quicker than the typed array's own sort. */
+const INSERTION_SORT_MAX = 16;
+
+/** A sort key of rows as a sequence of 32-bit numbers, which are compared one after the other. */
+export interface RadixKey {
+  readonly part: (row: number, level: number) => number;
+  /** Whether rows that are equal in this part, and in all before it, are equal in the whole key. */
+  readonly isLast: (part: number, level: number) => boolean;
+}
+
+/** A number that is not negative: its bits are in its own order. */
+export function numberKey(of: (row: number) => number): RadixKey {
+  const value = new Float64Array(1);
+  const halves = new Uint32Array(value.buffer);
+  return {
+    part: (row, level) => {
+      // -0 has other bits than 0.
+      value[0] = of(row) + 0;
+      return halves[1 - level] ?? 0;
+    },
+    isLast: (_part, level) => level === 1,
+  };
+}
+
+/** Parts of a text that are read in one go: 16 bytes a row while it is sorted, and no second look at most texts. */
+const PARTS_AT_HAND = 4;
+const BYTES_OF_PART = 4;
+
+/**
+ * Four bytes at a time, each plus one, so that the end of a text comes before every byte: no byte of UTF-8 is above 0xf4.
+ * `codes` gives what each byte counts as. Texts are first read in the order of the rows, which is that of memory.
+ */
+export function textKey(rows: Uint32Array, of: (row: number) => Bytes, codes: Uint8Array): RadixKey {
+  const ascending = rows.slice().sort();
+  const atHand = new Uint32Array(PARTS_AT_HAND * ((ascending.at(-1) ?? -1) + 1));
+  for (let i = 0; i < ascending.length; i++) {
+    const row = ascending[i] as number;
+    const text = of(row);
+    for (let level = 0; level < PARTS_AT_HAND; level++) {
+      atHand[PARTS_AT_HAND * row + level] = partOf(text, level, codes);
+    }
+  }
+  return {
+    part: (row, level) =>
+      level < PARTS_AT_HAND ? (atHand[PARTS_AT_HAND * row + level] as number) : partOf(of(row), level, codes),
+    isLast: (part) => (part & 0xff) === 0,
+  };
+}
+
+function partOf({ bytes, start, end }: Bytes, level: number, codes: Uint8Array): number {
+  const from = start + BYTES_OF_PART * level;
+  let part = 0;
+  for (let at = from; at < from + BYTES_OF_PART; at++) {
+    part = (part << 8) | (at < end ? 1 + (codes[bytes[at] as number] as number) : 0);
+  }
+  return part >>> 0;
+}
+
+/**
+ * Sorts a million rows in a fraction of the time that a comparing sort takes: part and place go into one 64-bit number,
+ * which the typed array sorts by itself; rows that are equal so far are sorted by their next part. Stable: rows with
+ * equal keys stay in the order in which they came.
+ */
+export function sortRows(rows: Uint32Array, key: RadixKey): Uint32Array {
+  const sorter = new Sorter(rows, key);
+  sorter.sort(0, rows.length, 0);
+  return sorter.sorted();
+}
+
+class Sorter {
+  readonly #rows: Uint32Array;
+  readonly #key: RadixKey;
+  readonly #pairs: BigUint64Array;
+  /** The same bytes: place in `rows`, then part (little-endian, as every machine that Node runs on). */
+  readonly #halves: Uint32Array;
+
+  constructor(rows: Uint32Array, key: RadixKey) {
+    this.#rows = rows;
+    this.#key = key;
+    this.#pairs = new BigUint64Array(rows.length);
+    this.#halves = new Uint32Array(this.#pairs.buffer);
+    for (let i = 0; i < rows.length; i++) {
+      this.#halves[2 * i] = i;
+    }
+  }
+
+  sort(from: number, to: number, level: number): void {
+    // What all share says nothing of their order.
+    while (this.#fill(from, to, level)) {
+      if (from === to || this.#key.isLast(this.#halves[2 * from + 1] as number, level)) {
+        return;
+      }
+      level += 1;
+    }
+    if (to - from <= INSERTION_SORT_MAX) {
+      this.#insertionSort(from, to);
+    } else {
+      this.#pairs.subarray(from, to).sort();
+    }
+    const halves = this.#halves;
+    let start = from;
+    for (let i = from + 1; i <= to; i++) {
+      const part = halves[2 * start + 1] ?? 0;
+      if (i === to || halves[2 * i + 1] !== part) {
+        if (i - start > 1 && !this.#key.isLast(part, level)) {
+          this.sort(start, i, level + 1);
+        }
+        start = i;
+      }
+    }
+  }
+
+  /** Writes each row's part beside its place. Returns whether all have the same one. */
+  #fill(from: number, to: number, level: number): boolean {
+    const [rows, halves, key] = [this.#rows, this.#halves, this.#key];
+    let areEqual = true;
+    for (let i = from; i < to; i++) {
+      const part = key.part(rows[halves[2 * i] as number] as number, level);
+      halves[2 * i + 1] = part;
+      areEqual &&= part === halves[2 * from + 1];
+    }
+    return areEqual;
+  }
+
+  sorted(): Uint32Array {
+    const sorted = new Uint32Array(this.#rows.length);
+    for (let i = 0; i < sorted.length; i++) {
+      sorted[i] = this.#rows[this.#halves[2 * i] as number] as number;
+    }
+    return sorted;
+  }
+
+  #insertionSort(from: number, to: number): void {
+    const halves = this.#halves;
+    for (let i = from + 1; i < to; i++) {
+      const place = halves[2 * i] ?? 0;
+      const part = halves[2 * i + 1] ?? 0;
+      let at = i;
+      for (; at > from; at--) {
+        const before = halves[2 * at - 1] ?? 0;
+        if (before < part || (before === part && (halves[2 * at - 2] ?? 0) < place)) {
+          break;
+        }
+        halves[2 * at + 1] = before;
+        halves[2 * at] = halves[2 * at - 2] ?? 0;
+      }
+      halves[2 * at + 1] = part;
+      halves[2 * at] = place;
+    }
+  }
+}

@@ -1,0 +1,60 @@
+import { CollectionOrder, ProductOrder } from "./product-orders.ts";
+import { CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
+import { RowSet } from "./row-set.ts";
+
+/** The visible products that are in stock. */
+export class StockIndex {
+  readonly rows = new RowSet();
+  /** The same in orders, in which what is asked for can be counted without a look at each. */
+  readonly byPrice: ProductOrder;
+  readonly byCollection: CollectionOrder;
+  readonly #table: ProductTable;
+
+  constructor(table: ProductTable) {
+    this.#table = table;
+    this.byPrice = new ProductOrder(table, "price");
+    this.byCollection = new CollectionOrder(table);
+  }
+
+  get isBuilt(): boolean {
+    return this.byCollection.isBuilt;
+  }
+
+  /** Takes what is in stock out of the same orders of all products. */
+  build(byPrice: ProductOrder, byCollection: CollectionOrder): void {
+    const isInStock = (row: number): boolean => this.rows.has(row);
+    this.byPrice.take(byPrice.index.rows().filter(isInStock));
+    this.byCollection.take(byCollection.index.rows().filter(isInStock));
+  }
+
+  /** See `RowFollower`. A count that changes moves nothing here, unless it comes to 0 or from there. */
+  leaving(row: number, changed: number): void {
+    if (this.isBuilt && this.rows.has(row)) {
+      for (const { index, movedBy } of [this.byPrice, this.byCollection]) {
+        if ((changed & movedBy) !== 0) {
+          index.delete(row);
+        }
+      }
+    }
+    if (changed === CHANGED_ALL) {
+      this.rows.set(row, false);
+    }
+  }
+
+  entered(row: number, changed: number): void {
+    const was = this.rows.has(row);
+    const is = this.#table.available(row) > 0;
+    this.rows.set(row, is);
+    if (!this.isBuilt || !(was || is)) {
+      return;
+    }
+    for (const { index, movedBy } of [this.byPrice, this.byCollection]) {
+      const isHere = was && (changed & movedBy) === 0;
+      if (is && !isHere) {
+        index.insert(row);
+      } else if (!is && isHere) {
+        index.delete(row);
+      }
+    }
+  }
+}

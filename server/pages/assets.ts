@@ -1,0 +1,126 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { extname, join } from "node:path";
+import { brotliCompressSync, gzipSync, constants as zlib } from "node:zlib";
+import { z } from "zod";
+import { etagOf, etagsIn } from "../http/etag.ts";
+import type { ListenerRequest, ListenerResponse } from "../http/listener.ts";
+
+type Encoding = "br" | "gzip" | "identity";
+
+/** A file or a page as it is sent: in every encoding that is worth it. */
+export interface Body {
+  readonly type: string;
+  readonly etag: string;
+  readonly identity: Buffer;
+  readonly br: Buffer | undefined;
+  readonly gzip: Buffer | undefined;
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  ".js": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".svg": "image/svg+xml",
+  ".html": "text/html; charset=utf-8",
+};
+
+/** What the build of the page has left, by path. */
+export function readAssets(folder: string): Map<string, Body> {
+  const assets = new Map<string, Body>();
+  if (!existsSync(folder)) {
+    return assets;
+  }
+  for (const file of readdirSync(folder, { recursive: true, encoding: "utf8" })) {
+    const type = TYPES[extname(file)];
+    if (type !== undefined) {
+      const path = join(folder, file);
+      const identity = readFileSync(path);
+      assets.set(`/${file.replaceAll("\\", "/")}`, {
+        type,
+        etag: etagOf(identity),
+        identity,
+        br: readIfThere(`${path}.br`),
+        gzip: readIfThere(`${path}.gz`),
+      });
+    }
+  }
+  return assets;
+}
+
+/** A body that no build has compressed: quickly where it is made for one request, else as far as it goes. */
+export function compressNow(type: string, text: string, effort: "quick" | "best" = "quick"): Body {
+  const isBest = effort === "best";
+  const identity = Buffer.from(text);
+  return {
+    type,
+    etag: etagOf(identity),
+    identity,
+    br: brotliCompressSync(identity, { params: { [zlib.BROTLI_PARAM_QUALITY]: isBest ? 11 : 4 } }),
+    gzip: gzipSync(identity, { level: isBest ? 9 : 5 }),
+  };
+}
+
+/** Sends a body in the encoding that the client likes best, or 304 where the client has it. */
+export function sendBody(
+  request: ListenerRequest,
+  response: ListenerResponse,
+  body: Body,
+  headers: Readonly<Record<string, string>>,
+): void {
+  const encoding = chooseEncoding(request.headers["accept-encoding"], body);
+  const etag = encoding === "identity" ? `"${body.etag}"` : `"${body.etag}-${encoding}"`;
+  const sent = { "content-type": body.type, etag, vary: "accept-encoding", ...headers };
+  for (const [name, value] of Object.entries(sent)) {
+    response.setHeader(name, value);
+  }
+  if (matchesEtag(request.headers["if-none-match"], body.etag)) {
+    response.statusCode = 304;
+    response.removeHeader("content-type");
+    response.end();
+    return;
+  }
+  const bytes = body[encoding] ?? body.identity;
+  if (encoding !== "identity") {
+    response.setHeader("content-encoding", encoding);
+  }
+  response.setHeader("content-length", bytes.length);
+  if (request.method === "HEAD") {
+    response.end();
+  } else {
+    response.end(bytes);
+  }
+}
+
+/** The smallest of those that the client accepts; a quality of 0 is a refusal. */
+function chooseEncoding(accepted: string | string[] | undefined, body: Pick<Body, "br" | "gzip">): Encoding {
+  const qualities = new Map<string, number>();
+  for (const item of String(accepted ?? "")
+    .toLowerCase()
+    .split(",")) {
+    const [name = "", ...parameters] = item.split(";").map((part) => part.trim());
+    const quality = parameters.find((parameter) => parameter.startsWith("q="))?.slice(2);
+    qualities.set(name, quality === undefined ? 1 : Number(quality));
+  }
+  const accepts = (name: string): boolean => (qualities.get(name) ?? qualities.get("*") ?? 0) > 0;
+  if (body.br !== undefined && accepts("br")) {
+    return "br";
+  }
+  return body.gzip !== undefined && accepts("gzip") ? "gzip" : "identity";
+}
+
+/** Whether the client has the body, in whichever encoding. */
+function matchesEtag(given: string | undefined, etag: string): boolean {
+  return etagsIn(given).some((tag) => tag.replace(/-(br|gzip)$/, "") === etag);
+}
+
+function readIfThere(path: string): Buffer | undefined {
+  return existsSync(path) ? readFileSync(path) : undefined;
+}
+
+const Manifest = z.record(z.string(), z.object({ file: z.string(), css: z.array(z.string()).optional() }));
+
+/** Where the script and the styles of an entry of the build are; nothing where it was not built. */
+export function linksOf(folder: string, entry: string): { script: string | undefined; styles: string[] } {
+  const path = join(folder, ".vite/manifest.json");
+  const built = existsSync(path) ? Manifest.parse(JSON.parse(readFileSync(path, "utf8")))[entry] : undefined;
+  return { script: built && `/${built.file}`, styles: (built?.css ?? []).map((file) => `/${file}`) };
+}

@@ -1,0 +1,103 @@
+import { join } from "node:path";
+import { parsePageQuery } from "../../web/view/list-query.ts";
+import { PAGE_SETTINGS_DEFAULT, type PageSettings } from "../../web/view/settings.ts";
+import type { PageHandler } from "../http/router.ts";
+import { type Body, compressNow, linksOf, readAssets, sendBody } from "./assets.ts";
+import { type CatalogView, pageHtml } from "./html.ts";
+
+export type { CatalogQuery, CatalogView } from "./html.ts";
+
+interface PagesOptions {
+  readonly catalog: CatalogView;
+  /** Replaces single values of `PAGE_SETTINGS_DEFAULT`. */
+  readonly settings?: Partial<PageSettings>;
+  /** Where the build has put its files. */
+  readonly folder?: string;
+}
+
+const FOLDER_DEFAULT = join(import.meta.dirname, "../../dist/web");
+/** In the element's script, in place of the settings that it is served with. */
+const SETTINGS_PLACE = "__STOCK_COUNT_SETTINGS__";
+const HTML_TYPE = "text/html; charset=utf-8";
+
+/** Nothing from elsewhere, nothing inline, no frames; and no text that becomes HTML, but by Lit. */
+const CONTENT_SECURITY_POLICY = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self'",
+  "connect-src 'self'",
+  "form-action 'self'",
+  "base-uri 'none'",
+  "frame-ancestors 'none'",
+  "require-trusted-types-for 'script'",
+  "trusted-types lit-html",
+].join("; ");
+
+const SECURITY_HEADERS = {
+  "content-security-policy": CONTENT_SECURITY_POLICY,
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "same-origin",
+  "cross-origin-opener-policy": "same-origin",
+};
+
+/** Names with a hash in them mean one content for ever. */
+const IMMUTABLE = {
+  "cache-control": "public, max-age=31536000, immutable",
+  "x-content-type-options": "nosniff",
+};
+const CHECKED = { "cache-control": "no-cache" };
+/** The element's script has no hash: storefronts name it. It may be a few minutes old. */
+const EMBED = {
+  "cache-control": "public, max-age=300, stale-while-revalidate=86400",
+  "x-content-type-options": "nosniff",
+  "access-control-allow-origin": "*",
+  "cross-origin-resource-policy": "cross-origin",
+};
+
+/** Serves the shoppers' page, its files and the element from memory. */
+export function createPages(options: PagesOptions): PageHandler {
+  const { catalog, folder = FOLDER_DEFAULT } = options;
+  const settings = { ...PAGE_SETTINGS_DEFAULT, ...options.settings };
+  const assets = readAssets(folder);
+  const page = linksOf(folder, "page/main.ts");
+  const embed = withSettings(assets.get("/embed.js"), settings);
+
+  return (request, response, path) => {
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      return false;
+    }
+    if (path === "/") {
+      const { searchParams } = new URL(request.url ?? "/", "http://page");
+      const html = pageHtml(catalog, parsePageQuery(searchParams), settings, page, Date.now());
+      sendBody(request, response, compressNow(HTML_TYPE, html), { ...SECURITY_HEADERS, ...CHECKED });
+      return true;
+    }
+    const asset = path === "/embed.js" ? embed : assets.get(path);
+    if (asset === undefined) {
+      return false;
+    }
+    sendBody(request, response, asset, headersFor(path, asset));
+    return true;
+  };
+}
+
+function headersFor(path: string, asset: Body): Record<string, string> {
+  if (path === "/embed.js") {
+    return EMBED;
+  }
+  if (path.startsWith("/assets/")) {
+    return IMMUTABLE;
+  }
+  return asset.type === HTML_TYPE
+    ? { ...SECURITY_HEADERS, ...CHECKED }
+    : { ...CHECKED, "x-content-type-options": "nosniff" };
+}
+
+/** The element's script with what the merchant has decided in it. */
+function withSettings(script: Body | undefined, settings: PageSettings): Body | undefined {
+  const { lowStockMax, exactCountMax, heartbeatMs } = settings;
+  const given = JSON.stringify({ lowStockMax, exactCountMax, heartbeatMs });
+  const text = script?.identity.toString().replace(SETTINGS_PLACE, given);
+  return script && text !== undefined ? compressNow(script.type, text, "best") : undefined;
+}

@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { fromBinary, fromJsonString, toBinary, toJson, toJsonString } from "@bufbuild/protobuf";
+import { type WatchStockResponse, WatchStockResponseSchema } from "../../gen/inventory/v1/stock_pb.ts";
+import { Hub } from "../../server/live/watch/hub.ts";
+import type { Watch, WatchReader } from "../../server/live/watch/watch.ts";
+import { type WatchUpdate, watchUpdate } from "../../server/live/watch/watch-message.ts";
+import { WatchFrames } from "../../server/api/watch-frames.ts";
+import { toWatchResponse } from "../../server/api/watch-stock.ts";
+import { changeTo, detailsOf, loadedMirror, stateOf } from "../live/states.ts";
+import { until } from "../support/until.ts";
+
+const P = stateOf("p", 3, { details: detailsOf("Ärmel – 1 %", { description: "x".repeat(300) }) });
+const Q = stateOf("q", 1);
+const MIRROR = loadedMirror([]);
+
+const UPDATES: readonly (readonly [string, WatchUpdate])[] = [
+  ["a heartbeat", watchUpdate(MIRROR, {})],
+  ["one change", watchUpdate(MIRROR, { stocks: [P] })],
+  ["several, some with details", watchUpdate(MIRROR, { stocks: [P, Q], withDetails: new Set(["p"]) })],
+  ["removals", watchUpdate(MIRROR, { stocks: [Q], removed: ["gone", "ünknown"], stale: true })],
+  [
+    "a snapshot",
+    watchUpdate(MIRROR, {
+      stocks: [P, Q],
+      withDetails: new Set(["p", "q"]),
+      snapshot: true,
+      lastOfSnapshot: true,
+    }),
+  ],
+  ["a goodbye", watchUpdate(MIRROR, { reconnectAfterMs: 1_234 })],
+];
+
+/** The message in an envelope. */
+const messageIn = (envelope: Buffer): Buffer => {
+  assert.deepEqual([envelope[0], envelope.readUInt32BE(1)], [0, envelope.length - 5]);
+  return envelope.subarray(5);
+};
+
+/** What it says, but for the time at which it was made. */
+const said = (message: WatchStockResponse): unknown =>
+  toJson(WatchStockResponseSchema, { ...message, serverTime: undefined });
+
+describe("frames of watches", () => {
+  for (const [name, update] of UPDATES) {
+    it(`${name}: what Connect would send, in both formats, also when its parts are kept`, () => {
+      const frames = new WatchFrames();
+      for (let time = 0; time < 2; time++) {
+        const asConnect = toWatchResponse(update);
+        const binary = messageIn(frames.of({ ...update }, false).envelope);
+        const json = messageIn(frames.of({ ...update }, true).envelope).toString();
+        const fromFrame = fromBinary(WatchStockResponseSchema, binary);
+        assert.deepEqual(said(fromFrame), said(asConnect));
+        assert.deepEqual(said(fromJsonString(WatchStockResponseSchema, json)), said(asConnect));
+        asConnect.serverTime = fromFrame.serverTime;
+        assert.deepEqual(binary, Buffer.from(toBinary(WatchStockResponseSchema, asConnect)), "to the byte");
+        assert.equal(
+          json.replace(/"serverTime":"[^"]*"/, ""),
+          toJsonString(WatchStockResponseSchema, asConnect).replace(/"serverTime":"[^"]*"/, ""),
+        );
+      }
+    });
+  }
+
+  it("are a chunk of HTTP/1.1 with the envelope in it", () => {
+    const { chunk, envelope } = new WatchFrames().of(watchUpdate(MIRROR, { stocks: [P] }), false);
+    assert.equal(
+      chunk.toString("latin1"),
+      `${envelope.length.toString(16)}\r\n${envelope.toString("latin1")}\r\n`,
+    );
+  });
+
+  it("tell a state of other data, although its version was there before", () => {
+    const frames = new WatchFrames();
+    const availableOf = (available: number): number | undefined => {
+      const { envelope } = frames.of(watchUpdate(MIRROR, { stocks: [{ ...Q, available }] }), false);
+      return fromBinary(WatchStockResponseSchema, messageIn(envelope)).stocks[0]?.available;
+    };
+    assert.deepEqual([availableOf(5), availableOf(6), availableOf(5)], [5, 6, 5]);
+  });
+});
+
+/** It always takes what it is told. */
+class EagerReader implements WatchReader {
+  readonly isReady = true;
+  readonly updates: WatchUpdate[] = [];
+  take(update: WatchUpdate): void {
+    this.updates.push(update);
+  }
+  end(): void {}
+}
+
+describe("what many watchers are told", () => {
+  it("is one message and one frame for all who need the same, and never an old one", async () => {
+    const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1), stateOf("r", 1)]);
+    const hub = new Hub(mirror);
+    const frames = new WatchFrames();
+    const watches: Watch[] = [];
+    const watch = (...productIds: string[]): EagerReader => {
+      const request = {
+        productIds: productIds.length > 0 ? new Set(productIds) : undefined,
+        minIntervalMs: 0,
+      };
+      const opened = hub.open(request, { address: `${watches.length}`, connection: {} });
+      const reader = new EagerReader();
+      watches.push(opened);
+      opened.start(reader);
+      return reader;
+    };
+    const ofP = [watch("p"), watch("p"), watch("p", "q"), watch("r", "p")];
+    const ofAll = [watch(), watch()];
+    for (let version = 2; version < 5; version++) {
+      mirror.onChanges([changeTo(stateOf("p", version))]);
+      const readers = [...ofP, ...ofAll];
+      await until(() => readers.every(({ updates }) => updates.length === version), "all are told");
+      for (const group of [ofP, ofAll]) {
+        const told = group.map(({ updates }) => updates.at(-1));
+        const [first] = told;
+        assert.ok(first);
+        assert.deepEqual(
+          first.stocks.map(({ productId, version }) => [productId, version]),
+          [["p", version]],
+        );
+        assert.ok(told.every((update) => update === first));
+        assert.equal(frames.of(first, false), frames.of(first, false));
+      }
+    }
+    for (const opened of watches) {
+      opened.close();
+    }
+    assert.equal(hub.size, 0);
+  });
+});

@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { pino } from "pino";
+import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import type { Listener } from "../../server/http/listener.ts";
+import { startPort } from "../support/port.ts";
+import { DIALECTS, WireClient, wireRequest } from "./parity-wire.ts";
+
+/** A count that the binary format has no room for, and a time that JSON cannot say. */
+const implementation = {
+  getStock: () => ({ stock: { available: 2 ** 40, updateTime: { seconds: 10n ** 15n } } }),
+};
+
+for (const lane of [true, false]) {
+  describe(`an answer that does not fit its message, with the lane ${lane ? "on" : "off"}`, () => {
+    let listener: Listener;
+    let client: WireClient;
+    before(async () => {
+      listener = await startPort({
+        routes: (router) => router.service(StockService, implementation),
+        services: lane ? [{ desc: StockService, implementation }] : [],
+        log: pino({ level: "silent" }),
+      });
+      client = new WireClient(listener.port);
+    });
+    after(async () => {
+      client.close();
+      await listener.drain(1_000);
+    });
+
+    for (const dialect of DIALECTS) {
+      it(`is INTERNAL in ${dialect.name} over HTTP/${dialect.isHttp2 ? 2 : 1.1}, and the server lives`, async () => {
+        const request = wireRequest(dialect, StockService.method.getStock, { productId: "p1" });
+        const { status, trailers, body } = await client.call(dialect.isHttp2, request);
+        const told = `${JSON.stringify(trailers)}${body}`;
+        assert.equal(status, dialect.isEnveloped ? 200 : 500);
+        assert.match(told, /"grpc-status":"13"|grpc-status: 13|"code":"internal"/);
+      });
+    }
+  });
+}
