@@ -2,7 +2,7 @@ import type { App } from "./app.ts";
 import type { Config } from "./config.ts";
 
 /** What `npm start` tells a person: what it runs on, where the page is, and a line each to paste. */
-export function welcome(app: App, config: Config): string {
+export function startupBanner(app: App, config: Config): string {
   const { host } = new URL(app.url);
   const productId = config.demo ? "demo-01" : "p1";
   const insecure = config.tls ? "-insecure" : "-plaintext";

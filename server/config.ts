@@ -4,6 +4,7 @@ import { isIPv4 } from "node:net";
 import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import { type AccessSettings, readAccess } from "./access/settings.ts";
+import { isNetwork } from "./http/trusted-proxies.ts";
 import { OPERATION_RETENTION_MS_DEFAULT } from "./inventory/operation.ts";
 import { type KafkaSettings, SASL_MECHANISMS } from "./kafka/client.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/logger.ts";
@@ -11,7 +12,6 @@ import { SAMPLERS, type TracingSettings } from "./ops/tracing.ts";
 import type { RedisEndpoint } from "./redis/client.ts";
 import { BUCKETS_DEFAULT, BUCKETS_MAX } from "./redis/keys.ts";
 import type { CallLimits } from "./rpc/middleware/limits.ts";
-import { isNetwork } from "./http/trusted-proxies.ts";
 
 /** Everything that can be set from outside. Made once, at start. */
 export interface Config {
@@ -44,7 +44,7 @@ export interface Config {
   /** Demo catalog and demo shoppers. */
   readonly demo: boolean;
   /** The short way of plain unary calls; off, everything goes through Connect. */
-  readonly lane: boolean;
+  readonly fastPath: boolean;
   readonly buckets: number;
   readonly operationRetentionMs: number;
   /** Between "not ready" and the first refused connection, so that a balancer sees it in time. */
@@ -238,7 +238,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     embedOrigins: env.EMBED_ORIGINS,
     watchHeartbeatMs: env.WATCH_HEARTBEAT_MS,
     demo: env.DEMO ?? redisEndpoint(env) === undefined,
-    lane: env.LANE,
+    fastPath: env.LANE,
     buckets: env.INVENTORY_BUCKETS,
     operationRetentionMs: env.OPERATION_RETENTION_HOURS * HOUR_MS,
     drainWaitMs: env.DRAIN_WAIT_MS,

@@ -1,8 +1,8 @@
 import { startApp } from "./app.ts";
+import { startupBanner } from "./banner.ts";
 import { ConfigError, readConfig } from "./config.ts";
 import { openLog } from "./ops/logger.ts";
-import { RedisUnfit } from "./redis/client.ts";
-import { welcome } from "./banner.ts";
+import { RedisRequirementError } from "./redis/client.ts";
 
 const EXIT_BAD_CONFIG = 2;
 
@@ -14,7 +14,7 @@ try {
   endLog = end;
   const app = await startApp(config, log);
   log.info({ url: app.url, ...app.runsOn }, "The inventory service is ready to be asked");
-  process.stderr.write(welcome(app, config));
+  process.stderr.write(startupBanner(app, config));
   stopOnSignal(async (signal) => {
     log.info({ signal }, "Shutting down; a second signal ends at once");
     await app.stop();
@@ -40,7 +40,7 @@ function stopOnSignal(stop: (signal: NodeJS.Signals) => Promise<void>): void {
 
 async function fail(error: unknown): Promise<void> {
   process.stderr.write(`${explain(error)}\n`);
-  await exit(error instanceof ConfigError || error instanceof RedisUnfit ? EXIT_BAD_CONFIG : 1);
+  await exit(error instanceof ConfigError || error instanceof RedisRequirementError ? EXIT_BAD_CONFIG : 1);
 }
 
 /** Ends the process once the log's last lines are out. */
@@ -53,7 +53,7 @@ function explain(error: unknown): string {
   if (error instanceof ConfigError) {
     return `The configuration has faults:\n${error.message}`;
   }
-  if (error instanceof RedisUnfit) {
+  if (error instanceof RedisRequirementError) {
     return error.message;
   }
   if (error instanceof Error && "syscall" in error && error.syscall === "listen") {

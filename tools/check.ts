@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { findBreaches } from "./structure.ts";
+import { findViolations } from "./structure.ts";
 
 // npm run check: everything that can be said about the code without running it.
 
@@ -24,7 +24,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   "test/conformance/gen/ is what buf generates": () =>
     staleGenerated("test/conformance/buf.gen.yaml", "test/conformance/gen"),
   "package-lock.json names every platform": platformsMissing,
-  "import arrows": async () => findBreaches(root).join("\n"),
+  structure: async () => findViolations(root).join("\n"),
 };
 
 const outcomes = await Promise.all(

@@ -5,14 +5,14 @@
 import { request as requestPlain } from "node:http";
 import { request as requestTls } from "node:https";
 
-const ANSWER_MS_MAX = 2_500;
+const RESPONSE_MS_MAX = 2_500;
 
 const { HOST, PORT, TLS_CERT } = process.env;
 const options = {
   host: !HOST || HOST === "0.0.0.0" ? "127.0.0.1" : HOST === "::" ? "::1" : HOST,
   port: PORT || "8080",
   path: "/healthz",
-  signal: AbortSignal.timeout(ANSWER_MS_MAX),
+  signal: AbortSignal.timeout(RESPONSE_MS_MAX),
 };
 const request = TLS_CERT ? requestTls({ ...options, rejectUnauthorized: false }) : requestPlain(options);
 request.once("response", (response) => {

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative, sep } from "node:path";
+import { join, posix, sep } from "node:path";
 
 /** Where the product's own code is. */
 const FOLDERS = ["server", "web"];
@@ -7,21 +7,11 @@ const FOLDERS = ["server", "web"];
 /** Longest source file: beyond it there is usually a second thing in the file. */
 const LINES_MAX = 400;
 
-/** Which rooms of server/ a room may look into, besides itself. `app.ts` and `main.ts` may look into all. */
-const ARROWS: Readonly<Record<string, readonly string[]>> = {
-  inventory: [],
-  ops: ["inventory"],
-  memory: ["inventory"],
-  redis: ["inventory", "ops"],
-  kafka: ["inventory", "ops", "wire"],
-  wire: ["inventory", "gen"],
-  live: ["inventory", "ops"],
-  access: [],
-  rpc: ["inventory", "ops", "access", "live", "wire", "gen", "web"],
-  demo: ["inventory", "gen"],
-};
+/** The page whose table says which folders a folder of server/ may import from. `app.ts` and its like may import all. */
+const ARCHITECTURE = "docs/architecture.md";
+const TABLE_HEADING = "| folder | holds | may import |";
 
-/** Packages that one room alone may import. */
+/** Packages that one folder alone may import. */
 const OWNED_PACKAGES: Readonly<Record<string, string>> = {
   kafkajs: "kafka",
   ioredis: "redis",
@@ -29,8 +19,8 @@ const OWNED_PACKAGES: Readonly<Record<string, string>> = {
   "@opentelemetry/sdk-trace": "ops",
 };
 
-/** The files that nothing imports because they are started: by npm, by a tool, by a page. */
-const ENTRANCES = [
+/** Files that nothing imports because npm, a tool or a page starts them. */
+const ENTRY_POINTS = [
   "server/main.ts",
   "server/kafka/redrive.ts",
   "web/page/main.ts",
@@ -41,53 +31,98 @@ const ENTRANCES = [
 const IMPORT = /^\s*(?:import|export)\b[^"';]*?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/gm;
 
 /**
- * The rules of the house that no linter knows: which room may look into which, where the
- * environment is read, how long a file may be, and that every file is used. Returns the breaches, one
- * line each.
+ * The rules of the structure that no linter knows: which folder may import which, no import cycles, where
+ * the environment is read, how long a file may be, and that every file is used. Returns the violations,
+ * one line each.
  *
  * After TigerBeetle's src/tidy.zig: style runs as a test.
  */
-export function findBreaches(root: string): string[] {
-  const breaches: string[] = [];
+export function findViolations(root: string): string[] {
+  const violations: string[] = [];
+  const allowed = readAllowedImports(root);
   const files = FOLDERS.flatMap((folder) =>
     readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
       .filter((file) => file.endsWith(".ts"))
       .map((file) => join(folder, file).split(sep).join("/")),
   );
-  const imported = new Set<string>(ENTRANCES);
+  const imports = new Map<string, readonly string[]>();
   for (const file of files) {
     const text = readFileSync(join(root, file), "utf8");
-    // web/ is one room, bounded by what a browser can run.
-    const room = file.startsWith("server/") ? roomOf(file) : "";
-    for (const target of importsOf(text)) {
-      if (target.startsWith(".")) {
-        const path = relative(root, join(root, dirname(file), target))
-          .split(sep)
-          .join("/");
-        imported.add(path);
-        breaches.push(...arrowBreaches(file, room, path));
-      } else {
-        breaches.push(...packageBreaches(file, room, target));
-      }
+    const targets = importsOf(text);
+    const paths = targets.filter((target) => target.startsWith(".")).map((target) => resolve(file, target));
+    imports.set(file, paths);
+    // web/ is one folder here, bounded by what a browser can run.
+    const folder = file.startsWith("server/") ? folderOf(file) : "";
+    violations.push(...paths.flatMap((path) => importViolations(allowed, file, folder, path)));
+    for (const target of targets.filter((each) => !each.startsWith("."))) {
+      violations.push(...packageViolations(file, folder, target));
     }
     const lines = text.split("\n").length - 1;
     if (lines > LINES_MAX) {
-      breaches.push(`${file} has ${lines} lines; the most is ${LINES_MAX}: look for the second thing in it`);
+      violations.push(
+        `${file} has ${lines} lines; at most ${LINES_MAX} are allowed: look for the second thing in it`,
+      );
     }
     if (/\bprocess\.env\b/.test(text) && file !== "server/config.ts") {
-      breaches.push(`${file} reads process.env; server/config.ts alone does`);
+      violations.push(`${file} reads process.env; only server/config.ts may`);
     }
   }
+  const used = new Set([...ENTRY_POINTS, ...[...imports.values()].flat()]);
   for (const file of files) {
-    if (!imported.has(file)) {
-      breaches.push(`${file} is imported by nothing; delete it`);
+    if (!used.has(file)) {
+      violations.push(`${file} is imported by nothing; delete it`);
     }
   }
-  return breaches;
+  return [...violations, ...cyclesOf(imports)];
+}
+
+/** The last column of the table by its first: `redis` → `inventory`, `ops`. */
+function readAllowedImports(root: string): ReadonlyMap<string, readonly string[]> {
+  const lines = readFileSync(join(root, ARCHITECTURE), "utf8").split("\n");
+  const start = lines.indexOf(TABLE_HEADING);
+  if (start < 0) {
+    throw new Error(`${ARCHITECTURE} has no table that begins with "${TABLE_HEADING}"`);
+  }
+  const namesIn = (cell = ""): string[] => [...cell.matchAll(/`([^`]+)\/`/g)].map((match) => match[1] ?? "");
+  const allowed = new Map<string, readonly string[]>();
+  for (const line of lines.slice(start + 2)) {
+    if (!line.startsWith("|")) break;
+    const cells = line.split("|");
+    const [folder] = namesIn(cells[1]);
+    if (folder !== undefined) {
+      allowed.set(folder, namesIn(cells.at(-2)));
+    }
+  }
+  return allowed;
+}
+
+/** Each import cycle once, as the files on it. Imports of types count: they tie two files together as well. */
+function cyclesOf(imports: ReadonlyMap<string, readonly string[]>): string[] {
+  const cycles: string[] = [];
+  const done = new Set<string>();
+  const path: string[] = [];
+  const visit = (file: string): void => {
+    const start = path.indexOf(file);
+    if (start >= 0) {
+      cycles.push(`Import cycle: ${[...path.slice(start), file].join(" → ")}`);
+      return;
+    }
+    if (done.has(file)) return;
+    path.push(file);
+    for (const target of imports.get(file) ?? []) visit(target);
+    path.pop();
+    done.add(file);
+  };
+  for (const file of imports.keys()) visit(file);
+  return cycles;
+}
+
+function resolve(file: string, target: string): string {
+  return posix.join(posix.dirname(file), target);
 }
 
 /** `redis` for server/redis/…, and "" for the files right under server/. */
-function roomOf(path: string): string {
+function folderOf(path: string): string {
   const parts = path.split("/");
   return parts.length > 2 ? (parts[1] ?? "") : "";
 }
@@ -96,29 +131,35 @@ function importsOf(text: string): string[] {
   return [...text.matchAll(IMPORT)].map((match) => match[1] ?? match[2] ?? "");
 }
 
-function arrowBreaches(file: string, room: string, target: string): string[] {
-  if (room === "") {
+function importViolations(
+  allowed: ReadonlyMap<string, readonly string[]>,
+  file: string,
+  folder: string,
+  target: string,
+): string[] {
+  if (folder === "") {
     return [];
   }
-  const targetRoom = /^(gen|web)\//.test(target)
-    ? (target.split("/")[0] ?? "")
-    : target.startsWith("server/")
-      ? roomOf(target)
-      : target;
-  if (targetRoom === room || ARROWS[room]?.includes(targetRoom) === true) {
-    return [];
-  }
-  return [
-    `${file} imports ${target}; server/${room}/ may look into ${ARROWS[room]?.join(", ") || "nothing"} only`,
-  ];
+  const targetFolder = target.startsWith("server/")
+    ? folderOf(target)
+    : target.split("/").slice(0, -1).join("/");
+  const folders = allowed.get(folder) ?? [];
+  const isAllowed =
+    targetFolder === folder ||
+    folders.some((each) => targetFolder === each || targetFolder.startsWith(`${each}/`));
+  return isAllowed
+    ? []
+    : [
+        `${file} imports ${target}; ${ARCHITECTURE} allows server/${folder}/ ${folders.join(", ") || "nothing"}`,
+      ];
 }
 
-function packageBreaches(file: string, room: string, target: string): string[] {
+function packageViolations(file: string, folder: string, target: string): string[] {
   const name = target.startsWith("@")
     ? target.split("/").slice(0, 2).join("/")
     : (target.split("/")[0] ?? "");
   const owner = OWNED_PACKAGES[name];
-  return owner !== undefined && owner !== room
-    ? [`${file} imports ${name}; server/${owner}/ alone does`]
+  return owner !== undefined && owner !== folder
+    ? [`${file} imports ${name}; only server/${owner}/ may`]
     : [];
 }

@@ -19,7 +19,7 @@ import {
 } from "../inventory/reservation.ts";
 import type { CommitRequest, ReservationsPage, ReserveRequest, ReturnRequest } from "../inventory/store.ts";
 import { show, Violations } from "../inventory/validation.ts";
-import { decodeToken, encodeToken, readPageSize, readTime } from "./requests.ts";
+import { decodeToken, encodeToken, readPageSize, readTime } from "./fields.ts";
 
 export function readReserve(request: ReserveMessage): ReserveRequest {
   const violations = new Violations();

@@ -7,8 +7,8 @@ import {
 } from "../../gen/inventory/v1/stock_pb.ts";
 import { BATCH_PRODUCTS_MAX, PRICE_MAX, show, Violations } from "../inventory/validation.ts";
 import { LIST_ORDERS, type ListOrder, type ListPlace, type ListQuery } from "../live/catalog/catalog.ts";
-import type { WatchRequest } from "../live/watch/hub.ts";
-import { decodeToken, encodeToken, readPageSize } from "./requests.ts";
+import type { WatchRequest } from "../live/watch/watch.ts";
+import { decodeToken, encodeToken, readPageSize } from "./fields.ts";
 
 const QUERY_BYTES_MAX = 256;
 const MIN_INTERVAL_MS_DEFAULT = 100;

@@ -1,20 +1,18 @@
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import type { Inventory } from "../../gen/inventory_pb.ts";
+import { STALE_HEADER } from "../http/headers.ts";
 import type { Stock } from "../inventory/ledger.ts";
 import type { Catalog } from "../live/catalog/catalog.ts";
-import type { Hub } from "../live/watch/hub.ts";
 import type { Mirror } from "../live/mirror.ts";
 import type { LiveReads, Read } from "../live/reads.ts";
+import type { Hub } from "../live/watch/hub.ts";
 import { updatesOf } from "../live/watch/watch-updates.ts";
 import { callIn } from "../rpc/call.ts";
+import { readId } from "./fields.ts";
 import { toCount, toStock } from "./messages.ts";
-import { readId } from "./requests.ts";
 import { placeToken, readBatchGetStock, readListStock } from "./stock-requests.ts";
 import { openWatch, refuseUntilLoaded, toWatchResponse } from "./watch-stock.ts";
-
-/** On answers that may be behind, because the store cannot be reached. */
-export const STALE_HEADER = "stock-stale";
 
 /** What shoppers' reads are answered from. */
 export interface LiveView {

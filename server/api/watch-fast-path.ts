@@ -9,23 +9,23 @@ import type { Writable } from "node:stream";
 import { isMessage } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { StockService, WatchStockRequestSchema } from "../../gen/inventory/v1/stock_pb.ts";
-import type { Hub } from "../live/watch/hub.ts";
+import { type Caller, callerOf, callerOfStream } from "../http/caller.ts";
+import type { CorsHeaders } from "../http/cors.ts";
+import { rejectRequestBodyAfterTrailers } from "../http/reject-request-body.ts";
 import type { Mirror } from "../live/mirror.ts";
+import type { Hub } from "../live/watch/hub.ts";
 import type { Watch, WatchReader } from "../live/watch/watch.ts";
 import type { WatchUpdate } from "../live/watch/watch-message.ts";
-import { type Call, type Gate, procedureOf } from "../rpc/call.ts";
-import { type Caller, callerOf, callerOfStream } from "../http/caller.ts";
+import { type Call, type CallPipeline, procedureOf } from "../rpc/call.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../rpc/connect-handler.ts";
-import type { CorsHeaders } from "../http/cors.ts";
-import type { TellError } from "../rpc/interceptors/errors.ts";
-import { stopUploadAfterTrailers } from "../http/reject-request-body.ts";
-import { openWatch } from "./watch-stock.ts";
-import { type Lane, leaveTo } from "../rpc/fast-path/fast-path.ts";
-import { deadlineExceeded } from "../rpc/fast-path/unary-protocols.ts";
+import { type FastPath, fallBackTo } from "../rpc/fast-path/fast-path.ts";
 import { type Collected, collect, type RequestLine, readPlainHead } from "../rpc/fast-path/request.ts";
 import { STREAM_PROTOCOLS, type StreamProtocol } from "../rpc/fast-path/stream-protocols.ts";
-import { Http1Wire, Http2Wire, type StreamWire } from "../rpc/fast-path/stream-writer.ts";
+import { Http1StreamWriter, Http2StreamWriter, type StreamWriter } from "../rpc/fast-path/stream-writer.ts";
+import { deadlineExceeded } from "../rpc/fast-path/unary-protocols.ts";
+import type { ErrorReporter } from "../rpc/interceptors/errors.ts";
 import { WatchFrames } from "./watch-frames.ts";
+import { openWatch } from "./watch-stock.ts";
 
 const METHOD = StockService.method.watchStock;
 const PATH = `/${procedureOf(METHOD)}`;
@@ -33,9 +33,9 @@ const PATH = `/${procedureOf(METHOD)}`;
 interface WatchLaneOptions {
   readonly live: { readonly mirror: Mirror; readonly hub: Hub };
   /** Answers everything that the lane leaves. */
-  readonly longWay: ConnectHandler;
-  readonly gate: Gate;
-  readonly tellError: TellError;
+  readonly connectHandler: ConnectHandler;
+  readonly pipeline: CallPipeline;
+  readonly reportError: ErrorReporter;
   readonly corsHeaders: CorsHeaders;
 }
 
@@ -50,7 +50,7 @@ interface Taken {
  * what many watchers are told is encoded once, the same bytes for all. What is odd goes to Connect, as in the
  * lane of unary calls; the watch itself is the same on both ways.
  */
-export class WatchLane implements Lane {
+export class WatchFastPath implements FastPath {
   readonly #options: WatchLaneOptions;
   readonly #frames = new WatchFrames();
 
@@ -58,7 +58,7 @@ export class WatchLane implements Lane {
     this.#options = options;
   }
 
-  takeStream(
+  tryHandleStream(
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     rawHeaders: readonly string[],
@@ -69,12 +69,12 @@ export class WatchLane implements Lane {
       return false;
     }
     stream.on("error", ignore);
-    const wire = new Http2Wire(stream, taken.protocol.needsHttp2);
+    const wire = new Http2StreamWriter(stream, taken.protocol.needsHttp2);
     const shared = this.#options.corsHeaders(PATH, origin);
     const watching = this.#begin(taken, headers, callerOfStream(stream), wire, shared);
     attend(stream, watching);
     if (!watching.admit()) {
-      stopUploadAfterTrailers(stream);
+      rejectRequestBodyAfterTrailers(stream);
       stream.resume();
       return true;
     }
@@ -85,21 +85,24 @@ export class WatchLane implements Lane {
         for (const [name, value] of Object.entries(shared)) {
           response.setHeader(name, value);
         }
-        leaveTo(this.#options.longWay, request, response, PATH, { body: again(), call: watching.call });
+        fallBackTo(this.#options.connectHandler, request, response, PATH, {
+          body: again(),
+          call: watching.call,
+        });
       }
     };
     collect(stream, REQUEST_BYTES_MAX, done, true);
     return true;
   }
 
-  takeRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean {
+  tryHandleRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean {
     const { headers, method: httpMethod } = request;
     const taken = this.#take(path, { httpMethod, authority: headers.host, isHttp2: false }, headers);
     // Before 1.1 there were no chunks.
     if (taken === undefined || request.url !== path || request.httpVersion !== "1.1") {
       return false;
     }
-    const watching = this.#begin(taken, headers, callerOf(request), new Http1Wire(response), {});
+    const watching = this.#begin(taken, headers, callerOf(request), new Http1StreamWriter(response), {});
     attend(response, watching);
     if (!watching.admit()) {
       request.resume();
@@ -107,7 +110,10 @@ export class WatchLane implements Lane {
     }
     const done: Collected = (body, again) => {
       if (!watching.read(body) && watching.leave()) {
-        leaveTo(this.#options.longWay, request, response, PATH, { body: again(), call: watching.call });
+        fallBackTo(this.#options.connectHandler, request, response, PATH, {
+          body: again(),
+          call: watching.call,
+        });
       }
     };
     collect(request, REQUEST_BYTES_MAX, done, true);
@@ -125,10 +131,10 @@ export class WatchLane implements Lane {
     { protocol, timeoutMs }: Taken,
     headers: IncomingHttpHeaders,
     caller: Caller,
-    wire: StreamWire,
+    wire: StreamWriter,
     sharedHeaders: Readonly<Record<string, string>>,
   ): WatchCall {
-    const call = this.#options.gate.begin({ method: METHOD, headers, caller });
+    const call = this.#options.pipeline.begin({ method: METHOD, headers, caller });
     const watching = new WatchCall(this.#options, this.#frames, call, protocol, wire, sharedHeaders);
     if (timeoutMs !== undefined) {
       watching.endAfter(timeoutMs);
@@ -143,7 +149,7 @@ class WatchCall implements WatchReader {
   readonly #options: WatchLaneOptions;
   readonly #frames: WatchFrames;
   readonly #protocol: StreamProtocol;
-  readonly #wire: StreamWire;
+  readonly #wire: StreamWriter;
   readonly #sharedHeaders: Readonly<Record<string, string>>;
   #watch: Watch | undefined;
   #admission: Promise<void> | undefined;
@@ -156,7 +162,7 @@ class WatchCall implements WatchReader {
     frames: WatchFrames,
     call: Call,
     protocol: StreamProtocol,
-    wire: StreamWire,
+    wire: StreamWriter,
     sharedHeaders: Readonly<Record<string, string>>,
   ) {
     this.#options = options;
@@ -271,7 +277,7 @@ class WatchCall implements WatchReader {
   }
 
   #endAnswer(error: unknown): void {
-    const told = error === undefined ? undefined : this.#options.tellError(error, this.call, false);
+    const told = error === undefined ? undefined : this.#options.reportError(error, this.call, false);
     if (!this.#wire.isGone) {
       this.#beginAnswer();
       this.#wire.end(this.#protocol.end(told));

@@ -1,38 +1,12 @@
 import { WatchStockResponseSchema } from "../../gen/inventory/v1/stock_pb.ts";
 import type { WatchUpdate } from "../live/watch/watch-message.ts";
+import { Frame } from "../rpc/fast-path/frame.ts";
+import { ResponseEncoder } from "../rpc/fast-path/response-encoder.ts";
 import { toWatchResponse } from "./watch-stock.ts";
-import { AnswerEncoder } from "../rpc/fast-path/response-encoder.ts";
-import { PREFIX_BYTES } from "../rpc/fast-path/framing.ts";
-
-/** A message as it goes out, for every protocol and any number of readers. */
-export class Frame {
-  /** In its envelope, as a chunk of HTTP/1.1. */
-  readonly chunk: Buffer;
-  readonly #start: number;
-  readonly #end: number;
-
-  constructor(message: Uint8Array) {
-    const size = `${(PREFIX_BYTES + message.length).toString(16)}\r\n`;
-    this.#start = size.length;
-    this.#end = size.length + PREFIX_BYTES + message.length;
-    // Not of the pool, which a reader that stops would hold with it.
-    this.chunk = Buffer.allocUnsafeSlow(this.#end + 2);
-    this.chunk.write(size, "latin1");
-    this.chunk[this.#start] = 0;
-    this.chunk.writeUInt32BE(message.length, this.#start + 1);
-    this.chunk.set(message, this.#start + PREFIX_BYTES);
-    this.chunk.write("\r\n", this.#end, "latin1");
-  }
-
-  /** In its envelope alone. */
-  get envelope(): Buffer {
-    return this.chunk.subarray(this.#start, this.#end);
-  }
-}
 
 /** Messages of watches, encoded: one that several watchers share is encoded once, and so are the products in others. */
 export class WatchFrames {
-  readonly #encoder = new AnswerEncoder();
+  readonly #encoder = new ResponseEncoder();
   readonly #binary = new WeakMap<WatchUpdate, Frame>();
   readonly #json = new WeakMap<WatchUpdate, Frame>();
 

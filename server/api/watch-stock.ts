@@ -5,13 +5,13 @@ import {
   type WatchStockResponse,
   WatchStockResponseSchema,
 } from "../../gen/inventory/v1/stock_pb.ts";
-import { InventoryError } from "../inventory/errors.ts";
-import type { Hub } from "../live/watch/hub.ts";
-import type { Mirror } from "../live/mirror.ts";
-import type { Watch } from "../live/watch/watch.ts";
-import type { WatchUpdate } from "../live/watch/watch-message.ts";
 import type { Caller } from "../http/caller.ts";
 import { outsideNetworkOf } from "../http/client-network.ts";
+import { InventoryError } from "../inventory/errors.ts";
+import type { Mirror } from "../live/mirror.ts";
+import type { Hub } from "../live/watch/hub.ts";
+import type { Watch } from "../live/watch/watch.ts";
+import type { WatchUpdate } from "../live/watch/watch-message.ts";
 import { toStock, toStockWithoutDetails } from "./messages.ts";
 import { readWatchStock } from "./stock-requests.ts";
 

@@ -12,7 +12,7 @@ type Begin = () => void;
  * Whoever has least waiting goes first: a connection's third request waits for the first three of others, and not for their hundredth, so
  * that a crowd on few connections delays itself. No more wait than the listener has connections, and streams on them.
  */
-export class Beginnings {
+export class AdmissionQueue {
   /** By how many of the same connection waited when they came. New connections are among the first. */
   readonly #queues: Begin[][] = [];
   readonly #waitingOf = new Map<object, number>();

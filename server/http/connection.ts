@@ -135,7 +135,7 @@ export class Connection {
    * Cuts what has had its time: one pass over all costs less than timers for each. Node itself bounds the time of an HTTP/1.1
    * request.
    */
-  cutLate(): void {
+  closeOverdue(): void {
     this.#pings = 0;
     const { requestMs, answerMs } = this.#limits;
     const now = performance.now();
@@ -249,7 +249,7 @@ export class Connection {
 }
 
 /** Cuts whoever leaves most unread, until the rest is within the bound. */
-export function cutUnread(open: ReadonlySet<Connection>, { unreadBytesMax }: ListenerLimits): void {
+export function closeStalledReaders(open: ReadonlySet<Connection>, { unreadBytesMax }: ListenerLimits): void {
   const unread: { readonly connection: Connection; readonly bytes: number }[] = [];
   let sum = 0;
   for (const connection of open) {

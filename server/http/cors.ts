@@ -1,6 +1,6 @@
 import { cors } from "@connectrpc/connect";
+import { STALE_HEADER } from "./headers.ts";
 import type { ListenerRequest, ListenerResponse } from "./listener.ts";
-import { STALE_HEADER } from "../api/stock-service.ts";
 
 /** What storefronts may call from their own pages: shoppers' reads, and nothing that changes stock. */
 const SHARED_PATH = "/inventory.v1.StockService/";

@@ -19,9 +19,9 @@ import {
 import { createServer as createNetServer, type Server, type ServerOpts, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { type Log, throttledLog } from "../ops/throttled-log.ts";
-import { Beginnings } from "./admission-queue.ts";
+import { AdmissionQueue } from "./admission-queue.ts";
 import { unmapped } from "./client-network.ts";
-import { Connection, cutUnread } from "./connection.ts";
+import { Connection, closeStalledReaders } from "./connection.ts";
 import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./listener-limits.ts";
 import { awaitNegotiated, type Protocol, sniffProtocol } from "./protocol-detection.ts";
 
@@ -51,13 +51,13 @@ export interface ListenerOptions {
   /** Says of a path, without its query, that its stream may stay open for hours. By default none may. */
   readonly isLongLived?: (path: string) => boolean;
   /** Answers an HTTP/2 stream without the cost of a request and a response, and says whether it did. */
-  readonly takeStream?: TakeStream | undefined;
+  readonly tryHandleStream?: TryHandleStream | undefined;
   /** What counts as one client for `connectionsPerNetworkMax`, by address; by default, and where it is `undefined`, nothing does. */
   readonly networkOf?: (address: string) => string | undefined;
   readonly log: Log;
 }
 
-export type TakeStream = (
+export type TryHandleStream = (
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
   rawHeaders: readonly string[],
@@ -90,7 +90,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const bySession = new WeakMap<object, Connection>();
   const serve = createServe(options);
   const isLongLived = (target: string | undefined) => options.isLongLived?.(pathOf(target)) === true;
-  const beginnings = new Beginnings();
+  const beginnings = new AdmissionQueue();
   let drained: Promise<{ destroyed: number }> | undefined;
 
   http1.on("request", (req, res) => {
@@ -114,7 +114,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     if (req.headers.authorization !== undefined) return serve(connection, req, res);
     beginnings.add(connection, () => req.stream.destroyed || serve(connection, req, res));
   });
-  if (options.takeStream !== undefined) offerStreams(http2, options.takeStream, bySession);
+  if (options.tryHandleStream !== undefined) offerStreams(http2, options.tryHandleStream, bySession);
 
   function dispatch(connection: Connection, socket: Socket, protocol: Protocol): void {
     if (socket.destroyed) return;
@@ -157,9 +157,12 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     ? createTls(limits, options.tls, accept, dispatchInTurn)
     : createPlain(limits, accept, dispatchInTurn);
   server.maxConnections = limits.connectionsMax;
-  const unreadCheck = setInterval(() => cutUnread(open, limits), limits.unreadCheckingIntervalMs).unref();
+  const unreadCheck = setInterval(
+    () => closeStalledReaders(open, limits),
+    limits.unreadCheckingIntervalMs,
+  ).unref();
   const lateCheck = setInterval(() => {
-    for (const connection of open) connection.cutLate();
+    for (const connection of open) connection.closeOverdue();
   }, limits.connectionsCheckingIntervalMs).unref();
   server.once("close", () => {
     clearInterval(unreadCheck);
@@ -320,7 +323,11 @@ function createHttp2(limits: ListenerLimits): Http2Server {
 }
 
 /** Offers each stream to `take` first; Node makes a request and a response of those that it leaves. */
-function offerStreams(http2: Http2Server, take: TakeStream, bySession: WeakMap<object, Connection>): void {
+function offerStreams(
+  http2: Http2Server,
+  take: TryHandleStream,
+  bySession: WeakMap<object, Connection>,
+): void {
   // Node's own bridge from streams to requests, which it put there for the listener of "request".
   const [toRequest] = http2.listeners("stream");
   if (toRequest === undefined) throw new Error("There is nobody who makes requests of streams");

@@ -8,7 +8,7 @@ const LOOK_INTERVAL_MS = 10;
  * section 8.1). Node leaves such a stream open for as long as the client likes, and with bytes of the request unread its
  * connection too, also when the client is gone.
  */
-export function stopUploadAfterTrailers(stream: ServerHttp2Stream): void {
+export function rejectRequestBodyAfterTrailers(stream: ServerHttp2Stream): void {
   const stop = (): void => {
     const { localClose, remoteClose } = stream.state;
     if (stream.closed || remoteClose === 1) {

@@ -37,7 +37,7 @@ export interface ProductRegisters {
 }
 
 /** A product of which nothing was said yet. */
-export const NOTHING_SAID: ProductRegisters = {
+export const EMPTY_REGISTERS: ProductRegisters = {
   declared: 0,
   declareTimeMicros: undefined,
   details: undefined,

@@ -5,7 +5,7 @@ import { installCodecs } from "./codecs.ts";
 /** How long a connection to a broker may take. */
 const CONNECT_MS_MAX = 2_000;
 /** How long a broker may owe an answer before the connection counts as dead. */
-const ANSWER_MS_MAX = 10_000;
+const RESPONSE_MS_MAX = 10_000;
 /**
  * kafkajs's own tries of one request: about three seconds in all. What lasts longer is an outage, and
  * whoever asked begins anew with a client that holds nothing of the old connections.
@@ -41,7 +41,7 @@ export function createKafka(settings: KafkaSettings, name: string, log: Logger):
     clientId: `inventory-${name}`,
     brokers: [...settings.brokers],
     connectionTimeout: CONNECT_MS_MAX,
-    requestTimeout: ANSWER_MS_MAX,
+    requestTimeout: RESPONSE_MS_MAX,
     retry: RETRY,
     ssl: settings.ssl,
     ...(settings.sasl && { sasl: saslOptions(settings.sasl) }),

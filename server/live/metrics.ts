@@ -1,8 +1,8 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { FeedListener, ProductState } from "../inventory/feed.ts";
 import { CHANGE_CAUSES, type StockChange, shortfall } from "../inventory/ledger.ts";
-import type { Hub } from "./watch/hub.ts";
 import type { Mirror } from "./mirror.ts";
+import type { Hub } from "./watch/hub.ts";
 
 interface LiveMetricsSources {
   readonly mirror: Mirror;

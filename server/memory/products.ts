@@ -6,7 +6,7 @@ import {
   type StockChange,
 } from "../inventory/ledger.ts";
 import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
-import { isDeleted, NOTHING_SAID, type ProductRegisters } from "../inventory/product-event.ts";
+import { EMPTY_REGISTERS, isDeleted, type ProductRegisters } from "../inventory/product-event.ts";
 import { productUnknown } from "../inventory/refusals.ts";
 
 /** One product as the memory store keeps it. */
@@ -102,7 +102,7 @@ export class Products {
 function emptyRecord(productId: string): ProductRecord {
   return {
     productId,
-    registers: NOTHING_SAID,
+    registers: EMPTY_REGISTERS,
     adjusted: 0,
     sold: 0,
     reserved: 0,

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { parsePageQuery } from "../../web/view/list-query.ts";
 import { PAGE_SETTINGS_DEFAULT, type PageSettings } from "../../web/view/settings.ts";
-import type { PageHandler } from "../http/router.ts";
+import type { RequestHandler } from "../http/router.ts";
 import { type Body, compressNow, linksOf, readAssets, sendBody } from "./assets.ts";
 import { type CatalogView, pageHtml } from "./html.ts";
 
@@ -56,7 +56,7 @@ const EMBED = {
 };
 
 /** Serves the shoppers' page, its files and the element from memory. */
-export function createPages(options: PagesOptions): PageHandler {
+export function createPages(options: PagesOptions): RequestHandler {
   const { catalog, folder = FOLDER_DEFAULT } = options;
   const settings = { ...PAGE_SETTINGS_DEFAULT, ...options.settings };
   const assets = readAssets(folder);

@@ -2,11 +2,11 @@ import { Redis, ReplyError } from "ioredis";
 import type { Logger } from "pino";
 import { InventoryError } from "../inventory/errors.ts";
 import { observed, type RedisInstruments } from "./instruments.ts";
+import { withResponseTimeout } from "./response-timeout.ts";
 import type { Script } from "./scripts.ts";
-import { afterSilence } from "./response-timeout.ts";
 
 /** A call that Redis has not answered by then is refused: within a second, as callers are promised. */
-export const ANSWER_MS_MAX = 900;
+export const RESPONSE_MS_MAX = 900;
 /**
  * How long a connection may owe an answer before it counts as dead and is made anew. Longer than a
  * call waits, so that a stall of this process does not look like one of Redis.
@@ -28,12 +28,12 @@ export interface RedisEndpoint {
   readonly password?: string | undefined;
 }
 
-/** What a connection must find before it serves. Throws a `RedisUnfit` to refuse this Redis for good. */
+/** What a connection must find before it serves. Throws a `RedisRequirementError` to refuse this Redis for good. */
 export type Prepare = (client: Redis) => Promise<unknown>;
 
 /** This Redis answers, but the service must not use it: its message says why and what to do. */
-export class RedisUnfit extends Error {
-  override readonly name = "RedisUnfit";
+export class RedisRequirementError extends Error {
+  override readonly name = "RedisRequirementError";
 }
 
 /**
@@ -43,7 +43,7 @@ export class RedisUnfit extends Error {
  */
 export class RedisConnection {
   readonly client: Redis;
-  /** Resolves when the connection first serves; rejects with `RedisUnfit`. Stays pending while Redis is away. */
+  /** Resolves when the connection first serves; rejects with `RedisRequirementError`. Stays pending while Redis is away. */
   readonly firstReady: Promise<void>;
   readonly #log: Logger;
   readonly #name: string;
@@ -126,8 +126,8 @@ export class RedisConnection {
       throw storeUnavailable(this.#cause);
     }
     const { promise: silence, reject } = Promise.withResolvers<never>();
-    const timer = afterSilence(ANSWER_MS_MAX, () =>
-      reject(storeUnavailable(new Error(`No answer within ${ANSWER_MS_MAX} ms`))),
+    const timer = withResponseTimeout(RESPONSE_MS_MAX, () =>
+      reject(storeUnavailable(new Error(`No answer within ${RESPONSE_MS_MAX} ms`))),
     );
     try {
       return await Promise.race([send(this.client), silence]);
@@ -162,7 +162,7 @@ export class RedisConnection {
       await this.#prepare(this.client);
     } catch (error) {
       this.#cause = error instanceof Error ? error : undefined;
-      if (error instanceof RedisUnfit) {
+      if (error instanceof RedisRequirementError) {
         this.#first.reject(error);
         this.#log.error({ connection: this.#name }, error.message);
       } else {

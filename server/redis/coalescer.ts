@@ -1,9 +1,10 @@
 import { InventoryError } from "../inventory/errors.ts";
 import { storeUnavailable } from "./client.ts";
-import { afterSilence } from "./response-timeout.ts";
+import type { BatchObserver, ItemTrace } from "./instruments.ts";
+import { withResponseTimeout } from "./response-timeout.ts";
 
 /** How a coalescer cuts its batches. */
-export interface CoalescerOptions<Item, Result> {
+export interface CoalescerOptions<Item, Result> extends BatchObserver<Item> {
   /** Sends one batch; answers in the order of the items. */
   readonly send: (items: readonly Item[]) => Promise<readonly Result[]>;
   /** How much one item adds to a batch: the number of products it touches, for example. */
@@ -33,19 +34,6 @@ export interface CoalescerOptions<Item, Result> {
   readonly isLongGone: () => boolean;
   /** Calls back once when batches can be sent again. */
   readonly onceReady: (then: () => void) => void;
-  /** Told of each batch as it is sent, … */
-  readonly onSent?: (items: number) => void;
-  /** … and when it is answered or has failed, `ms` later. */
-  readonly onEnded?: (ms: number, error: unknown) => void;
-  /** Traces an item from here to its answer. By default, and where it answers `undefined`, nobody does. */
-  readonly trace?: (item: Item) => ItemTrace | undefined;
-}
-
-/** What becomes of one item. */
-export interface ItemTrace {
-  /** In a batch of so many. */
-  sent(items: number): void;
-  ended(error: unknown): void;
 }
 
 interface Waiting<Item, Result> {
@@ -55,7 +43,7 @@ interface Waiting<Item, Result> {
   readonly reject: (error: unknown) => void;
   readonly submittedAt: number;
   readonly trace: ItemTrace | undefined;
-  timer: ReturnType<typeof afterSilence>;
+  timer: ReturnType<typeof withResponseTimeout>;
   settled: boolean;
   sent: boolean;
   repeated: boolean;
@@ -103,7 +91,7 @@ export class Coalescer<Item, Result> {
       reject,
       submittedAt: performance.now(),
       trace: this.#options.trace?.(item),
-      timer: afterSilence(answerMsMax, (overAtMs) => this.#onSilence(waiting, overAtMs)),
+      timer: withResponseTimeout(answerMsMax, (overAtMs) => this.#onSilence(waiting, overAtMs)),
       settled: false,
       sent: false,
       repeated: false,
@@ -136,7 +124,7 @@ export class Coalescer<Item, Result> {
       const message = `The stock store is busy: no turn within ${patienceMsMax} ms; try again shortly`;
       this.#fail(waiting, new InventoryError("OVERLOADED", message));
     } else {
-      waiting.timer = afterSilence(answerMsMax - silentMs, (againAtMs) =>
+      waiting.timer = withResponseTimeout(answerMsMax - silentMs, (againAtMs) =>
         this.#onSilence(waiting, againAtMs),
       );
     }

@@ -1,10 +1,10 @@
 import type { Logger } from "pino";
 import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
 import { RedisConnection, type RedisEndpoint } from "./client.ts";
-import { checkLayout } from "./requirements.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { decodeChange, decodeCollection, decodeStates, list, ReplyReader } from "./reply.ts";
+import { checkLayout } from "./requirements.ts";
 import { loadScript } from "./scripts.ts";
 
 /** How long one blocking read waits for changes. Below the time after which a silent connection counts as dead. */

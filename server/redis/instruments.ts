@@ -1,6 +1,5 @@
 import { InventoryError } from "../inventory/errors.ts";
 import type { TraceSpan, Tracing } from "../ops/tracing.ts";
-import type { CoalescerOptions } from "./coalescer.ts";
 import type { RedisKind, RedisMetrics } from "./metrics.ts";
 
 /** What is told of the work of Redis, to those who are there to hear it. */
@@ -9,16 +8,33 @@ export interface RedisInstruments {
   readonly tracing?: Tracing | undefined;
 }
 
+/** Receives the events of batched items. */
+export interface BatchObserver<Item> {
+  /** Called when a batch is sent, with the number of its items. */
+  readonly onSent?: (items: number) => void;
+  /** Called when a batch is answered or has failed, `ms` after it was sent. */
+  readonly onEnded?: (ms: number, error: unknown) => void;
+  /** Starts the trace of an item. Absent, or `undefined`: the item is not traced. */
+  readonly trace?: (item: Item) => ItemTrace | undefined;
+}
+
+/** The trace of one item, from its submission to its result. */
+export interface ItemTrace {
+  /** Called when the item is sent in a batch of `items`. */
+  sent(items: number): void;
+  ended(error: unknown): void;
+}
+
 /**
  * Measures batches, and traces the operations in them. A batch carries the operations of many callers, so each gets a span
  * of its own below its caller's: from when it begins to wait until its answer, with the moment it was sent and how
  * many travelled with it.
  */
-export function instrumented<Item, Result>(
+export function instrumented<Item>(
   kind: RedisKind,
   nameOf: (item: Item) => string,
   { metrics, tracing }: RedisInstruments,
-): Pick<CoalescerOptions<Item, Result>, "onSent" | "onEnded" | "trace"> {
+): BatchObserver<Item> {
   return {
     ...(metrics && {
       onSent: (operations: number) => metrics.sent(kind, operations),

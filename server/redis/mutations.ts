@@ -1,9 +1,9 @@
 import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
 import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
 import {
-  ANSWER_MS_MAX,
   isReply,
   isStateReply,
+  RESPONSE_MS_MAX,
   type RedisConnection,
   storeError,
   storeUnavailable,
@@ -69,7 +69,7 @@ export class Mutations {
       batchWeightMax: PRODUCTS_PER_BATCH_MAX,
       inFlightMax: BATCHES_IN_FLIGHT_MAX,
       mayRepeat: (mutation, error) => mutation.isRepeatable && !isReply(error),
-      ...instrumented<Mutation, ReplyReader>("mutations", ({ name }) => name, options.instruments),
+      ...instrumented("mutations", ({ name }) => name, options.instruments),
       ...callLimits(connection),
     });
     options.instruments.metrics?.addQueue("mutations", () => this.#coalescer.waiting);
@@ -115,7 +115,7 @@ function tellTouched(touched: readonly unknown[], onAcknowledged: OnAcknowledged
 export function callLimits(connection: RedisConnection) {
   return {
     waitingMax: WAITING_MAX,
-    answerMsMax: ANSWER_MS_MAX,
+    answerMsMax: RESPONSE_MS_MAX,
     patienceMsMax: PATIENCE_MS_MAX,
     errorOf: storeError,
     isReady: () => connection.isReady,

@@ -8,11 +8,11 @@ import type {
   OutboxState,
 } from "../inventory/outbox.ts";
 import { RedisConnection, type RedisEndpoint } from "./client.ts";
-import { checkLayout } from "./requirements.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { unknownWord } from "./mutations.ts";
 import { decodeChange, decodeLedger, list, ReplyReader } from "./reply.ts";
+import { checkLayout } from "./requirements.ts";
 import { announceScript, outboxScript, readScript, type Script } from "./scripts.ts";
 
 /** Products of one snapshot batch: about a millisecond of Redis's time. */

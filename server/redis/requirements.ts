@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { RedisUnfit } from "./client.ts";
+import { RedisRequirementError } from "./client.ts";
 import { type Keys, LAYOUT_VERSION } from "./keys.ts";
 
 /**
@@ -14,7 +14,7 @@ import { type Keys, LAYOUT_VERSION } from "./keys.ts";
 export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
   const info = await client.info("cluster", "replication");
   if (info.includes("cluster_enabled:1")) {
-    throw new RedisUnfit(
+    throw new RedisRequirementError(
       "REDIS_URL points at a Redis Cluster, which the ledger cannot use: one reservation is one atomic step over many products; give it a single primary",
     );
   }
@@ -31,12 +31,12 @@ export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
   }
   const [version, buckets, data] = layout;
   if (buckets !== String(keys.buckets)) {
-    throw new RedisUnfit(
+    throw new RedisRequirementError(
       `INVENTORY_BUCKETS is ${keys.buckets}, but this Redis was laid out with ${buckets} buckets; start with INVENTORY_BUCKETS=${buckets}`,
     );
   }
   if (version !== String(LAYOUT_VERSION)) {
-    throw new RedisUnfit(
+    throw new RedisRequirementError(
       `This Redis has key layout ${version}, and this release writes layout ${LAYOUT_VERSION}; run the release that belongs to the data`,
     );
   }

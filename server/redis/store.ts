@@ -13,7 +13,6 @@ import {
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import { isReply, RedisConnection, type RedisEndpoint } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
-import { checkLayout, warnOfDurability } from "./requirements.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
 import { callLimits, type Mutation, Mutations, type OnAcknowledged, unknownWord } from "./mutations.ts";
@@ -27,6 +26,7 @@ import {
   ReplyReader,
   stockOf,
 } from "./reply.ts";
+import { checkLayout, warnOfDurability } from "./requirements.ts";
 import { RedisReservations } from "./reservations.ts";
 import { readScript } from "./scripts.ts";
 
@@ -81,13 +81,13 @@ export class RedisStore implements InventoryStore {
       batchWeightMax: PRODUCTS_PER_READ_BATCH_MAX,
       inFlightMax: READ_BATCHES_IN_FLIGHT_MAX,
       mayRepeat: (_, error) => !isReply(error),
-      ...instrumented<string, ReplyReader>("reads", () => "read_product", instruments),
+      ...instrumented("reads", () => "read_product", instruments),
       ...callLimits(this.#reads),
     });
     instruments.metrics?.addQueue("reads", () => this.#products.waiting);
   }
 
-  /** Resolves when Redis serves, or after `waitMs` if it is away. Rejects with `RedisUnfit` where it must not be used. */
+  /** Resolves when Redis serves, or after `waitMs` if it is away. Rejects with `RedisRequirementError` where it must not be used. */
   async start(waitMs: number): Promise<void> {
     const { promise: timeout, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, waitMs);

@@ -3,8 +3,8 @@ import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
 import { etagOf, etagsIn } from "../http/etag.ts";
+import { STALE_HEADER } from "../http/headers.ts";
 import type { ListenerRequest, ListenerResponse } from "../http/listener.ts";
-import { STALE_HEADER } from "../api/stock-service.ts";
 
 /** Services whose reads are the same for everybody. */
 const PUBLIC_SERVICES: ReadonlySet<string> = new Set([StockService.typeName, Inventory.typeName]);
@@ -32,7 +32,7 @@ function isPublicRead(method: DescMethod): boolean {
  * The answer to a GET, with what caches and browsers go by: how long it may be kept, on what it depends, its tag; 304 where the
  * client has it. Errors are never kept.
  */
-export async function forCaches(
+export async function withCacheHeaders(
   method: DescMethod,
   request: ListenerRequest,
   response: ListenerResponse,

@@ -4,8 +4,8 @@ import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, createContextKey } from "@connectrpc/connect";
 import type { Principal } from "../access/principal.ts";
 import { type Caller, clientBehind } from "../http/caller.ts";
-import { toConnectError } from "./errors.ts";
 import { TrustedProxies } from "../http/trusted-proxies.ts";
+import { toConnectError } from "./errors.ts";
 
 /** What a caller's own request ID may look like; any other is not taken over into the logs. */
 const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
@@ -14,7 +14,7 @@ const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
  * Something that every call passes, in order, before its request is read, on whichever way it came.
  * Each concern that is not the method's own stands in one of these.
  */
-export interface CallStage {
+export interface CallMiddleware {
   /** Refuses by throwing. Only the last stage may answer with a promise. */
   enter?(call: Call): void | Promise<void>;
   /** Runs the method itself, once its request is read. */
@@ -48,7 +48,7 @@ export class Call implements CallHead {
   outcome: Code | undefined = Code.InvalidArgument;
   /** Set by whoever traces. */
   traceId: string | undefined;
-  readonly #stages: readonly CallStage[];
+  readonly #stages: readonly CallMiddleware[];
   #entered = 0;
   #admission: void | Promise<void> | undefined;
   #isAsked = false;
@@ -57,7 +57,7 @@ export class Call implements CallHead {
   #isOver = false;
   #requestId: string | undefined;
 
-  constructor(head: CallHead, stages: readonly CallStage[]) {
+  constructor(head: CallHead, stages: readonly CallMiddleware[]) {
     this.method = head.method;
     this.headers = head.headers;
     this.caller = head.caller;
@@ -154,11 +154,11 @@ export class Call implements CallHead {
 }
 
 /** Where calls begin. */
-export class Gate {
-  readonly #stages: readonly CallStage[];
+export class CallPipeline {
+  readonly #stages: readonly CallMiddleware[];
   readonly #proxies: TrustedProxies;
 
-  constructor(stages: readonly CallStage[], proxies = new TrustedProxies([])) {
+  constructor(stages: readonly CallMiddleware[], proxies = new TrustedProxies([])) {
     this.#stages = stages;
     this.#proxies = proxies;
   }

@@ -1,11 +1,11 @@
-import { InventoryError } from "../inventory/errors.ts";
 import { outsideNetworkOf } from "../http/client-network.ts";
+import { InventoryError } from "../inventory/errors.ts";
 
 /** What one client of the outside may have of all. Many shoppers share an address; none of them may have everything. */
 const PART_OF_ONE = 0.1;
 
 /** Counts what is open, in all and by address, and refuses what is beyond. */
-export class InFlight {
+export class ConcurrencyLimiter {
   readonly #what: string;
   readonly #most: number;
   readonly #mostOfOne: number;

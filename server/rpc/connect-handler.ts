@@ -13,15 +13,15 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
-import { type Log, throttledLog } from "../ops/throttled-log.ts";
-import { forCaches, isGet } from "./cacheable-get.ts";
-import { type Call, callIn, callKey, type Gate } from "./call.ts";
 import { callerOf } from "../http/caller.ts";
-import { withGrpcMessage } from "./grpc-message.ts";
-import type { JsonOptions } from "./fast-path/methods.ts";
 import type { ListenerRequest, ListenerResponse } from "../http/listener.ts";
-import { stopUploadAfterTrailers } from "../http/reject-request-body.ts";
-import { blameCaller, boundTimeouts, requireBase64 } from "./malformed-request.ts";
+import { rejectRequestBodyAfterTrailers } from "../http/reject-request-body.ts";
+import { type Log, throttledLog } from "../ops/throttled-log.ts";
+import { isGet, withCacheHeaders } from "./cacheable-get.ts";
+import { type Call, type CallPipeline, callIn, callKey } from "./call.ts";
+import type { JsonOptions } from "./fast-path/methods.ts";
+import { withGrpcMessage } from "./grpc-message.ts";
+import { boundTimeouts, reportMalformedAsInvalidArgument, requireBase64 } from "./malformed-request.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
 export const REQUEST_BYTES_MAX = 1_048_576;
@@ -34,17 +34,17 @@ const UNDELIVERED_LOGGED_MAX = 10;
 interface ConnectHandlerOptions {
   readonly routes: (router: ConnectRouter) => void;
   readonly interceptors: Interceptor[];
-  readonly gate: Gate;
+  readonly pipeline: CallPipeline;
   readonly log: Log;
   /** By default `REQUEST_BYTES_MAX`. */
   readonly requestBytesMax?: number;
   readonly json?: JsonOptions;
   /** Told the status of each answer to a request that never became a call. */
-  readonly onNoCall?: ((status: number) => void) | undefined;
+  readonly onNonRpcResponse?: ((status: number) => void) | undefined;
 }
 
 /** A call that was begun elsewhere, with what was read of its request. */
-export interface BegunCall {
+export interface StartedCall {
   readonly call: Call;
   readonly body: AsyncIterable<Uint8Array>;
 }
@@ -54,7 +54,7 @@ export type ConnectHandler = (
   request: ListenerRequest,
   response: ListenerResponse,
   path: string,
-  begun?: BegunCall,
+  begun?: StartedCall,
 ) => boolean;
 
 /**
@@ -62,7 +62,7 @@ export type ConnectHandler = (
  * what goes wrong goes to the log instead of to the console.
  */
 export function createConnectHandler(options: ConnectHandlerOptions): ConnectHandler {
-  const { gate } = options;
+  const { pipeline } = options;
   const log = throttledLog(options.log, UNDELIVERED_LOGGED_MAX);
   const router = createConnectRouter({
     interceptors: options.interceptors,
@@ -71,7 +71,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     maxTimeoutMs: TIMEOUT_MS_MAX,
     ...(options.json && { jsonOptions: options.json }),
     requestGate: async (context) => {
-      blameCaller(context);
+      reportMalformedAsInvalidArgument(context);
       await callIn(context.values).admit();
       requireBase64(context);
     },
@@ -85,19 +85,19 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       return false;
     }
     if (!URL.canParse(`http://${authorityOf(request)}`)) {
-      response.once("close", () => options.onNoCall?.(response.statusCode));
+      response.once("close", () => options.onNonRpcResponse?.(response.statusCode));
       refuseHost(response);
       return true;
     }
     if ("stream" in response) {
-      stopUploadAfterTrailers(response.stream);
+      rejectRequestBodyAfterTrailers(response.stream);
     }
     const head = { method: handler.method, headers: request.headers, caller: callerOf(request) };
-    const call = begun?.call ?? gate.begin(head);
+    const call = begun?.call ?? pipeline.begin(head);
     response.once("close", () => {
       call.end(call.outcome);
       if (!call.wasAdmitted) {
-        options.onNoCall?.(response.statusCode);
+        options.onNonRpcResponse?.(response.statusCode);
       }
     });
     const values = createContextValues().set(callKey, call);
@@ -107,7 +107,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     // Node would destroy a request that is not read to its end, and stop its connection before the next one.
     const body = begun?.body ?? request.iterator({ destroyOnReturn: false });
     handler({ ...universal, body, ...(isRead && { method: "GET" }) })
-      .then((answer) => (isRead ? forCaches(handler.method, request, response, answer) : answer))
+      .then((answer) => (isRead ? withCacheHeaders(handler.method, request, response, answer) : answer))
       .then((answer) => universalResponseToNodeResponse(withTrailers(answer), response))
       .catch((error: unknown) => {
         // Nearly always a client that went away while it was answered.

@@ -5,7 +5,7 @@ import { BadRequestSchema, RetryInfoSchema } from "../../gen/google/rpc/error_de
 import { ShortageSchema } from "../../gen/inventory/v1/reservation_pb.ts";
 import { InventoryError, type InventoryErrorCode } from "../inventory/errors.ts";
 import { toInt32 } from "../wire/stock-changed.ts";
-import { isUnreadable } from "./malformed-request.ts";
+import { isMalformedRequest } from "./malformed-request.ts";
 
 /** The one table from the domain's errors to the wire. */
 const CODES: Readonly<Record<InventoryErrorCode, Code>> = {
@@ -31,7 +31,7 @@ const RETRY_DELAY_MS = 1_000;
  */
 export function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) {
-    return isUnreadable(error) ? new ConnectError(error.rawMessage, Code.InvalidArgument) : error;
+    return isMalformedRequest(error) ? new ConnectError(error.rawMessage, Code.InvalidArgument) : error;
   }
   if (!(error instanceof InventoryError)) {
     return new ConnectError("Something went wrong in the server", Code.Internal, undefined, undefined, error);

@@ -11,7 +11,7 @@ const UNPARSABLE = "parse binary: ";
 const REFUSED_TIMEOUT_MS = 99_999_999;
 
 /** Whether it is Connect's error for a message that cannot be parsed. */
-export function isUnreadable(error: unknown): error is ConnectError {
+export function isMalformedRequest(error: unknown): error is ConnectError {
   return (
     error instanceof ConnectError && error.code === Code.Internal && error.rawMessage.startsWith(UNPARSABLE)
   );
@@ -21,9 +21,9 @@ export function isUnreadable(error: unknown): error is ConnectError {
  * Lets a unary call with a message that cannot be parsed end in INVALID_ARGUMENT. No interceptor sees such a call; but
  * Connect aborts it with the very error that it then sends.
  */
-export function blameCaller({ signal }: HandlerContext): void {
+export function reportMalformedAsInvalidArgument({ signal }: HandlerContext): void {
   const onAbort = (): void => {
-    if (isUnreadable(signal.reason)) {
+    if (isMalformedRequest(signal.reason)) {
       Object.assign(signal.reason, { code: Code.InvalidArgument });
     }
   };

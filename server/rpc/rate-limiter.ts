@@ -16,7 +16,7 @@ interface Budget {
  * generations: finding the oldest entry of a Map that loses its first ones takes longer the more it has lost, which a crowd of addresses
  * would make each call pay for.
  */
-export class AddressBudget {
+export class RateLimiter {
   readonly #perSecond: number;
   #young = new Map<string, Budget>();
   #old = new Map<string, Budget>();

@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { fromBinary, fromJsonString, toBinary, toJson, toJsonString } from "@bufbuild/protobuf";
 import { type WatchStockResponse, WatchStockResponseSchema } from "../../gen/inventory/v1/stock_pb.ts";
+import { WatchFrames } from "../../server/api/watch-frames.ts";
+import { toWatchResponse } from "../../server/api/watch-stock.ts";
 import { Hub } from "../../server/live/watch/hub.ts";
 import type { Watch, WatchReader } from "../../server/live/watch/watch.ts";
 import { type WatchUpdate, watchUpdate } from "../../server/live/watch/watch-message.ts";
-import { WatchFrames } from "../../server/api/watch-frames.ts";
-import { toWatchResponse } from "../../server/api/watch-stock.ts";
 import { changeTo, detailsOf, loadedMirror, stateOf } from "../live/states.ts";
 import { until } from "../support/until.ts";
 

@@ -1,8 +1,8 @@
 import { once } from "node:events";
 import { create, createRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { pino } from "pino";
-import { REQUEST_BYTES_MAX } from "../../server/rpc/connect-handler.ts";
 import type { ListenerTls } from "../../server/http/listener.ts";
+import { REQUEST_BYTES_MAX } from "../../server/rpc/connect-handler.ts";
 import { startPort } from "../support/port.ts";
 import {
   type ServerCompatRequest,

@@ -49,7 +49,7 @@ async function open(t: TestContext, onBegun: (count: number) => void): Promise<S
       serve(req.url);
       res.end();
     },
-    takeStream: (stream, headers) => {
+    tryHandleStream: (stream, headers) => {
       const path = headers[":path"];
       const isTaken = path?.startsWith("/lane") === true;
       if (isTaken) {

@@ -7,8 +7,8 @@ import type { Ledger, ProductDetails } from "../../server/inventory/ledger.ts";
 import {
   applyDelete,
   applyUpsert,
+  EMPTY_REGISTERS,
   isDeleted,
-  NOTHING_SAID,
   type ProductRegisters,
 } from "../../server/inventory/product-event.ts";
 import type { InventoryStore } from "../../server/inventory/store.ts";
@@ -239,7 +239,7 @@ describe("product events as pure functions", () => {
       sellerEvents.chain((events) => twoOrders(events)),
       async (orders) => {
         for (const order of orders) {
-          const registers = order.reduce((so, event) => apply(so, event).registers, NOTHING_SAID);
+          const registers = order.reduce((so, event) => apply(so, event).registers, EMPTY_REGISTERS);
           const { deleted, detailsAllowed, ...expected } = verdict(order);
           const { details, ...fences } = registers;
           assert.deepEqual(fences, expected);
@@ -251,7 +251,7 @@ describe("product events as pure functions", () => {
 
   it("change nothing when they come twice", (t) =>
     check(t, fc.tuple(fc.array(sellerEvent, { maxLength: 9 }), sellerEvent), async ([earlier, event]) => {
-      const before = earlier.reduce((so, one) => apply(so, one).registers, NOTHING_SAID);
+      const before = earlier.reduce((so, one) => apply(so, one).registers, EMPTY_REGISTERS);
       const once = apply(before, event);
       const twice = apply(once.registers, event);
       assert.deepEqual(twice.registers, once.registers);

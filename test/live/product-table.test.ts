@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import type { ProductState } from "../../server/inventory/feed.ts";
-import { CHANGED, CHANGED_ALL, NO_ROW, ProductTable } from "../../server/live/products/product-table.ts";
 import { numberKey, sortRows, textKey } from "../../server/live/catalog/sort-rows.ts";
+import { CHANGED, CHANGED_ALL, NO_ROW, ProductTable } from "../../server/live/products/product-table.ts";
 import { bytesOf } from "../../server/live/products/text-order.ts";
 import { detailsOf, seedOf, stateOf } from "./states.ts";
 

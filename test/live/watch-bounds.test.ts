@@ -3,10 +3,11 @@ import { describe, it } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { InventoryError } from "../../server/inventory/errors.ts";
-import { Hub, type WatchLimits } from "../../server/live/watch/hub.ts";
 import type { Mirror } from "../../server/live/mirror.ts";
-import { Recency, type RecentChange } from "../../server/live/watch/recency-list.ts";
+import { Hub } from "../../server/live/watch/hub.ts";
+import { RecencyList, type RecentChange } from "../../server/live/watch/recency-list.ts";
 import type { Watch } from "../../server/live/watch/watch.ts";
+import type { WatchLimits } from "../../server/live/watch/watch-limits.ts";
 import type { WatchUpdate } from "../../server/live/watch/watch-message.ts";
 import { changeTo, detailsOf, endUpdatesAfterEach, loadedMirror, stateOf, updatesOf } from "./states.ts";
 
@@ -232,9 +233,9 @@ describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
   }
 });
 
-describe("Recency", () => {
+describe("RecencyList", () => {
   it("tells what changed after a place: each product once, oldest change first, with its details", () => {
-    const recency = new Recency();
+    const recency = new RecencyList();
     assert.deepEqual(recency.after(0, 9), []);
     recency.touch("a", true);
     recency.touch("b", false);

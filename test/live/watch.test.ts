@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { InventoryError } from "../../server/inventory/errors.ts";
-import { Hub, type WatchLimits, type WatchRequest } from "../../server/live/watch/hub.ts";
 import type { Mirror } from "../../server/live/mirror.ts";
-import type { Watch } from "../../server/live/watch/watch.ts";
+import { Hub } from "../../server/live/watch/hub.ts";
+import type { Watch, WatchRequest } from "../../server/live/watch/watch.ts";
+import type { WatchLimits } from "../../server/live/watch/watch-limits.ts";
 import type { WatchUpdate } from "../../server/live/watch/watch-message.ts";
 import {
   changeTo,

@@ -5,7 +5,7 @@ import { Coalescer } from "../../server/redis/coalescer.ts";
 
 /** Between two answers of a store that is busy. */
 const PACE_MS = 5;
-const ANSWER_MS_MAX = 1_000;
+const RESPONSE_MS_MAX = 1_000;
 /** More than a busy store answers until the last one's patience is over. */
 const AHEAD = 5_000;
 
@@ -24,7 +24,7 @@ describe("a coalescer whose store is busy with others", () => {
       batchItemsMax: 1,
       inFlightMax: 2,
       waitingMax: AHEAD + 2,
-      answerMsMax: ANSWER_MS_MAX,
+      answerMsMax: RESPONSE_MS_MAX,
       patienceMsMax: 1,
       mayRepeat: () => false,
       errorOf: (error) => error,
@@ -43,7 +43,7 @@ describe("a coalescer whose store is busy with others", () => {
       coalescer.submit(`other ${n}`).catch(() => {});
     }
     // That the process stands still just before the last one's turn is no silence of the store.
-    coalescer.submit("last but one").catch(() => standStill(ANSWER_MS_MAX + PACE_MS));
+    coalescer.submit("last but one").catch(() => standStill(RESPONSE_MS_MAX + PACE_MS));
     const last = coalescer.submit("last");
     const busy = setInterval(() => {
       for (const item of underWay.keys()) {

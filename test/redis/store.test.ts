@@ -4,10 +4,10 @@ import { after, before, describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { InventoryError } from "../../server/inventory/errors.ts";
-import { RedisUnfit } from "../../server/redis/client.ts";
-import { durabilityWarnings } from "../../server/redis/requirements.ts";
+import { RedisRequirementError } from "../../server/redis/client.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
+import { durabilityWarnings } from "../../server/redis/requirements.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
 import { describeStoreContract } from "../inventory/store-contract.ts";
@@ -232,7 +232,7 @@ describe("RedisStore", { skip }, () => {
     await using _first = disposable(await openStore(redis.url));
     const other = new RedisStore({ endpoint: { url: redis.url }, log, keys: new Keys(4) });
     await assert.rejects(other.start(5_000), (error: Error) => {
-      assert.ok(error instanceof RedisUnfit);
+      assert.ok(error instanceof RedisRequirementError);
       assert.match(error.message, /INVENTORY_BUCKETS is 4.*8 buckets/);
       return true;
     });

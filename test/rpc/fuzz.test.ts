@@ -33,7 +33,7 @@ const INT32_MAX = 2_147_483_647;
 /** Requests in flight at a time. */
 const LANES = 16;
 /** Each of these is far from what an answer takes; it only ends a test that would hang. */
-const ANSWER_MS_MAX = 20_000;
+const RESPONSE_MS_MAX = 20_000;
 
 /** Set FUZZ_SEED to what a failure printed, and the same requests are made. */
 const seed = Number(process.env["FUZZ_SEED"] ?? Math.floor(Math.random() * 2 ** 32));
@@ -179,7 +179,7 @@ async function fire(salt: number, count: number, make: (random: Random) => Promi
   await Promise.all(Array.from({ length: LANES }, lane));
 }
 
-describe("bad bytes", { timeout: 6 * ANSWER_MS_MAX }, () => {
+describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
   let store: RedisServer | undefined;
   let app: AppProcess;
   let pid = 0;
@@ -206,7 +206,7 @@ describe("bad bytes", { timeout: 6 * ANSWER_MS_MAX }, () => {
   async function sendRaw(chunks: readonly Buffer[]): Promise<void> {
     const socket = connectTcp({ port: app.port, host: "127.0.0.1", noDelay: true });
     socket.on("error", () => {});
-    socket.setTimeout(ANSWER_MS_MAX, () => socket.destroy());
+    socket.setTimeout(RESPONSE_MS_MAX, () => socket.destroy());
     for (const chunk of chunks) {
       socket.write(chunk);
     }
@@ -227,7 +227,7 @@ describe("bad bytes", { timeout: 6 * ANSWER_MS_MAX }, () => {
     headers: OutgoingHttpHeaders,
     body: Buffer,
   ): Promise<{ status: number; text: string }> {
-    const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+    const signal = AbortSignal.timeout(RESPONSE_MS_MAX);
     const request = requestHttp1({ port: app.port, host: "127.0.0.1", agent, method, path, headers, signal });
     request.end(body);
     const [response] = await once(request, "response");
@@ -245,7 +245,7 @@ describe("bad bytes", { timeout: 6 * ANSWER_MS_MAX }, () => {
     const answer: { status?: unknown; grpcStatus?: unknown } = {};
     const stream = session.request(headers);
     stream.on("error", () => {});
-    stream.setTimeout(ANSWER_MS_MAX, () => stream.destroy());
+    stream.setTimeout(RESPONSE_MS_MAX, () => stream.destroy());
     stream.on("response", (response) => {
       answer.status = response[":status"];
       answer.grpcStatus = response["grpc-status"];
@@ -458,7 +458,7 @@ describe("bad bytes", { timeout: 6 * ANSWER_MS_MAX }, () => {
 
   it("left no connection behind that the drain must cut", async () => {
     agent.destroy();
-    await app.process().end("SIGTERM", ANSWER_MS_MAX);
+    await app.process().end("SIGTERM", RESPONSE_MS_MAX);
     const [ending] = app.process().describe().split(";");
     assert.match(ending ?? "", /exit code 0/);
     const cut = (await app.output()).split("\n").filter((line) => line.includes("end of the drain deadline"));

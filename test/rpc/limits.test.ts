@@ -7,8 +7,8 @@ import { Health } from "../../gen/health/v1/health_pb.ts";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
-import { AddressBudget } from "../../server/rpc/rate-limiter.ts";
 import { outsideNetworkOf, unmapped } from "../../server/http/client-network.ts";
+import { RateLimiter } from "../../server/rpc/rate-limiter.ts";
 import { AUTH_TOKENS, bearer, errorOf, PROTOCOLS, sending, TOKENS } from "../access/callers.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { until } from "../support/until.ts";
@@ -241,7 +241,7 @@ for (const LANE of ["on", "off"]) {
 
 describe("the budget of addresses", () => {
   it("forgets addresses that were asked about longest ago, and remembers a bounded number", () => {
-    const budget = new AddressBudget(1);
+    const budget = new RateLimiter(1);
     const spend = (address: string): boolean =>
       budget.take(address) && budget.take(address) && budget.take(address);
     assert.equal(spend("198.51.100.1"), false);

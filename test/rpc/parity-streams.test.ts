@@ -3,7 +3,7 @@ import { randomInt } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import type { JsonValue } from "@bufbuild/protobuf";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
-import type { WatchLimits } from "../../server/live/watch/hub.ts";
+import type { WatchLimits } from "../../server/live/watch/watch-limits.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { until } from "../support/until.ts";
 import { mulberry32, mutate } from "./parity-mutations.ts";

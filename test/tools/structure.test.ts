@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
-import { findBreaches } from "../../tools/structure.ts";
+import { findViolations } from "../../tools/structure.ts";
 
 type Tree = Readonly<Record<string, string>>;
 
@@ -32,7 +32,7 @@ async function breachesOf(changed: Tree): Promise<string[]> {
       await mkdir(dirname(join(root, path)), { recursive: true });
       await writeFile(join(root, path), text);
     }
-    return findBreaches(root);
+    return findViolations(root);
   } finally {
     await rm(root, { recursive: true, force: true });
   }
@@ -122,9 +122,9 @@ const BREACHES: readonly { readonly what: string; readonly tree: Tree; readonly 
     },
   ];
 
-describe("findBreaches", () => {
+describe("findViolations", () => {
   it("finds none in this repository", () => {
-    assert.deepEqual(findBreaches(join(import.meta.dirname, "../..")), []);
+    assert.deepEqual(findViolations(join(import.meta.dirname, "../..")), []);
   });
 
   it("finds none in a small tree where all is well", async () => {

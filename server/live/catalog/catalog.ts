@@ -1,6 +1,8 @@
 import type { Collection } from "../../inventory/collection.ts";
 import type { ProductState } from "../../inventory/feed.ts";
 import type { Mirror } from "../mirror.ts";
+import { CHANGED, CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
+import { foldText } from "../products/text-order.ts";
 import {
   CollectionOrder,
   LIST_ORDERS,
@@ -9,12 +11,10 @@ import {
   ProductOrder,
   sortById,
 } from "./product-orders.ts";
-import { CHANGED, CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
 import type { RowSet } from "./row-set.ts";
 import { partition, type Rows } from "./sorted-index.ts";
 import { StockIndex } from "./stock-index.ts";
 import { TextIndex } from "./text-index.ts";
-import { foldText } from "../products/text-order.ts";
 
 export { LIST_ORDERS, type ListOrder, type ListPlace };
 

@@ -1,7 +1,7 @@
 import { CHANGED, type ProductTable } from "../products/product-table.ts";
+import { type Bytes, bytesOf, compareBytes, compareFolded, LOWER_CASE } from "../products/text-order.ts";
 import { numberKey, type RadixKey, sortRows, textKey } from "./sort-rows.ts";
 import { type Rows, SortedIndex } from "./sorted-index.ts";
-import { type Bytes, bytesOf, compareBytes, compareFolded, LOWER_CASE } from "../products/text-order.ts";
 
 export const LIST_ORDERS = ["name", "price", "available", "update_time"] as const;
 export type ListOrder = (typeof LIST_ORDERS)[number];

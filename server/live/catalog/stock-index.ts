@@ -1,5 +1,5 @@
-import { CollectionOrder, ProductOrder } from "./product-orders.ts";
 import { CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
+import { CollectionOrder, ProductOrder } from "./product-orders.ts";
 import { RowSet } from "./row-set.ts";
 
 /** The visible products that are in stock. */

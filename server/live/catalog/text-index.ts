@@ -1,5 +1,5 @@
-import { BITS, RowSet } from "./row-set.ts";
 import { type Bytes, bytesOf } from "../products/text-order.ts";
+import { BITS, RowSet } from "./row-set.ts";
 import { isExact, type TrigramSegment, TrigramWriter } from "./trigrams.ts";
 
 /** Rows of one segment: building one takes some 20 ms, and is the longest that a change can hold up the server. */

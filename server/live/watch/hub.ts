@@ -1,42 +1,15 @@
 import { InventoryError } from "../../inventory/errors.ts";
 import type { Mirror } from "../mirror.ts";
-import { Recency } from "./recency-list.ts";
-import { Watch, type WatchGround } from "./watch.ts";
+import { RecencyList } from "./recency-list.ts";
+import { TimerWheel } from "./timer-wheel.ts";
+import { Watch, type WatchContext, type WatchCounts, type WatchRequest } from "./watch.ts";
+import { WATCH_LIMITS_DEFAULT, type WatchLimits } from "./watch-limits.ts";
 import { ChangeMessages } from "./watch-message.ts";
-import { Wheel } from "./timer-wheel.ts";
 
 /** Milliseconds of telling watchers until other work has its turn: calls of Orders wait no longer than this. */
 const SLICE_MS = 4;
 /** Watchers who are told until the clock is looked at. */
 const WATCHES_PER_LOOK = 16;
-
-/** Everything that watchers could take too much of. */
-export interface WatchLimits {
-  /** Watches of this server. 10,000: at some 15 KB each, 150 MB; half a gigabyte where all go through Connect. */
-  readonly watchesMax: number;
-  /** Watches of one connection. 100: an edge carries many shoppers on one, and has several. */
-  readonly watchesPerConnectionMax: number;
-  /** Watches of one client address. 1,000: a mobile network has many shoppers behind one. */
-  readonly watchesPerAddressMax: number;
-  /** Milliseconds after the last message until a heartbeat. 10,000: proxies cut silent streams from 30 s on. */
-  readonly heartbeatMs: number;
-  /** Milliseconds that a watch lives, ± 20%: so that watchers spread over the servers again. 600,000. */
-  readonly lifeMs: number;
-  /**
-   * Milliseconds over which watchers are asked to come back at the end of their life or of the server. 1,500: with a client's
-   * jitter and its connecting, all are back within 3 s.
-   */
-  readonly reconnectMs: number;
-}
-
-export const WATCH_LIMITS_DEFAULT: WatchLimits = Object.freeze({
-  watchesMax: 10_000,
-  watchesPerConnectionMax: 100,
-  watchesPerAddressMax: 1_000,
-  heartbeatMs: 10_000,
-  lifeMs: 600_000,
-  reconnectMs: 1_500,
-});
 
 /** Who watches, as far as limits go. */
 export interface Watcher {
@@ -45,29 +18,14 @@ export interface Watcher {
   readonly connection: object;
 }
 
-/** What to watch. */
-export interface WatchRequest {
-  /** Absent: every product. */
-  readonly productIds: ReadonlySet<string> | undefined;
-  readonly minIntervalMs: number;
-}
-
-/** How many messages were told, by kind. */
-export interface Told {
-  snapshot: number;
-  change: number;
-  heartbeat: number;
-  goodbye: number;
-}
-
 /**
  * Tells watchers what changed. It keeps the order of latest changes for all, and lets those whom a
  * change concerns tell it, some in each turn of the event loop; changes of one turn are told together.
  */
 export class Hub {
-  readonly told: Readonly<Told>;
+  readonly told: Readonly<WatchCounts>;
   readonly #limits: WatchLimits;
-  readonly #ground: WatchGround;
+  readonly #ground: WatchContext;
   readonly #watches = new Map<Watch, Watcher>();
   readonly #watchesOfAll = new Set<Watch>();
   readonly #watchesByProduct = new Map<string, Set<Watch>>();
@@ -83,7 +41,7 @@ export class Hub {
   /** `now` is in milliseconds and never goes back. */
   constructor(mirror: Mirror, limits: Partial<WatchLimits> = {}, now = () => performance.now()) {
     this.#limits = { ...WATCH_LIMITS_DEFAULT, ...limits };
-    const recency = new Recency();
+    const recency = new RecencyList();
     const told = { snapshot: 0, change: 0, heartbeat: 0, goodbye: 0 };
     this.told = told;
     this.#ground = {
@@ -94,7 +52,7 @@ export class Hub {
       now,
       limits: this.#limits,
       messages: new ChangeMessages(mirror, recency),
-      wheel: new Wheel<Watch>(now, (watch) => watch.onSlot()),
+      wheel: new TimerWheel<Watch>(now, (watch) => watch.onSlot()),
       tellNow: (watch) => this.#tell(watch),
       queue: (watch) => this.#queue(watch),
       onClose: (watch) => this.#forget(watch),

@@ -23,7 +23,7 @@ export interface RecentChange {
  * that it has seen is enough to find what changed since, each product once, so a slow reader costs a
  * number.
  */
-export class Recency {
+export class RecencyList {
   readonly #nodes = new Map<string, Node>();
   #newest: Node | undefined;
   #sequence = 0;

@@ -5,7 +5,7 @@ const SLOT_MS = 10;
  * Things that are due at some time, with one timer for all of them: ten thousand watchers would
  * otherwise have as many. Within a slot they come in the order in which they were added.
  */
-export class Wheel<Item> {
+export class TimerWheel<Item> {
   readonly #onDue: (item: Item) => void;
   readonly #now: () => number;
   readonly #slots = new Map<number, Set<Item>>();

@@ -1,6 +1,6 @@
 import type { ProductState } from "../../inventory/feed.ts";
 import type { Mirror } from "../mirror.ts";
-import type { Recency } from "./recency-list.ts";
+import type { RecencyList } from "./recency-list.ts";
 
 /** About how many bytes one message may have: with what node buffers, a reader that stops holds less than 32 KB. */
 const MESSAGE_BYTES_MAX = 12 * 1024;
@@ -86,7 +86,7 @@ interface ChangeMessage {
  */
 export class ChangeMessages {
   readonly #mirror: Mirror;
-  readonly #recency: Recency;
+  readonly #recency: RecencyList;
   /** By the place of watchers of every product. */
   readonly #ofAll = new Map<number, ChangeMessage>();
   /** Of one product alone, by its ID. */
@@ -94,7 +94,7 @@ export class ChangeMessages {
   readonly #ofOneWithDetails = new Map<string, ChangeMessage>();
   #ofNone: ChangeMessage | undefined;
 
-  constructor(mirror: Mirror, recency: Recency) {
+  constructor(mirror: Mirror, recency: RecencyList) {
     this.#mirror = mirror;
     this.#recency = recency;
   }
@@ -141,7 +141,7 @@ export class ChangeMessages {
     return made;
   }
 
-  #make(seen: number, changes: ReturnType<Recency["after"]>): ChangeMessage {
+  #make(seen: number, changes: ReturnType<RecencyList["after"]>): ChangeMessage {
     const message = new WatchMessage();
     let added = 0;
     let place = seen;

@@ -1,8 +1,23 @@
-import type { Told, WatchLimits, WatchRequest } from "./hub.ts";
 import type { Mirror } from "../mirror.ts";
-import type { Recency } from "./recency-list.ts";
+import type { RecencyList } from "./recency-list.ts";
+import type { TimerWheel } from "./timer-wheel.ts";
+import type { WatchLimits } from "./watch-limits.ts";
 import { type ChangeMessages, WatchMessage, type WatchUpdate, watchUpdate } from "./watch-message.ts";
-import type { Wheel } from "./timer-wheel.ts";
+
+/** What to watch. */
+export interface WatchRequest {
+  /** Absent: every product. */
+  readonly productIds: ReadonlySet<string> | undefined;
+  readonly minIntervalMs: number;
+}
+
+/** How many messages were told, by kind. */
+export interface WatchCounts {
+  snapshot: number;
+  change: number;
+  heartbeat: number;
+  goodbye: number;
+}
 
 const LIFE_SPREAD = 0.2;
 /** Messages for one watcher until the others have their turn: a long snapshot, read fast. */
@@ -20,13 +35,13 @@ export interface WatchReader {
 }
 
 /** What all watches of a hub share. */
-export interface WatchGround {
+export interface WatchContext {
   readonly mirror: Mirror;
-  readonly recency: Recency;
+  readonly recency: RecencyList;
   readonly messages: ChangeMessages;
   readonly limits: WatchLimits;
-  readonly wheel: Wheel<Watch>;
-  readonly told: Told;
+  readonly wheel: TimerWheel<Watch>;
+  readonly told: WatchCounts;
   /** How often a watch had its turn and its reader took nothing. */
   readerWaits: number;
   now(): number;
@@ -43,7 +58,7 @@ export interface WatchGround {
  */
 export class Watch {
   readonly request: WatchRequest;
-  readonly #ground: WatchGround;
+  readonly #ground: WatchContext;
   #reader: WatchReader | undefined;
   /** What the snapshot has still to tell. */
   #untold: Iterator<string> | undefined;
@@ -62,7 +77,7 @@ export class Watch {
   #isEnding = false;
   #isClosed = false;
 
-  constructor(ground: WatchGround, request: WatchRequest) {
+  constructor(ground: WatchContext, request: WatchRequest) {
     this.#ground = ground;
     this.request = request;
     this.#seen = ground.recency.sequence;
@@ -209,7 +224,7 @@ export class Watch {
   }
 }
 
-function kindOf({ snapshot, stocks, removed, reconnectAfterMs }: WatchUpdate): keyof Told {
+function kindOf({ snapshot, stocks, removed, reconnectAfterMs }: WatchUpdate): keyof WatchCounts {
   if (reconnectAfterMs !== undefined) {
     return "goodbye";
   }

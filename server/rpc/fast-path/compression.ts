@@ -1,12 +1,12 @@
 import { compressionNegotiate } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
-import type { LaneAnswer } from "./unary-protocols.ts";
+import type { EncodedResponse } from "./unary-protocols.ts";
 
 /** Below this many bytes compression costs more than it saves; Connect's own bound. */
 const COMPRESS_BYTES_MIN = 1_024;
 
 /** Whether an answer of the Connect protocol is long, and its client takes it compressed. */
-export function isWorthCompressing(answer: LaneAnswer, acceptEncoding: string): boolean {
+export function isWorthCompressing(answer: EncodedResponse, acceptEncoding: string): boolean {
   return (
     answer.isWhole &&
     answer.body !== undefined &&
@@ -16,7 +16,7 @@ export function isWorthCompressing(answer: LaneAnswer, acceptEncoding: string): 
 }
 
 /** The answer in what its client takes. */
-export async function compressed(answer: LaneAnswer, acceptEncoding: string): Promise<LaneAnswer> {
+export async function compressed(answer: EncodedResponse, acceptEncoding: string): Promise<EncodedResponse> {
   const compression = negotiated(acceptEncoding);
   if (compression === null || answer.body === undefined) {
     return answer;

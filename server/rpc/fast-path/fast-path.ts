@@ -1,26 +1,30 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { Code } from "@connectrpc/connect";
-import type { BegunCall, ConnectHandler } from "../connect-handler.ts";
 import type { ListenerRequest, ListenerResponse } from "../../http/listener.ts";
+import type { ConnectHandler, StartedCall } from "../connect-handler.ts";
 
 /** A short way for some calls. Both methods say whether it has taken the request; what it leaves goes to Connect. */
-export interface Lane {
-  takeStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: readonly string[]): boolean;
+export interface FastPath {
+  tryHandleStream(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    rawHeaders: readonly string[],
+  ): boolean;
   /** HTTP/1.1. `path` is without the query. */
-  takeRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean;
+  tryHandleRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean;
 }
 
 /** Hands a request over to the long way, which throws on what it cannot parse, such as a port above 65535. */
-export function leaveTo(
-  longWay: ConnectHandler,
+export function fallBackTo(
+  connectHandler: ConnectHandler,
   request: ListenerRequest,
   response: ListenerResponse,
   path: string,
-  begun: BegunCall,
+  begun: StartedCall,
 ): void {
   try {
-    longWay(request, response, path, begun);
+    connectHandler(request, response, path, begun);
   } catch {
     begun.call.end(Code.InvalidArgument);
     response.statusCode = 400;

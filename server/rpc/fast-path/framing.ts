@@ -13,7 +13,7 @@ export const PREFIX_BYTES = 5;
 
 export const STATUS_OK = { "grpc-status": "0" };
 
-export const parseTimeouts = {
+export const timeoutParsers = {
   grpc: (value: string) => parseGrpcTimeout(value, TIMEOUT_MS_MAX),
   connect: (value: string) => parseConnectTimeout(value, TIMEOUT_MS_MAX),
 };
@@ -21,11 +21,11 @@ export const parseTimeouts = {
 export function envelope(flags: number, data: Uint8Array): Buffer {
   const framed = Buffer.allocUnsafe(PREFIX_BYTES + data.byteLength);
   framed.set(data, PREFIX_BYTES);
-  return enclose(flags, framed);
+  return fillEnvelope(flags, framed);
 }
 
 /** Makes an envelope of a message that has room for the prefix before it. */
-export function enclose(flags: number, framed: Buffer): Buffer {
+export function fillEnvelope(flags: number, framed: Buffer): Buffer {
   framed[0] = flags;
   framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
   return framed;

@@ -8,7 +8,7 @@ import {
   type Message,
 } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { AnswerEncoder } from "./response-encoder.ts";
+import { ResponseEncoder } from "./response-encoder.ts";
 
 /** What an implementation may use of a call, on whichever way the call came. */
 export type CallContext = Pick<
@@ -23,12 +23,12 @@ export type JsonOptions = Partial<JsonReadOptions & JsonWriteOptions>;
 export type Awaitable<T> = T | Promise<T>;
 
 /** A unary method as the short way runs it. */
-export interface LaneMethod {
+export interface FastPathMethod {
   readonly desc: DescMethod;
   readonly input: DescMessage;
   readonly output: DescMessage;
   readonly json: JsonOptions;
-  readonly encoder: AnswerEncoder;
+  readonly encoder: ResponseEncoder;
   invoke(request: Message, context: CallContext): Awaitable<Message>;
 }
 
@@ -40,13 +40,13 @@ export interface ImplementedService {
 }
 
 /** The unary methods of the services, by path. */
-export function laneMethods(
+export function fastPathMethods(
   services: readonly ImplementedService[],
   jsonOptions: JsonOptions = {},
-): ReadonlyMap<string, LaneMethod> {
+): ReadonlyMap<string, FastPathMethod> {
   const json = { ignoreUnknownFields: true, ...jsonOptions };
-  const encoder = new AnswerEncoder(json);
-  const methods = new Map<string, LaneMethod>();
+  const encoder = new ResponseEncoder(json);
+  const methods = new Map<string, FastPathMethod>();
   for (const { desc, implementation } of services) {
     for (const method of desc.methods) {
       const run: unknown = Reflect.get(implementation, method.localName);

@@ -37,7 +37,7 @@ interface Plan {
  * together of those, since a field is its tag and its length before its message, and a repeated one just more of these
  * (https://protobuf.dev/programming-guides/encoding/#structure). All else is protobuf-es's.
  */
-export class AnswerEncoder {
+export class ResponseEncoder {
   readonly #json: Partial<JsonWriteOptions>;
   readonly #plans = new Map<DescMessage, Plan>();
   readonly #bodies = new WeakMap<Message, Uint8Array>();

@@ -8,9 +8,9 @@ import {
   grpcErrorTrailers,
   grpcWebTrailers,
   openEnvelope,
-  parseTimeouts,
   STATUS_OK,
   textOf,
+  timeoutParsers,
 } from "./framing.ts";
 import type { RequestLayout } from "./request.ts";
 
@@ -38,7 +38,7 @@ const grpc: StreamProtocol = {
   needsHttp2: true,
   contentType: "application/grpc+proto",
   isJson: false,
-  parseTimeout: parseTimeouts.grpc,
+  parseTimeout: timeoutParsers.grpc,
   decode: decodeBinary,
   end: (error) => ({ body: undefined, trailers: error ? grpcErrorTrailers(error) : STATUS_OK }),
 };
@@ -59,7 +59,7 @@ const connectProto: StreamProtocol = {
   needsHttp2: false,
   contentType: "application/connect+proto",
   isJson: false,
-  parseTimeout: parseTimeouts.connect,
+  parseTimeout: timeoutParsers.connect,
   decode: decodeBinary,
   end: (error) => ({
     body: envelope(

@@ -1,10 +1,10 @@
 import type { ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
+import type { Frame } from "./frame.ts";
 import type { StreamEnd } from "./stream-protocols.ts";
-import type { Frame } from "../../api/watch-frames.ts";
 
 /** One answer of many frames, over either version of HTTP. */
-export interface StreamWire {
+export interface StreamWriter {
   /** Whether a frame may be written now; when it may again after it might not, the wire has a "drain". */
   readonly isReady: boolean;
   readonly isGone: boolean;
@@ -13,7 +13,7 @@ export interface StreamWire {
   end(end: StreamEnd): void;
 }
 
-export class Http2Wire implements StreamWire {
+export class Http2StreamWriter implements StreamWriter {
   readonly #stream: ServerHttp2Stream;
   readonly #hasTrailers: boolean;
 
@@ -47,7 +47,7 @@ export class Http2Wire implements StreamWire {
   }
 }
 
-export class Http1Wire implements StreamWire {
+export class Http1StreamWriter implements StreamWriter {
   readonly #response: ServerResponse;
 
   constructor(response: ServerResponse) {

@@ -2,12 +2,12 @@ import type { IncomingHttpHeaders } from "node:http";
 import { Code, type ContextValues, createContextValues } from "@connectrpc/connect";
 import { type Call, callKey } from "../call.ts";
 import type { CallContext } from "./methods.ts";
-import { deadlineExceeded, type LaneAnswer, type Metadata } from "./unary-protocols.ts";
-import type { UnaryWire } from "./unary-writer.ts";
+import { deadlineExceeded, type EncodedResponse, type Metadata } from "./unary-protocols.ts";
+import type { UnaryWriter } from "./unary-writer.ts";
 
 /** One call on the lane, which is answered once. What few methods ask for is made when they ask. */
 export class UnaryCall implements CallContext {
-  readonly #wire: UnaryWire;
+  readonly #wire: UnaryWriter;
   readonly call: Call;
   /** Set while it is not known yet whether the call may come in. */
   admission: Promise<void> | undefined;
@@ -20,7 +20,7 @@ export class UnaryCall implements CallContext {
   #responseTrailer: Headers | undefined;
   #values: ContextValues | undefined;
 
-  constructor(call: Call, wire: UnaryWire) {
+  constructor(call: Call, wire: UnaryWriter) {
     this.call = call;
     this.#wire = wire;
   }
@@ -36,7 +36,7 @@ export class UnaryCall implements CallContext {
   }
 
   /** Sends what `make` gives, unless the call is over or its caller gone. What cannot be sent is cut. No code is OK. */
-  answer(code: Code | undefined, make: () => LaneAnswer): void {
+  answer(code: Code | undefined, make: () => EncodedResponse): void {
     if (this.leave()) {
       try {
         if (!this.#wire.isGone) {

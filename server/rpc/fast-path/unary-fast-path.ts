@@ -7,38 +7,38 @@ import {
 } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
-import type { Gate } from "../call.ts";
 import { type Caller, callerOf, callerOfStream } from "../../http/caller.ts";
+import { rejectRequestBodyAfterTrailers } from "../../http/reject-request-body.ts";
+import type { CallPipeline } from "../call.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
-import type { TellError } from "../interceptors/errors.ts";
-import { stopUploadAfterTrailers } from "../../http/reject-request-body.ts";
-import { type Lane, leaveTo } from "./fast-path.ts";
-import type { Awaitable, LaneMethod } from "./methods.ts";
-import {
-  deadlineExceeded,
-  LANE_PROTOCOLS,
-  type LaneAnswer,
-  type LaneProtocol,
-  type Metadata,
-} from "./unary-protocols.ts";
+import type { ErrorReporter } from "../interceptors/errors.ts";
+import { type FastPath, fallBackTo } from "./fast-path.ts";
+import type { Awaitable, FastPathMethod } from "./methods.ts";
 import { collect, readPlainHead } from "./request.ts";
 import { UnaryCall } from "./unary-call.ts";
-import { CompressingWire, UnaryHttp1Wire, UnaryHttp2Wire, type UnaryWire } from "./unary-writer.ts";
+import {
+  deadlineExceeded,
+  type EncodedResponse,
+  type Metadata,
+  UNARY_PROTOCOLS,
+  type UnaryProtocol,
+} from "./unary-protocols.ts";
+import { CompressingWriter, UnaryHttp1Writer, UnaryHttp2Writer, type UnaryWriter } from "./unary-writer.ts";
 
 interface UnaryLaneOptions {
-  readonly methods: ReadonlyMap<string, LaneMethod>;
+  readonly methods: ReadonlyMap<string, FastPathMethod>;
   /** Answers everything that the lane leaves. */
-  readonly longWay: ConnectHandler;
-  readonly gate: Gate;
-  readonly tellError: TellError;
+  readonly connectHandler: ConnectHandler;
+  readonly pipeline: CallPipeline;
+  readonly reportError: ErrorReporter;
   /** By default `REQUEST_BYTES_MAX`. Whatever is longer goes the long way, which has the same limit. */
   readonly requestBytesMax?: number;
 }
 
 /** A request that the lane has taken. */
 interface Taken {
-  readonly method: LaneMethod;
-  readonly protocol: LaneProtocol;
+  readonly method: FastPathMethod;
+  readonly protocol: UnaryProtocol;
   readonly headers: IncomingHttpHeaders | IncomingMessage["headers"];
   readonly timeoutMs: number | undefined;
   /** What the client takes of compressed answers; Connect alone compresses here, since its bodies may go to browsers. */
@@ -51,7 +51,7 @@ interface Taken {
  * plain, and hands everything else to Connect, with the body that it has read; so whatever is odd is
  * judged in one place. Errors, deadlines and limits are those of the long way.
  */
-export class UnaryLane implements Lane {
+export class UnaryFastPath implements FastPath {
   readonly #options: UnaryLaneOptions;
   readonly #bytesMax: number;
 
@@ -61,7 +61,7 @@ export class UnaryLane implements Lane {
   }
 
   /** Answers an HTTP/2 stream if it is a plain unary call, and says whether it was. */
-  takeStream(
+  tryHandleStream(
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     rawHeaders: readonly string[],
@@ -73,10 +73,10 @@ export class UnaryLane implements Lane {
       return false;
     }
     stream.on("error", ignore);
-    const call = this.#begin(taken, callerOfStream(stream), new UnaryHttp2Wire(stream));
+    const call = this.#begin(taken, callerOfStream(stream), new UnaryHttp2Writer(stream));
     stream.on("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
-      stopUploadAfterTrailers(stream);
+      rejectRequestBodyAfterTrailers(stream);
       stream.resume();
       return true;
     }
@@ -87,20 +87,20 @@ export class UnaryLane implements Lane {
       } else if (call.leave()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
         const response = new Http2ServerResponse(stream);
-        leaveTo(this.#options.longWay, request, response, path, { body: again(), call: call.call });
+        fallBackTo(this.#options.connectHandler, request, response, path, { body: again(), call: call.call });
       }
     });
     return true;
   }
 
   /** The same for HTTP/1.1. */
-  takeRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean {
+  tryHandleRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean {
     const { headers } = request;
     const taken = this.#take(path, request.method, headers.host, headers, false);
     if (taken === undefined || request.url !== path) {
       return false;
     }
-    const call = this.#begin(taken, callerOf(request), new UnaryHttp1Wire(response));
+    const call = this.#begin(taken, callerOf(request), new UnaryHttp1Writer(response));
     response.on("close", () => call.abandon());
     if (!this.#admit(taken, call)) {
       request.resume();
@@ -111,7 +111,7 @@ export class UnaryLane implements Lane {
       if (message !== undefined) {
         this.#run(taken, message, call);
       } else if (call.leave()) {
-        leaveTo(this.#options.longWay, request, response, path, { body: again(), call: call.call });
+        fallBackTo(this.#options.connectHandler, request, response, path, { body: again(), call: call.call });
       }
     });
     return true;
@@ -125,7 +125,7 @@ export class UnaryLane implements Lane {
     isHttp2: boolean,
   ): Taken | undefined {
     const method = this.#options.methods.get(path);
-    const protocol = LANE_PROTOCOLS.get(headers["content-type"] ?? "");
+    const protocol = UNARY_PROTOCOLS.get(headers["content-type"] ?? "");
     if (method === undefined || protocol === undefined) {
       return undefined;
     }
@@ -144,12 +144,12 @@ export class UnaryLane implements Lane {
   }
 
   /** Begins a call: its time runs from here, also while its request is still arriving. */
-  #begin(taken: Taken, caller: Caller, wire: UnaryWire): UnaryCall {
+  #begin(taken: Taken, caller: Caller, wire: UnaryWriter): UnaryCall {
     const { method, protocol, headers, timeoutMs, acceptEncoding } = taken;
-    const begun = this.#options.gate.begin({ method: method.desc, headers, caller });
+    const begun = this.#options.pipeline.begin({ method: method.desc, headers, caller });
     const call = new UnaryCall(
       begun,
-      acceptEncoding === null ? wire : new CompressingWire(wire, acceptEncoding),
+      acceptEncoding === null ? wire : new CompressingWriter(wire, acceptEncoding),
     );
     if (timeoutMs !== undefined) {
       call.endAfter(timeoutMs, () => this.#refuse(protocol, deadlineExceeded(), call));
@@ -189,8 +189,8 @@ export class UnaryLane implements Lane {
     }
   }
 
-  #refuse(protocol: LaneProtocol, error: unknown, call: UnaryCall): void {
-    const told = this.#options.tellError(error, call.call, false);
+  #refuse(protocol: UnaryProtocol, error: unknown, call: UnaryCall): void {
+    const told = this.#options.reportError(error, call.call, false);
     call.answer(told.code, () => layOut(protocol, told, call.metadata));
   }
 }
@@ -200,7 +200,7 @@ function ignore(): void {
 }
 
 /** An error whose details or metadata cannot be laid out is told without them. */
-function layOut(protocol: LaneProtocol, error: ConnectError, metadata: Metadata): LaneAnswer {
+function layOut(protocol: UnaryProtocol, error: ConnectError, metadata: Metadata): EncodedResponse {
   try {
     return protocol.refuse(error, metadata);
   } catch {

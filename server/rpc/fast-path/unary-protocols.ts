@@ -5,20 +5,20 @@ import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
   attempt,
-  enclose,
+  fillEnvelope,
   grpcErrorTrailers,
   grpcWebTrailers,
   openEnvelope,
   PREFIX_BYTES,
-  parseTimeouts,
   STATUS_OK,
   textOf,
+  timeoutParsers,
 } from "./framing.ts";
-import type { LaneMethod } from "./methods.ts";
+import type { FastPathMethod } from "./methods.ts";
 import type { RequestLayout } from "./request.ts";
 
 /** An answer as it goes out. */
-export interface LaneAnswer {
+export interface EncodedResponse {
   readonly status: number;
   /** Names and values in turn, as node takes them without a look at each. */
   readonly headers: readonly string[];
@@ -37,18 +37,18 @@ export interface Metadata {
 }
 
 /** How one protocol lays out a unary call without compression. */
-export interface LaneProtocol extends RequestLayout {
+export interface UnaryProtocol extends RequestLayout {
   /** The message, or `undefined` where the body is anything else than one whole uncompressed message. */
-  decode(method: LaneMethod, body: Buffer): Message | undefined;
-  answer(method: LaneMethod, message: Message, metadata: Metadata): LaneAnswer;
-  refuse(error: ConnectError, metadata: Metadata): LaneAnswer;
+  decode(method: FastPathMethod, body: Buffer): Message | undefined;
+  answer(method: FastPathMethod, message: Message, metadata: Metadata): EncodedResponse;
+  refuse(error: ConnectError, metadata: Metadata): EncodedResponse;
 }
 
-const grpc: LaneProtocol = {
+const grpc: UnaryProtocol = {
   timeoutHeader: "grpc-timeout",
   encodingHeader: "grpc-encoding",
   needsHttp2: true,
-  parseTimeout: parseTimeouts.grpc,
+  parseTimeout: timeoutParsers.grpc,
   decode: decodeEnvelope,
   answer: (method, message, { headers, trailers }) => ({
     status: 200,
@@ -66,11 +66,11 @@ const grpc: LaneProtocol = {
   }),
 };
 
-const grpcWeb: LaneProtocol = {
+const grpcWeb: UnaryProtocol = {
   timeoutHeader: "grpc-timeout",
   encodingHeader: "grpc-encoding",
   needsHttp2: false,
-  parseTimeout: parseTimeouts.grpc,
+  parseTimeout: timeoutParsers.grpc,
   decode: decodeEnvelope,
   answer: (method, message, { headers, trailers }) => ({
     status: 200,
@@ -95,18 +95,18 @@ const grpcWeb: LaneProtocol = {
 
 const GRPC_WEB_OK = grpcWebTrailers(new Headers(STATUS_OK));
 
-const connectProto: LaneProtocol = {
+const connectProto: UnaryProtocol = {
   timeoutHeader: "connect-timeout-ms",
   encodingHeader: "content-encoding",
   needsHttp2: false,
-  parseTimeout: parseTimeouts.connect,
+  parseTimeout: timeoutParsers.connect,
   decode: (method, body) => attempt(() => fromBinary(method.input, body)),
   answer: (method, message, metadata) =>
     connectAnswer(200, "application/proto", method.encoder.binary(method.output, message), metadata),
   refuse: refuseConnect,
 };
 
-const connectJson: LaneProtocol = {
+const connectJson: UnaryProtocol = {
   ...connectProto,
   decode: ({ input, json }, body) => attempt(() => fromJsonString(input, textOf(body), json)),
   answer: ({ output, encoder }, message, metadata) =>
@@ -114,7 +114,7 @@ const connectJson: LaneProtocol = {
 };
 
 /** By content type, those that clients send as they are; any other spelling goes the long way. */
-export const LANE_PROTOCOLS: ReadonlyMap<string, LaneProtocol> = new Map([
+export const UNARY_PROTOCOLS: ReadonlyMap<string, UnaryProtocol> = new Map([
   ["application/grpc", grpc],
   ["application/grpc+proto", grpc],
   ["application/grpc-web", grpcWeb],
@@ -123,7 +123,7 @@ export const LANE_PROTOCOLS: ReadonlyMap<string, LaneProtocol> = new Map([
   ["application/json", connectJson],
 ]);
 
-function refuseConnect(error: ConnectError, { headers, trailers }: Metadata): LaneAnswer {
+function refuseConnect(error: ConnectError, { headers, trailers }: Metadata): EncodedResponse {
   const merged = new Headers(headers);
   mergeNonProtocolHeaders(merged, error.metadata);
   const body = errorToJsonBytes(error, undefined);
@@ -135,7 +135,7 @@ function connectAnswer(
   contentType: string,
   body: Uint8Array | string,
   { headers, trailers }: Metadata,
-): LaneAnswer {
+): EncodedResponse {
   return {
     status,
     headers: ["content-type", contentType, ...flat(headers), ...flat(trailers, "trailer-")],
@@ -145,12 +145,12 @@ function connectAnswer(
   };
 }
 
-function frameOf({ encoder, output }: LaneMethod, message: Message): Buffer {
-  return enclose(0, encoder.binary(output, message, PREFIX_BYTES));
+function frameOf({ encoder, output }: FastPathMethod, message: Message): Buffer {
+  return fillEnvelope(0, encoder.binary(output, message, PREFIX_BYTES));
 }
 
 /** One enveloped message that is all of the body. */
-function decodeEnvelope(method: LaneMethod, body: Buffer): Message | undefined {
+function decodeEnvelope(method: FastPathMethod, body: Buffer): Message | undefined {
   const data = openEnvelope(body);
   return data && attempt(() => fromBinary(method.input, data));
 }

@@ -1,19 +1,19 @@
 import type { ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import { compressed, isWorthCompressing } from "./compression.ts";
-import type { LaneAnswer } from "./unary-protocols.ts";
+import type { EncodedResponse } from "./unary-protocols.ts";
 
 const WITH_TRAILERS = { waitForTrailers: true };
 
 /** Where the one answer of a call goes. */
-export interface UnaryWire {
+export interface UnaryWriter {
   readonly isGone: boolean;
-  send(answer: LaneAnswer): void;
+  send(answer: EncodedResponse): void;
   /** For what cannot be sent. */
   cut(): void;
 }
 
-export class UnaryHttp2Wire implements UnaryWire {
+export class UnaryHttp2Writer implements UnaryWriter {
   readonly #stream: ServerHttp2Stream;
 
   constructor(stream: ServerHttp2Stream) {
@@ -24,7 +24,7 @@ export class UnaryHttp2Wire implements UnaryWire {
     return this.#stream.closed || this.#stream.destroyed;
   }
 
-  send(answer: LaneAnswer): void {
+  send(answer: EncodedResponse): void {
     const stream = this.#stream;
     const { status, trailers } = answer;
     const headers = [":status", String(status), ...headersOf(answer)];
@@ -42,7 +42,7 @@ export class UnaryHttp2Wire implements UnaryWire {
   }
 }
 
-export class UnaryHttp1Wire implements UnaryWire {
+export class UnaryHttp1Writer implements UnaryWriter {
   readonly #response: ServerResponse;
 
   constructor(response: ServerResponse) {
@@ -53,7 +53,7 @@ export class UnaryHttp1Wire implements UnaryWire {
     return this.#response.destroyed;
   }
 
-  send(answer: LaneAnswer): void {
+  send(answer: EncodedResponse): void {
     this.#response.writeHead(answer.status, headersOf(answer));
     this.#response.end(answer.body);
   }
@@ -64,11 +64,11 @@ export class UnaryHttp1Wire implements UnaryWire {
 }
 
 /** For a client that takes long answers compressed. */
-export class CompressingWire implements UnaryWire {
-  readonly #wire: UnaryWire;
+export class CompressingWriter implements UnaryWriter {
+  readonly #wire: UnaryWriter;
   readonly #acceptEncoding: string;
 
-  constructor(wire: UnaryWire, acceptEncoding: string) {
+  constructor(wire: UnaryWriter, acceptEncoding: string) {
     this.#wire = wire;
     this.#acceptEncoding = acceptEncoding;
   }
@@ -77,7 +77,7 @@ export class CompressingWire implements UnaryWire {
     return this.#wire.isGone;
   }
 
-  send(answer: LaneAnswer): void {
+  send(answer: EncodedResponse): void {
     const wire = this.#wire;
     if (isWorthCompressing(answer, this.#acceptEncoding)) {
       compressed(answer, this.#acceptEncoding)
@@ -93,7 +93,7 @@ export class CompressingWire implements UnaryWire {
   }
 }
 
-function headersOf({ headers, body, isWhole }: LaneAnswer): string[] {
+function headersOf({ headers, body, isWhole }: EncodedResponse): string[] {
   return isWhole && body !== undefined
     ? [...headers, "content-length", String(Buffer.byteLength(body))]
     : [...headers];

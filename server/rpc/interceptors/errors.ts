@@ -4,9 +4,9 @@ import { type Call, callIn, procedureOf } from "../call.ts";
 import { toConnectError } from "../errors.ts";
 
 /** What a caller may see of an error. Logs the cause where it is a fault of this server. */
-export type TellError = (error: unknown, call: Call, isCallerGone: boolean) => ConnectError;
+export type ErrorReporter = (error: unknown, call: Call, isCallerGone: boolean) => ConnectError;
 
-export function createTellError(log: Logger): TellError {
+export function createErrorReporter(log: Logger): ErrorReporter {
   return (error, call, isCallerGone) => {
     if (isCallerGone) {
       // It is gone or out of time: what fails then fails because of it.
@@ -27,7 +27,7 @@ export function createTellError(log: Logger): TellError {
 }
 
 /** Turns every error of a call into what its caller may see of it, and keeps how the call ended. */
-export function errorInterceptor(tell: TellError): Interceptor {
+export function errorInterceptor(tell: ErrorReporter): Interceptor {
   return (next) => async (request) => {
     const call = callIn(request.contextValues);
     const { signal } = request;

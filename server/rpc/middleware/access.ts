@@ -7,7 +7,7 @@ import type { Principal } from "../../access/principal.ts";
 import type { TokenCheck } from "../../access/tokens.ts";
 import { InventoryError } from "../../inventory/errors.ts";
 import { throttledLog } from "../../ops/throttled-log.ts";
-import { type Call, type CallStage, procedureOf } from "../call.ts";
+import { type Call, type CallMiddleware, procedureOf } from "../call.ts";
 
 /** How callers prove who they are. */
 export interface AccessChecks {
@@ -24,7 +24,7 @@ const REFUSALS_LOGGED_MAX = 10;
  * Lets a call in where its service is for everybody, or its caller has a role for it. Callers are told what is missing,
  * and never why a token was not accepted; the log is told why, and never the token.
  */
-export function accessStage(checks: AccessChecks, log: Logger): CallStage {
+export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddleware {
   const throttled = throttledLog(log, REFUSALS_LOGGED_MAX);
 
   function tell(call: Call, reason: string): void {

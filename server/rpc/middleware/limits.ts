@@ -3,9 +3,9 @@ import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
 import { ruleOf } from "../../access/policy.ts";
 import { InventoryError } from "../../inventory/errors.ts";
 import type { LoopDelay } from "../../ops/loop-delay.ts";
-import { AddressBudget } from "../rate-limiter.ts";
-import type { Call, CallStage } from "../call.ts";
-import { InFlight } from "../concurrency-limiter.ts";
+import type { Call, CallMiddleware } from "../call.ts";
+import { ConcurrencyLimiter } from "../concurrency-limiter.ts";
+import { RateLimiter } from "../rate-limiter.ts";
 
 export interface CallLimits {
   /** Lateness of the event loop, ms, from which on shoppers are asked to come back later. 0: never. */
@@ -36,18 +36,21 @@ const NEVER_SHED = "grpc.health.v1.Health";
  * Keeps the server quick for Orders: past a bound shoppers' reads are refused with RESOURCE_EXHAUSTED and the time
  * to come back, and only far beyond it calls of known callers. One address alone gets no more than its part.
  */
-export function limitsStage(limits: CallLimits, loopDelay: LoopDelay): CallStage {
-  const reads = new AddressBudget(limits.readsPerAddress);
-  const refusedTokens = new AddressBudget(REFUSED_TOKENS_PER_ADDRESS);
+export function limitsMiddleware(limits: CallLimits, loopDelay: LoopDelay): CallMiddleware {
+  const reads = new RateLimiter(limits.readsPerAddress);
+  const refusedTokens = new RateLimiter(REFUSED_TOKENS_PER_ADDRESS);
   const lateForShoppers = new Lateness(limits.shedDelayMs, () => loopDelay.msNow);
   // One long turn is no reason to refuse a purchase.
   const lateForKnown = new Lateness(KNOWN_CALLER_FACTOR * limits.shedDelayMs, () => loopDelay.ms);
-  const watches = new InFlight("watches", WATCHES_MAX);
-  const otherStreams = new InFlight("streams", OTHER_STREAMS_MAX);
-  const ofShoppers = new InFlight("calls", limits.callsInFlightMax);
-  const ofKnown = new InFlight("calls of known callers", KNOWN_CALLER_FACTOR * limits.callsInFlightMax);
+  const watches = new ConcurrencyLimiter("watches", WATCHES_MAX);
+  const otherStreams = new ConcurrencyLimiter("streams", OTHER_STREAMS_MAX);
+  const ofShoppers = new ConcurrencyLimiter("calls", limits.callsInFlightMax);
+  const ofKnown = new ConcurrencyLimiter(
+    "calls of known callers",
+    KNOWN_CALLER_FACTOR * limits.callsInFlightMax,
+  );
 
-  function countOf({ method }: Call): InFlight | undefined {
+  function countOf({ method }: Call): ConcurrencyLimiter | undefined {
     if (method.methodKind !== "unary") {
       return method === StockService.method.watchStock ? watches : otherStreams;
     }

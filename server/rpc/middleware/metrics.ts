@@ -1,7 +1,7 @@
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
-import type { CallStage } from "../call.ts";
+import type { CallMiddleware } from "../call.ts";
 
 /** Seconds. The first ones are what a read takes, the last ones what a caller still waits for. */
 const BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
@@ -33,7 +33,7 @@ interface Tally {
  * came by. A call adds to plain numbers; the metrics are made of them when they are asked for. Methods are the only
  * labels, so the number of series is bounded by the API.
  */
-export function metricsStage(registry: Registry, services: readonly DescService[]): CallStage {
+export function metricsMiddleware(registry: Registry, services: readonly DescService[]): CallMiddleware {
   const registers = [registry];
   const tallies = new Map<DescMethod, Tally>();
   const duration = new Histogram({

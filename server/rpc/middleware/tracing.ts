@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { Code } from "@connectrpc/connect";
 import type { TraceSpan, Tracing } from "../../ops/tracing.ts";
-import { type Call, type CallStage, procedureOf } from "../call.ts";
+import { type Call, type CallMiddleware, procedureOf } from "../call.ts";
 
 /** Codes that are the server's fault, as the semantic conventions for gRPC have them; the others are answers. */
 const FAULTS: ReadonlySet<Code> = new Set([
@@ -17,7 +17,7 @@ const FAULTS: ReadonlySet<Code> = new Set([
  * A span for each call, below the caller's where its `traceparent` names one, with the attributes of OpenTelemetry's
  * semantic conventions for RPC, version 1.45. What the method does runs below it.
  */
-export function tracingStage(tracing: Tracing): CallStage {
+export function tracingMiddleware(tracing: Tracing): CallMiddleware {
   const spans = new WeakMap<Call, TraceSpan>();
   return {
     enter(call) {

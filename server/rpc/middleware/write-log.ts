@@ -3,7 +3,7 @@ import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { ruleOf } from "../../access/policy.ts";
-import { type CallStage, procedureOf } from "../call.ts";
+import { type CallMiddleware, procedureOf } from "../call.ts";
 
 /** Longest ID that the log takes; a longer one was refused by validation. */
 const ID_LENGTH_MAX = 128;
@@ -12,7 +12,7 @@ const ID_LENGTH_MAX = 128;
  * Logs every call that was to change something, one line each, with who called and what it was about. Tokens never are
  * logged. What was refused to a stranger is no write, and for the stage that refused it to tell: a flood of those is a line for each.
  */
-export function writeLogStage(log: Logger, level: "debug" | "info" = "info"): CallStage {
+export function writeLogMiddleware(log: Logger, level: "debug" | "info" = "info"): CallMiddleware {
   return {
     leave(call, code) {
       const { method, caller, principal, traceId, beganAt } = call;

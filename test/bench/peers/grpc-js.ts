@@ -16,8 +16,8 @@ import {
 } from "@grpc/grpc-js";
 import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
 import { Inventory } from "../../../gen/inventory_pb.ts";
+import { readId } from "../../../server/api/fields.ts";
 import { toStock } from "../../../server/api/messages.ts";
-import { readId } from "../../../server/api/requests.ts";
 import { openLiveStore } from "./store.ts";
 
 // @grpc/grpc-js on the service's store, which checks the same field, reads the same mirror and encodes by protobuf-es.

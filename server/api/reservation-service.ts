@@ -1,0 +1,50 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import type { ReservationStore } from "../inventory/store.ts";
+import { readId } from "./fields.ts";
+import { toReservation } from "./messages.ts";
+import {
+  readCommit,
+  readExtend,
+  readListReservations,
+  readReserve,
+  readReturn,
+  reservationToken,
+} from "./reservation-requests.ts";
+
+export function reservationService(reservations: ReservationStore): ServiceImpl<typeof ReservationService> {
+  return {
+    async reserve(request) {
+      return { reservation: toReservation(await reservations.reserve(readReserve(request))) };
+    },
+    async commitReservation(request) {
+      return { reservation: toReservation(await reservations.commit(readCommit(request))) };
+    },
+    async releaseReservation(request) {
+      const reservationId = readId("reservation_id", request.reservationId);
+      return { reservation: toReservation(await reservations.release(reservationId)) };
+    },
+    async extendReservation(request) {
+      const { reservationId, ttlMs } = readExtend(request);
+      return { reservation: toReservation(await reservations.extend(reservationId, ttlMs)) };
+    },
+    async returnReservation(request) {
+      return { reservation: toReservation(await reservations.return(readReturn(request))) };
+    },
+    async getReservation(request) {
+      const reservationId = readId("reservation_id", request.reservationId);
+      return { reservation: toReservation(await reservations.get(reservationId)) };
+    },
+    async listReservations(request) {
+      const page = readListReservations(request);
+      // One more than asked for tells whether there is a next page.
+      const found = await reservations.list({ ...page, limit: page.limit + 1 });
+      const shown = found.slice(0, page.limit);
+      const last = shown.at(-1);
+      return {
+        reservations: shown.map(toReservation),
+        nextPageToken: found.length > page.limit && last ? reservationToken(last) : "",
+      };
+    },
+  };
+}

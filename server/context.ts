@@ -1,0 +1,26 @@
+import type { Logger } from "pino";
+import type { Config } from "./config.ts";
+import type { ListenerLimits } from "./http/listener.ts";
+import type { Releases } from "./lifecycle.ts";
+import type { WatchLimits } from "./live/watch/watch-limits.ts";
+import type { Health } from "./ops/health.ts";
+import type { Metrics } from "./ops/metrics.ts";
+import type { Tracing } from "./ops/tracing.ts";
+
+/** What a test may replace. */
+export interface AppOptions {
+  readonly limits?: Partial<ListenerLimits>;
+  readonly watchLimits?: Partial<WatchLimits>;
+}
+
+/** What every part is started with. */
+export interface Context {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly options: AppOptions;
+  /** Each part pushes its release here as soon as it has started. */
+  readonly releases: Releases;
+  readonly health: Health;
+  readonly metrics: Metrics;
+  readonly tracing: Tracing | undefined;
+}

@@ -1,0 +1,2 @@
+/** Set to `true` on responses that may be behind, because the store cannot be reached. */
+export const STALE_HEADER = "stock-stale";

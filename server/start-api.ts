@@ -1,0 +1,176 @@
+import type { ConnectRouter } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { Health as HealthService } from "../gen/health/v1/health_pb.ts";
+import { createCertificateCheck } from "./access/certificates.ts";
+import { JwtCheck } from "./access/jwt.ts";
+import { createTokenCheck, sha256Of, type TokenEntry } from "./access/tokens.ts";
+import { healthService } from "./api/health-service.ts";
+import { registerReflection } from "./api/reflection-service.ts";
+import { INVENTORY_SERVICES, type InventoryServices, inventoryServices } from "./api/services.ts";
+import type { LiveView } from "./api/stock-service.ts";
+import { WatchFastPath } from "./api/watch-fast-path.ts";
+import type { Config } from "./config.ts";
+import type { Context } from "./context.ts";
+import { outsideNetworkOf } from "./http/client-network.ts";
+import { createCors, createCorsHeaders } from "./http/cors.ts";
+import { LISTENER_LIMITS_DEFAULT, type Listener, startListener } from "./http/listener.ts";
+import { addConnectionMetrics, createRequestCount } from "./http/metrics.ts";
+import { createRouter } from "./http/router.ts";
+import { TrustedProxies } from "./http/trusted-proxies.ts";
+import type { InventoryStore } from "./inventory/store.ts";
+import { LoopDelay } from "./ops/loop-delay.ts";
+import { createPages } from "./pages/pages.ts";
+import { type CallMiddleware, CallPipeline } from "./rpc/call.ts";
+import { createConnectHandler } from "./rpc/connect-handler.ts";
+import type { FastPath } from "./rpc/fast-path/fast-path.ts";
+import { fastPathMethods } from "./rpc/fast-path/methods.ts";
+import { UnaryFastPath } from "./rpc/fast-path/unary-fast-path.ts";
+import { deadlineInterceptor } from "./rpc/interceptors/deadline.ts";
+import { drainInterceptor } from "./rpc/interceptors/drain.ts";
+import { createErrorReporter, errorInterceptor } from "./rpc/interceptors/errors.ts";
+import { accessMiddleware } from "./rpc/middleware/access.ts";
+import { limitsMiddleware } from "./rpc/middleware/limits.ts";
+import { metricsMiddleware } from "./rpc/middleware/metrics.ts";
+import { tracingMiddleware } from "./rpc/middleware/tracing.ts";
+import { writeLogMiddleware } from "./rpc/middleware/write-log.ts";
+import { createRpcHandler, refuseUnknownMethod } from "./rpc/rpc-handler.ts";
+
+/** Methods whose stream a client may hold open for as long as it likes. */
+const LONG_LIVED_PATHS: ReadonlySet<string> = new Set(
+  [HealthService, ServerReflection, ServerReflectionAlpha, ...INVENTORY_SERVICES].flatMap((service) =>
+    service.methods
+      .filter((method) => method.methodKind !== "unary")
+      .map((method) => `/${service.typeName}/${method.name}`),
+  ),
+);
+
+/** The port with everything behind it. Resolves with its address once it accepts connections. */
+export async function startApi(
+  context: Context,
+  store: InventoryStore,
+  live: LiveView,
+  demoToken: string,
+): Promise<string> {
+  const { config, log, options, releases, health, metrics } = context;
+  const pipeline = createCallPipeline(context, demoToken);
+  const onNonRpcResponse = createRequestCount(metrics.registry);
+  const draining = new AbortController();
+  const services = inventoryServices(store, live);
+  const reportError = createErrorReporter(log);
+  const connectHandler = createConnectHandler({
+    routes: (router) => registerServices(router, services, context),
+    pipeline,
+    interceptors: [errorInterceptor(reportError), drainInterceptor(draining.signal), deadlineInterceptor],
+    log,
+    onNonRpcResponse,
+  });
+  const corsHeaders = createCorsHeaders(config.embedOrigins);
+  const shared = { connectHandler, pipeline, reportError };
+  const fastPaths: FastPath[] = config.fastPath
+    ? [
+        new UnaryFastPath({ ...shared, methods: fastPathMethods(services.all) }),
+        new WatchFastPath({ ...shared, live, corsHeaders }),
+      ]
+    : [];
+  const listener = await startListener({
+    host: config.host,
+    port: config.port,
+    handler: createRouter({
+      health,
+      rpc: createRpcHandler({ fastPaths, connectHandler, onNonRpcResponse }),
+      unknownMethod: refuseUnknownMethod,
+      pages: createPages({
+        catalog: live.catalog,
+        settings: { ...config.page, heartbeatMs: config.watchHeartbeatMs },
+      }),
+      cors: createCors(corsHeaders),
+      onNonRpcResponse,
+    }),
+    tryHandleStream: (stream, headers, rawHeaders) =>
+      fastPaths.some((fastPath) => fastPath.tryHandleStream(stream, headers, rawHeaders)),
+    isLongLived: (path) => LONG_LIVED_PATHS.has(path),
+    networkOf: outsideNetworkOf,
+    log,
+    tls: config.tls,
+    ...(options.limits && { limits: options.limits }),
+  });
+  releases.push("the listener", async () => {
+    live.hub.drain();
+    draining.abort();
+    await drainListener(listener, context);
+  });
+  addConnectionMetrics(metrics.registry, {
+    open: () => listener.connections(),
+    most: { ...LISTENER_LIMITS_DEFAULT, ...options.limits }.connectionsMax,
+  });
+  return urlOf(config, listener.port);
+}
+
+function registerServices(
+  router: ConnectRouter,
+  services: InventoryServices,
+  { config, health }: Context,
+): void {
+  services.register(router);
+  const names = INVENTORY_SERVICES.map((service) => service.typeName);
+  router.service(HealthService, healthService(health, names));
+  if (config.reflection) {
+    registerReflection(router, [...INVENTORY_SERVICES, HealthService]);
+  }
+}
+
+async function drainListener(listener: Listener, { config, log }: Context): Promise<void> {
+  const { destroyed } = await listener.drain(config.drainMsMax);
+  if (destroyed > 0) {
+    log.warn({ destroyed }, "Connections were closed at the end of the drain deadline");
+  }
+}
+
+/** The middleware of every call, outermost first. */
+function createCallPipeline(
+  { config, log, releases, metrics, tracing }: Context,
+  demoToken: string,
+): CallPipeline {
+  const loopDelay = new LoopDelay();
+  releases.push("the event-loop monitor", () => loopDelay.stop());
+  return new CallPipeline(
+    [
+      // Without an admin port nothing can read the metrics.
+      ...(config.admin ? [metricsMiddleware(metrics.registry, INVENTORY_SERVICES)] : []),
+      ...(tracing ? [tracingMiddleware(tracing)] : []),
+      // The demo's shoppers buy all the time: their lines would hide everything else.
+      writeLogMiddleware(log, config.demo ? "debug" : "info"),
+      limitsMiddleware(config.callLimits, loopDelay),
+      ...accessMiddlewares(config, log, demoToken),
+    ],
+    new TrustedProxies(config.trustedProxies),
+  );
+}
+
+/** Authentication and authorization, where they are configured. The demo shop authenticates like any other caller. */
+function accessMiddlewares(config: Config, log: Logger, demoToken: string): CallMiddleware[] {
+  const { access } = config;
+  if (access === undefined) {
+    log.warn("Authentication is not configured: every client that reaches this server may change stock");
+    return [];
+  }
+  const ofDemo: TokenEntry = { name: "demo", role: "ops", sha256: sha256Of(demoToken) };
+  const tokens = config.demo ? [...access.tokens, ofDemo] : access.tokens;
+  const checks = {
+    token: tokens.length > 0 ? createTokenCheck(tokens) : undefined,
+    jwt:
+      access.jwt &&
+      new JwtCheck(access.jwt, (err) =>
+        log.warn({ err }, "Could not fetch the issuer's keys; the last ones stay valid for four hours"),
+      ),
+    certificate: access.certificates.length > 0 ? createCertificateCheck(access.certificates) : undefined,
+  };
+  return [accessMiddleware(checks, log)];
+}
+
+function urlOf(config: Config, port: number): string {
+  const host = config.host === "0.0.0.0" || config.host === "::" ? "localhost" : config.host;
+  return `${config.tls ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}

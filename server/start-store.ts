@@ -1,0 +1,68 @@
+import type { Config } from "./config.ts";
+import type { Context } from "./context.ts";
+import type { ChangeFeed } from "./inventory/feed.ts";
+import type { ChangeOutbox } from "./inventory/outbox.ts";
+import type { InventoryStore } from "./inventory/store.ts";
+import type { Mirror } from "./live/mirror.ts";
+import { MemoryStore } from "./memory/store.ts";
+import type { RedisEndpoint } from "./redis/client.ts";
+import { RedisFeed } from "./redis/feed.ts";
+import { Keys } from "./redis/keys.ts";
+import { RedisMetrics } from "./redis/metrics.ts";
+import { RedisOutbox } from "./redis/outbox.ts";
+import { RedisStore } from "./redis/store.ts";
+
+/** How long the start waits for Redis before it serves without it, unready. */
+const STORE_START_MS_MAX = 2_000;
+
+export interface Backends {
+  readonly store: InventoryStore;
+  readonly feed: ChangeFeed;
+  /** Absent with the embedded store, and where nothing is published. */
+  readonly outbox: ChangeOutbox | undefined;
+}
+
+/** Opens the store that is configured, and what follows its changes. */
+export async function startStore(context: Context, mirror: Mirror): Promise<Backends> {
+  const { config, releases, health } = context;
+  const backends = config.redis
+    ? await startRedisStore(context, config.redis, mirror)
+    : createMemoryStore(config);
+  const { store, outbox } = backends;
+  releases.push("the store", () => store.close());
+  if (outbox !== undefined) {
+    releases.push("the outbox", () => outbox.close());
+  }
+  health.addCheck(() => store.unreadyReason());
+  return backends;
+}
+
+function createMemoryStore({ operationRetentionMs }: Config): Backends {
+  const store = new MemoryStore({ operationRetentionMs });
+  return { store, feed: store.feed, outbox: undefined };
+}
+
+async function startRedisStore(
+  { config, log, metrics, tracing }: Context,
+  endpoint: RedisEndpoint,
+  mirror: Mirror,
+): Promise<Backends> {
+  const instruments = { metrics: new RedisMetrics(metrics.registry), tracing };
+  const keys = new Keys(config.buckets);
+  const store = new RedisStore({
+    endpoint,
+    log,
+    keys,
+    operationRetentionMs: config.operationRetentionMs,
+    onAcknowledged: (productId, version) => mirror.expect(productId, version),
+    instruments,
+  });
+  try {
+    await store.start(STORE_START_MS_MAX);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  const outbox = config.kafka && new RedisOutbox({ endpoint, keys, log, instruments });
+  return { store, feed: new RedisFeed({ endpoint, keys, log, instruments }), outbox };
+}
