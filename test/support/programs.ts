@@ -46,6 +46,18 @@ export const programs = {
   nginx: { names: ["nginx"], debianPackage: "nginx", required: false, version: "-v" },
   envoy: { names: ["envoy"], debianPackage: undefined, required: false, version: "--version" },
   promtool: { names: ["promtool"], debianPackage: "prometheus", required: false, version: "--version" },
+  "redis-8.2": {
+    names: ["redis-8.2"],
+    debianPackage: undefined,
+    required: false,
+    version: "--version",
+  },
+  "valkey-9.1": {
+    names: ["valkey-9.1"],
+    debianPackage: undefined,
+    required: false,
+    version: "--version",
+  },
   h2load: { names: ["h2load"], debianPackage: "nghttp2-client", required: false, version: "--version" },
 } as const;
 
@@ -105,10 +117,23 @@ export function findProgram(name: string): string | undefined {
   return folders.map((folder) => join(folder, name)).find(isExecutable);
 }
 
-/** A redis-server of version 7 or later. */
+/** The servers that tests of the store run on, besides the system's own: each has a folder in the cache. */
+export const REDIS_SERVERS = ["redis-8.2", "valkey-9.1"] as const;
+type CachedRedisServer = (typeof REDIS_SERVERS)[number];
+
+/** The server that REDIS_SERVER names (`redis-8.2`, `valkey-9.1`), else a redis-server of version 7 or later in PATH. */
 export function findRedisServer(): string | undefined {
+  const { REDIS_SERVER = "" } = process.env;
+  if (REDIS_SERVER !== "" && REDIS_SERVER !== "system") {
+    return findCachedRedisServer(REDIS_SERVER as CachedRedisServer);
+  }
   const path = findProgram("redis-server");
   return path !== undefined && redisMajor(path) >= redisMajorMin ? path : undefined;
+}
+
+export function findCachedRedisServer(name: CachedRedisServer): string | undefined {
+  const path = join(cacheDir(), name, "redis-server");
+  return isExecutable(path) ? path : undefined;
 }
 
 /** CHROMIUM_PATH, or a Chromium or Chrome of the system; the headless shell where there is one. */
@@ -180,6 +205,9 @@ function pathOf(name: ProgramName | "kafka" | "own-kafka"): string | undefined {
   switch (name) {
     case "redis-server":
       return findRedisServer();
+    case "redis-8.2":
+    case "valkey-9.1":
+      return findCachedRedisServer(name);
     case "chromium":
       return findChromium();
     case "kafka": {
@@ -195,6 +223,10 @@ function pathOf(name: ProgramName | "kafka" | "own-kafka"): string | undefined {
 
 function reasonFor(name: ProgramName | "kafka" | "own-kafka"): string {
   if (name === "kafka" || name === "own-kafka") return `no Kafka: ${reasonForKafka()}`;
+  const { REDIS_SERVER = "" } = process.env;
+  if (name === "redis-server" && REDIS_SERVER !== "" && REDIS_SERVER !== "system") {
+    return `REDIS_SERVER=${REDIS_SERVER} is not in ${cacheDir()} (tools/provision.ts fetches it)`;
+  }
   const old = name === "redis-server" ? findProgram(name) : undefined;
   if (old !== undefined) return `${old} is older than version ${redisMajorMin}`;
   const { debianPackage } = programs[name];
