@@ -7,6 +7,7 @@ import type { Mirror } from "./live/mirror.ts";
 import { MemoryStore } from "./memory/store.ts";
 import type { RedisEndpoint } from "./redis/client.ts";
 import { RedisFeed } from "./redis/feed.ts";
+import type { RedisInstruments } from "./redis/instruments.ts";
 import { Keys } from "./redis/keys.ts";
 import { RedisMetrics } from "./redis/metrics.ts";
 import { RedisOutbox } from "./redis/outbox.ts";
@@ -24,9 +25,11 @@ export interface Backends {
 
 /** Opens the store that is configured, and what follows its changes. */
 export async function startStore(context: Context, mirror: Mirror): Promise<Backends> {
-  const { config, releases, health } = context;
+  const { config, releases, health, metrics, tracing } = context;
+  // Also with the embedded store, so that every server has the same metrics.
+  const instruments = { metrics: new RedisMetrics(metrics.registry), tracing };
   const backends = config.redis
-    ? await startRedisStore(context, config.redis, mirror)
+    ? await startRedisStore(context, config.redis, mirror, instruments)
     : createMemoryStore(config);
   const { store, outbox } = backends;
   releases.push("the store", () => store.close());
@@ -43,11 +46,11 @@ function createMemoryStore({ operationRetentionMs }: Config): Backends {
 }
 
 async function startRedisStore(
-  { config, log, metrics, tracing }: Context,
+  { config, log }: Context,
   endpoint: RedisEndpoint,
   mirror: Mirror,
+  instruments: RedisInstruments,
 ): Promise<Backends> {
-  const instruments = { metrics: new RedisMetrics(metrics.registry), tracing };
   const keys = new Keys(config.buckets);
   const store = new RedisStore({
     endpoint,

@@ -286,7 +286,7 @@ describe("a signal", { timeout: HANG_MS }, () => {
     app.process().signal("SIGTERM");
     await once(socket, "close");
     assert.match(await ended(app), /exit code 0/);
-    assert.match(await app.output(), /"destroyed":1,.*cut at the end of the drain deadline/);
+    assert.match(await app.output(), /"destroyed":1,.*closed at the end of the drain deadline/);
   });
 });
 

@@ -201,7 +201,7 @@ describe("tokens of an issuer who publishes keys", () => {
     assert.equal(await at(0, first), LET_IN);
     published = undefined;
     assert.equal(await at(11, first), LET_IN);
-    assert.ok(lines.some((line) => line.includes("those fetched last go on for four hours")));
+    assert.ok(lines.some((line) => line.includes("the last ones stay valid for four hours")));
     assert.equal(await at(11, second), "Unavailable", "it may be a new one");
     assert.equal(await at(239, first), LET_IN);
     assert.equal(await at(241, first), "Unavailable");

@@ -7,8 +7,15 @@ import { findViolations } from "../../tools/structure.ts";
 
 type Tree = Readonly<Record<string, string>>;
 
-/** A small house in which all is well. */
-const TIDY: Tree = {
+/** A small tree without violations. */
+const VALID: Tree = {
+  "docs/architecture.md":
+    "# Architecture\n\n| folder | holds | may import |\n|---|---|---|\n" +
+    "| `inventory/` | the domain | nothing |\n" +
+    "| `redis/` | the store; not `kafka/` | `inventory/` |\n" +
+    "| `kafka/` | events | `inventory/` |\n" +
+    "| `rpc/` | how a call runs | `inventory/`, `kafka/`, `gen/` |\n\n" +
+    "| other | table |\n|---|---|\n| `redis/` | `rpc/` |\n",
   "server/main.ts": 'import { start } from "./app.ts";\nstart(await import("./config.ts"));\n',
   "server/app.ts":
     'import { Redis } from "./redis/client.ts";\nimport {\n  serve,\n} from "./rpc/serve.ts";\n' +
@@ -25,10 +32,10 @@ const TIDY: Tree = {
   "gen/inventory_pb.ts": "export const Get = (): void => {};\n",
 };
 
-async function breachesOf(changed: Tree): Promise<string[]> {
-  const root = await mkdtemp(join(tmpdir(), "inventory-tidy-"));
+async function violationsOf(changed: Tree): Promise<string[]> {
+  const root = await mkdtemp(join(tmpdir(), "inventory-structure-"));
   try {
-    for (const [path, text] of Object.entries({ ...TIDY, ...changed })) {
+    for (const [path, text] of Object.entries({ ...VALID, ...changed })) {
       await mkdir(dirname(join(root, path)), { recursive: true });
       await writeFile(join(root, path), text);
     }
@@ -38,114 +45,161 @@ async function breachesOf(changed: Tree): Promise<string[]> {
   }
 }
 
-/** `start` of a file of the tidy tree, with more imports before it. */
-const importing = (path: string, ...lines: readonly string[]): Tree => ({
-  [path]: `${lines.join("\n")}\n${TIDY[path] ?? ""}`,
+/** A file of the valid tree, with these lines before its own. */
+const prepend = (path: string, ...lines: readonly string[]): Tree => ({
+  [path]: `${lines.join("\n")}\n${VALID[path] ?? ""}`,
 });
 
-const BREACHES: readonly { readonly what: string; readonly tree: Tree; readonly told: readonly RegExp[] }[] =
-  [
-    {
-      what: "two rooms that import each other",
-      tree: importing("server/rpc/serve.ts", 'import { Redis } from "../redis/client.ts";'),
-      told: [/^server\/rpc\/serve\.ts imports server\/redis\/client\.ts; server\/rpc\/ may look into/],
+const VIOLATIONS: readonly {
+  readonly what: string;
+  readonly tree: Tree;
+  readonly expected: readonly RegExp[];
+}[] = [
+  {
+    what: "an import that the table does not have",
+    tree: prepend("server/rpc/serve.ts", 'import { Redis } from "../redis/client.ts";'),
+    expected: [
+      /^server\/rpc\/serve\.ts imports server\/redis\/client\.ts; docs\/architecture\.md allows server\/rpc\/ inventory, kafka, gen$/,
+    ],
+  },
+  {
+    what: "an import against the direction of the table, and the cycle that it closes",
+    tree: {
+      ...prepend("server/rpc/serve.ts", 'import "../kafka/feed.ts";'),
+      ...prepend("server/kafka/feed.ts", 'import { serve } from "../rpc/serve.ts";'),
     },
-    {
-      what: "an import of types alone, over several lines",
-      tree: importing("server/redis/client.ts", "import type {", "  Feed,", '} from "../kafka/feed.ts";'),
-      told: [/^server\/redis\/client\.ts imports server\/kafka\/feed\.ts; /],
+    expected: [
+      /^server\/kafka\/feed\.ts imports server\/rpc\/serve\.ts; docs\/architecture\.md allows server\/kafka\/ inventory$/,
+      /^Import cycle: server\/(rpc\/serve|kafka\/feed)\.ts → server\/(rpc\/serve|kafka\/feed)\.ts → /,
+    ],
+  },
+  {
+    what: "an import of types only, over several lines",
+    tree: prepend("server/redis/client.ts", "import type {", "  Feed,", '} from "../kafka/feed.ts";'),
+    expected: [/^server\/redis\/client\.ts imports server\/kafka\/feed\.ts; /],
+  },
+  {
+    what: "an export from another folder, and an import at run time",
+    tree: prepend(
+      "server/redis/client.ts",
+      'export * from "../rpc/serve.ts";',
+      'export const late = () => import("../kafka/feed.ts");',
+    ),
+    expected: [/client\.ts imports server\/rpc\/serve\.ts/, /client\.ts imports server\/kafka\/feed\.ts/],
+  },
+  {
+    what: "a domain that imports anything",
+    tree: prepend("server/inventory/ledger.ts", 'import { Get } from "../../gen/inventory_pb.ts";'),
+    expected: [
+      /^server\/inventory\/ledger\.ts imports gen\/inventory_pb\.ts; .* server\/inventory\/ nothing$/,
+    ],
+  },
+  {
+    what: "generated code in a folder that may not import it",
+    tree: prepend("server/redis/client.ts", 'import { Get } from "../../gen/inventory_pb.ts";'),
+    expected: [/^server\/redis\/client\.ts imports gen\/inventory_pb\.ts; /],
+  },
+  {
+    what: "a folder that the table does not have",
+    tree: {
+      "server/cache/lru.ts": 'import "../inventory/ledger.ts";\n',
+      ...prepend("server/app.ts", 'import "./cache/lru.ts";'),
     },
-    {
-      what: "an export from another room, and an import at run time",
-      tree: importing(
-        "server/redis/client.ts",
-        'export * from "../rpc/serve.ts";',
-        'export const late = () => import("../kafka/feed.ts");',
-      ),
-      told: [/client\.ts imports server\/rpc\/serve\.ts/, /client\.ts imports server\/kafka\/feed\.ts/],
+    expected: [/^server\/cache\/lru\.ts imports server\/inventory\/ledger\.ts; .* server\/cache\/ nothing$/],
+  },
+  {
+    what: "a folder that imports the configuration",
+    tree: prepend("server/rpc/serve.ts", 'import { port } from "../config.ts";'),
+    expected: [/serve\.ts imports server\/config\.ts/],
+  },
+  {
+    what: "an import cycle of two files in one folder",
+    tree: {
+      ...prepend("server/redis/client.ts", 'import "./keys.ts";'),
+      "server/redis/keys.ts": 'import { Redis } from "./client.ts";\nexport const keys = Redis;\n',
     },
-    {
-      what: "a domain that looks out",
-      tree: importing("server/inventory/ledger.ts", 'import { Get } from "../../gen/inventory_pb.ts";'),
-      told: [/^server\/inventory\/ledger\.ts imports gen\/inventory_pb\.ts; .* may look into nothing only/],
+    expected: [
+      /^Import cycle: server\/redis\/(client|keys)\.ts → server\/redis\/(keys|client)\.ts → server\/redis\/(client|keys)\.ts$/,
+    ],
+  },
+  {
+    what: "an import cycle of types only",
+    tree: {
+      ...prepend("server/redis/client.ts", 'import type { Keys } from "./keys.ts";'),
+      "server/redis/keys.ts": 'import type { Redis } from "./client.ts";\nexport type Keys = Redis;\n',
     },
-    {
-      what: "generated code outside of rpc",
-      tree: importing("server/redis/client.ts", 'import { Get } from "../../gen/inventory_pb.ts";'),
-      told: [/^server\/redis\/client\.ts imports gen\/inventory_pb\.ts; /],
+    expected: [/^Import cycle: server\/redis\/(client|keys)\.ts → server\/redis\/(keys|client)\.ts → /],
+  },
+  {
+    what: "an import cycle of three files of web/",
+    tree: {
+      ...prepend("web/view/label.ts", 'import "./price.ts";'),
+      "web/view/price.ts": 'import "./count.ts";\n',
+      "web/view/count.ts": 'import "./label.ts";\n',
     },
-    {
-      what: "a room that imports the wiring or the configuration",
-      tree: importing("server/rpc/serve.ts", 'import "../app.ts";', 'import { port } from "../config.ts";'),
-      told: [/serve\.ts imports server\/app\.ts/, /serve\.ts imports server\/config\.ts/],
-    },
-    {
-      what: "a package in a room that does not own it",
-      tree: importing(
-        "server/rpc/serve.ts",
-        'import { Redis } from "ioredis";',
-        'import "kafkajs/src/x.js";',
-      ),
-      told: [
-        /^server\/rpc\/serve\.ts imports ioredis; server\/redis\/ alone does/,
-        /^server\/rpc\/serve\.ts imports kafkajs; server\/kafka\/ alone does/,
-      ],
-    },
-    {
-      what: "an owned package in the wiring",
-      tree: importing("server/app.ts", 'import { Redis as Client } from "ioredis";'),
-      told: [/^server\/app\.ts imports ioredis; server\/redis\/ alone does/],
-    },
-    {
-      what: "an environment that is read outside of config.ts",
-      tree: importing("server/redis/client.ts", "export const host = process.env.HOST;"),
-      told: [/^server\/redis\/client\.ts reads process\.env; server\/config\.ts alone does/],
-    },
-    {
-      what: "a file of more than 400 lines",
-      tree: importing(
-        "server/inventory/ledger.ts",
-        ..."x"
-          .repeat(400)
-          .split("")
-          .map((_, n) => `// ${n}`),
-      ),
-      told: [/^server\/inventory\/ledger\.ts has 401 lines; the most is 400/],
-    },
-    {
-      what: "a file that nothing imports",
-      tree: { "server/redis/forgotten.ts": "export {};\n", "web/view/forgotten.ts": "export {};\n" },
-      told: [
-        /^server\/redis\/forgotten\.ts is imported by nothing/,
-        /^web\/view\/forgotten\.ts is imported by nothing/,
-      ],
-    },
-  ];
+    expected: [/^Import cycle: (web\/view\/\w+\.ts → ){3}web\/view\/\w+\.ts$/],
+  },
+  {
+    what: "a package in a folder that does not own it",
+    tree: prepend("server/rpc/serve.ts", 'import { Redis } from "ioredis";', 'import "kafkajs/src/x.js";'),
+    expected: [
+      /^server\/rpc\/serve\.ts imports ioredis; only server\/redis\/ may$/,
+      /^server\/rpc\/serve\.ts imports kafkajs; only server\/kafka\/ may$/,
+    ],
+  },
+  {
+    what: "an owned package in the wiring",
+    tree: prepend("server/app.ts", 'import { Redis as Client } from "ioredis";'),
+    expected: [/^server\/app\.ts imports ioredis; only server\/redis\/ may$/],
+  },
+  {
+    what: "a file other than config.ts that reads the environment",
+    tree: prepend("server/redis/client.ts", "export const host = process.env.HOST;"),
+    expected: [/^server\/redis\/client\.ts reads process\.env; only server\/config\.ts may$/],
+  },
+  {
+    what: "a file of more than 400 lines",
+    tree: prepend("server/inventory/ledger.ts", ...Array.from({ length: 400 }, (_, n) => `// ${n}`)),
+    expected: [/^server\/inventory\/ledger\.ts has 401 lines; at most 400 are allowed/],
+  },
+  {
+    what: "a file that nothing imports",
+    tree: { "server/redis/unused.ts": "export {};\n", "web/view/unused.ts": "export {};\n" },
+    expected: [
+      /^server\/redis\/unused\.ts is imported by nothing/,
+      /^web\/view\/unused\.ts is imported by nothing/,
+    ],
+  },
+];
 
 describe("findViolations", () => {
   it("finds none in this repository", () => {
     assert.deepEqual(findViolations(join(import.meta.dirname, "../..")), []);
   });
 
-  it("finds none in a small tree where all is well", async () => {
-    assert.deepEqual(await breachesOf({}), []);
+  it("finds none in a valid tree", async () => {
+    assert.deepEqual(await violationsOf({}), []);
   });
 
-  it("lets a file have 400 lines", async () => {
+  it("allows a file of 400 lines", async () => {
     const lines = Array.from({ length: 399 }, (_, n) => `// ${n}`);
-    assert.deepEqual(await breachesOf(importing("server/inventory/ledger.ts", ...lines)), []);
+    assert.deepEqual(await violationsOf(prepend("server/inventory/ledger.ts", ...lines)), []);
   });
 
-  for (const { what, tree, told } of BREACHES) {
+  for (const { what, tree, expected } of VIOLATIONS) {
     it(`finds ${what}`, async () => {
-      const breaches = await breachesOf(tree);
-      assert.equal(breaches.length, told.length, breaches.join("\n"));
-      for (const expected of told) {
+      const violations = await violationsOf(tree);
+      assert.equal(violations.length, expected.length, violations.join("\n"));
+      for (const pattern of expected) {
         assert.ok(
-          breaches.some((breach) => expected.test(breach)),
-          `${expected} is not in:\n${breaches.join("\n")}`,
+          violations.some((violation) => pattern.test(violation)),
+          `${pattern} is not in:\n${violations.join("\n")}`,
         );
       }
     });
   }
+
+  it("throws where docs/architecture.md has no such table", async () => {
+    await assert.rejects(violationsOf({ "docs/architecture.md": "# Architecture\n" }), /no table/);
+  });
 });
