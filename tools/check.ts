@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { findBrokenLinks } from "./links.ts";
 import { findViolations } from "./structure.ts";
 
 // npm run check: everything that can be said about the code without running it.
@@ -25,6 +26,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
     staleGenerated("test/conformance/buf.gen.yaml", "test/conformance/gen"),
   "package-lock.json names every platform": platformsMissing,
   structure: async () => findViolations(root).join("\n"),
+  "links and file names in the pages": async () => findBrokenLinks(root).join("\n"),
 };
 
 const outcomes = await Promise.all(
