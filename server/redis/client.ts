@@ -5,45 +5,45 @@ import { observed, type RedisInstruments } from "./instruments.ts";
 import { withResponseTimeout } from "./response-timeout.ts";
 import type { Script } from "./scripts.ts";
 
-/** A call that Redis has not answered by then is refused: within a second, as callers are promised. */
+/** Response timeout of one call. Callers are promised a refusal within a second. */
 export const RESPONSE_MS_MAX = 900;
 /**
- * How long a connection may owe an answer before it counts as dead and is made anew. Longer than a
- * call waits, so that a stall of this process does not look like one of Redis.
+ * A connection that owes a reply for this long is closed and reconnected. Longer than
+ * `RESPONSE_MS_MAX`, so that a stall of this process is not mistaken for a stall of Redis.
  */
-const SILENCE_MS_MAX = 3_000;
+const SOCKET_TIMEOUT_MS = 3_000;
 const CONNECT_MS_MAX = 1_000;
-/** How long a closing connection may wait for the other side before it is destroyed. */
+/** How long a closing connection waits for the peer's FIN before it is destroyed. */
 const DISCONNECT_MS_MAX = 100;
 const RECONNECT_MS_MIN = 50;
 const RECONNECT_MS_MAX = 1_000;
-/** After an outage of this length calls are refused at once, without waiting for Redis to come back. */
+/** After an outage of this length calls are rejected at once instead of waiting for a reconnect. */
 const OUTAGE_MS_UNTIL_REFUSED = 300;
-/** An outage is logged once when it begins, and then at this interval. */
+/** An outage is logged when it begins, and then at this interval. */
 const OUTAGE_LOG_INTERVAL_MS = 10_000;
 
-/** Where Redis is. The URL may carry user, password and database; `rediss:` means TLS. */
+/** Address of Redis. The URL may carry user, password and database; `rediss:` means TLS. */
 export interface RedisEndpoint {
   readonly url: string;
   readonly password?: string | undefined;
 }
 
-/** What a connection must find before it serves. Throws a `RedisRequirementError` to refuse this Redis for good. */
+/** Runs on each new connection before it serves. Rejects with `RedisRequirementError` to refuse this Redis permanently. */
 export type Prepare = (client: Redis) => Promise<unknown>;
 
-/** This Redis answers, but the service must not use it: its message says why and what to do. */
+/** Redis is reachable, but does not meet a requirement of the service. The message says which, and what to do. */
 export class RedisRequirementError extends Error {
   override readonly name = "RedisRequirementError";
 }
 
 /**
- * One connection to Redis that never sends a command twice by itself: what was under way when it
- * broke is rejected, and whoever sent it decides. ioredis's default would send it again, and a
- * script that had run would run twice.
+ * One connection to Redis that never resends a command. Commands in flight when the connection breaks
+ * are rejected, and the caller decides whether to retry. By default ioredis resends them, and a script
+ * that ran before its reply was lost would run twice.
  */
 export class RedisConnection {
   readonly client: Redis;
-  /** Resolves when the connection first serves; rejects with `RedisRequirementError`. Stays pending while Redis is away. */
+  /** Resolves when the connection first serves. Rejects with `RedisRequirementError`. Pending while Redis is unreachable. */
   readonly firstReady: Promise<void>;
   readonly #log: Logger;
   readonly #name: string;
@@ -57,7 +57,7 @@ export class RedisConnection {
   #closed = false;
   #cause: Error | undefined;
 
-  /** Connects at once, and again whenever the connection breaks. `prepare` runs on every new connection before it serves. */
+  /** Connects immediately, and reconnects whenever the connection breaks. */
   constructor(
     name: string,
     endpoint: RedisEndpoint,
@@ -78,10 +78,10 @@ export class RedisConnection {
       maxRetriesPerRequest: 0,
       enableOfflineQueue: false,
       connectTimeout: CONNECT_MS_MAX,
-      socketTimeout: SILENCE_MS_MAX,
+      socketTimeout: SOCKET_TIMEOUT_MS,
       disconnectTimeout: DISCONNECT_MS_MAX,
       retryStrategy: (attempt) => Math.min(RECONNECT_MS_MIN * 2 ** Math.min(attempt, 10), RECONNECT_MS_MAX),
-      // A replica that was the primary before a failover: look for the primary anew.
+      // READONLY: a replica that was the primary before a failover. Reconnect to find the new primary.
       reconnectOnError: (error) => error.message.startsWith("READONLY"),
     });
     this.client.on("ready", () => void this.#onReady());
@@ -95,8 +95,8 @@ export class RedisConnection {
     return this.#isReady;
   }
 
-  /** Whether the connection has been away for so long that a call should not wait for it. */
-  get isLongGone(): boolean {
+  /** Whether the outage has lasted so long that calls should not wait for a reconnect. */
+  get isUnavailable(): boolean {
     return (
       this.#closed ||
       (this.#outageSince !== undefined && performance.now() - this.#outageSince > OUTAGE_MS_UNTIL_REFUSED)
@@ -108,29 +108,31 @@ export class RedisConnection {
     if (this.#isReady) {
       return undefined;
     }
-    return this.#cause === undefined ? "Redis is not connected" : `Redis is away: ${this.#cause.message}`;
+    return this.#cause === undefined
+      ? "Redis is not connected"
+      : `Redis is unavailable: ${this.#cause.message}`;
   }
 
-  /** Calls `then` once, when the connection next serves. */
+  /** Calls `then` once, when the connection next becomes ready. */
   onceReady(then: () => void): void {
     this.#readyWaiters.push(then);
   }
 
-  /** Asks something of Redis. Rejects with `STORE_UNAVAILABLE`, within a second where it does not answer. */
-  ask<T>(send: (client: Redis) => Promise<T>): Promise<T> {
-    return observed(this.#instruments, this.#name, () => this.#ask(send));
+  /** Sends one command or pipeline. Rejects with `STORE_UNAVAILABLE`, after `RESPONSE_MS_MAX` at the latest. */
+  send<T>(send: (client: Redis) => Promise<T>): Promise<T> {
+    return observed(this.#instruments, this.#name, () => this.#send(send));
   }
 
-  async #ask<T>(send: (client: Redis) => Promise<T>): Promise<T> {
+  async #send<T>(send: (client: Redis) => Promise<T>): Promise<T> {
     if (!this.#isReady) {
       throw storeUnavailable(this.#cause);
     }
-    const { promise: silence, reject } = Promise.withResolvers<never>();
+    const { promise: timeout, reject } = Promise.withResolvers<never>();
     const timer = withResponseTimeout(RESPONSE_MS_MAX, () =>
-      reject(storeUnavailable(new Error(`No answer within ${RESPONSE_MS_MAX} ms`))),
+      reject(storeUnavailable(new Error(`No reply within ${RESPONSE_MS_MAX} ms`))),
     );
     try {
-      return await Promise.race([send(this.client), silence]);
+      return await Promise.race([send(this.client), timeout]);
     } catch (error) {
       throw storeError(error);
     } finally {
@@ -138,13 +140,13 @@ export class RedisConnection {
     }
   }
 
-  /** Runs a script by its hash, and by its text where this Redis does not know it yet. */
+  /** Runs a script by its hash (EVALSHA), and by its source (EVAL) if Redis has not cached it. */
   async run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
     try {
       return await this.client.evalsha(script.sha1, keys.length, ...keys, ...args);
     } catch (error) {
-      // NOSCRIPT is an answer: nothing ran.
-      if (isReply(error) && error.message.startsWith("NOSCRIPT")) {
+      // NOSCRIPT is a reply: nothing ran, so sending the source is safe.
+      if (isErrorReply(error) && error.message.startsWith("NOSCRIPT")) {
         return await this.client.eval(script.source, keys.length, ...keys, ...args);
       }
       throw error;
@@ -166,7 +168,10 @@ export class RedisConnection {
         this.#first.reject(error);
         this.#log.error({ connection: this.#name }, error.message);
       } else {
-        this.#log.warn({ connection: this.#name, err: error }, "Redis broke off while it was looked at");
+        this.#log.warn(
+          { connection: this.#name, err: error },
+          "Could not check the requirements on Redis; reconnecting",
+        );
         this.client.disconnect(true);
       }
       return;
@@ -176,7 +181,7 @@ export class RedisConnection {
     }
     if (this.#outageLoggedAt !== undefined) {
       const outageMs = Math.round(performance.now() - (this.#outageSince ?? this.#outageLoggedAt));
-      this.#log.info({ connection: this.#name, outageMs }, "Redis is back");
+      this.#log.info({ connection: this.#name, outageMs }, "Reconnected to Redis");
       this.#instruments.metrics?.reconnected(this.#name);
     }
     this.#outageSince = undefined;
@@ -198,17 +203,17 @@ export class RedisConnection {
     this.#outageSince ??= now;
     if (this.#outageLoggedAt === undefined || now - this.#outageLoggedAt >= OUTAGE_LOG_INTERVAL_MS) {
       this.#outageLoggedAt = now;
-      this.#log.warn({ connection: this.#name, err: this.#cause }, "Redis is away; reconnecting");
+      this.#log.warn({ connection: this.#name, err: this.#cause }, "Disconnected from Redis; reconnecting");
     }
   }
 }
 
-/** Whether Redis itself answered with an error, as against a connection that broke. */
-export function isReply(error: unknown): error is Error {
+/** Whether the error is an error reply of Redis, as opposed to a broken connection. */
+export function isErrorReply(error: unknown): error is Error {
   return error instanceof ReplyError;
 }
 
-/** Replies that tell of the server's state rather than of a bug in a command. */
+/** Prefixes of error replies that describe a state of the server, not a bug in the command. */
 const STATE_REPLIES = [
   "LOADING",
   "READONLY",
@@ -220,25 +225,25 @@ const STATE_REPLIES = [
   "CLUSTERDOWN",
 ];
 
-/** Whether an error reply tells of the server's state. */
+/** Whether an error reply describes a state of the server. */
 export function isStateReply(message: string): boolean {
   return STATE_REPLIES.some((state) => message.startsWith(state));
 }
 
-/** What to throw for a failed command: the store is unavailable, or the error as it is where it is a bug. */
+/** Maps the error of a failed command: `STORE_UNAVAILABLE`, or the error itself if it indicates a bug. */
 export function storeError(error: unknown): unknown {
   if (error instanceof InventoryError) {
     return error;
   }
-  if (isReply(error) && !isStateReply(error.message)) {
+  if (isErrorReply(error) && !isStateReply(error.message)) {
     return error;
   }
   return storeUnavailable(error);
 }
 
-/** The refusal while Redis does not answer. Whether a mutation happened is then unknown. */
+/** The error for a Redis that does not reply or refuses. Whether a mutation happened is then unknown. */
 export function storeUnavailable(cause?: unknown): InventoryError {
-  return new InventoryError("STORE_UNAVAILABLE", "The stock store does not answer; try again shortly", {
+  return new InventoryError("STORE_UNAVAILABLE", "The stock store is unavailable; try again shortly", {
     cause,
   });
 }

@@ -3,40 +3,41 @@ import { storeUnavailable } from "./client.ts";
 import type { BatchObserver, ItemTrace } from "./instruments.ts";
 import { withResponseTimeout } from "./response-timeout.ts";
 
-/** How a coalescer cuts its batches. */
+/** How a coalescer forms and sends batches. */
 export interface CoalescerOptions<Item, Result> extends BatchObserver<Item> {
-  /** Sends one batch; answers in the order of the items. */
+  /** Sends one batch. Resolves with one result per item, in the order of the items. */
   readonly send: (items: readonly Item[]) => Promise<readonly Result[]>;
-  /** How much one item adds to a batch: the number of products it touches, for example. */
+  /** Weight that one item adds to a batch, such as the number of products it touches. */
   readonly weightOf: (item: Item) => number;
-  /** Most weight in one batch; a heavier item travels alone. Bounds how long Redis is busy with one script. */
+  /** Maximum weight of a batch; a heavier item is sent alone. Bounds how long one script blocks Redis. */
   readonly batchWeightMax: number;
-  /** Most items in one batch. */
+  /** Maximum number of items in one batch. */
   readonly batchItemsMax: number;
-  /** Batches under way at once: two keep Redis busy while the answer of one is on its way. */
+  /** Maximum number of batches in flight. Two keep Redis busy while the reply to one is on the network. */
   readonly inFlightMax: number;
-  /** Most items waiting; one more is `OVERLOADED`. */
-  readonly waitingMax: number;
+  /** Maximum number of queued items; one more is rejected with `OVERLOADED`. */
+  readonly queueMax: number;
   /**
-   * An item is `STORE_UNAVAILABLE` when for this long, since it came, no batch was answered at all; it
-   * is not sent any more if it was still waiting. A store that answers others is busy, and not away.
+   * Response timeout, ms. An item is rejected with `STORE_UNAVAILABLE` when no batch has been answered for
+   * this long since it was submitted; if it is still queued it is not sent. Replies to other batches restart
+   * the timeout: the store is then busy, not unavailable.
    */
-  readonly answerMsMax: number;
-  /** An item that has not been sent to a busy store by then is `OVERLOADED`. One that was sent may happen: it gets its answer. */
-  readonly patienceMsMax: number;
-  /** Whether to send the item once more after its batch failed with this error. */
-  readonly mayRepeat: (item: Item, error: unknown) => boolean;
-  /** What the item's caller gets for the error its batch failed with. */
+  readonly responseMsMax: number;
+  /** Queue timeout, ms. An item that is still queued by then is rejected with `OVERLOADED`. An item that was sent waits for its result. */
+  readonly queueMsMax: number;
+  /** Whether to resend the item once after its batch failed with this error. */
+  readonly shouldResend: (item: Item, error: unknown) => boolean;
+  /** Maps the error of a failed batch to the error that each item's caller gets. */
   readonly errorOf: (error: unknown) => unknown;
   /** Whether a batch can be sent now. */
   readonly isReady: () => boolean;
-  /** Whether there is no use in waiting. */
-  readonly isLongGone: () => boolean;
-  /** Calls back once when batches can be sent again. */
+  /** Whether new items should be rejected with `STORE_UNAVAILABLE` instead of queued. */
+  readonly isUnavailable: () => boolean;
+  /** Calls `then` once, when batches can be sent again. */
   readonly onceReady: (then: () => void) => void;
 }
 
-interface Waiting<Item, Result> {
+interface Entry<Item, Result> {
   readonly item: Item;
   readonly weight: number;
   readonly resolve: (result: Result) => void;
@@ -44,98 +45,98 @@ interface Waiting<Item, Result> {
   readonly submittedAt: number;
   readonly trace: ItemTrace | undefined;
   timer: ReturnType<typeof withResponseTimeout>;
-  settled: boolean;
-  sent: boolean;
-  repeated: boolean;
+  isSettled: boolean;
+  isSent: boolean;
+  isResent: boolean;
 }
 
 /**
- * Group commit: what arrives while a batch is under way travels together in the next one. Callers
- * share the cost of a round trip and of a script call, but never an answer: each item has its own.
+ * Group commit: items that arrive while a batch is in flight are sent together in the next batch. They
+ * share the cost of a round trip and of a script call. Each item has its own result.
  *
  * The idea is that of group commit in DeWitt et al., "Implementation Techniques for Main Memory
  * Database Systems", SIGMOD 1984, section 5.2.
  */
 export class Coalescer<Item, Result> {
   readonly #options: CoalescerOptions<Item, Result>;
-  #waiting: Waiting<Item, Result>[] = [];
+  #queue: Entry<Item, Result>[] = [];
   #inFlight = 0;
-  #answeredAt = Number.NEGATIVE_INFINITY;
-  #flushScheduled = false;
-  #waitsForReady = false;
-  #closed = false;
+  #lastResponseAt = Number.NEGATIVE_INFINITY;
+  #isFlushScheduled = false;
+  #isAwaitingReady = false;
+  #isClosed = false;
 
   constructor(options: CoalescerOptions<Item, Result>) {
     this.#options = options;
   }
 
-  /** Sends the item with the next batch. */
+  /** Queues the item for the next batch. Resolves with its result. */
   submit(item: Item): Promise<Result> {
-    const { waitingMax, answerMsMax, isLongGone, weightOf } = this.#options;
-    if (this.#closed || isLongGone()) {
+    const { queueMax, responseMsMax, isUnavailable, weightOf } = this.#options;
+    if (this.#isClosed || isUnavailable()) {
       return Promise.reject(storeUnavailable());
     }
-    if (this.#waiting.length >= waitingMax) {
+    if (this.#queue.length >= queueMax) {
       return Promise.reject(
         new InventoryError(
           "OVERLOADED",
-          `${waitingMax} operations are waiting for the store; try again shortly`,
+          `${queueMax} operations are waiting for the store; try again shortly`,
         ),
       );
     }
     const { promise, resolve, reject } = Promise.withResolvers<Result>();
-    const waiting: Waiting<Item, Result> = {
+    const entry: Entry<Item, Result> = {
       item,
       weight: weightOf(item),
       resolve,
       reject,
       submittedAt: performance.now(),
       trace: this.#options.trace?.(item),
-      timer: withResponseTimeout(answerMsMax, (overAtMs) => this.#onSilence(waiting, overAtMs)),
-      settled: false,
-      sent: false,
-      repeated: false,
+      timer: withResponseTimeout(responseMsMax, (expiredAtMs) => this.#onResponseTimeout(entry, expiredAtMs)),
+      isSettled: false,
+      isSent: false,
+      isResent: false,
     };
-    this.#waiting.push(waiting);
+    this.#queue.push(entry);
     this.#scheduleFlush();
     return promise;
   }
 
-  /** How many items wait to be sent. */
-  get waiting(): number {
-    return this.#waiting.length;
+  /** Number of queued items. */
+  get queued(): number {
+    return this.#queue.length;
   }
 
-  /** Rejects what is waiting with `STORE_UNAVAILABLE`, and everything from now on. */
+  /** Rejects all queued and all future items with `STORE_UNAVAILABLE`. */
   close(): void {
-    this.#closed = true;
-    for (const waiting of this.#waiting.splice(0)) {
-      this.#fail(waiting, storeUnavailable());
+    this.#isClosed = true;
+    for (const entry of this.#queue.splice(0)) {
+      this.#fail(entry, storeUnavailable());
     }
   }
 
-  /** Gives an item up if the store has been silent; waits on while it answers others. */
-  #onSilence(waiting: Waiting<Item, Result>, overAtMs: number): void {
-    const { answerMsMax, patienceMsMax } = this.#options;
-    const silentMs = overAtMs - Math.max(waiting.submittedAt, this.#answeredAt);
-    if (silentMs >= answerMsMax) {
-      this.#fail(waiting, storeUnavailable(new Error(`No answer within ${answerMsMax} ms`)));
-    } else if (!waiting.sent && overAtMs - waiting.submittedAt >= patienceMsMax) {
-      const message = `The stock store is busy: no turn within ${patienceMsMax} ms; try again shortly`;
-      this.#fail(waiting, new InventoryError("OVERLOADED", message));
+  /** Rejects an item whose response or queue timeout has expired; otherwise restarts its timer. */
+  #onResponseTimeout(entry: Entry<Item, Result>, expiredAtMs: number): void {
+    const { responseMsMax, queueMsMax } = this.#options;
+    const msSinceResponse = expiredAtMs - Math.max(entry.submittedAt, this.#lastResponseAt);
+    if (msSinceResponse >= responseMsMax) {
+      this.#fail(entry, storeUnavailable(new Error(`No reply within ${responseMsMax} ms`)));
+    } else if (!entry.isSent && expiredAtMs - entry.submittedAt >= queueMsMax) {
+      const message = `The stock store is busy: not sent within ${queueMsMax} ms; try again shortly`;
+      this.#fail(entry, new InventoryError("OVERLOADED", message));
     } else {
-      waiting.timer = withResponseTimeout(answerMsMax - silentMs, (againAtMs) =>
-        this.#onSilence(waiting, againAtMs),
+      entry.timer = withResponseTimeout(responseMsMax - msSinceResponse, (nextExpiredAtMs) =>
+        this.#onResponseTimeout(entry, nextExpiredAtMs),
       );
     }
   }
 
-  /** Flushes after the events of this turn of the loop, so that calls that came in together go together. */
+  /** Flushes after this iteration of the event loop, so that calls that arrived together share a batch. */
   #scheduleFlush(): void {
-    if (!this.#flushScheduled && this.#inFlight < this.#options.inFlightMax) {
-      this.#flushScheduled = true;
+    if (!this.#isFlushScheduled && this.#inFlight < this.#options.inFlightMax) {
+      this.#isFlushScheduled = true;
       setImmediate(() => {
-        this.#flushScheduled = false;
+        this.#isFlushScheduled = false;
         this.#flush();
       });
     }
@@ -143,12 +144,12 @@ export class Coalescer<Item, Result> {
 
   #flush(): void {
     const { isReady, onceReady, inFlightMax } = this.#options;
-    while (this.#inFlight < inFlightMax && this.#waiting.length > 0) {
+    while (this.#inFlight < inFlightMax && this.#queue.length > 0) {
       if (!isReady()) {
-        if (!this.#waitsForReady) {
-          this.#waitsForReady = true;
+        if (!this.#isAwaitingReady) {
+          this.#isAwaitingReady = true;
           onceReady(() => {
-            this.#waitsForReady = false;
+            this.#isAwaitingReady = false;
             this.#flush();
           });
         }
@@ -161,28 +162,28 @@ export class Coalescer<Item, Result> {
     }
   }
 
-  #takeBatch(): Waiting<Item, Result>[] {
+  #takeBatch(): Entry<Item, Result>[] {
     const { batchItemsMax, batchWeightMax } = this.#options;
-    const batch: Waiting<Item, Result>[] = [];
+    const batch: Entry<Item, Result>[] = [];
     let weight = 0;
     let taken = 0;
-    for (const waiting of this.#waiting) {
-      const full = batch.length >= batchItemsMax || weight + waiting.weight > batchWeightMax;
-      if (!waiting.settled && batch.length > 0 && full) {
+    for (const entry of this.#queue) {
+      const full = batch.length >= batchItemsMax || weight + entry.weight > batchWeightMax;
+      if (!entry.isSettled && batch.length > 0 && full) {
         break;
       }
       taken += 1;
-      if (!waiting.settled) {
-        waiting.sent = true;
-        batch.push(waiting);
-        weight += waiting.weight;
+      if (!entry.isSettled) {
+        entry.isSent = true;
+        batch.push(entry);
+        weight += entry.weight;
       }
     }
-    this.#waiting.splice(0, taken);
+    this.#queue.splice(0, taken);
     return batch;
   }
 
-  async #sendBatch(batch: readonly Waiting<Item, Result>[]): Promise<void> {
+  async #sendBatch(batch: readonly Entry<Item, Result>[]): Promise<void> {
     this.#inFlight += 1;
     const sentAt = performance.now();
     this.#options.onSent?.(batch.length);
@@ -190,16 +191,16 @@ export class Coalescer<Item, Result> {
       trace?.sent(batch.length);
     }
     try {
-      const results = await this.#options.send(batch.map((waiting) => waiting.item));
-      this.#answeredAt = performance.now();
-      this.#options.onEnded?.(this.#answeredAt - sentAt, undefined);
+      const results = await this.#options.send(batch.map((entry) => entry.item));
+      this.#lastResponseAt = performance.now();
+      this.#options.onEnded?.(this.#lastResponseAt - sentAt, undefined);
       if (results.length !== batch.length) {
-        throw new Error(`${batch.length} operations were sent and ${results.length} answers came`);
+        throw new Error(`${batch.length} operations were sent and ${results.length} results were received`);
       }
       for (const [index, result] of results.entries()) {
-        const waiting = batch[index];
-        if (waiting !== undefined) {
-          this.#answer(waiting, result);
+        const entry = batch[index];
+        if (entry !== undefined) {
+          this.#resolve(entry, result);
         }
       }
     } catch (error) {
@@ -211,39 +212,39 @@ export class Coalescer<Item, Result> {
     }
   }
 
-  #onBatchFailed(batch: readonly Waiting<Item, Result>[], error: unknown): void {
-    const again: Waiting<Item, Result>[] = [];
-    for (const waiting of batch) {
+  #onBatchFailed(batch: readonly Entry<Item, Result>[], error: unknown): void {
+    const resent: Entry<Item, Result>[] = [];
+    for (const entry of batch) {
       if (
-        !this.#closed &&
-        !waiting.settled &&
-        !waiting.repeated &&
-        this.#options.mayRepeat(waiting.item, error)
+        !this.#isClosed &&
+        !entry.isSettled &&
+        !entry.isResent &&
+        this.#options.shouldResend(entry.item, error)
       ) {
-        waiting.repeated = true;
-        again.push(waiting);
+        entry.isResent = true;
+        resent.push(entry);
       } else {
-        this.#fail(waiting, this.#options.errorOf(error));
+        this.#fail(entry, this.#options.errorOf(error));
       }
     }
-    this.#waiting = [...again, ...this.#waiting];
+    this.#queue = [...resent, ...this.#queue];
   }
 
-  #answer(waiting: Waiting<Item, Result>, result: Result): void {
-    waiting.timer.cancel();
-    if (!waiting.settled) {
-      waiting.settled = true;
-      waiting.trace?.ended(undefined);
-      waiting.resolve(result);
+  #resolve(entry: Entry<Item, Result>, result: Result): void {
+    entry.timer.cancel();
+    if (!entry.isSettled) {
+      entry.isSettled = true;
+      entry.trace?.ended(undefined);
+      entry.resolve(result);
     }
   }
 
-  #fail(waiting: Waiting<Item, Result>, error: unknown): void {
-    waiting.timer.cancel();
-    if (!waiting.settled) {
-      waiting.settled = true;
-      waiting.trace?.ended(error);
-      waiting.reject(error);
+  #fail(entry: Entry<Item, Result>, error: unknown): void {
+    entry.timer.cancel();
+    if (!entry.isSettled) {
+      entry.isSettled = true;
+      entry.trace?.ended(error);
+      entry.reject(error);
     }
   }
 }

@@ -7,28 +7,28 @@ import { decodeChange, decodeCollection, decodeStates, list, ReplyReader } from 
 import { checkLayout } from "./requirements.ts";
 import { loadScript } from "./scripts.ts";
 
-/** How long one blocking read waits for changes. Below the time after which a silent connection counts as dead. */
+/** BLOCK of one XREAD, ms. Below the socket timeout of the connection. */
 const BLOCK_MS = 500;
-/** Most entries of one bucket in one read. */
+/** Maximum entries of one bucket in one XREAD. */
 const CHANGES_PER_READ_MAX = 500;
-/** Products asked for at once while the full picture loads: about 3 ms of Redis's time. */
+/** Products read in one call while a snapshot loads: about 3 ms of Redis's time. */
 const PRODUCTS_PER_LOAD_MAX = 500;
-/** Buckets that load at the same time, so that Redis always has the next products to read while this server takes in the last ones. */
+/** Buckets loaded concurrently, so that Redis reads the next products while this server decodes the last ones. */
 const LOADS_MAX = 6;
-/** Between two looks whether the streams still hold what comes after our places, and at the collections. */
+/** Interval of the check for gaps in the streams and of the reload of the collections. */
 const CHECK_INTERVAL_MS = 2_000;
-/** Between two tries after a failure that Redis itself answered. */
+/** Delay before the next attempt after an error. */
 const RETRY_MS = 500;
 
-/** How far we were told of a stream. */
-interface Place {
-  /** The last entry told. */
+/** How far a stream has been read. */
+interface Position {
+  /** ID of the last entry read. */
   readonly id: string;
-  /** How many entries were ever added up to it. */
+  /** Number of entries that were ever added up to and including it. */
   readonly count: number;
 }
 
-const BEGINNING: Place = { id: "0-0", count: 0 };
+const STREAM_START: Position = { id: "0-0", count: 0 };
 
 interface RedisFeedOptions {
   readonly endpoint: RedisEndpoint;
@@ -38,8 +38,8 @@ interface RedisFeedOptions {
 }
 
 /**
- * Follows the change streams of all buckets on a connection of its own: a blocking read would hold up
- * every other call.
+ * Follows the change streams of all buckets with blocking reads, on a connection of its own: commands behind a
+ * blocking read wait for it.
  */
 export class RedisFeed implements ChangeFeed {
   readonly #connection: RedisConnection;
@@ -47,9 +47,9 @@ export class RedisFeed implements ChangeFeed {
   readonly #log: Logger;
   readonly #streams: readonly string[];
   readonly #script = loadScript();
-  /** The last entry told, by stream. Empty before the first full picture. */
-  readonly #places = new Map<string, Place>();
-  /** Names the data that the places are of. */
+  /** Positions by stream. Empty before the first snapshot. */
+  readonly #positions = new Map<string, Position>();
+  /** ID of the data set that the positions refer to. */
   #dataId: string | undefined;
   #stopping = new AbortController();
   #running: Promise<void> = Promise.resolve();
@@ -79,20 +79,20 @@ export class RedisFeed implements ChangeFeed {
       } catch (error) {
         if (!this.#stopping.signal.aborted) {
           listener.onStale(true);
-          this.#log.debug({ err: error }, "The change feed broke off; it takes up again");
+          this.#log.debug({ err: error }, "The change feed was interrupted; resuming");
           await this.#pause(RETRY_MS);
         }
       }
     }
   }
 
-  /** Tells changes until the connection breaks. */
+  /** Reports changes until the connection breaks. */
   async #follow(listener: FeedListener): Promise<void> {
     let checkedAt = Number.NEGATIVE_INFINITY;
     while (!this.#stopping.signal.aborted) {
       if (performance.now() - checkedAt >= CHECK_INTERVAL_MS) {
-        const found = await this.#lookAtPlaces();
-        if (found !== "kept") {
+        const found = await this.#checkPositions();
+        if (found !== "continuous") {
           await this.#load(listener, found === "other data");
         }
         listener.onCollections(await this.#collections());
@@ -114,50 +114,52 @@ export class RedisFeed implements ChangeFeed {
       BLOCK_MS,
       "STREAMS",
       ...this.#streams,
-      ...this.#streams.map((stream) => this.#placeOf(stream).id),
+      ...this.#streams.map((stream) => this.#positionOf(stream).id),
     );
     return (reply ?? []).flatMap(([stream, entries]) => {
       const last = entries.at(-1);
       if (last !== undefined) {
-        const { count } = this.#placeOf(stream);
-        this.#places.set(stream, { id: last[0], count: count + entries.length });
+        const { count } = this.#positionOf(stream);
+        this.#positions.set(stream, { id: last[0], count: count + entries.length });
       }
       return entries.map(decodeChange);
     });
   }
 
   /**
-   * Whether the streams still hold what comes after our places. `"missed"` before the first full
-   * picture and after a trim that overtook us; `"other data"` where this is not the data that we followed.
+   * Whether the streams continue at our positions. `"gap"` before the first snapshot, and after a trim of entries
+   * that were not read; `"other data"` if this is not the data set that the positions refer to.
    */
-  async #lookAtPlaces(): Promise<"kept" | "missed" | "other data"> {
+  async #checkPositions(): Promise<"continuous" | "gap" | "other data"> {
     const dataId = await checkLayout(this.#connection.client, this.#keys);
     const isOtherData = this.#dataId !== undefined && dataId !== this.#dataId;
     this.#dataId = dataId;
     if (isOtherData) {
       return "other data";
     }
-    if (this.#places.size === 0) {
-      return "missed";
+    if (this.#positions.size === 0) {
+      return "gap";
     }
     const found = await Promise.all(
       this.#streams.map(async (stream) => {
         const { length, added } = await this.#streamInfo(stream);
-        const { count } = this.#placeOf(stream);
+        const { count } = this.#positionOf(stream);
         if (added < count) {
-          // An older state of the same data: a backup, or a replica that was behind.
+          // An older state of the same data: a restored backup, or a replica that was behind.
           return "other data";
         }
-        // A stream drops its oldest entries: more of them than we have been told of, and some are lost to us.
-        return added - length > count ? "missed" : "kept";
+        // A stream is trimmed at its oldest end. If more entries were trimmed than read, some were missed.
+        return added - length > count ? "gap" : "continuous";
       }),
     );
-    return found.find((each) => each === "other data") ?? found.find((each) => each === "missed") ?? "kept";
+    return (
+      found.find((each) => each === "other data") ?? found.find((each) => each === "gap") ?? "continuous"
+    );
   }
 
   async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string }> {
     if ((await this.#connection.client.exists(stream)) === 0) {
-      return { length: 0, added: 0, last: BEGINNING.id };
+      return { length: 0, added: 0, last: STREAM_START.id };
     }
     const reply = list(await this.#connection.client.xinfo("STREAM", stream));
     const field = (name: string): unknown => reply[reply.indexOf(name) + 1];
@@ -168,7 +170,7 @@ export class RedisFeed implements ChangeFeed {
     };
   }
 
-  /** Tells the full picture. The places are read first, so that no change between them and the picture is lost. */
+  /** Reports a snapshot. The positions are read before it, so that no change between the two is missed. */
   async #load(listener: FeedListener, isOtherData: boolean): Promise<void> {
     const start = performance.now();
     listener.onLoading(isOtherData);
@@ -186,7 +188,7 @@ export class RedisFeed implements ChangeFeed {
     await Promise.all(Array.from({ length: LOADS_MAX }, loadBuckets));
     for (const [index, stream] of this.#streams.entries()) {
       const info = infos[index];
-      this.#places.set(stream, info === undefined ? BEGINNING : { id: info.last, count: info.added });
+      this.#positions.set(stream, info === undefined ? STREAM_START : { id: info.last, count: info.added });
     }
     listener.onLoaded();
     this.#log.info({ products, ms: Math.round(performance.now() - start) }, "Loaded every product's state");
@@ -209,7 +211,8 @@ export class RedisFeed implements ChangeFeed {
   }
 
   /**
-   * Details are read after the ledgers: what is newer than its ledger the stream tells again, and what is older would stay.
+   * Reads the details after the ledgers. Details newer than their ledger are repeated by the stream; details older
+   * than their ledger would stay.
    */
   async #statesWith(bucket: number, ids: readonly string[]): Promise<ProductState[]> {
     const ledgers = await this.#connection.run(
@@ -226,8 +229,8 @@ export class RedisFeed implements ChangeFeed {
     return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
   }
 
-  #placeOf(stream: string): Place {
-    return this.#places.get(stream) ?? BEGINNING;
+  #positionOf(stream: string): Position {
+    return this.#positions.get(stream) ?? STREAM_START;
   }
 
   async #untilReady(): Promise<void> {

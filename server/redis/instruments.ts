@@ -2,7 +2,7 @@ import { InventoryError } from "../inventory/errors.ts";
 import type { TraceSpan, Tracing } from "../ops/tracing.ts";
 import type { RedisKind, RedisMetrics } from "./metrics.ts";
 
-/** What is told of the work of Redis, to those who are there to hear it. */
+/** Where the work of Redis is measured and traced. Each is optional. */
 export interface RedisInstruments {
   readonly metrics?: RedisMetrics | undefined;
   readonly tracing?: Tracing | undefined;
@@ -26,9 +26,9 @@ export interface ItemTrace {
 }
 
 /**
- * Measures batches, and traces the operations in them. A batch carries the operations of many callers, so each gets a span
- * of its own below its caller's: from when it begins to wait until its answer, with the moment it was sent and how
- * many travelled with it.
+ * Measures batches and traces the operations in them. A batch carries the operations of many callers, so each
+ * operation gets a span of its own below its caller's span. It lasts from submission to result; an event marks the
+ * moment of sending, and an attribute has the size of the batch.
  */
 export function instrumented<Item>(
   kind: RedisKind,
@@ -65,7 +65,7 @@ export async function observed<T>(
   command: () => Promise<T>,
 ): Promise<T> {
   const span = tracing?.beginBelow("client", `redis ${name}`, redisAttributes(name));
-  const beganAt = performance.now();
+  const startedAt = performance.now();
   let failure: unknown;
   try {
     return await command();
@@ -73,7 +73,7 @@ export async function observed<T>(
     failure = error;
     throw error;
   } finally {
-    metrics?.ended("command", performance.now() - beganAt, failure);
+    metrics?.ended("command", performance.now() - startedAt, failure);
     if (span !== undefined) {
       endTraced(span, failure);
     }

@@ -1,14 +1,13 @@
 import { crc32 } from "node:zlib";
 
 /**
- * How many buckets products are spread over unless INVENTORY_BUCKETS says otherwise. A bucket is
- * the unit of the change stream and of publishing, not of storage: 8 lets several servers share
- * the publishing, and keeps one blocking read over all streams cheap.
+ * Default of INVENTORY_BUCKETS. A bucket is the unit of the change stream and of publishing, not of
+ * storage: 8 let several servers share the publishing, and one blocking read over all streams stays cheap.
  */
 export const BUCKETS_DEFAULT = 8;
 export const BUCKETS_MAX = 64;
 
-/** Layout of the keys below; grows when a release changes them so that older servers must not write. */
+/** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
 export const LAYOUT_VERSION = 2;
 
 /**
@@ -23,13 +22,13 @@ export const LAYOUT_VERSION = 2;
  * | `{bNN}:h:<product>` | stream | the product's latest changes, ID = version |
  * | `{bNN}:products` | set | IDs of all products of the bucket |
  * | `{bNN}:changes` | stream | changes of all products of the bucket |
- * | `{bNN}:outbox` | hash | who publishes the bucket's changes, and how far they are published (scripts/outbox.lua) |
- * | `{b00}:publishers` | sorted set | publishers by the time until which they are there, ms |
- * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of an operation done, until its retention ends |
+ * | `{bNN}:outbox` | hash | lease and cursor of the bucket's publisher (scripts/outbox.lua) |
+ * | `{b00}:publishers` | sorted set | publishers by the time at which their announcement expires, ms |
+ * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
- * | `{b00}:collections` | hash | by collection: µs of its newest event, a space, JSON (empty where deleted) |
- * | `<product>` | string | a count that the old Go service kept; read, never written |
+ * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON (empty if deleted) |
+ * | `<product>` | string | a count written by the Go service; read, never written |
  */
 export class Keys {
   readonly buckets: number;
@@ -93,22 +92,22 @@ export class Keys {
     return `${this.#tag(bucket)}:deadlines`;
   }
 
-  /** What read-products.lua takes for a product. */
-  read(productId: string): string[] {
+  /** KEYS of read-products.lua for one product. */
+  readKeys(productId: string): string[] {
     return [this.ledger(productId), this.details(productId), this.plain(productId)];
   }
 
-  /** Ledger, history and change stream: what `record` in scripts/ledger.lua writes, in the order that scripts take. */
-  recorded(productId: string): string[] {
+  /** Ledger, history and change stream: the keys that `record` in scripts/ledger.lua writes, in the order of KEYS. */
+  recordKeys(productId: string): string[] {
     return [this.ledger(productId), this.history(productId), this.changes(this.bucketOf(productId))];
   }
 
-  /** The keys of an operation that may bring a product into being. */
-  creating(productId: string): string[] {
-    return [...this.recorded(productId), this.products(this.bucketOf(productId)), this.plain(productId)];
+  /** The keys of an operation that may create a product. */
+  creationKeys(productId: string): string[] {
+    return [...this.recordKeys(productId), this.products(this.bucketOf(productId)), this.plain(productId)];
   }
 
-  /** The plain key in which the old Go service kept a product's count. */
+  /** The plain key in which the Go service keeps a product's count. */
   plain(productId: string): string {
     return productId;
   }

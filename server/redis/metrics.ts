@@ -1,14 +1,14 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 
-/** `mutations` and `reads` are batches of many callers' operations, `command` is what is asked for by itself. */
+/** `mutations` and `reads` are batches of many callers' operations; `command` is a command sent by itself. */
 export const REDIS_KINDS = ["mutations", "reads", "command"] as const;
 export type RedisKind = (typeof REDIS_KINDS)[number];
 
-/** Seconds, from half a round trip on one machine to the time after which Redis counts as silent. */
+/** Seconds, from half a round trip on one machine to the response timeout. */
 const SECONDS_BUCKETS = [0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1];
 const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
-/** What the connections to Redis tell of themselves. */
+/** Metrics of the connections to Redis. */
 export class RedisMetrics {
   readonly #seconds: Histogram<"kind">;
   readonly #operations: Histogram<"kind">;
@@ -21,21 +21,21 @@ export class RedisMetrics {
     const registers = [registry];
     this.#seconds = new Histogram({
       name: "inventory_redis_command_seconds",
-      help: "Time from sending to Redis until its answer, by kind; a batch is one command",
+      help: "Time from sending to Redis until its reply, by kind; a batch is one command",
       labelNames: ["kind"],
       buckets: SECONDS_BUCKETS,
       registers,
     });
     this.#operations = new Histogram({
       name: "inventory_redis_batch_operations",
-      help: "Operations that travelled in one batch, by kind",
+      help: "Operations in one batch, by kind",
       labelNames: ["kind"],
       buckets: BATCH_BUCKETS,
       registers,
     });
     this.#errors = new Counter({
       name: "inventory_redis_errors_total",
-      help: "Commands that failed, or that Redis did not answer in time, by kind",
+      help: "Commands that failed or got no reply in time, by kind",
       labelNames: ["kind"],
       registers,
     });
@@ -44,14 +44,14 @@ export class RedisMetrics {
     }
     this.#reconnects = new Counter({
       name: "inventory_redis_reconnects_total",
-      help: "Times that a connection served again after it had broken",
+      help: "Reconnects: times that a connection became ready again after it had broken",
       labelNames: ["connection"],
       registers,
     });
     const queues = this.#queues;
     new Gauge({
       name: "inventory_redis_queue_length",
-      help: "Operations that wait to be sent, by kind",
+      help: "Operations queued for sending, by kind",
       labelNames: ["kind"],
       registers,
       collect() {
@@ -63,7 +63,7 @@ export class RedisMetrics {
     const connections = this.#connections;
     new Gauge({
       name: "inventory_redis_up",
-      help: "1 where a connection serves, else 0",
+      help: "1 if the connection is ready, else 0",
       labelNames: ["connection"],
       registers,
       collect() {
@@ -87,7 +87,7 @@ export class RedisMetrics {
     this.#reconnects.inc({ connection });
   }
 
-  /** A command was answered, or failed with `error`. */
+  /** Records the end of a command: replied to after `ms`, or failed with `error`. */
   ended(kind: RedisKind, ms: number, error: unknown): void {
     if (error === undefined) {
       this.#seconds.observe({ kind }, ms / 1_000);

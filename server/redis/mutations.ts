@@ -1,7 +1,7 @@
 import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
 import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
 import {
-  isReply,
+  isErrorReply,
   isStateReply,
   RESPONSE_MS_MAX,
   type RedisConnection,
@@ -14,29 +14,29 @@ import type { Keys } from "./keys.ts";
 import { list, ReplyReader } from "./reply.ts";
 import { mutationScript } from "./scripts.ts";
 
-/** Most calls waiting for one connection. */
-const WAITING_MAX = 20_000;
-/** How long a call waits for a Redis that is busy with others: a flash sale's first seconds. */
-const PATIENCE_MS_MAX = 5_000;
-/** Operations of one batch, and products they may touch together: about 2 ms of Redis's time. */
+/** Maximum number of calls queued for one connection. */
+const QUEUE_MAX = 20_000;
+/** Queue timeout of a call while Redis is busy with others: the first seconds of a flash sale. */
+const QUEUE_MS_MAX = 5_000;
+/** Maximum operations of one batch, and products they may touch in total: about 2 ms of Redis's time. */
 const MUTATIONS_PER_BATCH_MAX = 64;
 const PRODUCTS_PER_BATCH_MAX = 128;
 const BATCHES_IN_FLIGHT_MAX = 2;
-/** Changes kept in a bucket's stream while nobody publishes them. */
+/** Changes kept in a bucket's stream. Older ones are trimmed, published or not. */
 const CHANGES_KEPT_PER_BUCKET = 100_000;
 
-/** One operation of a batch, as run-batch.lua takes it. */
+/** One operation of a batch, in the form that run-batch.lua expects. */
 export interface Mutation {
   readonly name: string;
   readonly keys: readonly string[];
   readonly args: readonly (string | number)[];
-  /** How many products it touches, as far as that is known. */
+  /** Number of products that it touches, as far as that is known before it runs. */
   readonly products: number;
-  /** Whether sending it twice does no more than sending it once: its step checks an ID or a fence. */
-  readonly isRepeatable: boolean;
+  /** Whether it may be sent twice: its step recognises a repetition by an ID or a fence, and then writes nothing. */
+  readonly isIdempotent: boolean;
 }
 
-/** Told of each product that a mutation has changed, with the version it came to, before its caller is answered. */
+/** Called with each product that a mutation has changed and its new version, before the mutation resolves. */
 export type OnAcknowledged = (productId: string, version: number) => void;
 
 interface MutationsOptions {
@@ -45,7 +45,7 @@ interface MutationsOptions {
   readonly instruments: RedisInstruments;
 }
 
-/** Runs mutations, those that come in together in one script call, each atomic by itself. */
+/** Runs mutations. Those that arrive together share one script call; each is atomic by itself. */
 export class Mutations {
   readonly #coalescer: Coalescer<Mutation, ReplyReader>;
 
@@ -60,24 +60,24 @@ export class Mutations {
     this.#coalescer = new Coalescer({
       send: async (batch) => {
         const { keys, operations } = encodeBatch(batch);
-        const answer = list(await connection.run(script, keys, [...constants, operations]));
-        tellTouched(list(answer.at(-1)), options.onAcknowledged);
-        return answer.slice(0, -1).map((reply) => new ReplyReader(reply));
+        const replies = list(await connection.run(script, keys, [...constants, operations]));
+        reportAcknowledged(list(replies.at(-1)), options.onAcknowledged);
+        return replies.slice(0, -1).map((reply) => new ReplyReader(reply));
       },
       weightOf: (mutation) => mutation.products,
       batchItemsMax: MUTATIONS_PER_BATCH_MAX,
       batchWeightMax: PRODUCTS_PER_BATCH_MAX,
       inFlightMax: BATCHES_IN_FLIGHT_MAX,
-      mayRepeat: (mutation, error) => mutation.isRepeatable && !isReply(error),
+      shouldResend: (mutation, error) => mutation.isIdempotent && !isErrorReply(error),
       ...instrumented("mutations", ({ name }) => name, options.instruments),
       ...callLimits(connection),
     });
-    options.instruments.metrics?.addQueue("mutations", () => this.#coalescer.waiting);
+    options.instruments.metrics?.addQueue("mutations", () => this.#coalescer.queued);
   }
 
   /**
-   * Runs one mutation; the reply's first field is a word. Rejects with `STORE_UNAVAILABLE` or
-   * `OVERLOADED`, and with an `Error` where the script ran into one.
+   * Runs one mutation. The reply's first field is its status. Rejects with `STORE_UNAVAILABLE` or
+   * `OVERLOADED`, and with an `Error` if the script raised one.
    */
   async run(mutation: Mutation): Promise<ReplyReader> {
     const reply = await this.#coalescer.submit(mutation);
@@ -88,14 +88,14 @@ export class Mutations {
     return reply;
   }
 
-  /** Takes a product over from the Go service's plain key. The ledger follows in the reply; `undefined` where there is none. */
+  /** Adopts a product from the Go service's plain key. Resolves with the ledger, or with `undefined` if there is none. */
   async adopt(productId: string, keys: Keys): Promise<ReplyReader | undefined> {
     const reply = await this.run({
       name: "adopt_product",
-      keys: keys.creating(productId),
+      keys: keys.creationKeys(productId),
       args: [productId],
       products: 1,
-      isRepeatable: true,
+      isIdempotent: true,
     });
     return reply.text() === "ok" ? reply : undefined;
   }
@@ -105,38 +105,38 @@ export class Mutations {
   }
 }
 
-function tellTouched(touched: readonly unknown[], onAcknowledged: OnAcknowledged): void {
-  for (let i = 0; i + 1 < touched.length; i += 2) {
-    onAcknowledged(String(touched[i]), Number(touched[i + 1]));
+function reportAcknowledged(changed: readonly unknown[], onAcknowledged: OnAcknowledged): void {
+  for (let i = 0; i + 1 < changed.length; i += 2) {
+    onAcknowledged(String(changed[i]), Number(changed[i + 1]));
   }
 }
 
-/** What holds for every coalescer of calls on a connection. */
+/** Options that every coalescer of calls on a connection shares. */
 export function callLimits(connection: RedisConnection) {
   return {
-    waitingMax: WAITING_MAX,
-    answerMsMax: RESPONSE_MS_MAX,
-    patienceMsMax: PATIENCE_MS_MAX,
+    queueMax: QUEUE_MAX,
+    responseMsMax: RESPONSE_MS_MAX,
+    queueMsMax: QUEUE_MS_MAX,
     errorOf: storeError,
     isReady: () => connection.isReady,
-    isLongGone: () => connection.isLongGone,
+    isUnavailable: () => connection.isUnavailable,
     onceReady: (then: () => void) => connection.onceReady(then),
   };
 }
 
-/** Redis says "OOM …" also from inside of a script: a state of the server, and no bug. */
+/** A command inside a script can fail with "OOM …" too: a state of the server, not a bug. */
 function scriptError(operation: string, reason: string): unknown {
   return isStateReply(reason)
     ? storeUnavailable(new Error(reason))
     : new Error(`Operation ${operation} failed in Redis: ${reason}`);
 }
 
-/** The error for a word that no script should answer. */
-export function unknownWord(word: string): Error {
-  return new Error(`A script of the ledger answered ${JSON.stringify(word)}, which nobody expects`);
+/** The error for a status that no script of this release returns. */
+export function unexpectedStatus(status: string): Error {
+  return new Error(`A script replied with the unexpected status ${JSON.stringify(status)}`);
 }
 
-/** Lays a batch out as run-batch.lua takes it. */
+/** Encodes a batch in the form that run-batch.lua expects. */
 function encodeBatch(batch: readonly Mutation[]): { keys: string[]; operations: string } {
   return {
     keys: batch.flatMap(({ keys }) => keys),

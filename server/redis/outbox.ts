@@ -10,7 +10,7 @@ import type {
 import { RedisConnection, type RedisEndpoint } from "./client.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
-import { unknownWord } from "./mutations.ts";
+import { unexpectedStatus } from "./mutations.ts";
 import { decodeChange, decodeLedger, list, ReplyReader } from "./reply.ts";
 import { checkLayout } from "./requirements.ts";
 import { announceScript, outboxScript, readScript, type Script } from "./scripts.ts";
@@ -25,7 +25,7 @@ interface RedisOutboxOptions {
   readonly instruments?: RedisInstruments;
 }
 
-/** The outbox over the change streams in Redis, on a connection of its own: its long replies hold up no buyer. */
+/** The outbox over the change streams in Redis, on a connection of its own: its long replies would delay reservations. */
 export class RedisOutbox implements ChangeOutbox {
   readonly buckets: number;
   readonly #connection: RedisConnection;
@@ -52,14 +52,14 @@ export class RedisOutbox implements ChangeOutbox {
 
   async acquire(bucket: number, owner: string, leaseMs: number): Promise<OutboxLease | undefined> {
     const reply = await this.#call(bucket, "acquire", owner, leaseMs);
-    const word = reply.text();
-    switch (word) {
+    const status = reply.text();
+    switch (status) {
       case "ok":
         return { bucket, owner, token: reply.integer() };
       case "taken":
         return undefined;
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
@@ -92,17 +92,17 @@ export class RedisOutbox implements ChangeOutbox {
   }
 
   async *snapshot(bucket: number): AsyncGenerator<readonly OutboxState[]> {
-    let place = "0";
+    let cursor = "0";
     do {
-      const [next, productIds] = await this.#scan(bucket, place);
-      const keys = productIds.flatMap((productId) => this.#keys.read(productId));
+      const [next, productIds] = await this.#scan(bucket, cursor);
+      const keys = productIds.flatMap((productId) => this.#keys.readKeys(productId));
       const replies = keys.length === 0 ? [] : list(await this.#run(this.#read, keys, []));
       yield productIds.flatMap((productId, index) => {
         const reply = new ReplyReader(replies[index]);
         return reply.text() === "ok" ? [decodeLedger(productId, reply.text())] : [];
       });
-      place = next;
-    } while (place !== "0");
+      cursor = next;
+    } while (cursor !== "0");
   }
 
   async snapshotDone(lease: OutboxLease): Promise<boolean> {
@@ -123,9 +123,9 @@ export class RedisOutbox implements ChangeOutbox {
     this.#connection.close();
   }
 
-  #scan(bucket: number, place: string): Promise<[string, string[]]> {
-    return this.#connection.ask((client) =>
-      client.sscan(this.#keys.products(bucket), place, "COUNT", PRODUCTS_PER_SNAPSHOT_BATCH),
+  #scan(bucket: number, cursor: string): Promise<[string, string[]]> {
+    return this.#connection.send((client) =>
+      client.sscan(this.#keys.products(bucket), cursor, "COUNT", PRODUCTS_PER_SNAPSHOT_BATCH),
     );
   }
 
@@ -135,19 +135,19 @@ export class RedisOutbox implements ChangeOutbox {
   }
 
   #run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
-    return this.#connection.ask(() => this.#connection.run(script, keys, args));
+    return this.#connection.send(() => this.#connection.run(script, keys, args));
   }
 }
 
-/** Whether the lease was still the newest. */
+/** Whether the lease was still held. */
 function isHeld(reply: ReplyReader): boolean {
-  const word = reply.text();
-  switch (word) {
+  const status = reply.text();
+  switch (status) {
     case "ok":
       return true;
     case "lost":
       return false;
     default:
-      throw unknownWord(word);
+      throw unexpectedStatus(status);
   }
 }

@@ -11,8 +11,8 @@ import {
 } from "../inventory/ledger.ts";
 import { isDeleted } from "../inventory/product-event.ts";
 
-// Decodes what Redis answers. A reply of another shape than the scripts promise is a bug or
-// somebody else's key, and throws.
+// Decodes the replies of Redis. A reply of another shape than the scripts return is a bug or a foreign
+// key, and throws.
 
 /** Reads the fields of one reply in their order. */
 export class ReplyReader {
@@ -23,7 +23,7 @@ export class ReplyReader {
     this.#fields = list(reply);
   }
 
-  /** The next field, which stays the next. */
+  /** The next field, without consuming it. */
   peek(): unknown {
     return this.#fields[this.#next];
   }
@@ -73,14 +73,16 @@ export class ReplyReader {
     return field;
   }
 
-  #unexpected(field: unknown, wanted: string): Error {
-    return new Error(`Field ${this.#next} of a reply of Redis is ${JSON.stringify(field)}, not ${wanted}`);
+  #unexpected(field: unknown, expected: string): Error {
+    return new Error(
+      `Field ${this.#next} of a Redis reply is ${JSON.stringify(field)}, expected ${expected}`,
+    );
   }
 }
 
 export function list(reply: unknown): readonly unknown[] {
   if (!Array.isArray(reply)) {
-    throw new Error(`A reply of Redis is ${JSON.stringify(reply)}, not an array`);
+    throw new Error(`A Redis reply is ${JSON.stringify(reply)}, expected an array`);
   }
   return reply;
 }
@@ -91,7 +93,7 @@ export interface LedgerState {
   readonly updateTimeMs: number;
 }
 
-/** The ledger as the scripts write it: D U A S H F V T deleted, with a space between two, and U empty where it is absent. */
+/** Decodes a ledger as the scripts write it: D U A S H F V T deleted, separated by spaces; U is empty if absent. */
 export function decodeLedger(productId: string, text: string): LedgerState {
   const fields = text.split(" ");
   const [declared, declareTime, adjusted, sold, reserved, safety, version, updateTime, deleted] = fields;
@@ -115,7 +117,7 @@ export function decodeLedger(productId: string, text: string): LedgerState {
 function integerOf(field: string | undefined, text: string): number {
   const value = Number(field || Number.NaN);
   if (!Number.isSafeInteger(value)) {
-    throw new Error(`A ledger in Redis is ${JSON.stringify(text)}, with a field that is no integer`);
+    throw new Error(`A ledger in Redis has a field that is not an integer: ${JSON.stringify(text)}`);
   }
   return value;
 }
@@ -130,7 +132,7 @@ export function stockOf(ledger: Ledger, updateTimeMs: number, details: string | 
   };
 }
 
-/** Products of the full picture: their ledgers as load-products.lua sends them, and their details. Without those that have no ledger. */
+/** Decodes products of a snapshot from the reply of load-products.lua and their details. Skips products without a ledger. */
 export function decodeStates(
   productIds: readonly string[],
   ledgers: string,
@@ -161,7 +163,7 @@ function decodeState(productId: string, row: ReplyReader, details: string | unde
   };
 }
 
-/** The details as they stand in Redis. The order is part of the key layout; equal details are equal text. */
+/** Encodes details as they are stored. The order is part of the key layout; equal details have equal text. */
 export function encodeDetails(details: ProductDetails): string {
   return JSON.stringify([details.name, details.description, details.price, details.collectionId]);
 }
@@ -174,17 +176,17 @@ export function decodeDetails(text: string): ProductDetails {
     typeof price !== "number" ||
     typeof collectionId !== "string"
   ) {
-    throw new Error(`Details in Redis are ${text}, not [name, description, price, collection ID]`);
+    throw new Error(`Details in Redis are ${text}, expected [name, description, price, collection ID]`);
   }
   return { name, description, price, collectionId };
 }
 
-/** A collection as it stands in Redis. */
+/** Encodes a collection as it is stored. */
 export function encodeCollection(collection: Collection): string {
   return JSON.stringify([collection.name, collection.description]);
 }
 
-/** One field of the collections: µs of its newest event, a space, and the collection, or nothing where it is deleted. */
+/** Decodes a field of the collections: time of the newest event in µs, a space, the collection. `undefined` if it is deleted. */
 export function decodeCollection(collectionId: string, text: string): Collection | undefined {
   const encoded = text.slice(text.indexOf(" ") + 1);
   if (encoded === "") {
@@ -192,16 +194,16 @@ export function decodeCollection(collectionId: string, text: string): Collection
   }
   const [name, description] = list(JSON.parse(encoded));
   if (typeof name !== "string" || typeof description !== "string") {
-    throw new Error(`A collection in Redis is ${text}, not [name, description]`);
+    throw new Error(`A collection in Redis is ${text}, expected [name, description]`);
   }
   return { collectionId, name, description };
 }
 
-/** One entry of a change stream, [ID, ["c", text]], with the text that `record` in scripts/ledger.lua writes. */
+/** Decodes an entry of a change stream, [ID, ["c", text]], with the text that `record` in scripts/ledger.lua writes. */
 export function decodeChange(entry: unknown): StockChange {
   const [name, text] = list(list(entry)[1]);
   if (name !== "c" || typeof text !== "string") {
-    throw new Error(`A change in Redis is ${JSON.stringify(entry)}, which nobody expects`);
+    throw new Error(`A change in Redis has an unexpected shape: ${JSON.stringify(entry)}`);
   }
   const lines = new Lines(text);
   const [numbers, productId, referenceId, details] = [lines.next(), lines.next(), lines.next(), lines.next()];
@@ -219,7 +221,7 @@ export function decodeChange(entry: unknown): StockChange {
   };
 }
 
-/** Takes a text apart at its line ends, as far as it is asked to. */
+/** Reads a text line by line, without splitting all of it. */
 class Lines {
   readonly #text: string;
   #at = 0;
@@ -243,10 +245,10 @@ class Lines {
   }
 }
 
-function causeOf(word: string): ChangeCause {
-  const cause = CHANGE_CAUSES.find((known) => known === word);
+function causeOf(text: string): ChangeCause {
+  const cause = CHANGE_CAUSES.find((known) => known === text);
   if (cause === undefined) {
-    throw new Error(`A change in Redis has the unknown cause ${JSON.stringify(word)}`);
+    throw new Error(`A change in Redis has the unknown cause ${JSON.stringify(text)}`);
   }
   return cause;
 }

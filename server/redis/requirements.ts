@@ -5,11 +5,10 @@ import { RedisRequirementError } from "./client.ts";
 import { type Keys, LAYOUT_VERSION } from "./keys.ts";
 
 /**
- * Refuses a Redis that must not be written: one in Cluster mode (a reservation's lines span
- * slots), or one whose keys were laid out with another number of buckets. Leaves a replica, which was the primary
- * before a failover. Writes the layout where there is none yet, and nothing else: a Redis that refuses writes, for its
- * memory or its disk is full, can still be read. Resolves with an ID of the data, which is another one after
- * everything was lost.
+ * Checks that this Redis may be used. Rejects with `RedisRequirementError` in Cluster mode (the lines of a reservation
+ * span slots) and if the keys have another layout or number of buckets. Disconnects from a replica, which was the
+ * primary before a failover. Writes the layout if there is none, and nothing else: a Redis that refuses writes because
+ * its memory or disk is full can still be read. Resolves with the ID of the data, a random one per data set.
  */
 export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
   const info = await client.info("cluster", "replication");
@@ -20,7 +19,7 @@ export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
   }
   if (info.includes("role:slave")) {
     client.disconnect(true);
-    throw new Error("This Redis is a replica; looking for the primary anew");
+    throw new Error("This Redis is a replica; reconnecting to find the primary");
   }
   let layout = await readLayout(client, keys);
   if (layout.includes(null)) {
@@ -47,7 +46,7 @@ function readLayout(client: Redis, keys: Keys): Promise<(string | null)[]> {
   return client.hmget(keys.layout(), "version", "buckets", "data");
 }
 
-/** Settings of Redis under which acknowledged stock can be lost, each as a sentence that says what to set. */
+/** A sentence for each setting of Redis that can lose acknowledged stock, with the value to set. */
 export function durabilityWarnings(config: Readonly<Record<string, string>>): string[] {
   const warnings: string[] = [];
   if (config["appendonly"] !== "yes") {
@@ -66,13 +65,16 @@ export function durabilityWarnings(config: Readonly<Record<string, string>>): st
   return warnings;
 }
 
-/** Logs a warning for each setting of this Redis that can lose stock, and where the settings cannot be read. */
+/** Logs a warning for each setting of this Redis that can lose stock, and one if the settings cannot be read. */
 export async function warnOfDurability(client: Redis, log: Logger): Promise<void> {
   let reply: unknown;
   try {
     reply = await client.config("GET", "append*", "maxmemory-policy");
   } catch (error) {
-    log.warn({ err: error }, "Redis does not let its durability settings be read; see docs/operations.md");
+    log.warn(
+      { err: error },
+      "Redis refused CONFIG GET: its durability settings were not checked; see docs/operations.md",
+    );
     return;
   }
   for (const warning of durabilityWarnings(configOf(reply))) {

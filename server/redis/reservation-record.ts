@@ -17,7 +17,7 @@ const ReservationRecord = z.object({
   revived: z.boolean().default(false),
 });
 
-/** Throws where the text is not what the script writes: a bug, or somebody else's key. */
+/** Throws if the text is not a record of the script: a bug, or a foreign key. */
 export function decodeReservation(reservationId: string, text: string): Reservation {
   const record = ReservationRecord.parse(JSON.parse(text));
   const lines = record.lines.map(([productId, , quantity]) => ({ productId, quantity }));
@@ -33,7 +33,7 @@ export function decodeReservation(reservationId: string, text: string): Reservat
   };
 }
 
-/** The state that a script names in a refusal. */
-export function readState(word: string): ReservationState {
-  return z.enum(RESERVATION_STATES).parse(word);
+/** Decodes the state that a script returns with a refusal. */
+export function decodeState(text: string): ReservationState {
+  return z.enum(RESERVATION_STATES).parse(text);
 }

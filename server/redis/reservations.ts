@@ -21,11 +21,11 @@ import type {
 } from "../inventory/store.ts";
 import type { RedisConnection } from "./client.ts";
 import type { Keys } from "./keys.ts";
-import { type Mutations, unknownWord } from "./mutations.ts";
+import { type Mutations, unexpectedStatus } from "./mutations.ts";
 import type { ReplyReader } from "./reply.ts";
-import { decodeReservation, readState } from "./reservation-record.ts";
+import { decodeReservation, decodeState } from "./reservation-record.ts";
 
-/** What a commit or release counts for in a batch: only the record knows how many products it touches. */
+/** Weight of a commit or release in a batch: only the record holds the number of products it touches. */
 const PRODUCTS_OF_A_RESERVATION = 3;
 
 interface Deadline {
@@ -39,7 +39,7 @@ export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
   readonly #reads: RedisConnection;
-  #firstToSweep = 0;
+  #firstBucket = 0;
 
   constructor(keys: Keys, mutations: Mutations, reads: RedisConnection) {
     this.#keys = keys;
@@ -50,8 +50,8 @@ export class RedisReservations implements ReservationStore {
   async reserve(request: ReserveRequest): Promise<Reservation> {
     const { reservationId } = request;
     let reply = await this.#reserveOnce(request);
-    let word = reply.text();
-    if (word === "absent") {
+    let status = reply.text();
+    if (status === "absent") {
       const absent = textsOf(reply);
       const adopted = await Promise.all(absent.map((id) => this.#mutations.adopt(id, this.#keys)));
       const missing = absent.find((_, index) => adopted[index] === undefined);
@@ -59,9 +59,9 @@ export class RedisReservations implements ReservationStore {
         throw productUnknown(missing);
       }
       reply = await this.#reserveOnce(request);
-      word = reply.text();
+      status = reply.text();
     }
-    switch (word) {
+    switch (status) {
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "short":
@@ -73,7 +73,7 @@ export class RedisReservations implements ReservationStore {
       case "unknown":
         throw productUnknown(reply.text());
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
@@ -82,14 +82,14 @@ export class RedisReservations implements ReservationStore {
       strict ? "strict" : "",
       ...(lines ?? []).flatMap(({ productId, quantity }) => [productId, quantity]),
     ]);
-    const word = reply.text();
-    switch (word) {
+    const status = reply.text();
+    switch (status) {
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "missing":
         throw reservationUnknown(reservationId);
       case "ended":
-        throw reservationEnded("commit", reservationId, readState(reply.text()));
+        throw reservationEnded("commit", reservationId, decodeState(reply.text()));
       case "reused":
         throw idReused("reservation_id", reservationId);
       case "short":
@@ -100,49 +100,53 @@ export class RedisReservations implements ReservationStore {
         throw commitTooLarge(index, line.productId, line.quantity, reply.integer());
       }
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
   async release(reservationId: string): Promise<Reservation> {
     const reply = await this.#onReservation(reservationId, "release_reservation", []);
-    const word = reply.text();
-    switch (word) {
+    const status = reply.text();
+    switch (status) {
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "ended":
-        throw reservationEnded("release", reservationId, readState(reply.text()));
+        throw reservationEnded("release", reservationId, decodeState(reply.text()));
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
   async extend(reservationId: string, ttlMs: number): Promise<Reservation> {
     const reply = await this.#onReservation(reservationId, "extend_reservation", [ttlMs]);
-    const word = reply.text();
-    switch (word) {
+    const status = reply.text();
+    switch (status) {
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "missing":
         throw reservationUnknown(reservationId);
       case "ended":
-        throw reservationEnded("extend", reservationId, readState(reply.text()));
+        throw reservationEnded("extend", reservationId, decodeState(reply.text()));
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
   async return({ reservationId, returnId, lines }: ReturnRequest): Promise<Reservation> {
-    const print = fingerprint([reservationId, linesFingerprint(lines)]);
+    const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
     const reply = await this.#mutations.run({
       name: "return_units",
       keys: [this.#keys.reservation(reservationId), this.#keys.operation("return", returnId)],
-      args: [returnId, print, ...lines.flatMap(({ productId, quantity }) => [productId, quantity])],
+      args: [
+        returnId,
+        contentFingerprint,
+        ...lines.flatMap(({ productId, quantity }) => [productId, quantity]),
+      ],
       products: lines.length,
-      isRepeatable: true,
+      isIdempotent: true,
     });
-    const word = reply.text();
-    switch (word) {
+    const status = reply.text();
+    switch (status) {
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "missing":
@@ -150,7 +154,7 @@ export class RedisReservations implements ReservationStore {
       case "reused":
         throw idReused("return_id", returnId);
       case "ended":
-        throw reservationEnded("return units of", reservationId, readState(reply.text()));
+        throw reservationEnded("return units of", reservationId, decodeState(reply.text()));
       case "other": {
         const index = reply.integer();
         throw returnOfOther(index, lineAt(lines, index).productId);
@@ -160,12 +164,12 @@ export class RedisReservations implements ReservationStore {
         throw returnTooLarge(productId, quantity, reply.integer());
       }
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
   async get(reservationId: string): Promise<Reservation> {
-    const text = await this.#reads.ask((client) => client.get(this.#keys.reservation(reservationId)));
+    const text = await this.#reads.send((client) => client.get(this.#keys.reservation(reservationId)));
     if (text === null) {
       throw reservationUnknown(reservationId);
     }
@@ -181,14 +185,14 @@ export class RedisReservations implements ReservationStore {
       if (due.length === 0) {
         break;
       }
-      const texts = await this.#reads.ask((client) =>
+      const texts = await this.#reads.send((client) =>
         client.mget(due.map(({ id }) => this.#keys.reservation(id))),
       );
       for (const [index, { id, deadline }] of due.entries()) {
         const text = texts[index];
         const reservation = typeof text === "string" ? decodeReservation(id, text) : undefined;
-        // One that ended since its deadline was read is left out, and another takes its place. One that was
-        // extended stands further on: told here, a page that ends with it would go on from there.
+        // Skips reservations that ended since their deadline was read, and those that were extended: they are
+        // listed at their new deadline. Listed here, a page that ends with one would continue from that deadline.
         if (reservation?.state === "active" && reservation.expireTimeMs === deadline) {
           listed.push(reservation);
         }
@@ -203,7 +207,7 @@ export class RedisReservations implements ReservationStore {
   }
 
   async countActive(): Promise<number> {
-    const counts = await this.#reads.ask((client) =>
+    const counts = await this.#reads.send((client) =>
       Promise.all(
         Array.from({ length: this.#keys.buckets }, (_, bucket) => client.zcard(this.#keys.deadlines(bucket))),
       ),
@@ -214,25 +218,23 @@ export class RedisReservations implements ReservationStore {
   async expireDue(limit: number): Promise<number> {
     const reply = await this.#mutations.run({
       name: "expire_due",
-      keys: this.#deadlinesInTurn(),
+      keys: this.#deadlinesRotated(),
       args: [limit],
       products: limit,
-      isRepeatable: true,
+      isIdempotent: true,
     });
     reply.text();
     return reply.integer();
   }
 
-  /** The deadlines of all buckets, each time beginning with another one, so that a busy bucket keeps none waiting. */
-  #deadlinesInTurn(): string[] {
+  /** The deadlines of all buckets, starting at another bucket each time, so that a busy bucket does not starve others. */
+  #deadlinesRotated(): string[] {
     const { buckets } = this.#keys;
-    this.#firstToSweep = (this.#firstToSweep + 1) % buckets;
-    return Array.from({ length: buckets }, (_, n) =>
-      this.#keys.deadlines((this.#firstToSweep + n) % buckets),
-    );
+    this.#firstBucket = (this.#firstBucket + 1) % buckets;
+    return Array.from({ length: buckets }, (_, n) => this.#keys.deadlines((this.#firstBucket + n) % buckets));
   }
 
-  /** The next deadlines of all buckets, in order. */
+  /** The next deadlines of all buckets, in order of deadline and ID. */
   async #dueAfter(
     after: ReservationsPage["after"],
     expireBeforeMs: number | undefined,
@@ -240,13 +242,13 @@ export class RedisReservations implements ReservationStore {
   ): Promise<Deadline[]> {
     const end = expireBeforeMs === undefined ? "+inf" : `(${expireBeforeMs}`;
     const isWithin = after !== undefined && after.expireTimeMs < (expireBeforeMs ?? Number.POSITIVE_INFINITY);
-    const found = await this.#reads.ask((client) =>
+    const found = await this.#reads.send((client) =>
       Promise.all(
         Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket)).flatMap(
           (key) => {
             const from = after === undefined ? "-inf" : `(${after.expireTimeMs}`;
             const later = client.zrangebyscore(key, from, end, "WITHSCORES", "LIMIT", 0, limit);
-            // Of those that are due in the same millisecond as the last one, only the ID tells which come after it.
+            // Deadlines in the same millisecond are ordered by ID.
             return isWithin
               ? [later, client.zrangebyscore(key, after.expireTimeMs, after.expireTimeMs, "WITHSCORES")]
               : [later];
@@ -269,7 +271,7 @@ export class RedisReservations implements ReservationStore {
       name: "reserve",
       keys: [
         ...this.#reservationKeys(reservationId),
-        ...lines.flatMap(({ productId }) => this.#keys.recorded(productId)),
+        ...lines.flatMap(({ productId }) => this.#keys.recordKeys(productId)),
       ],
       args: [
         reservationId,
@@ -278,7 +280,7 @@ export class RedisReservations implements ReservationStore {
         ...lines.flatMap(({ productId, quantity }) => [productId, this.#keys.bucketOf(productId), quantity]),
       ],
       products: lines.length,
-      isRepeatable: true,
+      isIdempotent: true,
     });
   }
 
@@ -292,7 +294,7 @@ export class RedisReservations implements ReservationStore {
       keys: this.#reservationKeys(reservationId),
       args: [reservationId, ...args],
       products: PRODUCTS_OF_A_RESERVATION,
-      isRepeatable: true,
+      isIdempotent: true,
     });
   }
 
@@ -320,17 +322,17 @@ function shortageOf(reply: ReplyReader): ShortLine[] {
 function lineAt(lines: readonly Line[] | undefined, index: number): Line {
   const line = lines?.[index];
   if (line === undefined) {
-    throw new Error(`A script of the ledger refused line ${index}, which was not sent`);
+    throw new Error(`A script refused line ${index}, which was not sent`);
   }
   return line;
 }
 
-/** Redis orders members of a sorted set by their bytes where their scores are the same. */
+/** The order of Redis: members of a sorted set with equal scores are ordered by their bytes. */
 function compareIds(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
-/** Pairs of member and score. */
+/** Pairs the members and scores of a WITHSCORES reply. */
 function deadlinesOf(flat: readonly string[]): Deadline[] {
   const pairs: Deadline[] = [];
   for (let i = 0; i + 1 < flat.length; i += 2) {

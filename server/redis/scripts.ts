@@ -2,33 +2,33 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** A Lua script with the SHA-1 under which Redis caches it. */
+/** A Lua script and the SHA-1 under which Redis caches it. */
 export interface Script {
   readonly source: string;
   readonly sha1: string;
 }
 
-/** Runs a batch of mutations. Its parts share one scope, which is why it is one script and not many. */
+/** Runs a batch of mutations. Its parts share local functions, so they are concatenated into one script. */
 export function mutationScript(): Script {
   return load("ledger", "product-event", "correction", "reservation", "run-batch");
 }
 
-/** Reads many products at one moment. */
+/** Reads products in one atomic step. */
 export function readScript(): Script {
   return load("read-products");
 }
 
-/** Reads many ledgers for the full picture. */
+/** Reads ledgers for a snapshot. */
 export function loadScript(): Script {
   return load("load-products");
 }
 
-/** Leases a bucket's outbox, and reads and moves its cursor. */
+/** Manages the lease and the cursor of a bucket's outbox. */
 export function outboxScript(): Script {
   return load("outbox");
 }
 
-/** Says that a publisher is there, and counts those that are. */
+/** Announces a publisher and counts the announced ones. */
 export function announceScript(): Script {
   return load("announce-publisher");
 }

@@ -11,11 +11,11 @@ import {
   versionMismatch,
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
-import { isReply, RedisConnection, type RedisEndpoint } from "./client.ts";
+import { isErrorReply, RedisConnection, type RedisEndpoint } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
-import { callLimits, type Mutation, Mutations, type OnAcknowledged, unknownWord } from "./mutations.ts";
+import { callLimits, type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations.ts";
 import {
   decodeChange,
   decodeCollection,
@@ -37,14 +37,14 @@ const READ_BATCHES_IN_FLIGHT_MAX = 4;
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;
   readonly log: Logger;
-  /** Their number of buckets is fixed for the life of the data. */
+  /** The number of buckets cannot change while there is data. */
   readonly keys?: Keys;
   readonly operationRetentionMs?: number;
   readonly onAcknowledged?: OnAcknowledged;
   readonly instruments?: RedisInstruments;
 }
 
-/** The ledger in Redis. Every mutation is one operation of scripts/, run with others in one script call. */
+/** The ledger in Redis. Each mutation is one operation of scripts/run-batch.lua. */
 export class RedisStore implements InventoryStore {
   readonly reservations: RedisReservations;
   readonly #keys: Keys;
@@ -71,7 +71,7 @@ export class RedisStore implements InventoryStore {
     this.#products = new Coalescer({
       send: async (batch) => {
         const distinct = [...new Set(batch)];
-        const keys = distinct.flatMap((id) => this.#keys.read(id));
+        const keys = distinct.flatMap((id) => this.#keys.readKeys(id));
         const replies = list(await this.#reads.run(read, keys, []));
         const byId = new Map(distinct.map((id, index) => [id, replies[index]]));
         return batch.map((id) => new ReplyReader(byId.get(id)));
@@ -80,14 +80,14 @@ export class RedisStore implements InventoryStore {
       batchItemsMax: PRODUCTS_PER_READ_BATCH_MAX,
       batchWeightMax: PRODUCTS_PER_READ_BATCH_MAX,
       inFlightMax: READ_BATCHES_IN_FLIGHT_MAX,
-      mayRepeat: (_, error) => !isReply(error),
+      shouldResend: (_, error) => !isErrorReply(error),
       ...instrumented("reads", () => "read_product", instruments),
       ...callLimits(this.#reads),
     });
-    instruments.metrics?.addQueue("reads", () => this.#products.waiting);
+    instruments.metrics?.addQueue("reads", () => this.#products.queued);
   }
 
-  /** Resolves when Redis serves, or after `waitMs` if it is away. Rejects with `RedisRequirementError` where it must not be used. */
+  /** Resolves when Redis is ready, or after `waitMs` if it is not. Rejects with `RedisRequirementError` if it must not be used. */
   async start(waitMs: number): Promise<void> {
     const { promise: timeout, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, waitMs);
@@ -129,7 +129,7 @@ export class RedisStore implements InventoryStore {
       return [];
     }
     const newest = page.beforeVersion === undefined ? "+" : `(${page.beforeVersion}-0`;
-    const entries = await this.#reads.ask((client) =>
+    const entries = await this.#reads.send((client) =>
       client.xrevrange(this.#keys.history(productId), newest, "-", "COUNT", page.limit),
     );
     return entries.map(decodeChange);
@@ -140,7 +140,7 @@ export class RedisStore implements InventoryStore {
     const reply = await this.#mutations.run({
       name: "put_product",
       keys: [
-        ...this.#keys.recorded(productId),
+        ...this.#keys.recordKeys(productId),
         this.#keys.details(productId),
         this.#keys.products(this.#keys.bucketOf(productId)),
         this.#keys.plain(productId),
@@ -152,7 +152,7 @@ export class RedisStore implements InventoryStore {
         details === undefined ? "" : encodeDetails(details),
       ],
       products: 1,
-      isRepeatable: updateTimeMicros !== undefined,
+      isIdempotent: updateTimeMicros !== undefined,
     });
     return putResult(event, reply);
   }
@@ -161,25 +161,25 @@ export class RedisStore implements InventoryStore {
     const { productId, updateTimeMicros } = event;
     const reply = await this.#mutations.run({
       name: "delete_product",
-      keys: this.#keys.creating(productId),
+      keys: this.#keys.creationKeys(productId),
       args: [productId, updateTimeMicros ?? ""],
       products: 1,
-      isRepeatable: updateTimeMicros !== undefined,
+      isIdempotent: updateTimeMicros !== undefined,
     });
     return putResult(event, reply);
   }
 
   async countStock(count: StockCount): Promise<Ledger> {
     const { productId, countId, reason } = count;
-    const print = fingerprint([productId, count.count, count.expectedVersion, reason]);
-    const [word, reply] = await this.#mutateKnown(productId, {
+    const contentFingerprint = fingerprint([productId, count.count, count.expectedVersion, reason]);
+    const [status, reply] = await this.#mutateKnown(productId, {
       name: "count_stock",
-      keys: [...this.#keys.recorded(productId), this.#keys.operation("count", countId)],
-      args: [productId, count.count, count.expectedVersion ?? "", countId, reason, print],
+      keys: [...this.#keys.recordKeys(productId), this.#keys.operation("count", countId)],
+      args: [productId, count.count, count.expectedVersion ?? "", countId, reason, contentFingerprint],
       products: 1,
-      isRepeatable: true,
+      isIdempotent: true,
     });
-    switch (word) {
+    switch (status) {
       case "ok":
         return decodeLedger(productId, reply.text()).ledger;
       case "reused":
@@ -187,20 +187,20 @@ export class RedisStore implements InventoryStore {
       case "version":
         throw versionMismatch(productId, count.expectedVersion ?? 0, reply.integer());
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
   async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
     const { productId, delta, adjustmentId, reason } = adjustment;
-    const [word, reply] = await this.#mutateKnown(productId, {
+    const [status, reply] = await this.#mutateKnown(productId, {
       name: "adjust_stock",
-      keys: [...this.#keys.recorded(productId), this.#keys.operation("adjust", adjustmentId)],
+      keys: [...this.#keys.recordKeys(productId), this.#keys.operation("adjust", adjustmentId)],
       args: [productId, delta, adjustmentId, reason, fingerprint([productId, delta, reason])],
       products: 1,
-      isRepeatable: true,
+      isIdempotent: true,
     });
-    switch (word) {
+    switch (status) {
       case "ok":
         return decodeLedger(productId, reply.text()).ledger;
       case "reused":
@@ -208,20 +208,20 @@ export class RedisStore implements InventoryStore {
       case "range":
         throw onHandOutOfRange(productId, delta, reply.integer());
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
   async setSafetyStock(productId: string, safety: number): Promise<Ledger> {
-    const [word, reply] = await this.#mutateKnown(productId, {
+    const [status, reply] = await this.#mutateKnown(productId, {
       name: "set_safety_stock",
-      keys: this.#keys.recorded(productId),
+      keys: this.#keys.recordKeys(productId),
       args: [productId, safety],
       products: 1,
-      isRepeatable: false,
+      isIdempotent: false,
     });
-    if (word !== "ok") {
-      throw unknownWord(word);
+    if (status !== "ok") {
+      throw unexpectedStatus(status);
     }
     return decodeLedger(productId, reply.text()).ledger;
   }
@@ -233,22 +233,22 @@ export class RedisStore implements InventoryStore {
       keys: [this.#keys.collections()],
       args: [collectionId, updateTimeMicros, collection === undefined ? "" : encodeCollection(collection)],
       products: 1,
-      isRepeatable: true,
+      isIdempotent: true,
     });
-    const word = reply.text();
-    switch (word) {
+    const status = reply.text();
+    switch (status) {
       case "applied":
       case "stale":
-        return word === "applied";
+        return status === "applied";
       case "future":
         throw updateTooFarAhead("update_time", updateTimeMicros, reply.integer());
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
   async listCollections(): Promise<Collection[]> {
-    const entries = await this.#reads.ask((client) => client.hgetall(this.#keys.collections()));
+    const entries = await this.#reads.send((client) => client.hgetall(this.#keys.collections()));
     return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
   }
 
@@ -263,13 +263,13 @@ export class RedisStore implements InventoryStore {
     this.#reads.close();
   }
 
-  /** The product as it is, adopted from a plain key if need be; `undefined` where there is none. */
+  /** Reads a product, and adopts it from its plain key if it has no ledger yet. `undefined` if there is neither. */
   async #read(
     productId: string,
   ): Promise<{ ledger: Ledger; updateTimeMs: number; details: string | undefined } | undefined> {
     const reply = await this.#products.submit(productId);
-    const word = reply.text();
-    switch (word) {
+    const status = reply.text();
+    switch (status) {
       case "ok": {
         const { ledger, updateTimeMs } = decodeLedger(productId, reply.text());
         return { ledger, updateTimeMs, details: reply.optionalText() };
@@ -281,34 +281,34 @@ export class RedisStore implements InventoryStore {
       case "absent":
         return undefined;
       default:
-        throw unknownWord(word);
+        throw unexpectedStatus(status);
     }
   }
 
-  /** Runs a mutation of a product that must exist; looks for a plain key to adopt where it does not. */
+  /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */
   async #mutateKnown(productId: string, mutation: Mutation): Promise<[string, ReplyReader]> {
     let reply = await this.#mutations.run(mutation);
-    let word = reply.text();
-    if (word === "absent" && (await this.#mutations.adopt(productId, this.#keys)) !== undefined) {
+    let status = reply.text();
+    if (status === "absent" && (await this.#mutations.adopt(productId, this.#keys)) !== undefined) {
       reply = await this.#mutations.run(mutation);
-      word = reply.text();
+      status = reply.text();
     }
-    if (word === "absent" || word === "unknown") {
+    if (status === "absent" || status === "unknown") {
       throw productUnknown(productId);
     }
-    return [word, reply];
+    return [status, reply];
   }
 }
 
 function putResult(event: ProductUpsert | ProductDelete, reply: ReplyReader): PutResult {
-  const word = reply.text();
-  switch (word) {
+  const status = reply.text();
+  switch (status) {
     case "applied":
     case "stale":
-      return { applied: word === "applied", ledger: decodeLedger(event.productId, reply.text()).ledger };
+      return { applied: status === "applied", ledger: decodeLedger(event.productId, reply.text()).ledger };
     case "future":
       throw updateTooFarAhead("update_time", event.updateTimeMicros ?? 0, reply.integer());
     default:
-      throw unknownWord(word);
+      throw unexpectedStatus(status);
   }
 }

@@ -127,7 +127,7 @@ describe("kill -9 while both directions run", { skip }, () => {
         );
         assert.match(
           waiting.degraded.join(),
-          /Events of sellers are not applied: The stock store does not answer/,
+          /Events of sellers are not applied: The stock store is unavailable/,
         );
         assert.equal(waiting.ready, false, "without Redis there is no stock to tell");
         await redis.restart();

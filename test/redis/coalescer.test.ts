@@ -3,52 +3,52 @@ import { describe, it } from "node:test";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { Coalescer } from "../../server/redis/coalescer.ts";
 
-/** Between two answers of a store that is busy. */
+/** Interval between two replies of a busy store. */
 const PACE_MS = 5;
 const RESPONSE_MS_MAX = 1_000;
-/** More than a busy store answers until the last one's patience is over. */
+/** More items than a busy store answers before the queue timeout of the last one. */
 const AHEAD = 5_000;
 
-/** Holds the whole process up, as a collection of garbage does. */
-function standStill(ms: number): void {
+/** Blocks the event loop, as a garbage collection does. */
+function blockEventLoop(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
-describe("a coalescer whose store is busy with others", () => {
-  it("refuses as overloaded what was not sent, and nothing that was: it may have happened", async (t) => {
-    const underWay = new Map<string, () => void>();
+describe("Coalescer with a busy store", () => {
+  it("rejects queued items as OVERLOADED after the queue timeout, and never items that were sent", async (t) => {
+    const inFlight = new Map<string, () => void>();
     const coalescer = new Coalescer<string, string>({
-      send: ([item = ""]) => new Promise((resolve) => underWay.set(item, () => resolve([`${item} done`]))),
+      send: ([item = ""]) => new Promise((resolve) => inFlight.set(item, () => resolve([`${item} done`]))),
       weightOf: () => 1,
       batchWeightMax: 1,
       batchItemsMax: 1,
       inFlightMax: 2,
-      waitingMax: AHEAD + 2,
-      answerMsMax: RESPONSE_MS_MAX,
-      patienceMsMax: 1,
-      mayRepeat: () => false,
+      queueMax: AHEAD + 2,
+      responseMsMax: RESPONSE_MS_MAX,
+      queueMsMax: 1,
+      shouldResend: () => false,
       errorOf: (error) => error,
       isReady: () => true,
-      isLongGone: () => false,
+      isUnavailable: () => false,
       onceReady: () => {},
     });
     t.after(() => coalescer.close());
-    const answer = (item: string) => {
-      underWay.get(item)?.();
-      underWay.delete(item);
+    const reply = (item: string) => {
+      inFlight.get(item)?.();
+      inFlight.delete(item);
     };
 
     const slow = coalescer.submit("slow");
     for (let n = 1; n < AHEAD; n++) {
       coalescer.submit(`other ${n}`).catch(() => {});
     }
-    // That the process stands still just before the last one's turn is no silence of the store.
-    coalescer.submit("last but one").catch(() => standStill(RESPONSE_MS_MAX + PACE_MS));
+    // A stall of the process before the timer of the last item is not a stall of the store.
+    coalescer.submit("last but one").catch(() => blockEventLoop(RESPONSE_MS_MAX + PACE_MS));
     const last = coalescer.submit("last");
     const busy = setInterval(() => {
-      for (const item of underWay.keys()) {
+      for (const item of inFlight.keys()) {
         if (item !== "slow") {
-          answer(item);
+          reply(item);
         }
       }
     }, PACE_MS);
@@ -58,7 +58,7 @@ describe("a coalescer whose store is busy with others", () => {
       last,
       (error: unknown) => error instanceof InventoryError && error.code === "OVERLOADED",
     );
-    answer("slow");
+    reply("slow");
     assert.equal(await slow, "slow done");
   });
 });

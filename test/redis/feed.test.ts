@@ -21,14 +21,14 @@ const log = pino({ level: "silent" });
 const keys = new Keys(BUCKETS_DEFAULT);
 const CATALOG = 20_000;
 
-/** A mirror that counts what the feed tells it. */
+/** A mirror that counts what the feed reports. */
 class Follower implements FeedListener {
   readonly mirror = new Mirror();
   readonly loads: boolean[] = [];
   loaded = 0;
   changes = 0;
-  looks = 0;
-  /** Called with each part of a full picture, before it is applied. */
+  checks = 0;
+  /** Called with each part of a snapshot, before it is applied. */
   onPart: () => void = () => undefined;
 
   onLoading(isOtherData: boolean): void {
@@ -52,7 +52,7 @@ class Follower implements FeedListener {
   }
 
   onCollections(collections: Parameters<FeedListener["onCollections"]>[0]): void {
-    this.looks += 1;
+    this.checks += 1;
     this.mirror.onCollections(collections);
   }
 
@@ -61,32 +61,35 @@ class Follower implements FeedListener {
   }
 }
 
-/** A feed behind a line that can be broken, and a store with a line of its own. */
-class Scene implements AsyncDisposable {
+/** A feed behind a TCP proxy, and a store connected directly. */
+class Fixture implements AsyncDisposable {
   readonly redis: RedisServer;
-  readonly line: TcpProxy;
+  readonly proxy: TcpProxy;
   readonly raw: Redis;
   readonly follower = new Follower();
   readonly feed: RedisFeed;
   store: RedisStore;
 
-  private constructor(redis: RedisServer, line: TcpProxy) {
+  private constructor(redis: RedisServer, proxy: TcpProxy) {
     this.redis = redis;
-    this.line = line;
+    this.proxy = proxy;
     this.raw = new Redis(redis.url);
     this.raw.on("error", () => undefined);
     this.store = this.#newStore();
-    this.feed = new RedisFeed({ endpoint: { url: line.url("redis") }, keys, log });
+    this.feed = new RedisFeed({ endpoint: { url: proxy.url("redis") }, keys, log });
   }
 
-  static async open(prepare: (scene: Scene) => Promise<void> = async () => undefined): Promise<Scene> {
+  static async open(prepare: (fixture: Fixture) => Promise<void> = async () => undefined): Promise<Fixture> {
     const redis = await startRedis({ appendonly: "no" });
-    const scene = new Scene(redis, await startTcpProxy({ target: redis }));
-    await scene.store.start(5_000);
-    await prepare(scene);
-    scene.feed.start(scene.follower);
-    await until(() => scene.follower.loaded === 1 && !scene.mirror.isStale, "the first picture is loaded");
-    return scene;
+    const fixture = new Fixture(redis, await startTcpProxy({ target: redis }));
+    await fixture.store.start(5_000);
+    await prepare(fixture);
+    fixture.feed.start(fixture.follower);
+    await until(
+      () => fixture.follower.loaded === 1 && !fixture.mirror.isStale,
+      "the first snapshot is loaded",
+    );
+    return fixture;
   }
 
   get mirror(): Mirror {
@@ -106,7 +109,7 @@ class Scene implements AsyncDisposable {
     return this.store.adjustStock({ productId, delta, adjustmentId: randomUUID(), reason: "" });
   }
 
-  /** Resolves when the mirror has what the store has, of these products. */
+  /** Resolves when mirror and store agree on these products. */
   async caughtUp(productIds: readonly string[]): Promise<void> {
     const stocks = await this.store.batchGetStock(productIds);
     await until(() => {
@@ -120,10 +123,10 @@ class Scene implements AsyncDisposable {
         }
       }
       return true;
-    }, "the mirror has what the store has");
+    }, "mirror and store agree");
   }
 
-  /** As another server finds Redis after its data is gone. */
+  /** Opens the store anew, as a server does that starts after Redis has lost its data. */
   async reopenStore(): Promise<void> {
     await this.store.close();
     this.store = this.#newStore();
@@ -134,7 +137,7 @@ class Scene implements AsyncDisposable {
     await this.feed.stop();
     await this.store.close();
     this.raw.disconnect();
-    await this.line.close();
+    await this.proxy.close();
     await this.redis.stop();
   }
 
@@ -150,29 +153,29 @@ class Scene implements AsyncDisposable {
 
 describe("RedisFeed", { skip }, () => {
   const ids = Array.from({ length: 40 }, (_, n) => `p${n}`);
-  const putAll = async (scene: Scene): Promise<void> => {
-    await Promise.all(ids.map((id) => scene.put(id, 100)));
+  const putAll = async (fixture: Fixture): Promise<void> => {
+    await Promise.all(ids.map((id) => fixture.put(id, 100)));
   };
   const streams = Array.from({ length: keys.buckets }, (_, bucket) => keys.changes(bucket));
 
-  it("takes up where it was after a cut, without another picture", async () => {
-    await using scene = await Scene.open(putAll);
+  it("resumes after a disconnect without another snapshot", async () => {
+    await using fixture = await Fixture.open(putAll);
     for (let round = 1; round <= 3; round++) {
-      await scene.line.cut();
-      await until(() => scene.mirror.isStale, "the mirror is stale");
-      await Promise.all(ids.map((id) => scene.adjust(id, 1)));
-      await scene.store.deleteProduct({ productId: `new-${round - 1}`, updateTimeMicros: undefined });
-      await scene.put(`new-${round}`, round);
-      const before = scene.follower.changes;
-      await scene.line.pass();
-      await scene.caughtUp([...ids, `new-${round}`, `new-${round - 1}`]);
-      await until(() => !scene.mirror.isStale, "the mirror is fresh");
-      assert.equal(scene.follower.changes - before, ids.length + 2, "each change is told once");
+      await fixture.proxy.cut();
+      await until(() => fixture.mirror.isStale, "the mirror is stale");
+      await Promise.all(ids.map((id) => fixture.adjust(id, 1)));
+      await fixture.store.deleteProduct({ productId: `new-${round - 1}`, updateTimeMicros: undefined });
+      await fixture.put(`new-${round}`, round);
+      const before = fixture.follower.changes;
+      await fixture.proxy.pass();
+      await fixture.caughtUp([...ids, `new-${round}`, `new-${round - 1}`]);
+      await until(() => !fixture.mirror.isStale, "the mirror is fresh");
+      assert.equal(fixture.follower.changes - before, ids.length + 2, "each change is reported once");
     }
-    assert.deepEqual(scene.follower.loads, [false]);
+    assert.deepEqual(fixture.follower.loads, [false]);
   });
 
-  describe("after Redis itself was killed", () => {
+  describe("after Redis was killed", () => {
     let redis: RedisServer;
     let store: RedisStore;
     let feed: RedisFeed;
@@ -193,7 +196,7 @@ describe("RedisFeed", { skip }, () => {
       follower = new Follower();
       feed = new RedisFeed({ endpoint: { url: redis.url }, keys, log });
       feed.start(follower);
-      await until(() => follower.loaded === 1, "the first picture is loaded");
+      await until(() => follower.loaded === 1, "the first snapshot is loaded");
     });
     afterEach(async () => {
       await feed.stop();
@@ -201,7 +204,7 @@ describe("RedisFeed", { skip }, () => {
       await redis.stop();
     });
 
-    it("takes up where it was, where all data is back", async () => {
+    it("resumes if no data was lost", async () => {
       await adjust();
       await isAt(2);
       await redis.kill9();
@@ -212,7 +215,7 @@ describe("RedisFeed", { skip }, () => {
       assert.deepEqual(follower.loads, [false]);
     });
 
-    it("notices that it came back with an older state of its data", async () => {
+    it("detects an older state of the same data", async () => {
       const backup = `${redis.dir}-backup`;
       await cp(redis.dir, backup, { recursive: true });
       await Promise.all([adjust(), adjust(), adjust()]);
@@ -228,83 +231,87 @@ describe("RedisFeed", { skip }, () => {
     });
   });
 
-  it("loads again where the stream was trimmed past its place meanwhile", async () => {
-    await using scene = await Scene.open(putAll);
-    await scene.line.cut();
-    await Promise.all(ids.map((id) => scene.adjust(id, 1)));
+  it("loads another snapshot after a trim of entries that it has not read", async () => {
+    await using fixture = await Fixture.open(putAll);
+    await fixture.proxy.cut();
+    await Promise.all(ids.map((id) => fixture.adjust(id, 1)));
     for (const stream of streams) {
-      await scene.raw.xtrim(stream, "MAXLEN", 0);
+      await fixture.raw.xtrim(stream, "MAXLEN", 0);
     }
-    await scene.adjust("p0", 1);
-    await scene.line.pass();
-    await scene.caughtUp(ids);
-    assert.deepEqual(scene.follower.loads, [false, false]);
+    await fixture.adjust("p0", 1);
+    await fixture.proxy.pass();
+    await fixture.caughtUp(ids);
+    assert.deepEqual(fixture.follower.loads, [false, false]);
   });
 
-  it("does not load again and again where a stream was trimmed and nothing was missed", async () => {
-    await using scene = await Scene.open(putAll);
-    await scene.caughtUp(ids);
+  it("does not load snapshots repeatedly after a trim of entries that it has read", async () => {
+    await using fixture = await Fixture.open(putAll);
+    await fixture.caughtUp(ids);
     for (const stream of streams) {
-      await scene.raw.xtrim(stream, "MAXLEN", 0);
+      await fixture.raw.xtrim(stream, "MAXLEN", 0);
     }
-    const looks = scene.follower.looks;
-    await until(() => scene.follower.looks >= looks + 4, "it has looked at the streams some times", 20_000);
-    assert.ok(scene.follower.loads.length <= 2, `it loaded ${scene.follower.loads.length} times`);
+    const checks = fixture.follower.checks;
+    await until(
+      () => fixture.follower.checks >= checks + 4,
+      "it has checked the streams several times",
+      20_000,
+    );
+    assert.ok(fixture.follower.loads.length <= 2, `it loaded ${fixture.follower.loads.length} times`);
   });
 
-  it("notices a Redis that is empty", async () => {
-    await using scene = await Scene.open(putAll);
-    await scene.raw.flushall();
-    await until(() => [...scene.mirror.visible()].length === 0, "all products are gone");
-    assert.equal(scene.follower.loads.at(-1), true);
+  it("detects an empty Redis", async () => {
+    await using fixture = await Fixture.open(putAll);
+    await fixture.raw.flushall();
+    await until(() => [...fixture.mirror.visible()].length === 0, "all products are removed");
+    assert.equal(fixture.follower.loads.at(-1), true);
   });
 
   for (const [when, isCut] of [
-    ["while it follows", false],
-    ["while its line is cut", true],
+    ["while connected", false],
+    ["while disconnected", true],
   ] as const) {
     for (const [what, others] of [
-      ["in part", ["gone", "gone-2"]],
-      ["in every stream that was", []],
+      ["in some streams", ["removed", "removed-2"]],
+      ["in all streams", []],
     ] as const) {
-      it(`notices other data with lower versions, written anew ${what} ${when}`, async () => {
-        await using scene = await Scene.open(async (opening) => {
+      it(`detects other data with lower versions, written ${what} ${when}`, async () => {
+        await using fixture = await Fixture.open(async (opening) => {
           await Promise.all(["p", ...others].map((id) => opening.put(id, 100)));
         });
         for (let n = 0; n < 5; n++) {
-          await scene.adjust("p", -1);
+          await fixture.adjust("p", -1);
         }
-        await scene.caughtUp(["p", ...others]);
+        await fixture.caughtUp(["p", ...others]);
         if (isCut) {
-          await scene.line.cut();
+          await fixture.proxy.cut();
         }
-        await scene.raw.flushall();
-        await scene.reopenStore();
-        await scene.put("p", 7);
+        await fixture.raw.flushall();
+        await fixture.reopenStore();
+        await fixture.put("p", 7);
         if (isCut) {
-          await scene.line.pass();
+          await fixture.proxy.pass();
         }
-        await scene.caughtUp(["p", ...others]);
-        assert.equal(scene.mirror.get("p")?.available, 7);
+        await fixture.caughtUp(["p", ...others]);
+        assert.equal(fixture.mirror.get("p")?.available, 7);
       });
     }
   }
 
-  it("stops at once, also while Redis is away, and tells nothing more", async () => {
-    await using scene = await Scene.open(putAll);
-    await scene.line.freeze();
-    await scene.feed.stop();
-    const { changes, looks } = scene.follower;
-    await scene.line.pass();
-    await scene.adjust("p0", 1);
-    assert.deepEqual([scene.follower.changes, scene.follower.looks], [changes, looks]);
+  it("stops at once while Redis does not respond, and reports nothing afterwards", async () => {
+    await using fixture = await Fixture.open(putAll);
+    await fixture.proxy.freeze();
+    await fixture.feed.stop();
+    const { changes, checks } = fixture.follower;
+    await fixture.proxy.pass();
+    await fixture.adjust("p0", 1);
+    assert.deepEqual([fixture.follower.changes, fixture.follower.checks], [changes, checks]);
   });
 });
 
 describe("RedisFeed with a large catalog", { skip }, () => {
-  let scene: Scene;
+  let fixture: Fixture;
   const renamed: string[] = [];
-  let madeDuringLoad = 0;
+  let changesDuringLoad = 0;
   const changed = Array.from({ length: 200 }, (_, n) => `product-${n * 100}`);
   const writes: Promise<unknown>[] = [];
 
@@ -312,88 +319,91 @@ describe("RedisFeed with a large catalog", { skip }, () => {
     if (skip) {
       return;
     }
-    scene = await Scene.open(async (opening) => {
+    fixture = await Fixture.open(async (opening) => {
       for (let n = 0; n < CATALOG; n += 500) {
         await Promise.all(Array.from({ length: 500 }, (_, m) => opening.put(`product-${n + m}`, 50)));
       }
-      // Each part of the picture is followed by changes, of products that it had and that are to come.
+      // Each part of the snapshot is followed by changes of products before and after it.
       opening.follower.onPart = () => {
         for (let n = 0; n < 10; n++) {
-          madeDuringLoad += 1;
-          writes.push(opening.adjust(changed[madeDuringLoad % changed.length] ?? "", -1));
-          const renamedId = `product-${CATALOG - madeDuringLoad}`;
+          changesDuringLoad += 1;
+          writes.push(opening.adjust(changed[changesDuringLoad % changed.length] ?? "", -1));
+          const renamedId = `product-${CATALOG - changesDuringLoad}`;
           renamed.push(renamedId);
           writes.push(opening.put(renamedId, 1_000, "another name"));
         }
       };
     });
-    scene.follower.onPart = () => undefined;
+    fixture.follower.onPart = () => undefined;
   });
-  after(() => scene?.[Symbol.asyncDispose]());
+  after(() => fixture?.[Symbol.asyncDispose]());
 
   it(`has all ${CATALOG} products, and the changes made while they were loaded`, async (t) => {
     await Promise.all(writes);
-    assert.equal(scene.mirror.size, CATALOG);
-    assert.ok(madeDuringLoad > 100);
-    t.diagnostic(`${madeDuringLoad} changes were made during the load`);
-    await scene.caughtUp([...changed, ...renamed]);
-    assert.deepEqual(scene.follower.loads, [false]);
-    assert.equal(scene.mirror.get("product-7")?.details?.name, "name of product-7");
-    const names = new Set(renamed.map((id) => scene.mirror.get(id)?.details?.name));
+    assert.equal(fixture.mirror.size, CATALOG);
+    assert.ok(changesDuringLoad > 100);
+    t.diagnostic(`${changesDuringLoad} changes were made during the load`);
+    await fixture.caughtUp([...changed, ...renamed]);
+    assert.deepEqual(fixture.follower.loads, [false]);
+    assert.equal(fixture.mirror.get("product-7")?.details?.name, "name of product-7");
+    const names = new Set(renamed.map((id) => fixture.mirror.get(id)?.details?.name));
     assert.deepEqual([...names], ["another name"]);
   });
 });
 
 describe("LiveReads: read your writes", { skip }, () => {
-  it("a read after an acknowledged change is never older, though the feed is frozen", async () => {
+  it("a read is never older than an acknowledged change while the feed is frozen", async () => {
     const ids = ["p", "q", "r"];
-    await using scene = await Scene.open(async (opening) => {
+    await using fixture = await Fixture.open(async (opening) => {
       await Promise.all(ids.map((id) => opening.put(id, 1_000)));
     });
-    const reads = new LiveReads(scene.mirror, scene.store);
-    await scene.line.freeze();
+    const reads = new LiveReads(fixture.mirror, fixture.store);
+    await fixture.proxy.freeze();
     for (let n = 1; n <= 50; n++) {
-      const ledger = await scene.adjust("p", -1);
+      const ledger = await fixture.adjust("p", -1);
       const { value } = await reads.getStock("p");
       assert.ok(
         value.version >= ledger.version,
-        `version ${ledger.version} was told, ${value.version} is read`,
+        `version ${ledger.version} was acknowledged, ${value.version} was read`,
       );
       const reservation = { reservationId: `r${n}`, lines: [{ productId: "q", quantity: 1 }], ttlMs: 60_000 };
-      await scene.store.reservations.reserve(reservation);
+      await fixture.store.reservations.reserve(reservation);
       const batch = await reads.batchGetStock(["r", "q", "unknown", "p"]);
       assert.deepEqual(
         batch.value.map((stock) => stock?.available),
         [1_000, 1_000 - n, undefined, 1_000 - n],
       );
     }
-    await scene.store.deleteProduct({ productId: "r", updateTimeMicros: undefined });
+    await fixture.store.deleteProduct({ productId: "r", updateTimeMicros: undefined });
     await assert.rejects(async () => await reads.getStock("r"), /"r"/);
-    await scene.put("new", 3);
+    await fixture.put("new", 3);
     assert.equal((await reads.getStock("new")).value.available, 3);
-    await until(() => scene.mirror.isStale, "the mirror is stale");
-    await scene.line.pass();
+    await until(() => fixture.mirror.isStale, "the mirror is stale");
+    await fixture.proxy.pass();
     await until(
-      () => scene.mirror.current("p")?.available === 950,
+      () => fixture.mirror.current("p")?.available === 950,
       "the mirror has caught up, and is read again",
     );
-    await until(() => scene.mirror.current("q")?.available === 950, "the other one, too");
-    await until(() => !scene.mirror.isStale, "the mirror is fresh");
+    await until(
+      () => fixture.mirror.current("q")?.available === 950,
+      "the mirror has caught up on the other product",
+    );
+    await until(() => !fixture.mirror.isStale, "the mirror is fresh");
     await assert.rejects(async () => await reads.getStock("r"), /"r"/);
   });
 
-  it("answers from the mirror, marked stale, where the store is away too; an unknown ID is unavailable", async () => {
-    await using scene = await Scene.open(async (opening) => {
+  it("reads from the mirror, marked stale, while the store is unavailable; an unknown ID is STORE_UNAVAILABLE", async () => {
+    await using fixture = await Fixture.open(async (opening) => {
       await opening.put("p", 5);
       await opening.put("q", 6);
     });
-    const reads = new LiveReads(scene.mirror, scene.store);
+    const reads = new LiveReads(fixture.mirror, fixture.store);
     assert.deepEqual((await reads.batchGetStock(["p"])).stale, false);
-    // Acknowledged, and not heard of by the mirror: then the last known state must do.
-    await scene.line.freeze();
-    await scene.adjust("q", -1);
-    await scene.redis.kill9();
-    await until(() => scene.mirror.isStale, "the mirror is stale");
+    // Acknowledged, but not in the mirror yet: the last known state is returned.
+    await fixture.proxy.freeze();
+    await fixture.adjust("q", -1);
+    await fixture.redis.kill9();
+    await until(() => fixture.mirror.isStale, "the mirror is stale");
     const one = await reads.getStock("q");
     assert.deepEqual([one.value.available, one.stale], [6, true]);
     const both = await reads.batchGetStock(["q", "p"]);

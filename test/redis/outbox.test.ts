@@ -56,7 +56,7 @@ describe("RedisOutbox", { skip: need("redis-server").missing }, () => {
     return (batch?.entries ?? []).map(({ change: { ledger } }) => `${ledger.productId}:${ledger.version}`);
   }
 
-  /** Publishes all that is there, and the snapshot where one is due; returns how many products it had. */
+  /** Publishes all entries, and the snapshot if one is due. Resolves with the number of products in it. */
   async function publishAll(lease: OutboxLease): Promise<number | undefined> {
     for (;;) {
       const batch = await outbox.read(lease, LIMIT);
@@ -87,12 +87,12 @@ describe("RedisOutbox", { skip: need("redis-server").missing }, () => {
     await outbox.release(next);
   });
 
-  it("an owner whose lease ran out and was taken can neither read, nor move the cursor, nor prolong", async () => {
+  it("an owner whose lease expired and was taken over cannot read, advance or renew", async () => {
     const old = await take("old", 1);
     await change("fenced");
     const before = await outbox.read(old, LIMIT);
     assert.ok(before && before.entries.length > 0);
-    const next = await until(() => outbox.acquire(0, "next", LEASE_MS), "the lease has run out");
+    const next = await until(() => outbox.acquire(0, "next", LEASE_MS), "the lease has expired");
     assert.equal(await outbox.advance(old, before.entries), false);
     assert.equal(await outbox.read(old, LIMIT), undefined);
     assert.equal(await outbox.renew(old, LEASE_MS), false);
@@ -104,7 +104,7 @@ describe("RedisOutbox", { skip: need("redis-server").missing }, () => {
     await outbox.release(next);
   });
 
-  it("the cursor moves past what was published, and outlives its owner", async () => {
+  it("the cursor moves past published entries and is kept for the next owner", async () => {
     const lease = await take();
     await publishAll(lease);
     await change("cursor", 2);
@@ -123,7 +123,7 @@ describe("RedisOutbox", { skip: need("redis-server").missing }, () => {
     await outbox.release(next);
   });
 
-  it("published entries that leave the stream are no gap", async () => {
+  it("a trim of published entries is not a gap", async () => {
     const lease = await take();
     await change("trimmed", 3);
     assert.equal(await publishAll(lease), undefined);
@@ -136,7 +136,7 @@ describe("RedisOutbox", { skip: need("redis-server").missing }, () => {
     await outbox.release(lease);
   });
 
-  it("unpublished entries that left the stream make a snapshot due, after what is still there", async () => {
+  it("after a trim of unpublished entries, a snapshot is due once the remaining entries are published", async () => {
     const lease = await take();
     await publishAll(lease);
     await change("gap-a", 3);
@@ -149,7 +149,7 @@ describe("RedisOutbox", { skip: need("redis-server").missing }, () => {
       batch?.entries.map(({ change: { ledger } }) => ledger.version),
       [2, 3],
     );
-    assert.equal(batch?.snapshotDue, false, "first what is left");
+    assert.equal(batch?.snapshotDue, false, "the remaining entries come first");
     assert.equal(await outbox.advance(lease, batch?.entries ?? []), true);
     await outbox.release(lease);
     const next = await take();
@@ -159,14 +159,14 @@ describe("RedisOutbox", { skip: need("redis-server").missing }, () => {
     assert.equal(await outbox.advance(next, rest?.entries ?? []), true);
     await change("gap-c");
     const after = await outbox.read(next, LIMIT);
-    assert.equal(after?.snapshotDue, true, "changes that came later do not put it off");
+    assert.equal(after?.snapshotDue, true, "later changes do not delay it");
     const known = await client.scard(keys.products(0));
     assert.equal(await publishAll(next), known);
     assert.deepEqual(await outbox.read(next, LIMIT), { entries: [], snapshotDue: false });
     await outbox.release(next);
   });
 
-  it("a cursor beyond the stream means other data: all of it is published, and a snapshot", async () => {
+  it("a cursor beyond the stream means other data: all entries are published, and a snapshot", async () => {
     const lease = await take();
     await publishAll(lease);
     await client.del(keys.changes(0));
@@ -180,21 +180,24 @@ describe("RedisOutbox", { skip: need("redis-server").missing }, () => {
     await outbox.release(lease);
   });
 
-  it("counts the publishers that are there", async () => {
+  it("counts the announced publishers", async () => {
     assert.equal(await outbox.announce("one", LEASE_MS), 1);
     assert.equal(await outbox.announce("two", LEASE_MS), 2);
-    assert.equal(await outbox.announce("brief", 1), 3);
-    await until(async () => (await outbox.announce("one", LEASE_MS)) === 2, "the brief one is gone");
+    assert.equal(await outbox.announce("short-lived", 1), 3);
+    await until(
+      async () => (await outbox.announce("one", LEASE_MS)) === 2,
+      "the short-lived announcement has expired",
+    );
     await outbox.retire("two");
     assert.equal(await outbox.announce("one", LEASE_MS), 1);
   });
 
-  it("is unavailable while Redis is away", async () => {
+  it("rejects with STORE_UNAVAILABLE while Redis is down", async () => {
     await redis.kill9();
     await assert.rejects(outbox.backlog(), (error) => {
       return error instanceof InventoryError && error.code === "STORE_UNAVAILABLE";
     });
     await redis.restart();
-    await until(() => outbox.backlog(), "the outbox is back");
+    await until(() => outbox.backlog(), "the outbox is connected again");
   });
 });

@@ -20,7 +20,7 @@ import { until } from "../support/until.ts";
 const skip = need("redis-server").missing;
 const log = pino({ level: "silent" });
 
-/** Longest that a call may take while Redis is away, with the noise of a shared machine on top. */
+/** Maximum duration of a call while Redis is down, with a margin for a busy machine. */
 const REFUSED_MS_MAX = 5_000;
 
 async function openStore(url: string): Promise<RedisStore> {
@@ -59,8 +59,8 @@ describe("RedisStore", { skip }, () => {
     await redis?.stop();
   });
 
-  describe("adopts the plain keys of the Go service", () => {
-    it("at the first read, as declared with U = 0", async () => {
+  describe("adopts plain keys of the Go service", () => {
+    it("at the first read, as D with U = 0", async () => {
       await using store = disposable(await openStore(redis.url));
       await client.set("p1", "5");
       assert.equal((await store.getStock("p1")).available, 5);
@@ -68,7 +68,11 @@ describe("RedisStore", { skip }, () => {
       assert.equal(ledger.declared, 5);
       assert.equal(ledger.declareTimeMicros, 0);
       assert.equal(ledger.version, 1);
-      assert.equal(await client.get("p1"), "5", "the plain key stays, so that the Go service can come back");
+      assert.equal(
+        await client.get("p1"),
+        "5",
+        "the plain key is kept, so that a rollback to the Go service is possible",
+      );
     });
 
     it("at the first correction", async () => {
@@ -83,7 +87,7 @@ describe("RedisStore", { skip }, () => {
       assert.deepEqual(causes, ["adjusted", "declared"]);
     });
 
-    it("before an event that has no stock number, and is superseded by one that has", async () => {
+    it("before an event without a stock count; an event with one supersedes it", async () => {
       await using store = disposable(await openStore(redis.url));
       await client.set("p3", "9");
       const details = { name: "N", description: "", price: 1, collectionId: "" };
@@ -93,7 +97,7 @@ describe("RedisStore", { skip }, () => {
     });
 
     for (const text of ["", "x5", "-1", "1.5", " 5", "2147483648", "99999999999"]) {
-      it(`not where it holds ${JSON.stringify(text)}`, async () => {
+      it(`not if the value is ${JSON.stringify(text)}`, async () => {
         await using store = disposable(await openStore(redis.url));
         const productId = `no-count-${randomUUID()}`;
         await client.set(productId, text);
@@ -102,7 +106,7 @@ describe("RedisStore", { skip }, () => {
       });
     }
 
-    it("not where it is no string, and not a deleted product", async () => {
+    it("not if the key is not a string, and not for a deleted product", async () => {
       await using store = disposable(await openStore(redis.url));
       await client.hset("a-hash", "x", "5");
       await assert.rejects(store.getStock("a-hash"), hasCode("PRODUCT_UNKNOWN"));
@@ -112,7 +116,7 @@ describe("RedisStore", { skip }, () => {
     });
   });
 
-  it("records each change in the same step: history and change stream are alike, version by version", async () => {
+  it("records each change in the same step: the change stream has every version", async () => {
     await using store = disposable(await openStore(redis.url));
     const productId = `recorded-${randomUUID()}`;
     await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
@@ -131,34 +135,34 @@ describe("RedisStore", { skip }, () => {
     );
   });
 
-  it("expires on, and answers the neighbours of the batch, where a reservation was taken away by hand", async () => {
+  it("continues to expire, and runs the rest of the batch, after a record was deleted by hand", async () => {
     await using store = disposable(await openStore(redis.url));
     const productId = `by-hand-${randomUUID()}`;
     await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
     const lines = [{ productId, quantity: 1 }];
-    for (const name of ["gone", "kept"]) {
+    for (const name of ["deleted", "kept"]) {
       await store.reservations.reserve({ reservationId: `${name}-${productId}`, lines, ttlMs: 1 });
     }
-    await client.del(...(await client.keys(`*:r:gone-${productId}`)));
+    await client.del(...(await client.keys(`*:r:deleted-${productId}`)));
     await until(async () => {
       const [, ledger] = await Promise.all([
         store.reservations.expireDue(10),
         store.setSafetyStock(productId, 0),
       ]);
       return ledger.reserved === 1;
-    }, "the one that is left has expired");
+    }, "the other reservation has expired");
   });
 
-  it("does nothing by halves, and expires on, where a product was taken away by hand", async () => {
+  it("leaves no operation half done, and continues to expire, after a ledger was deleted by hand", async () => {
     await using store = disposable(await openStore(redis.url));
     const { reservations } = store;
-    const [kept, gone] = [`kept-${randomUUID()}`, `gone-${randomUUID()}`];
-    for (const productId of [kept, gone]) {
+    const [kept, deleted] = [`kept-${randomUUID()}`, `deleted-${randomUUID()}`];
+    for (const productId of [kept, deleted]) {
       await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
     }
     const lines = [
       { productId: kept, quantity: 1 },
-      { productId: gone, quantity: 1 },
+      { productId: deleted, quantity: 1 },
     ];
     const idOf = (name: string) => `${name}-${kept}`;
     for (const name of ["sold", "commits", "released"]) {
@@ -166,14 +170,14 @@ describe("RedisStore", { skip }, () => {
     }
     await reservations.commit({ reservationId: idOf("sold"), lines: undefined, strict: false });
     await reservations.reserve({ reservationId: idOf("due"), lines, ttlMs: 0 });
-    await client.del(...(await client.keys(`*:p:${gone}`)));
+    await client.del(...(await client.keys(`*:p:${deleted}`)));
 
     const before = await store.getLedger(kept);
     const commit = { reservationId: idOf("commits"), lines: undefined, strict: false };
     await assert.rejects(reservations.commit(commit), /no ledger at/);
     const goods = { reservationId: idOf("sold"), returnId: idOf("return"), lines };
     await assert.rejects(reservations.return(goods), /no ledger at/);
-    await assert.rejects(reservations.return(goods), /no ledger at/, "its ID is not remembered as done");
+    await assert.rejects(reservations.return(goods), /no ledger at/, "its ID is not recorded as completed");
     assert.deepEqual(await store.getLedger(kept), before);
 
     assert.equal((await reservations.release(idOf("released"))).state, "released");
@@ -186,7 +190,7 @@ describe("RedisStore", { skip }, () => {
     assert.deepEqual({ reserved, sold }, { reserved: 1, sold: 1 });
   });
 
-  it("counts versions on where a product was taken away by hand and comes again", async () => {
+  it("continues the versions of a product after its ledger was deleted by hand", async () => {
     await using store = disposable(await openStore(redis.url));
     for (const name of ["put", "deleted"]) {
       const productId = `${name}-${randomUUID()}`;
@@ -200,35 +204,35 @@ describe("RedisStore", { skip }, () => {
     }
   });
 
-  it("lists on from where it was when a reservation is extended between its deadline and its record", async () => {
+  it("continues a listing after a reservation was extended between the reads of its deadline and its record", async () => {
     await using store = disposable(await openStore(redis.url));
     const { reservations } = store;
-    const productId = `walked-${randomUUID()}`;
+    const productId = `listed-${randomUUID()}`;
     await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
     const lines = [{ productId, quantity: 1 }];
     const ids = ["first", "extended", "last"].map((name) => `${name}-${productId}`);
     for (const [place, reservationId] of ids.entries()) {
       await reservations.reserve({ reservationId, lines, ttlMs: 1_000_000 + place * 1_000 });
     }
-    // What a reader meets that has read the deadlines before an extension, and reads the records after it.
+    // The state that a reader sees which reads the deadlines before an extension and the records after it.
     const [key = ""] = await client.keys(`*:r:extended-${productId}`);
     const record: { expires: number } = JSON.parse((await client.get(key)) ?? "");
     await client.set(key, JSON.stringify({ ...record, expires: record.expires + 3_600_000 }));
 
-    const walked: string[] = [];
+    const listed: string[] = [];
     let [next] = await reservations.list({ limit: 1, after: undefined, expireBeforeMs: undefined });
     while (next !== undefined) {
-      walked.push(next.reservationId);
+      listed.push(next.reservationId);
       const after = { expireTimeMs: next.expireTimeMs ?? 0, reservationId: next.reservationId };
       [next] = await reservations.list({ limit: 1, after, expireBeforeMs: undefined });
     }
     assert.deepEqual(
-      walked.filter((id) => ids.includes(id)),
+      listed.filter((id) => ids.includes(id)),
       [ids[0], ids[2]],
     );
   });
 
-  it("refuses a Redis that was laid out with another number of buckets", async () => {
+  it("refuses a Redis whose layout has another number of buckets", async () => {
     await using _first = disposable(await openStore(redis.url));
     const other = new RedisStore({ endpoint: { url: redis.url }, log, keys: new Keys(4) });
     await assert.rejects(other.start(5_000), (error: Error) => {
@@ -244,7 +248,7 @@ describe("RedisStore", { skip }, () => {
     await other.close();
   });
 
-  it("names each setting that can lose stock", () => {
+  it("warns of each setting that can lose stock", () => {
     const safe = { appendonly: "yes", appendfsync: "always", "maxmemory-policy": "noeviction" };
     assert.deepEqual(durabilityWarnings(safe), []);
     assert.match(durabilityWarnings({ ...safe, appendonly: "no" }).join(), /appendonly/);
@@ -254,31 +258,31 @@ describe("RedisStore", { skip }, () => {
 });
 
 describe("RedisStore under faults", { skip }, () => {
-  it("applies an adjustment once whose reply was lost, and answers its caller", async () => {
+  it("applies an adjustment once if its reply is lost, and resolves", async () => {
     await using redis = await startRedis();
     await using proxy = await startTcpProxy({ target: redis });
     await using store = disposable(await openStore(proxy.url("redis")));
     const productId = "cut";
     await store.putProduct({ productId, details: undefined, declared: 1000, updateTimeMicros: 1 });
     const rounds = 20;
-    let unanswered = 0;
+    let unreplied = 0;
     for (let n = 0; n < rounds; n++) {
       const cut = proxy.cutAfterRequest((chunk) => chunk.includes("adjust_stock"));
       const adjust = () => store.adjustStock({ productId, delta: 1, adjustmentId: `cut-${n}`, reason: "" });
       const ledger = await adjust().catch((error: unknown) => {
-        // A machine that stood still for a second: then the caller asks again.
+        // A stall of the machine by a second: the caller retries.
         assert.ok(hasCode("STORE_UNAVAILABLE")(error), String(error));
-        unanswered += 1;
-        return until(adjust, "the caller is answered");
+        unreplied += 1;
+        return until(adjust, "the caller gets a reply");
       });
       await cut;
       assert.equal(ledger.adjusted, n + 1);
     }
-    assert.ok(unanswered < rounds / 2, `${unanswered} of ${rounds} callers were not answered`);
+    assert.ok(unreplied < rounds / 2, `${unreplied} of ${rounds} callers got no reply`);
     assert.equal((await store.getLedger(productId)).version, rounds + 1);
   });
 
-  it("does not send again what has no ID to tell a repetition by, and says that it does not know", async () => {
+  it("does not resend an operation without an ID, and rejects with STORE_UNAVAILABLE", async () => {
     await using redis = await startRedis();
     await using proxy = await startTcpProxy({ target: redis });
     await using store = disposable(await openStore(proxy.url("redis")));
@@ -290,7 +294,7 @@ describe("RedisStore under faults", { skip }, () => {
     assert.equal((await store.getLedger("s")).safety, 3);
   });
 
-  it("refuses within a second while Redis is frozen, and serves again when it is not", async (t) => {
+  it("rejects within a second while Redis is frozen, and recovers", async (t) => {
     await using redis = await startRedis();
     await using store = disposable(await openStore(redis.url));
     await store.putProduct({ productId: "f", details: undefined, declared: 10, updateTimeMicros: 1 });
@@ -305,10 +309,10 @@ describe("RedisStore under faults", { skip }, () => {
     redis.resume();
     await until(async () => (await store.unreadyReason()) === undefined, "the store is ready again");
     const ledger = await store.adjustStock({ productId: "f", delta: 1, adjustmentId: "f1", reason: "" });
-    assert.equal(ledger.adjusted, 1, "the frozen call may have run; its retry adds nothing");
+    assert.equal(ledger.adjusted, 1, "the first call may have run; the retry adds nothing");
   });
 
-  it("loses nothing that it acknowledged, and doubles nothing, while Redis is killed with -9 under load", async (t) => {
+  it("loses and repeats no acknowledged operation while Redis is killed with SIGKILL under load", async (t) => {
     await using redis = await startRedis();
     await using store = disposable(await openStore(redis.url));
     const products = Array.from({ length: 10 }, (_, n) => `k${n}`);
@@ -324,7 +328,7 @@ describe("RedisStore under faults", { skip }, () => {
       for (let n = 0; !ended; n++) {
         const productId = products[(worker + n) % products.length] ?? "";
         const adjustmentId = `w${worker}-${n}`;
-        // As a caller should: the same ID until there is an answer.
+        // Retries with the same ID until there is a reply, as callers should.
         for (let answered = false; !answered; ) {
           const start = performance.now();
           try {
@@ -344,14 +348,14 @@ describe("RedisStore under faults", { skip }, () => {
     const writers = Promise.all(Array.from({ length: 64 }, (_, worker) => writer(worker)));
     for (let kill = 0; kill < kills; kill++) {
       const before = total();
-      await until(() => total() > before + 500, "the writers get on");
+      await until(() => total() > before + 500, "the writers make progress");
       await redis.kill9();
       const refusedBefore = refused;
       await until(() => refused > refusedBefore, "a writer is refused");
       await redis.restart();
     }
     const before = total();
-    await until(() => total() > before + 500, "the writers get on after the last kill");
+    await until(() => total() > before + 500, "the writers make progress after the last kill");
     ended = true;
     await writers;
     for (const productId of products) {
@@ -365,7 +369,7 @@ describe("RedisStore under faults", { skip }, () => {
     );
   });
 
-  it("starts unready without Redis, and becomes ready when Redis comes", async () => {
+  it("starts unready without Redis, and becomes ready when Redis starts", async () => {
     const redis = await startRedis();
     await redis.kill9();
     await using store = disposable(new RedisStore({ endpoint: { url: redis.url }, log }));

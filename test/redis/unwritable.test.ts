@@ -16,7 +16,7 @@ async function openStore(url: string): Promise<RedisStore & AsyncDisposable> {
   return Object.assign(store, { [Symbol.asyncDispose]: () => store.close() });
 }
 
-/** A client that changes the settings of Redis. */
+/** A connection to change settings of Redis. */
 function openOperator(t: TestContext, url: string): Redis {
   const operator = new Redis(url);
   t.after(() => operator.disconnect());
@@ -26,8 +26,8 @@ function openOperator(t: TestContext, url: string): Redis {
 const isUnavailable = (error: unknown) =>
   error instanceof InventoryError && error.code === "STORE_UNAVAILABLE";
 
-describe("RedisStore on a Redis that refuses writes", { skip: need("redis-server").missing }, () => {
-  it("leaves a primary that became a replica, and writes again where there is a primary", async (t) => {
+describe("RedisStore while Redis refuses writes", { skip: need("redis-server").missing }, () => {
+  it("disconnects from a primary that became a replica, and recovers when there is a primary", async (t) => {
     await using redis = await startRedis();
     await using store = await openStore(redis.url);
     await store.putProduct({ productId: "r", details: undefined, declared: 10, updateTimeMicros: 1 });
@@ -37,10 +37,10 @@ describe("RedisStore on a Redis that refuses writes", { skip: need("redis-server
 
     const operator = openOperator(t, redis.url);
     await operator.replicaof("127.0.0.1", redis.port);
-    await assert.rejects(store.reservations.reserve(request), isUnavailable, "not even known");
+    await assert.rejects(store.reservations.reserve(request), isUnavailable, "a repetition is refused too");
     await until(
       async () => /replica/.test((await store.unreadyReason()) ?? ""),
-      "the store looks for a primary and says so",
+      "the reason says that it is a replica",
     );
     await operator.replicaof("NO", "ONE");
     await until(async () => (await store.unreadyReason()) === undefined, "the store is ready again");
@@ -48,7 +48,7 @@ describe("RedisStore on a Redis that refuses writes", { skip: need("redis-server
     assert.equal((await store.getLedger("r")).reserved, 1);
   });
 
-  it("starts and reads on where the memory of Redis is full, and changes nothing until there is room", async (t) => {
+  it("starts and reads while the memory of Redis is full, and writes nothing until it has room", async (t) => {
     await using redis = await startRedis();
     await using store = await openStore(redis.url);
     await store.putProduct({ productId: "m", details: undefined, declared: 10, updateTimeMicros: 1 });

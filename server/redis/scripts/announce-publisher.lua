@@ -1,7 +1,7 @@
--- Says that a publisher is there, for a while or no more, and counts those that are.
+-- Announces a publisher for a time, or withdraws it, and counts the announced publishers.
 --
 -- KEYS  publishers
--- ARGV  owner, ms for which it is there; 0: no more
+-- ARGV  owner, lifetime of the announcement in ms; 0 withdraws it
 -- reply number of publishers
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -1,8 +1,8 @@
--- What warehouses and operators say of a product: counts, adjustments, safety stock.
+-- Corrections by warehouses and operators: counts, adjustments, safety stock.
 
--- Whether the operation of this ID was done before: 'new', 'repeated', or 'reused' where the ID
--- stands for an operation with another fingerprint.
-local function seen_before(key, fingerprint)
+-- Whether the operation with this ID was completed before: 'new', 'repeated', or 'reused' if the ID
+-- belongs to an operation with another fingerprint.
+local function operation_status(key, fingerprint)
   local seen = redis.call('GET', key)
   if not seen then
     return 'new'
@@ -10,7 +10,7 @@ local function seen_before(key, fingerprint)
   return seen == fingerprint and 'repeated' or 'reused'
 end
 
--- 'absent' asks the caller to look for a plain key to adopt; 'unknown' is final.
+-- Returns the product, or nil and a status: 'absent' asks the caller to try adopt_product, 'unknown' is final.
 local function find_product(key)
   local p = load_product(key)
   if p == nil then
@@ -27,7 +27,7 @@ end
 -- reply 'ok' and the ledger; 'absent'; 'unknown'; 'reused'; 'version', the actual version
 operations.count_stock = function(k, a)
   local keys = { ledger = k[1], history = k[2], changes = k[3] }
-  local seen = seen_before(k[4], a[6])
+  local seen = operation_status(k[4], a[6])
   if seen == 'reused' then
     return { 'reused' }
   elseif seen == 'repeated' then
@@ -57,7 +57,7 @@ end
 -- reply 'ok' and the ledger; 'absent'; 'unknown'; 'reused'; 'range', units on hand
 operations.adjust_stock = function(k, a)
   local keys = { ledger = k[1], history = k[2], changes = k[3] }
-  local seen = seen_before(k[4], a[5])
+  local seen = operation_status(k[4], a[5])
   if seen == 'reused' then
     return { 'reused' }
   elseif seen == 'repeated' then

@@ -1,12 +1,12 @@
 #!lua
--- The part that all operations share: one product's ledger, read, changed and recorded.
+-- Shared by all operations: reads, changes and records the ledger of one product.
 --
--- The line above makes Redis look before it runs anything whether it could write. Without it a replica, which was
--- the primary before a failover, answers what it once knew, and its READONLY ends in an operation's own reply, where
--- the connection does not see it.
+-- The shebang makes Redis check before the script runs whether writes are possible. Without it, a replica (the
+-- primary before a failover) would serve reads of stale data, and its READONLY error would appear in the reply of one
+-- operation, where the connection does not see it.
 --
 -- Fields of a product's hash: D declared, U its seller's time (µs), A adjusted, S sold,
--- H reserved, F safety, V version, T time of the latest change (ms, store's clock), and the fences
+-- H reserved, F safety, V version, T time of the latest change (ms, clock of Redis), and the fences
 -- of the seller's events in µs: P newest create or update, X newest details, K newest deletion.
 --
 -- Numbers are Lua doubles, exact up to 2^53; redis.call writes them with %.17g, so microseconds
@@ -23,10 +23,10 @@ local now_ms = math.floor(now_micros / 1000)
 
 local operations = {}
 
--- Product IDs and the versions they came to, of all operations.
-local touched = {}
+-- Changed products of all operations: product ID and new version, alternating.
+local changed = {}
 
--- The product as it stands in Redis, or nil. What is assigned to it is what store_product writes.
+-- Reads a product, or nil. store_product writes exactly the fields that are assigned to the result.
 local function load_product(key)
   local f = redis.call('HMGET', key, 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K')
   if not f[7] then
@@ -39,14 +39,15 @@ local function load_product(key)
   } })
 end
 
--- Its versions go on where its history ends: a ledger that was deleted by hand has left one, which takes no earlier version.
+-- A new product. Its versions continue after its history, which remains if the ledger was deleted by hand: the IDs of
+-- a stream must increase.
 local function new_product(history)
   local newest = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)[1]
   local version = newest and tonumber(string.match(newest[1], '^%d+')) or 0
   return { D = 0, A = 0, S = 0, H = 0, F = 0, V = version, T = 0 }
 end
 
--- Deleted, or never created. A deletion wins over an update of the same microsecond.
+-- Deleted, or never created. A deletion takes precedence over an update of the same microsecond.
 local function is_deleted(p)
   return p.P == nil or (p.K ~= nil and p.K >= p.P)
 end
@@ -59,7 +60,7 @@ local function available(p)
   return math.max(0, on_hand(p) - p.H - p.F)
 end
 
--- Writes the fields that were assigned, of a new product all.
+-- Writes the assigned fields; of a new product all of them.
 local function store_product(key, p)
   local fields = { 'HSET', key }
   for name, value in pairs(p) do
@@ -69,23 +70,23 @@ local function store_product(key, p)
   redis.call(unpack(fields))
 end
 
--- D U A S H F V T and 1 where it is deleted, else 0, with a space between two; U is empty where it is absent.
+-- D U A S H F V T, then 1 if deleted, else 0, separated by spaces; U is empty if absent.
 local function ledger_text(p)
   return string.format('%d %s %d %d %d %d %d %d %d', p.D, p.U and string.format('%d', p.U) or '',
     p.A, p.S, p.H, p.F, p.V, p.T, is_deleted(p) and 1 or 0)
 end
 
--- Makes the change visible: the next version, in the hash, in the product's history and in the
--- bucket's change stream. `keys` has ledger, history and changes.
+-- Records a change as the next version: in the hash, in the product's history and in the bucket's
+-- change stream. `keys` has ledger, history and changes.
 --
--- An entry of the streams has one field, c, since every field costs each reader more than what is in
--- it. Its lines: cause, change of available and ledger; product ID; reference; details JSON or
--- nothing; and the reason, which alone may hold line ends and has the rest.
+-- A stream entry has one field, c, because the cost of an entry grows with the number of fields. Its
+-- lines: cause, delta of available and ledger; product ID; reference; details JSON or empty; and the
+-- reason, which may contain line ends and takes the rest.
 local function record(keys, product_id, p, cause, available_before, reference, reason, details)
   p.V = p.V + 1
   p.T = now_ms
-  touched[#touched + 1] = product_id
-  touched[#touched + 1] = p.V
+  changed[#changed + 1] = product_id
+  changed[#changed + 1] = p.V
   store_product(keys.ledger, p)
   local change = string.format('%s %d %s\n', cause, available(p) - available_before, ledger_text(p))
     .. product_id .. '\n' .. reference .. '\n' .. (details or '') .. '\n' .. reason
@@ -93,13 +94,13 @@ local function record(keys, product_id, p, cause, available_before, reference, r
   redis.call('XADD', keys.changes, 'MAXLEN', '~', changes_kept, '*', 'c', change)
 end
 
--- The reply for a product: a word, and the ledger.
-local function reply(word, p)
-  return { word, ledger_text(p) }
+-- The reply for a product: a status and the ledger.
+local function reply(status, p)
+  return { status, ledger_text(p) }
 end
 
--- Takes over the count that the old Go service kept in a plain key, as D with U = 0, so that the
--- seller's first event supersedes it. Returns the product, or nil where there is no whole number.
+-- Adopts the count that the Go service keeps in a plain key, as D with U = 0, so that the seller's
+-- first event supersedes it. Returns the product, or nil if the key does not hold a count.
 local function adopt(keys, product_id)
   if redis.call('TYPE', keys.plain).ok ~= 'string' then
     return nil

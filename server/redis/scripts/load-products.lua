@@ -1,8 +1,8 @@
--- Reads ledgers for the full picture, as cheaply as it goes: a million of them are read when a server starts.
+-- Reads ledgers for a snapshot. Optimised for cost: a server reads up to a million of them when it starts.
 --
 -- KEYS  for each product: ledger
--- reply JSON with an array for each product: the fields D A S H F V T P K of its ledger, null where one is missing;
---       empty where there is no ledger
+-- reply JSON with an array for each product: the fields D A S H F V T P K of its ledger, null if missing;
+--       empty if there is no ledger
 local call, concat = redis.call, table.concat
 local rows = {}
 for i = 1, #KEYS do

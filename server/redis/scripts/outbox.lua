@@ -1,16 +1,15 @@
--- One bucket's outbox: who may publish its changes, and how far they are published.
+-- The outbox of one bucket: the lease of its publisher and the cursor of published entries.
 --
--- Fields of the outbox's hash: owner and until (ms) of the lease, token (grows with each owner),
--- cursor (stream ID of the last entry published), count (entries that were ever added up to the cursor),
--- due (stream ID up to which to publish before a snapshot; absent where none is due).
+-- Fields of the outbox's hash: owner and until (ms) of the lease, token (incremented for each owner),
+-- cursor (stream ID of the last published entry), count (entries ever added up to the cursor),
+-- due (stream ID up to which to publish before a snapshot; absent if no snapshot is due).
 --
--- Entries are numbered by the order in which they were ever added. Those that the stream dropped
--- are its oldest, entries-added - length of them: more than `count`, and unpublished ones are gone.
--- A `count` beyond entries-added means that Redis came back with other data.
+-- A stream is trimmed at its oldest end, by entries-added - length entries in total. If that exceeds
+-- `count`, unpublished entries were trimmed. A `count` above entries-added means other data.
 --
 -- KEYS  outbox, changes
 -- ARGV  operation, arguments
--- reply opens with 'ok', or 'lost' where the token is not the newest, or 'taken'
+-- reply starts with 'ok', 'lost' if the token is not the newest, or 'taken'
 local outbox, changes, operation = KEYS[1], KEYS[2], ARGV[1]
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -26,7 +25,7 @@ local function stream_state()
   return fields['length'], fields['entries-added'], fields['last-generated-id']
 end
 
-local function place()
+local function position()
   local fields = redis.call('HMGET', outbox, 'cursor', 'count')
   return fields[1] or '0-0', tonumber(fields[2] or '0')
 end
@@ -42,10 +41,10 @@ if operation == 'acquire' then
   return { 'ok', token }
 end
 
--- backlog. reply 'ok', entries that are not published, age of the oldest in ms
+-- backlog. reply 'ok', unpublished entries, age of the oldest in ms
 if operation == 'backlog' then
   local length, added = stream_state()
-  local cursor, count = place()
+  local cursor, count = position()
   if count > added then
     cursor, count = '0-0', 0
   end
@@ -54,7 +53,7 @@ if operation == 'backlog' then
   return { 'ok', added - math.max(count, added - length), math.max(0, age_ms) }
 end
 
--- All others are for the owner alone, and bring its token.
+-- All other operations require the token of the current owner.
 if redis.call('HGET', outbox, 'token') ~= ARGV[2] then
   return { 'lost' }
 end
@@ -75,7 +74,7 @@ end
 -- read: token, limit. reply 'ok', whether a snapshot is due, entries
 if operation == 'read' then
   local length, added, last = stream_state()
-  local cursor, count = place()
+  local cursor, count = position()
   if added - length > count or count > added then
     cursor, count = '0-0', added - length
     redis.call('HSET', outbox, 'cursor', cursor, 'count', count, 'due', last)
@@ -85,9 +84,9 @@ if operation == 'read' then
   return { 'ok', is_due and 1 or 0, redis.call('XRANGE', changes, '(' .. cursor, '+', 'COUNT', ARGV[3]) }
 end
 
--- advance: token, stream ID, entries that are now published
+-- advance: token, stream ID of the last published entry, number of entries published
 if operation == 'advance' then
-  local _, count = place()
+  local _, count = position()
   redis.call('HSET', outbox, 'cursor', ARGV[3], 'count', count + tonumber(ARGV[4]))
   return { 'ok' }
 end

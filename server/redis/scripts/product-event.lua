@@ -1,4 +1,4 @@
--- What sellers say of a product. The rules are those of inventory/product-event.ts.
+-- Sellers' events. The rules are those of inventory/product-event.ts.
 
 local function time_of_event(text)
   local at = tonumber(text) or now_micros
@@ -40,7 +40,7 @@ operations.put_product = function(k, a)
     or (not declared and not details and at >= upsert_fence)
   local appeared = was_deleted and not is_deleted(p)
   local declared_changed = p.D ~= declared_before
-  -- Nobody can read the details of a deleted product; a revival records them.
+  -- The details of a deleted product are not visible; a revival records them.
   local details_changed = details_after ~= details_before and not is_deleted(p)
   if p.T == 0 then
     redis.call('SADD', keys.products, product_id)
@@ -86,7 +86,7 @@ end
 -- adopt_product
 -- KEYS  ledger, history, changes, products, plain
 -- ARGV  product ID
--- reply 'ok' and the ledger where the product now exists; 'absent'
+-- reply 'ok' and the ledger if the product exists now; 'absent'
 operations.adopt_product = function(k, a)
   local keys = { ledger = k[1], history = k[2], changes = k[3], products = k[4], plain = k[5] }
   local p = load_product(keys.ledger) or adopt(keys, a[1])

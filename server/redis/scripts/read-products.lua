@@ -1,7 +1,7 @@
--- Reads products as they are at one moment.
+-- Reads products in one atomic step.
 --
 -- KEYS  for each product: ledger, details, plain
--- reply for each product: 'absent'; 'adoptable' where only a plain key of the old service is there;
+-- reply for each product: 'absent'; 'adoptable' if there is only a plain key of the Go service;
 --       or 'ok', the ledger as ledger_text in ledger.lua writes it, and the details JSON or null
 local replies = {}
 for i = 1, #KEYS, 3 do

@@ -1,13 +1,13 @@
--- Holds on stock. The rules are those of memory/reservations.ts.
+-- Reservations. The rules are those of memory/reservations.ts.
 --
--- A reservation is a JSON string: state, lines as [product ID, bucket, quantity], print (of the
--- lines; absent where an unknown ID was released), created, expires and ended in ms, sold and left
--- line by line after a commit, revived. While it is active its ID stands in the deadlines of its
--- bucket; once it has ended the key leaves after the retention. Units come back through the
--- ledger alone, never by a key's going.
+-- A reservation is a JSON string: state, lines as [product ID, bucket, quantity], print (fingerprint of
+-- the lines; absent if an unknown ID was released), created, expires and ended in ms, sold and left
+-- line by line after a commit, revived. While it is active, its ID is in the deadlines of its bucket.
+-- After it has ended, the key expires after the retention. Units are returned by the ledger's
+-- operations only, never by the expiry of a key.
 --
--- Commit, release, return and expiry learn which products they touch from the record itself, so
--- these keys are not in KEYS; a Cluster could not run them, and the service refuses one at start.
+-- Commit, release, return and expiry derive the keys of the products from the record, so these keys
+-- are not in KEYS. A Redis Cluster could not run them; the service refuses one at start.
 
 local function product_keys(product_id, bucket)
   local tag = string.format('{b%02d}', bucket)
@@ -41,15 +41,15 @@ local function is_due(r)
   return r.state == 'active' and r.expires <= now_ms
 end
 
--- The ledger of a product that must be there. Raises where somebody took it away by hand: before the first
--- write of an operation, so that nothing is done by halves.
-local function load_held(key)
+-- Reads a ledger that must exist. Raises if it was deleted by hand; call it before the first write of an
+-- operation, so that the operation is not left half done.
+local function require_product(key)
   return load_product(key) or error('there is no ledger at ' .. key)
 end
 
--- Gives all units back, but those of a product whose ledger somebody took away by hand: there is nothing
--- to give them back to, and the others must not wait for it.
-local function give_back(id, r, cause)
+-- Returns all held units to their products. Skips a product whose ledger was deleted by hand: there is no
+-- ledger to return them to, and the other lines must not wait for it.
+local function return_held(id, r, cause)
   local products = {}
   for i, line in ipairs(r.lines) do
     products[i] = load_product(product_keys(line[1], line[2]).ledger)
@@ -64,21 +64,21 @@ local function give_back(id, r, cause)
   end
 end
 
--- Places of the lines of a reservation by product ID.
-local function places_of(r)
-  local places = {}
+-- Indexes of the lines of a reservation by product ID.
+local function line_indexes(r)
+  local indexes = {}
   for i, line in ipairs(r.lines) do
-    places[line[1]] = i
+    indexes[line[1]] = i
   end
-  return places
+  return indexes
 end
 
 -- reserve
 -- KEYS  reservation, deadlines; then for each line ledger, history, changes
 -- ARGV  reservation ID, fingerprint of the lines, time to live in ms; then for each line product ID,
 --       bucket, quantity
--- reply 'ok', the reservation; 'reused'; 'released_before'; 'absent', product IDs to look for plain
---       keys of; 'unknown', product ID; 'short', and for each short line product ID, requested, available
+-- reply 'ok', the reservation; 'reused'; 'released_before'; 'absent', product IDs to adopt
+--       from plain keys; 'unknown', product ID; 'short', and for each short line product ID, requested, available
 operations.reserve = function(k, a)
   local keys = { record = k[1], deadlines = k[2] }
   local id = a[1]
@@ -127,8 +127,8 @@ end
 
 -- commit_reservation
 -- KEYS  reservation, deadlines
--- ARGV  reservation ID, 'strict' or ''; then for each line product ID, quantity; none means all
--- reply 'ok', the reservation; 'missing'; 'ended', state; 'reused'; 'too_large', place of the line,
+-- ARGV  reservation ID, 'strict' or ''; then for each line product ID, quantity; no lines: all units held
+-- reply 'ok', the reservation; 'missing'; 'ended', state; 'reused'; 'too_large', index of the line,
 --       units held; 'short' as in reserve
 operations.commit_reservation = function(k, a)
   local keys = { record = k[1], deadlines = k[2] }
@@ -139,17 +139,17 @@ operations.commit_reservation = function(k, a)
   elseif r.state == 'released' then
     return { 'ended', 'released' }
   end
-  local sold, places = {}, places_of(r)
+  local sold, indexes = {}, line_indexes(r)
   for i, line in ipairs(r.lines) do
     sold[i] = #a == 2 and line[3] or 0
   end
   for i = 1, (#a - 2) / 2 do
-    local quantity, place = tonumber(a[2 * i + 2]), places[a[2 * i + 1]]
-    local held = place and r.lines[place][3] or 0
+    local quantity, index = tonumber(a[2 * i + 2]), indexes[a[2 * i + 1]]
+    local held = index and r.lines[index][3] or 0
     if quantity > held then
       return { 'too_large', i - 1, held }
     end
-    sold[place] = quantity
+    sold[index] = quantity
   end
   if r.state == 'committed' then
     for i, quantity in ipairs(sold) do
@@ -167,10 +167,10 @@ operations.commit_reservation = function(k, a)
   end
   local short, products = { 'short' }, {}
   for i, line in ipairs(r.lines) do
-    local p = load_held(product_keys(line[1], line[2]).ledger)
+    local p = require_product(product_keys(line[1], line[2]).ledger)
     products[i] = p
     if is_expired then
-      -- Where nobody has swept it up yet, the reservation's own hold does not stand against it.
+      -- If it is overdue but not expired yet, its own units are available to it.
       local own = is_held and line[3] or 0
       local left = is_deleted(p) and 0 or math.max(0, on_hand(p) - (p.H - own) - p.F)
       if left < sold[i] then
@@ -213,7 +213,7 @@ operations.release_reservation = function(k, a)
   elseif r.state == 'released' then
     return { 'ok', redis.call('GET', keys.record) }
   elseif r.state == 'active' then
-    give_back(id, r, 'released')
+    return_held(id, r, 'released')
   end
   return store_ended(keys, id, r, 'released')
 end
@@ -237,15 +237,15 @@ end
 -- return_units
 -- KEYS  reservation, operation
 -- ARGV  return ID, fingerprint; then for each line product ID, quantity
--- reply 'ok', the reservation; 'missing'; 'reused'; 'ended', state; 'other', place of the line;
---       'too_large', place of the line, units left
+-- reply 'ok', the reservation; 'missing'; 'reused'; 'ended', state; 'other', index of the line;
+--       'too_large', index of the line, units left
 operations.return_units = function(k, a)
   local keys = { record = k[1] }
   local r = load_reservation(keys.record)
   if not r then
     return { 'missing' }
   end
-  local seen = seen_before(k[2], a[2])
+  local seen = operation_status(k[2], a[2])
   if seen == 'reused' then
     return { 'reused' }
   elseif seen == 'repeated' then
@@ -253,27 +253,27 @@ operations.return_units = function(k, a)
   elseif r.state ~= 'committed' then
     return { 'ended', r.state }
   end
-  local places, count = places_of(r), (#a - 2) / 2
+  local indexes, count = line_indexes(r), (#a - 2) / 2
   for i = 1, count do
-    if not places[a[2 * i + 1]] then
+    if not indexes[a[2 * i + 1]] then
       return { 'other', i - 1 }
     end
   end
   local products = {}
   for i = 1, count do
-    local place = places[a[2 * i + 1]]
-    local line, left = r.lines[place], r.left[place]
+    local index = indexes[a[2 * i + 1]]
+    local line, left = r.lines[index], r.left[index]
     if tonumber(a[2 * i + 2]) > left then
       return { 'too_large', i - 1, left }
     end
-    products[i] = load_held(product_keys(line[1], line[2]).ledger)
+    products[i] = require_product(product_keys(line[1], line[2]).ledger)
   end
   redis.call('SET', k[2], a[2], 'PX', operation_retention_ms)
   for i = 1, count do
-    local place, quantity, p = places[a[2 * i + 1]], tonumber(a[2 * i + 2]), products[i]
-    local line = r.lines[place]
+    local index, quantity, p = indexes[a[2 * i + 1]], tonumber(a[2 * i + 2]), products[i]
+    local line = r.lines[index]
     local available_before = available(p)
-    r.left[place] = r.left[place] - quantity
+    r.left[index] = r.left[index] - quantity
     p.S = p.S - quantity
     record(product_keys(line[1], line[2]), line[1], p, 'returned', available_before, a[1], '')
   end
@@ -284,8 +284,8 @@ end
 
 -- expire_due
 -- KEYS  deadlines of each bucket
--- ARGV  most reservations to expire
--- reply 'ok', how many expired
+-- ARGV  maximum number of reservations to expire
+-- reply 'ok', number of expired reservations
 operations.expire_due = function(k, a)
   local limit, expired = tonumber(a[1]), 0
   for _, deadlines in ipairs(k) do
@@ -295,10 +295,10 @@ operations.expire_due = function(k, a)
         local keys = { deadlines = deadlines, record = string.gsub(deadlines, ':deadlines$', ':r:') .. id }
         local r = load_reservation(keys.record)
         if r and r.state == 'active' then
-          give_back(id, r, 'expired')
+          return_held(id, r, 'expired')
           store_ended(keys, id, r, 'expired')
         else
-          -- A record that somebody took away by hand must not stop the others.
+          -- The record was deleted by hand, or the reservation has ended: the deadline is obsolete.
           redis.call('ZREM', deadlines, id)
         end
         expired = expired + 1

@@ -1,15 +1,15 @@
--- Runs the operations of one batch, in order, each by itself: what one refuses does not touch the
--- others. The end of the script whose other parts are concatenated before this one.
+-- Runs the operations of one batch in order, each by itself: a refusal or error of one does not affect the
+-- others. The other parts of the script are concatenated before this one.
 --
--- KEYS  of each operation in turn, those that it touches
--- ARGV  operation retention in ms, changes kept per bucket, changes kept per product, most that an
---       update may lie ahead in ms; the operations as JSON, for each its name, how many keys are its
---       own, and its arguments
--- reply for each operation its reply, which opens with a word ('failed' and why where it ran into an
---       error); and then, flat, the products that they changed, each with the version it came to
+-- KEYS  the keys of each operation, in order
+-- ARGV  operation retention in ms, changes kept per bucket, changes kept per product, maximum
+--       lead of an update's time in ms; the operations as JSON: for each its name, number of keys and
+--       arguments
+-- reply for each operation its reply, which starts with a status ('failed' and the reason if it raised
+--       an error); then the changed products: product ID and new version, alternating
 local replies, first_key = {}, 1
-for i, planned in ipairs(cjson.decode(ARGV[5])) do
-  local name, key_count, arguments = unpack(planned)
+for i, operation in ipairs(cjson.decode(ARGV[5])) do
+  local name, key_count, arguments = unpack(operation)
   local keys = { unpack(KEYS, first_key, first_key + key_count - 1) }
   first_key = first_key + key_count
   local ran, reply = pcall(operations[name], keys, arguments)
@@ -18,5 +18,5 @@ for i, planned in ipairs(cjson.decode(ARGV[5])) do
   end
   replies[i] = reply
 end
-replies[#replies + 1] = touched
+replies[#replies + 1] = changed
 return replies
