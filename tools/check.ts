@@ -1,17 +1,23 @@
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { findBrokenLinks } from "./links.ts";
 import { findViolations } from "./structure.ts";
 
-// npm run check: everything that can be said about the code without running it.
+// npm run check: every check that does not run the service.
 
 const root = join(import.meta.dirname, "..");
 const run = promisify(execFile);
 
-/** Resolves with what is wrong, or with nothing. */
+/**
+ * The protos of the last release, for `buf breaking`: a clone does not always have its tag. A release renews the file:
+ * `npx buf build --exclude-source-info -o tools/protos-VERSION.binpb`.
+ */
+const RELEASED_PROTOS = "tools/protos-0.1.0.binpb";
+
+/** Resolves with the faults, or with an empty text. */
 type Check = () => Promise<string>;
 
 const CHECKS: Readonly<Record<string, Check>> = {
@@ -21,21 +27,23 @@ const CHECKS: Readonly<Record<string, Check>> = {
   "lint and format": () => command("biome", "ci", "--colors=off", "--error-on-warnings", "."),
   "buf lint": () => command("buf", "lint"),
   "buf format": () => command("buf", "format", "--diff", "--exit-code"),
-  "gen/ is what buf generates": () => staleGenerated("buf.gen.yaml", "gen"),
+  "buf breaking": () => command("buf", "breaking", "--against", RELEASED_PROTOS),
+  "gen/ is what buf generates": () => compareGenerated("buf.gen.yaml", "gen"),
   "test/conformance/gen/ is what buf generates": () =>
-    staleGenerated("test/conformance/buf.gen.yaml", "test/conformance/gen"),
-  "package-lock.json names every platform": platformsMissing,
+    compareGenerated("test/conformance/buf.gen.yaml", "test/conformance/gen"),
+  "package-lock.json names every platform": findMissingPlatforms,
+  "npm ci has no warnings": installWarnings,
   structure: async () => findViolations(root).join("\n"),
   "links and file names in the pages": async () => findBrokenLinks(root).join("\n"),
 };
 
 const outcomes = await Promise.all(
-  Object.entries(CHECKS).map(async ([name, check]) => ({ name, wrong: await check() })),
+  Object.entries(CHECKS).map(async ([name, check]) => ({ name, faults: await check() })),
 );
-for (const { name, wrong } of outcomes) {
-  process.stdout.write(wrong === "" ? `ok    ${name}\n` : `WRONG ${name}\n${wrong}\n`);
+for (const { name, faults } of outcomes) {
+  process.stdout.write(faults === "" ? `ok    ${name}\n` : `WRONG ${name}\n${faults}\n`);
 }
-process.exitCode = outcomes.some(({ wrong }) => wrong !== "") ? 1 : 0;
+process.exitCode = outcomes.some(({ faults }) => faults !== "") ? 1 : 0;
 
 async function command(name: string, ...args: string[]): Promise<string> {
   try {
@@ -47,7 +55,7 @@ async function command(name: string, ...args: string[]): Promise<string> {
   }
 }
 
-async function staleGenerated(template: string, folder: string): Promise<string> {
+async function compareGenerated(template: string, folder: string): Promise<string> {
   const fresh = await mkdtemp(join(tmpdir(), "gen-"));
   try {
     const failed = await command("buf", "generate", "--template", template, "--output", fresh);
@@ -63,8 +71,26 @@ async function staleGenerated(template: string, folder: string): Promise<string>
   }
 }
 
+/**
+ * What `npm ci` warns of under the pinned Node, such as a dependency that needs a newer one or an install script that
+ * package.json does not approve. `.npmrc` hides npm's warnings, because npm compares each dependency with the Node that
+ * npm runs on, and that is not the one that runs the service.
+ */
+async function installWarnings(): Promise<string> {
+  const PATH = [join(root, "node_modules/.bin"), process.env["PATH"]].join(delimiter);
+  try {
+    const { stderr } = await run("npm", ["ci", "--dry-run", "--loglevel=warn"], {
+      cwd: root,
+      env: { ...process.env, PATH },
+    });
+    return stderr.trim();
+  } catch (error) {
+    return (error as { stderr?: string }).stderr?.trim() || String(error);
+  }
+}
+
 /** `npm ci` refuses a lock file without the packages of other platforms, which npm leaves out where it cannot fetch them. */
-async function platformsMissing(): Promise<string> {
+async function findMissingPlatforms(): Promise<string> {
   const lock: { packages: Record<string, { optionalDependencies?: Record<string, string> }> } = JSON.parse(
     await readFile(join(root, "package-lock.json"), "utf8"),
   );
