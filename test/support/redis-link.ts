@@ -1,0 +1,123 @@
+import { once } from "node:events";
+import { createServer, connect as dial, type Socket } from "node:net";
+
+/** What opened a connection to a Redis node, by what it says first. */
+export type PeerKind = "client" | "replica" | "sentinel";
+
+/** How a link treats the connections of one kind of peer. */
+export type LinkMode =
+  | { readonly kind: "pass" }
+  /** Every chunk arrives `ms` later, each way. */
+  | { readonly kind: "delay"; readonly ms: number }
+  /** Connections stay open and nothing goes through, not even an end. */
+  | { readonly kind: "freeze" };
+
+/**
+ * The network link of one Redis node on loopback: everything that reaches the node goes through it. It tells replicas and
+ * Sentinels from clients, so that a test can delay replication, or partition a node from its peers while clients still reach
+ * it. What a link holds when it is cut is lost, as it is when a machine dies with its network card; a `kill -9` of
+ * the process alone loses nothing, because the kernel still delivers what was written.
+ */
+export interface RedisLink extends AsyncDisposable {
+  readonly port: number;
+  set(kind: PeerKind, mode: LinkMode): void;
+  /** Drops every connection with all that it holds, and refuses new ones. */
+  cut(): void;
+  /** Accepts connections again, after `cut`. */
+  restore(): void;
+}
+
+interface Connection {
+  readonly client: Socket;
+  readonly upstream: Socket;
+  kind: PeerKind;
+  isOver: boolean;
+}
+
+/** Replicas send REPLCONF before PSYNC; Sentinels name their connections. */
+function kindOf(chunk: Buffer): PeerKind | undefined {
+  const text = chunk.toString("latin1");
+  if (/REPLCONF|PSYNC/i.test(text)) return "replica";
+  return /sentinel-[0-9a-f]{8}-/.test(text) ? "sentinel" : undefined;
+}
+
+/** Listens on `port` of 127.0.0.1 and forwards to `targetPort`. */
+export async function startRedisLink(port: number, targetPort: number): Promise<RedisLink> {
+  const modes: Record<PeerKind, LinkMode> = {
+    client: { kind: "pass" },
+    replica: { kind: "pass" },
+    sentinel: { kind: "pass" },
+  };
+  const open = new Set<Connection>();
+  let isCut = false;
+  let changed = Promise.withResolvers<void>();
+
+  function relay(connection: Connection, from: Socket, to: Socket, isRequest: boolean): void {
+    let line = Promise.resolve();
+    const inOrder = (step: () => void): void => {
+      const arrivedAt = performance.now();
+      line = line
+        .then(() => admitted(connection, arrivedAt))
+        .then(() => {
+          if (!connection.isOver) step();
+        });
+    };
+    from.on("data", (chunk: Buffer) => {
+      if (isRequest) connection.kind = kindOf(chunk) ?? connection.kind;
+      inOrder(() => to.write(chunk));
+    });
+    from.on("end", () => inOrder(() => to.end()));
+    from.on("error", () => inOrder(() => drop(connection)));
+    from.on("close", () => inOrder(() => drop(connection)));
+  }
+
+  async function admitted(connection: Connection, arrivedAt: number): Promise<void> {
+    while (!connection.isOver && modes[connection.kind].kind === "freeze") await changed.promise;
+    const mode = modes[connection.kind];
+    const restMs = mode.kind === "delay" ? arrivedAt + mode.ms - performance.now() : 0;
+    if (restMs > 0) await new Promise((resolve) => setTimeout(resolve, restMs));
+  }
+
+  function drop(connection: Connection): void {
+    connection.isOver = true;
+    open.delete(connection);
+    connection.client.destroy();
+    connection.upstream.destroy();
+  }
+
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
+    if (isCut) return client.resetAndDestroy();
+    const upstream = dial({ host: "127.0.0.1", port: targetPort, allowHalfOpen: true, noDelay: true });
+    const connection: Connection = { client, upstream, kind: "client", isOver: false };
+    open.add(connection);
+    relay(connection, client, upstream, true);
+    relay(connection, upstream, client, false);
+  });
+  server.listen({ port, host: "127.0.0.1" });
+  await once(server, "listening");
+
+  return {
+    port,
+    set: (kind, mode) => {
+      modes[kind] = mode;
+      changed.resolve();
+      changed = Promise.withResolvers();
+    },
+    cut: () => {
+      isCut = true;
+      for (const connection of open) drop(connection);
+      changed.resolve();
+      changed = Promise.withResolvers();
+    },
+    restore: () => {
+      isCut = false;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const connection of open) drop(connection);
+      changed.resolve();
+      const closed = once(server, "close");
+      server.close();
+      await closed;
+    },
+  };
+}
