@@ -145,7 +145,7 @@ describe("readConfig", () => {
 
     it("is never everybody by mistake", () => {
       const MISTAKES: readonly [environment: NodeJS.ProcessEnv, fault: RegExp][] = [
-        [{ AUTH_TOKENS: " , " }, /AUTH_TOKENS has no entry/],
+        [{ AUTH_TOKENS: " , " }, /AUTH_TOKENS has no entries/],
         [{ AUTH_TOKENS: "orders" }, /entry 1 must be name:role:sha256/],
         [{ AUTH_TOKENS: `${entry},orders:admin:${"a".repeat(64)}` }, /entry 2 .*orders, supply, ops/],
         [{ AUTH_TOKENS: `orders:orders:${"a".repeat(63)}` }, /64 hex digits/],
@@ -169,7 +169,7 @@ describe("readConfig", () => {
         ],
         [{ TLS_CLIENT_CA: "ca.pem" }, /TLS_CLIENT_CA is set; it needs TLS_CERT/],
         [{ TLS_CLIENT_ROLES: "orders:orders" }, /TLS_CLIENT_CA and TLS_CLIENT_ROLES must be set together/],
-        [{ TLS_CLIENT_CA: "ca.pem", TLS_CLIENT_ROLES: "# nobody yet" }, /TLS_CLIENT_ROLES has no entry/],
+        [{ TLS_CLIENT_CA: "ca.pem", TLS_CLIENT_ROLES: "# nobody yet" }, /TLS_CLIENT_ROLES has no entries/],
         [{ TLS_CLIENT_CA: "ca.pem", TLS_CLIENT_ROLES: "orders" }, /TLS_CLIENT_ROLES has "orders"/],
       ];
       for (const [environment, fault] of MISTAKES) {

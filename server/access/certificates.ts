@@ -1,25 +1,25 @@
 import { TLSSocket } from "node:tls";
 import type { Principal, Role } from "./principal.ts";
 
-/** A caller by the name in its certificate: the subject's common name, or a DNS or URI name of the subject. */
+/** A client by the name in its certificate: the subject's common name, or a DNS or URI subject alternative name. */
 export interface CertificateEntry {
   readonly name: string;
   readonly role: Role;
 }
 
-/** Finds who is at the other end of a connection: a TLS socket, or an HTTP/2 session over one. */
+/** Returns the principal of a connection, which is a TLS socket or an HTTP/2 session over one. */
 export type CertificateCheck = (connection: object) => Principal | undefined;
 
-/** Knows callers by certificates that the listener's authority (TLS_CLIENT_CA) has signed; looks once a connection. */
+/** Authenticates clients by certificates that the listener's CA (TLS_CLIENT_CA) has signed, once per connection. */
 export function createCertificateCheck(entries: readonly CertificateEntry[]): CertificateCheck {
   const byConnection = new WeakMap<object, { readonly principal: Principal | undefined }>();
   return (connection) => {
-    let known = byConnection.get(connection);
-    if (known === undefined) {
-      known = { principal: principalOf(namesOf(connection), entries) };
-      byConnection.set(connection, known);
+    let cached = byConnection.get(connection);
+    if (cached === undefined) {
+      cached = { principal: principalOf(namesOf(connection), entries) };
+      byConnection.set(connection, cached);
     }
-    return known.principal;
+    return cached.principal;
   };
 }
 
@@ -27,15 +27,17 @@ function principalOf(
   names: ReadonlySet<string>,
   entries: readonly CertificateEntry[],
 ): Principal | undefined {
-  const mine = entries.filter(({ name }) => names.has(name));
-  const [first] = mine;
-  return first && { name: first.name, roles: new Set(mine.map(({ role }) => role)), provenBy: "certificate" };
+  const matching = entries.filter(({ name }) => names.has(name));
+  const [first] = matching;
+  return (
+    first && { name: first.name, roles: new Set(matching.map(({ role }) => role)), provenBy: "certificate" }
+  );
 }
 
-/** The names of a certificate that was found good. */
+/** The names of the connection's certificate. Empty unless the certificate was verified. */
 function namesOf(connection: object): ReadonlySet<string> {
   const socket: unknown = "socket" in connection ? connection.socket : connection;
-  // An HTTP/2 session hands out a stand-in for its socket, which is one by its prototype as well.
+  // An HTTP/2 session returns a proxy of its socket, for which `instanceof` holds as well.
   if (!(socket instanceof TLSSocket) || !socket.authorized) {
     return new Set();
   }

@@ -8,17 +8,17 @@ import {
   jwksCache,
 } from "jose";
 
-/** Milliseconds that the issuer's keys may take to come. */
-const KEYS_MS_MAX = 2_000;
-/** Milliseconds that fetched keys are taken without another look: so long a withdrawn key lives on. */
-const KEYS_KEPT_MS = 600_000;
-/** Milliseconds from a fetch to the next that is no more than a try: for a key that is not at hand, or while the issuer is away. */
+/** Timeout of a fetch of the issuer's keys, ms. */
+const KEYS_FETCH_TIMEOUT_MS = 2_000;
+/** How long fetched keys are used without another fetch, ms. A revoked key stays valid for as long. */
+const KEYS_MAX_AGE_MS = 600_000;
+/** Minimum interval between fetches for an unknown key, and between retries while the issuer is unavailable, ms. */
 const KEYS_COOLDOWN_MS = 30_000;
-/** Milliseconds that keys serve on while their issuer does not answer: four hours, in which somebody can mend it. */
+/** How long the last keys are used while the issuer is unavailable, ms: four hours, enough for a repair. */
 const KEYS_OUTAGE_MS = 14_400_000;
 
-/** All that jose throws about the token itself has a code of its own; what comes from fetching keys has not. */
-export function isFaultOfToken(error: unknown): boolean {
+/** Whether the token itself is invalid. jose gives such errors a code of their own, and a failed fetch of keys none. */
+export function isInvalidToken(error: unknown): boolean {
   return (
     error instanceof errors.JOSEError &&
     error.code !== errors.JOSEError.code &&
@@ -27,18 +27,19 @@ export function isFaultOfToken(error: unknown): boolean {
   );
 }
 
-/** Told, each half minute at most, that the issuer did not answer and its last keys go on. */
-export type OnAway = (error: unknown) => void;
+/** Called at most every 30 s while the issuer is unavailable and its last keys are used. */
+export type OnIssuerUnavailable = (error: unknown) => void;
 
 /**
- * The keys that an issuer publishes at a URL. While it does not answer, those that were fetched last go on: Orders must not stop because
- * the issuer does. Rejects with `isFaultOfToken` where no key fits, and otherwise where no keys can be had.
+ * The keys that an issuer publishes at a URL. While the issuer is unavailable, the last fetched keys are used, so that an
+ * outage of the issuer does not stop Orders. Rejects with an error that satisfies `isInvalidToken` if no key matches, and
+ * with another error if no keys are available.
  */
-export function createIssuerKeys(url: URL, onAway: OnAway): JWTVerifyGetKey {
+export function createIssuerKeys(url: URL, onUnavailable: OnIssuerUnavailable): JWTVerifyGetKey {
   const cache: JWKSCacheInput = {};
   const remote = createRemoteJWKSet(url, {
-    timeoutDuration: KEYS_MS_MAX,
-    cacheMaxAge: KEYS_KEPT_MS,
+    timeoutDuration: KEYS_FETCH_TIMEOUT_MS,
+    cacheMaxAge: KEYS_MAX_AGE_MS,
     cooldownDuration: KEYS_COOLDOWN_MS,
     [jwksCache]: cache,
   });
@@ -54,17 +55,17 @@ export function createIssuerKeys(url: URL, onAway: OnAway): JWTVerifyGetKey {
         failure = undefined;
         return key;
       } catch (error) {
-        if (isFaultOfToken(error)) throw error;
+        if (isInvalidToken(error)) throw error;
         if (hasCooledDown) {
           failure = { error, atMs: now };
-          if (last() !== undefined) onAway(error);
+          if (last() !== undefined) onUnavailable(error);
         }
       }
     }
     const error = failure?.error;
     const keys = last();
     if (keys === undefined) throw error;
-    // A key that is not among the last ones may be a new one: that is not the token's fault.
+    // A key that is not among the last ones may be new, so the token is not known to be invalid.
     return await createLocalJWKSet(keys)(header, token).catch(() => {
       throw error;
     });

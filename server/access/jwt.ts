@@ -1,58 +1,58 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { createIssuerKeys, isFaultOfToken, type OnAway } from "./issuer-keys.ts";
+import { createIssuerKeys, isInvalidToken, type OnIssuerUnavailable } from "./issuer-keys.ts";
 import { isRole, type Principal } from "./principal.ts";
 import { sha256Of } from "./tokens.ts";
 
 export interface JwtSettings {
-  /** Where the issuer publishes its keys, or the keys themselves. */
+  /** The URL at which the issuer publishes its keys, or the keys. */
   readonly keys: URL | JSONWebKeySet;
   readonly issuer: string;
   readonly audience: string;
-  /** The claim with the caller's role: a word, a list, or words with spaces between them. */
+  /** The claim with the caller's roles: a string, a list, or a space-separated string. */
   readonly roleClaim: string;
 }
 
-/** The issuer's keys cannot be had, so that no token can be judged. */
+/** The issuer's keys are unavailable, so the token cannot be verified. */
 export class KeysUnavailable extends Error {
   override readonly name = "KeysUnavailable";
 }
 
-/** Signatures that need no shared secret. */
+/** Signature algorithms without a shared secret. */
 const ALGORITHMS = [
   ...["ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"],
-  // One signature under its old name and its new one (RFC 9864).
+  // The same algorithm under its old and its new name (RFC 9864).
   ...["EdDSA", "Ed25519"],
 ];
-/** Seconds by which the issuer's clock may differ from this one. */
+/** Allowed difference between the issuer's clock and this one, s. */
 const CLOCK_TOLERANCE_SECONDS = 5;
-/** Milliseconds that an accepted token is taken without another look; a withdrawn key lives on for as long again. */
-const REMEMBERED_MS = 60_000;
-/** Tokens remembered; the oldest goes first. */
-const REMEMBERED_MAX = 10_000;
+/** How long a verified token is accepted from the cache, ms. A revoked key stays valid for as much longer. */
+const CACHE_TTL_MS = 60_000;
+/** Cached tokens; the oldest is evicted first. */
+const CACHE_SIZE_MAX = 10_000;
 
 /**
- * Checks JWTs (RFC 7519): signature, issuer, audience, subject, times. It remembers the tokens that it
- * accepted, by their hashes: a caller sends the same one with thousands of calls, and a signature
- * costs more than the call does. No token outlives its own end by it.
+ * Verifies JWTs (RFC 7519): signature, issuer, audience, subject, times. Accepted tokens are cached by
+ * their hashes, because clients send the same token with thousands of calls, and a signature check
+ * costs more than the call. A token is never accepted from the cache after its expiry.
  */
 export class JwtCheck {
   readonly #settings: JwtSettings;
   readonly #keySet: JWTVerifyGetKey;
-  readonly #remembered = new Map<string, { readonly principal: Principal; readonly untilMs: number }>();
+  readonly #cache = new Map<string, { readonly principal: Principal; readonly untilMs: number }>();
 
-  constructor(settings: JwtSettings, onAway: OnAway) {
+  constructor(settings: JwtSettings, onUnavailable: OnIssuerUnavailable) {
     const { keys } = settings;
     this.#settings = settings;
-    this.#keySet = keys instanceof URL ? createIssuerKeys(keys, onAway) : createLocalJWKSet(keys);
+    this.#keySet = keys instanceof URL ? createIssuerKeys(keys, onUnavailable) : createLocalJWKSet(keys);
   }
 
-  /** Whose token it is, where that was found out a short while ago. */
-  recall(token: string): Principal | undefined {
-    const found = this.#remembered.get(keyOf(token));
+  /** The principal of a token that is in the cache. */
+  cached(token: string): Principal | undefined {
+    const found = this.#cache.get(keyOf(token));
     return found !== undefined && found.untilMs > Date.now() ? found.principal : undefined;
   }
 
-  /** Whose token it is. Rejects with `KeysUnavailable`, or with why the token is not accepted. */
+  /** The principal of a token. Rejects with `KeysUnavailable`, or with the reason why the token is invalid. */
   async verify(token: string): Promise<Principal> {
     const { issuer, audience, roleClaim } = this.#settings;
     const { payload } = await jwtVerify(token, this.#keySet, {
@@ -62,9 +62,9 @@ export class JwtCheck {
       clockTolerance: CLOCK_TOLERANCE_SECONDS,
       requiredClaims: ["exp", "sub"],
     }).catch((error: unknown) => {
-      throw isFaultOfToken(error)
+      throw isInvalidToken(error)
         ? error
-        : new KeysUnavailable("The keys of the issuer cannot be had", { cause: error });
+        : new KeysUnavailable("The keys of the issuer are unavailable", { cause: error });
     });
     const name: unknown = payload.sub;
     if (typeof name !== "string" || name === "") {
@@ -75,17 +75,17 @@ export class JwtCheck {
       roles: rolesOf(payload[roleClaim]),
       provenBy: "jwt",
     };
-    this.#remember(token, principal, Number(payload.exp) * 1_000);
+    this.#addToCache(token, principal, Number(payload.exp) * 1_000);
     return principal;
   }
 
-  #remember(token: string, principal: Principal, expiresAtMs: number): void {
+  #addToCache(token: string, principal: Principal, expiresAtMs: number): void {
     const key = keyOf(token);
-    this.#remembered.delete(key);
-    this.#remembered.set(key, { principal, untilMs: Math.min(expiresAtMs, Date.now() + REMEMBERED_MS) });
-    if (this.#remembered.size > REMEMBERED_MAX) {
-      const [oldest = ""] = this.#remembered.keys();
-      this.#remembered.delete(oldest);
+    this.#cache.delete(key);
+    this.#cache.set(key, { principal, untilMs: Math.min(expiresAtMs, Date.now() + CACHE_TTL_MS) });
+    if (this.#cache.size > CACHE_SIZE_MAX) {
+      const [oldest = ""] = this.#cache.keys();
+      this.#cache.delete(oldest);
     }
   }
 }

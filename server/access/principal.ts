@@ -1,10 +1,10 @@
-/** What a caller may do: Orders reserves and sells, supply tells what there is, ops does both. */
+/** What a client may do: `orders` reserves and sells, `supply` declares and corrects stock, `ops` may do both. */
 export const ROLES = ["orders", "supply", "ops"] as const;
 export type Role = (typeof ROLES)[number];
 
-/** A caller whose name is proven. */
+/** An authenticated client. */
 export interface Principal {
-  /** As the token's entry, the JWT's subject, or the certificate names it. Goes into the log. */
+  /** The name of the token's entry, the JWT's subject, or the name in the certificate. Written to the log. */
   readonly name: string;
   readonly roles: ReadonlySet<Role>;
   readonly provenBy: "token" | "jwt" | "certificate";

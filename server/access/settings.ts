@@ -6,14 +6,14 @@ import type { JwtSettings } from "./jwt.ts";
 import { ROLES } from "./principal.ts";
 import type { TokenEntry } from "./tokens.ts";
 
-/** How callers may prove who they are. */
+/** How clients may authenticate. */
 export interface AccessSettings {
   readonly tokens: readonly TokenEntry[];
   readonly jwt: JwtSettings | undefined;
   readonly certificates: readonly CertificateEntry[];
 }
 
-/** The variables, as they stand in the environment. */
+/** The environment variables, unparsed. */
 export interface AccessVariables {
   readonly AUTH_TOKENS?: string | undefined;
   readonly AUTH_TOKENS_FILE?: string | undefined;
@@ -32,13 +32,13 @@ const Sha256 = z
   .string()
   .regex(/^[0-9a-f]{64}$/i)
   .transform((hex) => Buffer.from(hex, "hex"));
-/** With `d` in it a key could sign tokens, and is nothing to be handed about. */
+/** A key with the member `d` is a private key, which must not be configured here. */
 const PublicKey = z.record(z.string(), z.unknown()).refine((key) => !("d" in key));
 const KeySet = z.object({ keys: z.array(PublicKey).min(1) });
 
 /**
- * Reads them, if there are any; adds to `faults` what is wrong, without the entries themselves, which somebody
- * may have confused with tokens.
+ * Parses the variables, if any is set. Appends errors to `faults`. They do not quote entries of token lists, because an
+ * entry may contain a token by mistake.
  */
 export function readAccess(variables: AccessVariables, faults: string[]): AccessSettings | undefined {
   const { AUTH_TOKENS, AUTH_TOKENS_FILE, AUTH_JWKS, AUTH_JWT_ISSUER, AUTH_JWT_AUDIENCE } = variables;
@@ -65,7 +65,9 @@ function readTokens({ AUTH_TOKENS, AUTH_TOKENS_FILE }: AccessVariables, faults: 
     const hash = sha256.toString("hex");
     const other = nameOf.get(hash);
     if (other !== undefined) {
-      faults.push(`AUTH_TOKENS: ${other} and ${name} have the same token; a token has one name and one role`);
+      faults.push(
+        `AUTH_TOKENS: ${other} and ${name} have the same token; each token needs its own name and role`,
+      );
     }
     nameOf.set(hash, name);
   }
@@ -75,7 +77,7 @@ function readTokens({ AUTH_TOKENS, AUTH_TOKENS_FILE }: AccessVariables, faults: 
 function tokensOf(variable: string, text: string | undefined, faults: string[]): TokenEntry[] {
   const entries = entriesOf(text ?? "");
   if (text !== undefined && entries.length === 0) {
-    faults.push(`${variable} has no entry; it needs name:role:sha256 at least once`);
+    faults.push(`${variable} has no entries; give at least one name:role:sha256`);
   }
   return entries.flatMap((entry, index) => {
     const [name, role, sha256, ...rest] = entry.split(":");
@@ -84,7 +86,7 @@ function tokensOf(variable: string, text: string | undefined, faults: string[]):
       return [parsed.data];
     }
     faults.push(
-      `${variable}: entry ${index + 1} must be name:role:sha256, with a role of ${ROLE_NAMES} and the 64 hex digits of the token's SHA-256`,
+      `${variable}: entry ${index + 1} must be name:role:sha256; the role is one of ${ROLE_NAMES}, sha256 the token's SHA-256 in 64 hex digits`,
     );
     return [];
   });
@@ -103,7 +105,7 @@ function readJwt(variables: AccessVariables, faults: string[]): JwtSettings | un
   if (keys === null) {
     faults.push(`AUTH_JWKS is ${JSON.stringify(AUTH_JWKS)}; it must be a URL, or the path of a file`);
   } else if (keys instanceof URL && keys.username + keys.password !== "") {
-    faults.push("AUTH_JWKS has a user or a password in it; keys are fetched without");
+    faults.push("AUTH_JWKS contains a user name or a password; credentials are not supported");
   }
   return keys ? { keys, issuer, audience, roleClaim: AUTH_JWT_ROLE_CLAIM } : undefined;
 }
@@ -129,10 +131,10 @@ function readCertificates(
   }
   const entries = entriesOf(TLS_CLIENT_ROLES ?? "");
   if (TLS_CLIENT_ROLES !== undefined && entries.length === 0) {
-    faults.push("TLS_CLIENT_ROLES has no entry; it needs name:role at least once");
+    faults.push("TLS_CLIENT_ROLES has no entries; give at least one name:role");
   }
   return entries.flatMap((entry) => {
-    // A name may be a URI, which has colons of its own.
+    // A name may be a URI, which contains colons.
     const colon = entry.lastIndexOf(":");
     const parsed = z
       .object({ name: Name, role: Role })
@@ -141,13 +143,13 @@ function readCertificates(
       return [parsed.data];
     }
     faults.push(
-      `TLS_CLIENT_ROLES has ${JSON.stringify(entry)}; an entry must be name:role, a role being one of ${ROLE_NAMES}`,
+      `TLS_CLIENT_ROLES has ${JSON.stringify(entry)}; an entry must be name:role; the role is one of ${ROLE_NAMES}`,
     );
     return [];
   });
 }
 
-/** Entries with commas, spaces or line ends between them; a line that begins with # is a remark. */
+/** Entries separated by commas, spaces or line breaks. A line that starts with # is a comment. */
 function entriesOf(text: string): string[] {
   return text
     .replaceAll(/^\s*#.*$/gm, "")

@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { Principal, Role } from "./principal.ts";
 
-/** A bearer token that the server knows by its hash alone. */
+/** A bearer token, of which the server stores only the hash. */
 export interface TokenEntry {
   readonly name: string;
   readonly role: Role;
@@ -9,10 +9,10 @@ export interface TokenEntry {
   readonly sha256: Buffer;
 }
 
-/** Finds whose token one is. */
+/** Returns the principal of a token, or `undefined` for an unknown one. */
 export type TokenCheck = (token: string) => Principal | undefined;
 
-/** Compares with every entry, in a time that does not tell how near a guess was. */
+/** Compares with every entry in constant time, so that timing reveals nothing about a guess. */
 export function createTokenCheck(entries: readonly TokenEntry[]): TokenCheck {
   const known = entries.map(({ name, role, sha256 }) => ({
     sha256,

@@ -1,12 +1,12 @@
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, show, Violations } from "../inventory/validation.ts";
 
-// Readers of the fields that requests of several services have in common.
+// Validation of the fields that requests of several services share.
 
 /** The last second of the year 9999, the end of a Timestamp's range. */
 const TIMESTAMP_SECONDS_MAX = 253_402_300_799n;
 
-/** A request whose only field is an ID. */
+/** Validates a request whose only field is an ID. */
 export function readId(field: string, id: string): string {
   const violations = new Violations();
   violations.id(field, id);
@@ -14,12 +14,12 @@ export function readId(field: string, id: string): string {
   return id;
 }
 
-/** A page token is opaque to callers: they hand it back unchanged. */
+/** A page token is opaque to clients, which return it unchanged. */
 export function encodeToken(content: string): string {
   return Buffer.from(content).toString("base64url");
 }
 
-/** What a token holds, or `undefined` where there is none. */
+/** The content of a token, or `undefined` if the token is empty or invalid. */
 export function decodeToken(
   violations: Violations,
   token: string,
@@ -30,7 +30,10 @@ export function decodeToken(
   }
   const match = pattern.exec(Buffer.from(token, "base64url").toString());
   if (match === null) {
-    violations.add("page_token", `is ${show(token)}; give the next_page_token of the page before, unchanged`);
+    violations.add(
+      "page_token",
+      `is ${show(token)}; give the next_page_token of the previous page, unchanged`,
+    );
     return undefined;
   }
   return match;
@@ -44,7 +47,7 @@ export function readPageSize(violations: Violations, pageSize: number): number {
   return pageSize;
 }
 
-/** µs since 1970; what is finer than a microsecond is cut off. */
+/** The time in µs since 1970, rounded down. */
 export function readTime(
   violations: Violations,
   field: string,

@@ -8,7 +8,7 @@ import type { Health } from "../ops/health.ts";
 
 /**
  * grpc.health.v1 (https://github.com/grpc/grpc/blob/master/doc/health-checking.md). The empty name
- * stands for the server. All services share one store, and so one status.
+ * is the whole server. All services share one store, and so one status.
  */
 export function healthService(
   health: Health,
@@ -19,7 +19,7 @@ export function healthService(
   return {
     async check(request) {
       if (!names.has(request.service)) {
-        throw new ConnectError(`There is no service ${show(request.service)} here`, Code.NotFound);
+        throw new ConnectError(`Unknown service ${show(request.service)}`, Code.NotFound);
       }
       await health.check();
       return { status: statusOf() };
@@ -31,7 +31,7 @@ export function healthService(
     },
     async *watch(request, context) {
       if (!names.has(request.service)) {
-        // The contract wants the stream kept open: the service may be added later.
+        // The specification requires that the stream stays open: the service may be added later.
         yield { status: Status.SERVICE_UNKNOWN };
         await aborted(context.signal);
         return;

@@ -11,7 +11,7 @@ import type { Stock } from "../inventory/ledger.ts";
 import type { Reservation, ReservationState } from "../inventory/reservation.ts";
 import { toInt32 } from "../wire/stock-changed.ts";
 
-// From the domain to the wire. The other way goes through validation, in requests.ts.
+// Mapping from the domain to the wire. The opposite direction includes validation: see *-requests.ts.
 
 const STATES: Readonly<Record<ReservationState, ReservationStateMessage>> = {
   active: ReservationStateMessage.ACTIVE,
@@ -23,9 +23,9 @@ const STATES: Readonly<Record<ReservationState, ReservationStateMessage>> = {
 const stocks = new WeakMap<Stock, StockMessage>();
 const stocksWithoutDetails = new WeakMap<Stock, StockMessage>();
 
-/** A state as a message. It is the same one whenever it is the same state, so that it is made and encoded once; not to be changed. */
+/** A state as a message. The same state gives the same object, so that it is encoded once. Do not modify it. */
 export function toStock(stock: Stock): StockMessage {
-  return madeOnce(stocks, stock, (product) =>
+  return memoize(stocks, stock, (product) =>
     create(StockSchema, {
       ...fieldsOf(product),
       ...(product.details && { product: { ...product.details } }),
@@ -33,16 +33,16 @@ export function toStock(stock: Stock): StockMessage {
   );
 }
 
-/** The same without what the seller says of the product. */
+/** The same as `toStock`, without the product's details. */
 export function toStockWithoutDetails(stock: Stock): StockMessage {
-  return madeOnce(stocksWithoutDetails, stock, (product) => create(StockSchema, fieldsOf(product)));
+  return memoize(stocksWithoutDetails, stock, (product) => create(StockSchema, fieldsOf(product)));
 }
 
 const counts = new WeakMap<Stock, InventoryResponse>();
 
-/** The same as the Go service told it. */
+/** A state as the response of the Go service. */
 export function toCount(stock: Stock): InventoryResponse {
-  return madeOnce(counts, stock, ({ available }) =>
+  return memoize(counts, stock, ({ available }) =>
     create(InventoryResponseSchema, { count: String(available) }),
   );
 }
@@ -56,15 +56,15 @@ function fieldsOf(stock: Stock) {
   };
 }
 
-function madeOnce<From extends object, To>(
-  made: WeakMap<From, To>,
+function memoize<From extends object, To>(
+  cache: WeakMap<From, To>,
   from: From,
-  make: (from: From) => To,
+  convert: (from: From) => To,
 ): To {
-  let to = made.get(from);
+  let to = cache.get(from);
   if (to === undefined) {
-    to = make(from);
-    made.set(from, to);
+    to = convert(from);
+    cache.set(from, to);
   }
   return to;
 }

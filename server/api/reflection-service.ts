@@ -6,9 +6,9 @@ import { ServerReflection as ServerReflectionAlpha } from "../../gen/grpc/reflec
 import { show } from "../inventory/validation.ts";
 
 /**
- * gRPC server reflection, v1 and v1alpha, which differ in their package alone
- * (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md). Descriptors come from the
- * generated code, so they are those that the server runs by.
+ * gRPC server reflection, v1 and v1alpha, which differ only in their package
+ * (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md). The descriptors are those of
+ * the generated code that the server uses.
  */
 export function registerReflection(router: ConnectRouter, services: readonly DescService[]): void {
   const index = new DescriptorIndex([...services, ServerReflection, ServerReflectionAlpha]);
@@ -18,7 +18,7 @@ export function registerReflection(router: ConnectRouter, services: readonly Des
         yield {
           validHost: request.host,
           originalRequest: request,
-          messageResponse: index.answer(request.messageRequest),
+          messageResponse: index.respond(request.messageRequest),
         };
       }
     },
@@ -29,15 +29,15 @@ export function registerReflection(router: ConnectRouter, services: readonly Des
         yield {
           validHost: request.host,
           originalRequest: request,
-          messageResponse: index.answer(request.messageRequest),
+          messageResponse: index.respond(request.messageRequest),
         };
       }
     },
   });
 }
 
-/** The question of a reflection request, in either version. */
-interface Question {
+/** The query of a reflection request, in either version. */
+interface Query {
   readonly case: string | undefined;
   readonly value?: unknown;
 }
@@ -54,8 +54,7 @@ class DescriptorIndex {
     }
   }
 
-  answer(question: Question) {
-    const { case: kind, value } = question;
+  respond({ case: kind, value }: Query) {
     if (kind === "listServices") {
       const names = this.#services.map((service) => ({ name: service.typeName }));
       return { case: "listServicesResponse" as const, value: { service: names } };
@@ -72,16 +71,16 @@ class DescriptorIndex {
         value: { baseTypeName: value, extensionNumber: [] },
       };
     }
-    // The contracts served here have no extensions.
-    return this.#files(undefined, kind ?? "a request without a question");
+    // The served files have no extensions.
+    return this.#files(undefined, kind ?? "a request without a query");
   }
 
-  /** A file with everything that it imports, so that a caller needs to ask only once. */
-  #files(file: DescFile | undefined, asked: string) {
+  /** A file with all its transitive imports, so that a client needs one request. */
+  #files(file: DescFile | undefined, queried: string) {
     if (file === undefined) {
       return {
         case: "errorResponse" as const,
-        value: { errorCode: Code.NotFound, errorMessage: `There is no ${asked} here` },
+        value: { errorCode: Code.NotFound, errorMessage: `Not found: ${queried}` },
       };
     }
     const closure = new Set<DescFile>();

@@ -68,7 +68,7 @@ export function readListReservations(request: ListReservationsRequest): Reservat
   return { limit, after, expireBeforeMs };
 }
 
-/** The token of the page that goes on after a reservation. */
+/** The token of the page that starts after a reservation. */
 export function reservationToken(last: Reservation): string {
   return encodeToken(`reservation:${last.expireTimeMs}:${last.reservationId}`);
 }
@@ -93,7 +93,10 @@ function readLines(violations: Violations, lines: readonly LineMessage[], countM
   const summed = sumLines(lines);
   for (const { productId, quantity } of summed) {
     if (quantity > QUANTITY_MAX) {
-      violations.add("lines", `has ${quantity} of ${show(productId)} in all; the most is ${QUANTITY_MAX}`);
+      violations.add(
+        "lines",
+        `has ${quantity} of ${show(productId)} in total; the maximum is ${QUANTITY_MAX}`,
+      );
     }
   }
   return summed;

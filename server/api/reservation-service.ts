@@ -37,7 +37,7 @@ export function reservationService(reservations: ReservationStore): ServiceImpl<
     },
     async listReservations(request) {
       const page = readListReservations(request);
-      // One more than asked for tells whether there is a next page.
+      // One more than requested shows whether there is a next page.
       const found = await reservations.list({ ...page, limit: page.limit + 1 });
       const shown = found.slice(0, page.limit);
       const last = shown.at(-1);

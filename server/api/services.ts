@@ -9,9 +9,9 @@ import { reservationService } from "./reservation-service.ts";
 import { type LiveView, legacyInventory, stockService } from "./stock-service.ts";
 import { supplyService } from "./supply-service.ts";
 
-// The services: a message in, a call of the domain, a message out. No rule of stock is decided here.
+// The services map requests to calls of the domain and results to responses. They contain no rule of stock.
 
-/** Everything that this server answers for, besides health and reflection. */
+/** The services of this server, besides health and reflection. */
 export const INVENTORY_SERVICES = [Inventory, StockService, SupplyService, ReservationService] as const;
 
 export interface InventoryServices {
@@ -19,7 +19,7 @@ export interface InventoryServices {
   readonly all: readonly ImplementedService[];
 }
 
-/** The inventory's services, for Connect's router and for the lane: reads go to the live view, mutations to the store. */
+/** The inventory's services, for Connect's router and for the fast path. Reads use the live view, mutations the store. */
 export function inventoryServices(store: InventoryStore, live: LiveView): InventoryServices {
   const inventory = legacyInventory(live);
   const stock = stockService(live);

@@ -67,7 +67,7 @@ export function readWatchStock(request: WatchStockRequest): WatchRequest {
   };
 }
 
-/** The token of the page that goes on after a place in an order. */
+/** The token of the page that starts after a place in an order. */
 export function placeToken({ order, descending }: ListQuery, place: ListPlace): string {
   return encodeToken(JSON.stringify(["list", order, descending, place.key, place.productId]));
 }
@@ -94,7 +94,7 @@ function readPlaceToken(
   ) {
     violations.add(
       "page_token",
-      `is ${show(token)}, which is not of a list in this order; keep order and descending from page to page`,
+      `is ${show(token)}, which belongs to a list in another order; keep order and descending on every page`,
     );
     return undefined;
   }

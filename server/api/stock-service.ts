@@ -12,9 +12,9 @@ import { callIn } from "../rpc/call.ts";
 import { readId } from "./fields.ts";
 import { toCount, toStock } from "./messages.ts";
 import { placeToken, readBatchGetStock, readListStock } from "./stock-requests.ts";
-import { openWatch, refuseUntilLoaded, toWatchResponse } from "./watch-stock.ts";
+import { openWatch, requireLoaded, toWatchResponse } from "./watch-stock.ts";
 
-/** What shoppers' reads are answered from. */
+/** The sources of shoppers' reads. */
 export interface LiveView {
   readonly mirror: Mirror;
   readonly reads: LiveReads;
@@ -22,13 +22,13 @@ export interface LiveView {
   readonly hub: Hub;
 }
 
-/** The method of the Go service that this one replaces. */
+/** The service of the Go implementation that this one replaces. */
 export function legacyInventory({ reads }: LiveView): ServiceImpl<typeof Inventory> {
   return {
     get(request, context) {
-      const answer = (read: Read<Stock>) => toCount(told(read, context));
+      const respond = (read: Read<Stock>) => toCount(readValue(read, context));
       const read = reads.getStock(readId("id", request.id));
-      return read instanceof Promise ? read.then(answer) : answer(read);
+      return read instanceof Promise ? read.then(respond) : respond(read);
     },
   };
 }
@@ -36,13 +36,13 @@ export function legacyInventory({ reads }: LiveView): ServiceImpl<typeof Invento
 export function stockService({ mirror, reads, catalog, hub }: LiveView): ServiceImpl<typeof StockService> {
   return {
     getStock(request, context) {
-      const answer = (read: Read<Stock>) => ({ stock: toStock(told(read, context)) });
+      const respond = (read: Read<Stock>) => ({ stock: toStock(readValue(read, context)) });
       const read = reads.getStock(readId("product_id", request.productId));
-      return read instanceof Promise ? read.then(answer) : answer(read);
+      return read instanceof Promise ? read.then(respond) : respond(read);
     },
     async batchGetStock(request, context) {
       const productIds = readBatchGetStock(request);
-      const found = told(await reads.batchGetStock(productIds), context);
+      const found = readValue(await reads.batchGetStock(productIds), context);
       return {
         stocks: found.filter((stock) => stock !== undefined).map(toStock),
         unknownProductIds: productIds.filter((_, index) => found[index] === undefined),
@@ -50,8 +50,8 @@ export function stockService({ mirror, reads, catalog, hub }: LiveView): Service
     },
     async listStock(request, context) {
       const query = readListStock(request);
-      refuseUntilLoaded(mirror);
-      const page = told({ value: catalog.list(query), stale: mirror.isStale }, context);
+      requireLoaded(mirror);
+      const page = readValue({ value: catalog.list(query), stale: mirror.isStale }, context);
       return {
         stocks: page.stocks.map(toStock),
         nextPageToken: page.next === undefined ? "" : placeToken(query, page.next),
@@ -59,8 +59,8 @@ export function stockService({ mirror, reads, catalog, hub }: LiveView): Service
       };
     },
     async listCollections(_request, context) {
-      refuseUntilLoaded(mirror);
-      const collections = told({ value: mirror.collections, stale: mirror.isStale }, context);
+      requireLoaded(mirror);
+      const collections = readValue({ value: mirror.collections, stale: mirror.isStale }, context);
       return { collections: collections.map((collection) => ({ ...collection })) };
     },
     async *watchStock(request, context) {
@@ -69,13 +69,14 @@ export function stockService({ mirror, reads, catalog, hub }: LiveView): Service
       for await (const update of updatesOf(watch)) {
         yield toWatchResponse(update);
       }
-      // Not the watch has come to its end, but the call: its deadline.
+      // The loop also ends when the call is aborted, for example at its deadline.
       context.signal.throwIfAborted();
     },
   };
 }
 
-function told<T>(read: Read<T>, context: HandlerContext): T {
+/** The value of a read. Sets the stale header if the read may be out of date. */
+function readValue<T>(read: Read<T>, context: HandlerContext): T {
   if (read.stale) {
     context.responseHeader.set(STALE_HEADER, "true");
   }

@@ -12,7 +12,7 @@ import type { ChangesPage, StockAdjustment, StockCount } from "../inventory/stor
 import { REASON_BYTES_MAX, Violations } from "../inventory/validation.ts";
 import { decodeToken, encodeToken, readPageSize, readTime } from "./fields.ts";
 
-// From the wire to the domain: every field is checked, and a refusal names all that break a bound.
+// Mapping from the wire to the domain. Every field is validated, and an error names all invalid fields.
 
 export function readPutProduct(request: PutProductRequest): ProductUpsert {
   const violations = new Violations();
@@ -66,7 +66,7 @@ export function readAdjustStock(request: AdjustStockRequest): StockAdjustment {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   if (request.delta === 0) {
-    violations.add("delta", "is 0; give the number of units that came (above 0) or went (below 0)");
+    violations.add("delta", "is 0; give the number of units added (above 0) or removed (below 0)");
   } else {
     violations.integer("delta", request.delta, -QUANTITY_MAX);
   }
@@ -94,7 +94,7 @@ export function readListChanges(request: ListChangesRequest): { productId: strin
   return { productId: request.productId, page: { limit, beforeVersion } };
 }
 
-/** The token of the page that goes on below a version. */
+/** The token of the page that starts below a version. */
 export function versionToken(version: number): string {
   return encodeToken(`version:${version}`);
 }

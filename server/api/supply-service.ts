@@ -38,7 +38,7 @@ export function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyS
     },
     async listChanges(request) {
       const { productId, page } = readListChanges(request);
-      // One more than asked for tells whether there is a next page.
+      // One more than requested shows whether there is a next page.
       const changes = await store.listChanges(productId, { ...page, limit: page.limit + 1 });
       const shown = changes.slice(0, page.limit);
       const last = shown.at(-1);

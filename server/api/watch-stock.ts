@@ -6,7 +6,7 @@ import {
   WatchStockResponseSchema,
 } from "../../gen/inventory/v1/stock_pb.ts";
 import type { Caller } from "../http/caller.ts";
-import { outsideNetworkOf } from "../http/client-network.ts";
+import { externalNetworkOf } from "../http/client-network.ts";
 import { InventoryError } from "../inventory/errors.ts";
 import type { Mirror } from "../live/mirror.ts";
 import type { Hub } from "../live/watch/hub.ts";
@@ -15,23 +15,24 @@ import type { WatchUpdate } from "../live/watch/watch-message.ts";
 import { toStock, toStockWithoutDetails } from "./messages.ts";
 import { readWatchStock } from "./stock-requests.ts";
 
-// WatchStock as both ways run it: they differ in how a message gets to its reader.
+// The parts of WatchStock that the Connect path and the fast path share. They differ in how messages are written.
 
-/** Opens the watch of a call. Refuses what breaks a bound, and every watch until the catalog is loaded. */
+/** Opens the watch of a call. Throws on an invalid request, and until the catalog is loaded. */
 export function openWatch(
   { mirror, hub }: { readonly mirror: Mirror; readonly hub: Hub },
   request: WatchStockRequest,
   caller: Caller,
 ): Watch {
   const watchRequest = readWatchStock(request);
-  refuseUntilLoaded(mirror);
-  const address = outsideNetworkOf(caller.address) ?? caller.address;
+  requireLoaded(mirror);
+  const address = externalNetworkOf(caller.address) ?? caller.address;
   return hub.open(watchRequest, address === caller.address ? caller : { ...caller, address });
 }
 
-export function refuseUntilLoaded(mirror: Mirror): void {
+/** Throws `STORE_UNAVAILABLE` until the catalog is loaded. */
+export function requireLoaded(mirror: Mirror): void {
   if (!mirror.isLoaded) {
-    throw new InventoryError("STORE_UNAVAILABLE", "The catalog is still loading; try again shortly");
+    throw new InventoryError("STORE_UNAVAILABLE", "The catalog is loading; retry shortly");
   }
 }
 

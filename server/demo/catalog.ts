@@ -1,14 +1,14 @@
 import type { Collection } from "../inventory/collection.ts";
 import type { ProductDetails } from "../inventory/ledger.ts";
 
-/** A product of the demo shop, and how many units its seller supplies at first. */
+/** A product of the demo shop, with the units that its seller declares at first. */
 export interface DemoProduct {
   readonly productId: string;
   readonly declared: number;
   readonly details: ProductDetails;
 }
 
-/** The shelves of the demo shop, as collections. */
+/** The collections of the demo shop. */
 export const DEMO_COLLECTIONS: readonly Collection[] = [
   { collectionId: "spring", name: "Spring", description: "New arrivals for the season." },
   { collectionId: "kitchen", name: "Kitchen", description: "Tools that last." },
@@ -66,7 +66,7 @@ const SHELVES: readonly {
   },
 ];
 
-/** Two dozen products, `demo-01` to `demo-24`. */
+/** 24 products, `demo-01` to `demo-24`. */
 export const DEMO_CATALOG: readonly DemoProduct[] = SHELVES.flatMap(({ collectionId, products }) =>
   products.map(([name, description, price, declared]) => ({
     declared,

@@ -7,26 +7,26 @@ import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import { DEMO_CATALOG, DEMO_COLLECTIONS } from "./catalog.ts";
 
-/** Between two shoppers: slow enough to follow, quick enough to look alive. */
+/** Interval between two shoppers, ms. */
 const SHOPPER_INTERVAL_MS = 600;
-/** How long a shopper takes from the basket to the payment. */
+/** Average time from the basket to the payment, ms. */
 const CHECKOUT_MS = 2_500;
-/** How long the demo holds units for a shopper who goes away without a word. */
+/** Time to live of a reservation, s: abandoned ones expire after it. */
 const HOLD_SECONDS = 6n;
-/** An empty shelf gets a delivery of about this many units. */
+/** Average number of units of a delivery, which follows when a product is sold out. */
 const DELIVERY_UNITS = 20;
-/** How many shoppers are at the checkout at most, should the server be slow. */
+/** Concurrent checkouts, a bound for a slow server. */
 const CHECKOUTS_MAX = 20;
 
 /** The demo shop. */
 export interface Demo {
-  /** Ends the traffic, and waits for the calls under way. */
+  /** Stops the traffic, and waits for pending calls. */
   stop(): Promise<void>;
 }
 
 /**
- * Fills the shop with the demo catalog and lets shoppers buy, all through the server's own API over
- * gRPC, as Orders would: reserve, then commit, release, or leave it to expire.
+ * Creates the demo catalog and simulates shoppers, all through the server's own API over gRPC, as
+ * Orders would: reserve, then commit, release, or let the reservation expire.
  */
 export async function startDemo(
   url: string,
@@ -50,7 +50,7 @@ export async function startDemo(
   const reservations = createClient(ReservationService, transport);
   const checkouts = new Set<Promise<void>>();
 
-  // The API has no method for collections: sellers send them by Kafka.
+  // The API has no method for collections, which sellers send by Kafka.
   for (const collection of DEMO_COLLECTIONS) {
     await store.putCollection({
       collectionId: collection.collectionId,
@@ -77,13 +77,13 @@ export async function startDemo(
       throw error;
     }
     await pause(upTo(2 * CHECKOUT_MS), undefined, options);
-    const mood = Math.random();
-    if (mood < 0.6) {
+    const choice = Math.random();
+    if (choice < 0.6) {
       await reservations.commitReservation({ reservationId }, options);
-    } else if (mood < 0.85) {
+    } else if (choice < 0.85) {
       await reservations.releaseReservation({ reservationId }, options);
     }
-    // The others close the page: their units come back by expiry.
+    // The other reservations are abandoned and expire.
   };
 
   const timer = setInterval(() => {
@@ -92,7 +92,7 @@ export async function startDemo(
     }
     const checkout = shop().catch((error: unknown) => {
       if (!ending.signal.aborted) {
-        log.debug({ err: error }, "A demo shopper gave up");
+        log.debug({ err: error }, "A call of the demo failed");
       }
     });
     checkouts.add(checkout);
@@ -111,12 +111,12 @@ export async function startDemo(
 function pick<T>(items: readonly T[]): T {
   const item = items[Math.floor(Math.random() * items.length)];
   if (item === undefined) {
-    throw new RangeError("There is nothing to pick from");
+    throw new RangeError("Cannot pick from an empty list");
   }
   return item;
 }
 
-/** A whole number from 1 to `most`. */
-function upTo(most: number): number {
-  return Math.ceil(Math.random() * most);
+/** A random whole number from 1 to `max`. */
+function upTo(max: number): number {
+  return Math.ceil(Math.random() * max);
 }

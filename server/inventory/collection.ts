@@ -5,11 +5,14 @@ export interface Collection {
   readonly description: string;
 }
 
-/** A seller's create, update or deletion of a collection. The newest by `updateTimeMicros` wins; of two equal ones the deletion, else the first. */
+/**
+ * A seller's create, update or deletion of a collection. The newest `updateTimeMicros` wins. Of two events with the same
+ * time a deletion wins; otherwise the first one does.
+ */
 export interface CollectionEvent {
   readonly collectionId: string;
   /** Absent: the collection is deleted. */
   readonly collection: Collection | undefined;
-  /** The seller's own time of the update, µs since 1970. */
+  /** The seller's time of the update, µs since 1970. */
   readonly updateTimeMicros: number;
 }

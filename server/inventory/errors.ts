@@ -1,10 +1,10 @@
-/** One field that broke one rule: the field's path in the request, and the value met with its bound. */
+/** One invalid field: its path in the request, and a description with the value received and the violated bound. */
 export interface FieldViolation {
   readonly field: string;
   readonly description: string;
 }
 
-/** One product of which fewer units are available than were asked for. */
+/** One product of which fewer units are available than requested. */
 export interface ShortLine {
   readonly productId: string;
   readonly requested: number;
@@ -12,20 +12,19 @@ export interface ShortLine {
 }
 
 /**
- * Everything that can go wrong in the domain, as a closed union. `rpc/errors.ts` has the one table
- * from these codes to the wire.
+ * The error codes of the domain, as a closed union. `rpc/errors.ts` maps them to the wire.
  *
- * - `INVALID_INPUT`: the request breaks a bound; `violations` names each field.
+ * - `INVALID_INPUT`: the request violates a bound; `violations` names each field.
  * - `PRODUCT_UNKNOWN`: no such product, or it is deleted.
  * - `RESERVATION_UNKNOWN`: no such reservation, or it ended longer ago than the retention.
- * - `ID_REUSED`: the caller's ID stands for an operation with another content.
+ * - `ID_REUSED`: the ID belongs to an earlier operation with other content.
  * - `VERSION_MISMATCH`: the product is not at the version that the caller expected.
- * - `STOCK_SHORT`: fewer units are available than asked for; `shortage` names the lines.
+ * - `STOCK_SHORT`: fewer units are available than requested; `shortage` names the lines.
  * - `STOCK_OUT_OF_RANGE`: the change would take on hand below 0 or above the int32 maximum.
  * - `RESERVATION_ENDED`: the reservation's state does not allow the operation.
  * - `RETURN_TOO_LARGE`: more units would be returned than were committed.
- * - `STORE_UNAVAILABLE`: the store did not answer; a mutation may or may not have happened. Safe to retry.
- * - `OVERLOADED`: a named limit of this server is reached; nothing happened. Retry later.
+ * - `STORE_UNAVAILABLE`: the store did not respond. Whether a mutation was applied is unknown. Safe to retry.
+ * - `OVERLOADED`: a named limit of this server is reached; nothing was applied. Retry later.
  */
 export type InventoryErrorCode =
   | "INVALID_INPUT"
@@ -43,11 +42,11 @@ export type InventoryErrorCode =
 interface InventoryErrorOptions {
   readonly violations?: readonly FieldViolation[];
   readonly shortage?: readonly ShortLine[];
-  /** For the log. It never reaches a caller. */
+  /** For the log. Never sent to a client. */
   readonly cause?: unknown;
 }
 
-/** The domain's one error. Its message says the action and the value met, and is fit for a caller. */
+/** The error type of the domain. The message names the action and the value received, and may be sent to clients. */
 export class InventoryError extends Error {
   override readonly name = "InventoryError";
   readonly code: InventoryErrorCode;

@@ -1,49 +1,49 @@
 import type { ReservationStore } from "./store.ts";
 
-/** Between two looks for reservations that are due. A deadline is met at most this much late, and the work itself. */
-const LOOK_INTERVAL_MS = 200;
-/** Reservations expired in one atomic step: about 3 ms of Redis's time, so that other calls do not wait for thousands. */
+/** Interval between two sweeps. It bounds how late a reservation expires, apart from the duration of the sweep itself. */
+const SWEEP_INTERVAL_MS = 200;
+/** Reservations expired in one atomic step: about 3 ms of Redis's time, which bounds the delay of concurrent calls. */
 const EXPIRE_MAX = 64;
 
 interface ExpiryOptions {
   readonly reservations: ReservationStore;
-  /** Told of a look that failed, and not again until one has succeeded; the next one follows all the same. */
+  /** Called when a sweep fails, and not again until one has succeeded. Sweeps continue at the same interval. */
   readonly onError: (error: unknown) => void;
-  /** Told how many each step has expired. */
+  /** Called after each step with the number of reservations that it expired. */
   readonly onExpired?: (count: number) => void;
-  readonly lookIntervalMs?: number;
+  readonly sweepIntervalMs?: number;
 }
 
 /**
  * Expires reservations whose deadline has passed, a bounded number at a time. Every server runs
- * one; a step expires a reservation once, however many servers look.
+ * one; the atomic step expires a reservation once, however many servers sweep.
  */
 export class ExpirySweeper {
   readonly #options: ExpiryOptions;
-  readonly #lookIntervalMs: number;
+  readonly #sweepIntervalMs: number;
   #timer: NodeJS.Timeout | undefined;
-  #look: Promise<void> = Promise.resolve();
+  #sweep: Promise<void> = Promise.resolve();
   #stopped = false;
   #isFailing = false;
 
   constructor(options: ExpiryOptions) {
     this.#options = options;
-    this.#lookIntervalMs = options.lookIntervalMs ?? LOOK_INTERVAL_MS;
+    this.#sweepIntervalMs = options.sweepIntervalMs ?? SWEEP_INTERVAL_MS;
     this.#schedule();
   }
 
-  /** Resolves when the look under way has ended. */
+  /** Resolves when a running sweep has ended. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    await this.#look;
+    await this.#sweep;
   }
 
   #schedule(): void {
     if (!this.#stopped) {
       this.#timer = setTimeout(() => {
-        this.#look = this.#expireAllDue().finally(() => this.#schedule());
-      }, this.#lookIntervalMs);
+        this.#sweep = this.#expireAllDue().finally(() => this.#schedule());
+      }, this.#sweepIntervalMs);
     }
   }
 

@@ -1,37 +1,37 @@
 import type { Collection } from "./collection.ts";
 import type { Stock, StockChange } from "./ledger.ts";
 
-/** A product as a live view keeps it. Deleted ones are kept too, so that an older state cannot bring them back. */
+/** A product as a live view keeps it. Deleted products are kept, so that an older state cannot restore them. */
 export interface ProductState extends Stock {
   readonly deleted: boolean;
 }
 
-/** What a follower of the change stream is told, one call after the other. */
+/** The callbacks of a consumer of the change stream. They are called one at a time. */
 export interface FeedListener {
   /**
-   * A full picture begins: what is not named until `onLoaded` is gone. `isOtherData` where the store
-   * came back with data that is not what it had: versions may then be lower than known ones.
+   * A full load begins: a product that is not reported before `onLoaded` no longer exists. `isOtherData`: the store
+   * restarted with other data than before, so versions may be lower than known ones.
    */
   onLoading(isOtherData: boolean): void;
-  /** Products of the full picture. A newer state may have been told by then: compare versions. */
+  /** Products of the full load. A newer state may have been reported before: compare versions. */
   onProducts(states: readonly ProductState[]): void;
   onLoaded(): void;
-  /** Changes in the order of their versions, each product's. May repeat what the full picture had. */
+  /** Changes, in version order per product. May repeat states of the full load. */
   onChanges(changes: readonly StockChange[]): void;
-  /** All collections, when they were read anew. */
+  /** All collections, after each read. */
   onCollections(collections: readonly Collection[]): void;
-  /** Whether what was told last may be behind: the store cannot be reached. */
+  /** Whether the reported state may be out of date, because the store is unreachable. */
   onStale(stale: boolean): void;
 }
 
 /**
- * The change stream as live views read it: first every product's state, then every change. It
- * takes up where it was when the store comes back, and begins anew with a full picture when it
- * has missed changes that the stream no longer has.
+ * The change stream as live views read it: first the state of every product, then every change.
+ * After an outage of the store it resumes at its last position. It starts over with a full load if
+ * it has missed changes that the stream no longer has.
  */
 export interface ChangeFeed {
-  /** Starts to tell. At most one listener. */
+  /** Starts the calls to the listener. At most one listener. */
   start(listener: FeedListener): void;
-  /** Resolves when nothing more will be told. */
+  /** Resolves when the listener will not be called again. */
   stop(): Promise<void>;
 }

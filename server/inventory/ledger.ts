@@ -1,60 +1,60 @@
-/** The largest quantity there is: units are int32 on the wire. */
+/** The largest quantity: units are int32 on the wire. */
 export const QUANTITY_MAX = 2_147_483_647;
 
-/** How far a seller's update may lie ahead of the store's clock before it is refused as bad input. */
+/** How far a seller's update may be ahead of the store's clock before it is rejected as invalid. */
 export const UPDATE_AHEAD_MS_MAX = 5 * 60_000;
 
 /**
  * A product's five numbers, each with one kind of writer, in units. They are never clamped here;
- * only what is derived for a reader is. Safe integers, so that sums of int32 inputs stay exact.
+ * only derived numbers are. Safe integers, so that sums of int32 inputs stay exact.
  */
 export interface Ledger {
   readonly productId: string;
-  /** D: what the seller last declared as supplied. */
+  /** D: units supplied in total, as last declared by the seller. */
   readonly declared: number;
-  /** U: the seller's time of that declaration, µs since 1970; 0 where a plain key was adopted; absent before any. */
+  /** U: the seller's time of that declaration, µs since 1970. 0 for an adopted plain key; absent before any declaration. */
   readonly declareTimeMicros: number | undefined;
   /** A: the sum of corrections by counts and adjustments. */
   readonly adjusted: number;
-  /** S: committed, less returned. */
+  /** S: units committed, less units returned. */
   readonly sold: number;
-  /** H: held by active reservations. */
+  /** H: units held by active reservations. */
   readonly reserved: number;
-  /** F: kept back from shoppers. */
+  /** F: units withheld from sale. */
   readonly safety: number;
-  /** Grows by one with each change that a reader can see; 1 at first. */
+  /** Increases by one with each change that is visible to readers. The first version is 1. */
   readonly version: number;
   readonly deleted: boolean;
 }
 
-/** Units that physically are there: D + A - S. Negative where a seller declared less than was sold. */
+/** Units in stock: D + A - S. Negative if a seller declared less than was sold. */
 export function onHand(ledger: Pick<Ledger, "declared" | "adjusted" | "sold">): number {
   return ledger.declared + ledger.adjusted - ledger.sold;
 }
 
-/** Units that can still be bought: what shoppers see and Reserve checks. Never negative. */
+/** Units that can be bought: what shoppers see and Reserve checks. Never negative. */
 export function available(
   ledger: Pick<Ledger, "declared" | "adjusted" | "sold" | "reserved" | "safety">,
 ): number {
   return Math.max(0, onHand(ledger) - ledger.reserved - ledger.safety);
 }
 
-/** Units promised that are not there: max(0, H - on hand). */
+/** Reserved units that are not in stock: max(0, H - on hand). */
 export function shortfall(ledger: Pick<Ledger, "declared" | "adjusted" | "sold" | "reserved">): number {
   return Math.max(0, ledger.reserved - onHand(ledger));
 }
 
-/** What a seller says of a product besides its stock. Replaced as a whole, never field by field. */
+/** A product's details, as its seller describes it. Replaced as a whole, never merged. */
 export interface ProductDetails {
   readonly name: string;
   readonly description: string;
   /** In the shop's one currency; finite, 0 or more. */
   readonly price: number;
-  /** Empty where the product is in no collection. */
+  /** Empty if the product is in no collection. */
   readonly collectionId: string;
 }
 
-/** A product's stock as a shopper sees it. */
+/** The stock of one product, as shoppers see it. */
 export interface Stock {
   readonly productId: string;
   readonly available: number;
@@ -65,7 +65,7 @@ export interface Stock {
   readonly details: ProductDetails | undefined;
 }
 
-/** Why a product changed. The words are those of the change stream in Redis. */
+/** Why a product changed. The change stream in Redis uses the same words. */
 export const CHANGE_CAUSES = [
   "declared",
   "deleted",
@@ -81,7 +81,7 @@ export const CHANGE_CAUSES = [
 ] as const;
 export type ChangeCause = (typeof CHANGE_CAUSES)[number];
 
-/** One change of one product, as the step that made it recorded it. */
+/** One change of one product, as recorded by the step that made it. */
 export interface StockChange {
   readonly cause: ChangeCause;
   /** Change of `available`. */
@@ -90,9 +90,9 @@ export interface StockChange {
   readonly ledger: Ledger;
   /** The store's clock, ms since 1970. */
   readonly changeTimeMs: number;
-  /** The reservation, adjustment, count or return behind it; empty for a seller's update. */
+  /** The ID of the reservation, adjustment, count or return that caused the change. Empty for a seller's update. */
   readonly referenceId: string;
   readonly reason: string;
-  /** The details after the change, where it changed them or made the product visible (again). */
+  /** The details after the change. Present if the change modified them or made the product visible. */
   readonly details: ProductDetails | undefined;
 }

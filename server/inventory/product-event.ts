@@ -1,12 +1,12 @@
 import type { ChangeCause, Ledger, ProductDetails } from "./ledger.ts";
 
-/** A seller's create or update. What is left out stays as it is. */
+/** A seller's create or update. An absent part keeps its current value. */
 export interface ProductUpsert {
   readonly productId: string;
   readonly details: ProductDetails | undefined;
-  /** Units supplied in all, as the seller counts them. */
+  /** Units supplied in total, as the seller counts them. */
   readonly declared: number | undefined;
-  /** U: the seller's own time of the update, µs since 1970. The store's clock where left out. */
+  /** U: the seller's time of the update, µs since 1970. The store's clock if absent. */
   readonly updateTimeMicros: number | undefined;
 }
 
@@ -17,9 +17,9 @@ export interface ProductDelete {
 }
 
 /**
- * What sellers have said of one product, as last-writer-wins registers, each with its own fence:
- * declared stock, details, and existence. One fence for all three would not commute: an edit
- * without a stock number would then shut out an older event that has one, so the order of arrival
+ * The seller's data of one product, as last-writer-wins registers, each with its own fence:
+ * declared stock, details, and existence. With one fence for all three, events would not commute:
+ * an edit without a stock number would exclude an older event that has one, so the order of arrival
  * would decide the ledger (docs/decisions/0003-registers-and-fences.md).
  *
  * Register semantics after Shapiro et al., "A comprehensive study of Convergent and Commutative
@@ -30,13 +30,13 @@ export interface ProductRegisters {
   readonly declareTimeMicros: number | undefined;
   readonly details: ProductDetails | undefined;
   readonly detailsTimeMicros: number | undefined;
-  /** The newest create or update; absent where there was none. */
+  /** Time of the newest create or update. Absent if there was none. */
   readonly upsertTimeMicros: number | undefined;
-  /** The newest deletion; absent where there was none. */
+  /** Time of the newest deletion. Absent if there was none. */
   readonly deleteTimeMicros: number | undefined;
 }
 
-/** A product of which nothing was said yet. */
+/** The registers of a product before its first event. */
 export const EMPTY_REGISTERS: ProductRegisters = {
   declared: 0,
   declareTimeMicros: undefined,
@@ -46,7 +46,7 @@ export const EMPTY_REGISTERS: ProductRegisters = {
   deleteTimeMicros: undefined,
 };
 
-/** Deleted, or never created. A deletion wins over an update of the same microsecond. */
+/** True if the product is deleted or was never created. A deletion wins over an update of the same microsecond. */
 export function isDeleted(
   registers: Pick<ProductRegisters, "upsertTimeMicros" | "deleteTimeMicros">,
 ): boolean {
@@ -56,18 +56,21 @@ export function isDeleted(
   );
 }
 
-/** What an event does to the registers. */
+/** The effect of an event on the registers. */
 export interface EventOutcome {
   readonly registers: ProductRegisters;
-  /** False where a newer update or deletion stands over the event. */
+  /** False if the event was superseded by a newer update or deletion. */
   readonly applied: boolean;
-  /** What to record as the change; absent where no reader can see a difference. */
+  /** The cause to record. Absent if the event has no visible effect. */
   readonly cause: ChangeCause | undefined;
-  /** Details to record with the change: they changed, or the product became visible. */
+  /** Whether to record the details: they changed, or the product became visible. */
   readonly detailsChanged: boolean;
 }
 
-/** Applies a create or update of time `at` (µs). Older loses, newer wins, equal: D becomes the smaller, details stay. */
+/**
+ * Applies a create or update of time `at` (µs). A newer event wins. At the same time the smaller declared count wins,
+ * and the details stay.
+ */
 export function applyUpsert(
   before: ProductRegisters,
   event: Pick<ProductUpsert, "details" | "declared">,
@@ -98,7 +101,7 @@ export function applyUpsert(
     (event.details !== undefined && at >= detailsFence) ||
     (event.declared === undefined && event.details === undefined && at >= upsertFence);
   const appeared = isDeleted(before) && !isDeleted(registers);
-  // Nobody can read the details of a deleted product; a revival records them.
+  // The details of a deleted product are not visible. They are recorded when the product becomes visible again.
   const detailsChanged = !isDeleted(registers) && !sameDetails(before.details, details);
   const declaredChanged = declared !== before.declared;
   const visible =
@@ -111,7 +114,7 @@ export function applyUpsert(
   };
 }
 
-/** Applies a deletion of time `at` (µs). It leaves its time behind, so that a late update does not revive the product. */
+/** Applies a deletion of time `at` (µs). Its time is kept, so that a delayed older update does not restore the product. */
 export function applyDelete(before: ProductRegisters, at: number): EventOutcome {
   const registers: ProductRegisters = {
     ...before,
@@ -127,7 +130,7 @@ export function applyDelete(before: ProductRegisters, at: number): EventOutcome 
   };
 }
 
-/** The answer to a product event. */
+/** The result of a product event. */
 export interface PutResult {
   readonly applied: boolean;
   readonly ledger: Ledger;

@@ -3,7 +3,7 @@ import { QUANTITY_MAX, UPDATE_AHEAD_MS_MAX } from "./ledger.ts";
 import type { ReservationState } from "./reservation.ts";
 import { invalidInput, show } from "./validation.ts";
 
-// The refusals that both stores give, so that they give them in the same words.
+// The errors that both stores reject with, so that code and message are the same.
 
 export function productUnknown(productId: string): InventoryError {
   return new InventoryError("PRODUCT_UNKNOWN", `There is no product ${show(productId)}`);
@@ -12,14 +12,14 @@ export function productUnknown(productId: string): InventoryError {
 export function idReused(field: string, id: string): InventoryError {
   return new InventoryError(
     "ID_REUSED",
-    `${field} ${show(id)} stands for an earlier operation with another content; give a new operation a new ID`,
+    `${field} ${show(id)} belongs to an earlier operation with other content; use a new ID for a new operation`,
   );
 }
 
 export function versionMismatch(productId: string, expected: number, actual: number): InventoryError {
   return new InventoryError(
     "VERSION_MISMATCH",
-    `Cannot count ${show(productId)} at version ${expected}: it is at version ${actual}; read it again`,
+    `Cannot count ${show(productId)} at version ${expected}: the current version is ${actual}; read the product again`,
   );
 }
 
@@ -42,10 +42,10 @@ export function updateTooFarAhead(field: string, updateTimeMicros: number, nowMs
 }
 
 export function stockShort(shortage: readonly ShortLine[]): InventoryError {
-  const told = shortage.map(
+  const lines = shortage.map(
     (line) => `${line.requested} of ${show(line.productId)}: ${line.available} are available`,
   );
-  return new InventoryError("STOCK_SHORT", `Cannot reserve ${told.join("; ")}`, { shortage });
+  return new InventoryError("STOCK_SHORT", `Cannot reserve ${lines.join("; ")}`, { shortage });
 }
 
 export function reservationUnknown(reservationId: string): InventoryError {
@@ -67,11 +67,11 @@ export function reservationEnded(
 export function releasedBeforeReserved(reservationId: string): InventoryError {
   return new InventoryError(
     "RESERVATION_ENDED",
-    `Cannot reserve under ${show(reservationId)}: the ID was released before, so this request came too late`,
+    `Cannot reserve under ${show(reservationId)}: the ID has already been released`,
   );
 }
 
-/** A commit of `quantity` units where `held` are held, 0 where the product is not in the reservation. */
+/** A commit of `quantity` units of which `held` are held; 0 if the product is not in the reservation. */
 export function commitTooLarge(
   index: number,
   productId: string,
@@ -103,6 +103,6 @@ export function returnOfOther(index: number, productId: string): InventoryError 
 export function returnTooLarge(productId: string, quantity: number, left: number): InventoryError {
   return new InventoryError(
     "RETURN_TOO_LARGE",
-    `Cannot return ${quantity} of ${show(productId)}: ${left} are committed and not returned yet`,
+    `Cannot return ${quantity} of ${show(productId)}: ${left} are committed and not yet returned`,
   );
 }

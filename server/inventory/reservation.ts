@@ -1,14 +1,14 @@
 import { fingerprint } from "./operation.ts";
 
-/** How long units stay held unless the caller says otherwise: a checkout with a card takes minutes. */
+/** How long units are held by default. A checkout with a card takes minutes. */
 export const RESERVATION_TTL_MS_DEFAULT = 10 * 60_000;
 export const RESERVATION_TTL_MS_MIN = 1_000;
 export const RESERVATION_TTL_MS_MAX = 4 * 3_600_000;
 export const RESERVATION_LINES_MAX = 100;
 
 /**
- * `active` becomes `committed`, `released` or `expired`. An expired one may still become
- * `committed` by a late commit, or `released` by a late release, which shuts out the late commit.
+ * `active` becomes `committed`, `released` or `expired`. An expired reservation may still become
+ * `committed` by a late commit, or `released` by a late release. After that release a late commit is rejected.
  */
 export const RESERVATION_STATES = ["active", "committed", "released", "expired"] as const;
 export type ReservationState = (typeof RESERVATION_STATES)[number];
@@ -19,23 +19,23 @@ export interface Line {
   readonly quantity: number;
 }
 
-/** Units held for one order. Times are ms since 1970 by the store's clock. */
+/** The units held for one order. Times are ms since 1970 by the store's clock. */
 export interface Reservation {
   readonly reservationId: string;
   readonly state: ReservationState;
-  /** One line a product, in the order first named. Empty where an unknown ID was released. */
+  /** One line per product, in order of first occurrence. Empty if an unknown ID was released. */
   readonly lines: readonly Line[];
-  /** Line by line what is sold, 0 included, where that is not all of `lines`; else empty. */
+  /** The units sold per line, 0 included, if that is not all of `lines`; otherwise empty. */
   readonly committedLines: readonly Line[];
   readonly createTimeMs: number;
-  /** Absent where an unknown ID was released. */
+  /** Absent if an unknown ID was released. */
   readonly expireTimeMs: number | undefined;
   readonly endTimeMs: number | undefined;
-  /** It had expired, and a commit acquired its units again. */
+  /** True if it had expired and a commit re-acquired its units. */
   readonly revived: boolean;
 }
 
-/** Sums the lines of each product, in the order first named. */
+/** Sums the lines of each product, in order of first occurrence. */
 export function sumLines(lines: readonly Line[]): Line[] {
   const quantities = new Map<string, number>();
   for (const { productId, quantity } of lines) {
@@ -44,13 +44,13 @@ export function sumLines(lines: readonly Line[]): Line[] {
   return [...quantities].map(([productId, quantity]) => ({ productId, quantity }));
 }
 
-/** Tells requests for other lines apart. The order of the lines does not matter. */
+/** Identifies the requested lines. Their order does not matter. */
 export function linesFingerprint(lines: readonly Line[]): string {
   const sorted = sumLines(lines).sort((a, b) => (a.productId < b.productId ? -1 : 1));
   return fingerprint(sorted.flatMap(({ productId, quantity }) => [productId, quantity]));
 }
 
-/** What of a reservation's lines is sold, as `Reservation.committedLines` shows it. */
+/** The sold units per line, in the form of `Reservation.committedLines`. */
 export function committedLines(lines: readonly Line[], sold: readonly number[]): Line[] {
   const isAll = lines.every((line, index) => line.quantity === sold[index]);
   return isAll ? [] : lines.map(({ productId }, index) => ({ productId, quantity: sold[index] ?? 0 }));

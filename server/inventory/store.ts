@@ -7,13 +7,13 @@ import type { Line, Reservation } from "./reservation.ts";
 export interface StockCount {
   readonly productId: string;
   readonly count: number;
-  /** Refuse unless the product is at this version. */
+  /** Reject unless the product is at this version. */
   readonly expectedVersion: number | undefined;
   readonly countId: string;
   readonly reason: string;
 }
 
-/** Units that came or went: goods received, damaged, lost, found. */
+/** Units added or removed: goods received, damaged, lost, found. */
 export interface StockAdjustment {
   readonly productId: string;
   /** Not 0. */
@@ -22,76 +22,76 @@ export interface StockAdjustment {
   readonly reason: string;
 }
 
-/** Which of a product's changes to list, newest first. */
+/** A page of a product's changes, newest first. */
 export interface ChangesPage {
   readonly limit: number;
   /** Only changes below this version. */
   readonly beforeVersion: number | undefined;
 }
 
-/** Units to hold. `lines` has one line a product (`sumLines`). */
+/** The units to hold. `lines` has one line per product (`sumLines`). */
 export interface ReserveRequest {
   readonly reservationId: string;
   readonly lines: readonly Line[];
   readonly ttlMs: number;
 }
 
-/** What was sold of a reservation. */
+/** The units sold of a reservation. */
 export interface CommitRequest {
   readonly reservationId: string;
-  /** One line a product; all that is held where left out or empty. */
+  /** One line per product. Absent or empty: all held units. */
   readonly lines: readonly Line[] | undefined;
-  /** Refuse an expired reservation even where stock remains. */
+  /** Reject an expired reservation even if stock remains. */
   readonly strict: boolean;
 }
 
-/** Sold units that came back. `lines` has one line a product. */
+/** Sold units to return to stock. `lines` has one line per product. */
 export interface ReturnRequest {
   readonly reservationId: string;
   readonly returnId: string;
   readonly lines: readonly Line[];
 }
 
-/** Which active reservations to list, by deadline and then by ID. */
+/** A page of the active reservations, ordered by deadline and then by ID. */
 export interface ReservationsPage {
   readonly limit: number;
-  /** Only those after this one. */
+  /** The position after which the page starts. */
   readonly after: { readonly expireTimeMs: number; readonly reservationId: string } | undefined;
-  /** Only those that expire before this time, ms since 1970. */
+  /** Only reservations that expire before this time, ms since 1970. */
   readonly expireBeforeMs: number | undefined;
 }
 
 /**
- * Holds on stock, two-phase: reserve, then commit or release. Every method may be repeated with
- * the same request: it answers as it did, or with the reservation as it now is. A refusal writes
- * nothing. The model is that of two-phase transfers in TigerBeetle
+ * Two-phase reservations: reserve, then commit or release. Every method may be repeated with the
+ * same request: it resolves as before, or with the current state of the reservation. A rejected
+ * call writes nothing. The model is that of two-phase transfers in TigerBeetle
  * (https://docs.tigerbeetle.com/coding/two-phase-transfers/).
  *
- * Besides the codes named, every method rejects with those that `InventoryStore` names.
+ * Besides the codes listed with it, every method rejects with those listed at `InventoryStore`.
  */
 export interface ReservationStore {
   /**
-   * Holds all lines or none. `PRODUCT_UNKNOWN`; `STOCK_SHORT`; `ID_REUSED` if the ID stands for
-   * other lines; `RESERVATION_ENDED` if the ID was released before it was ever reserved.
+   * Holds all lines or none. `PRODUCT_UNKNOWN`; `STOCK_SHORT`; `ID_REUSED` if the ID belongs to a
+   * reservation with other lines; `RESERVATION_ENDED` if the ID was released before it was reserved.
    */
   reserve(request: ReserveRequest): Promise<Reservation>;
 
   /**
-   * Turns held units into sold ones, and gives the rest back. After expiry the units are acquired
-   * again if they are available. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` after release, or after
-   * expiry if `strict`; `STOCK_SHORT` after expiry; `INVALID_INPUT` for more than is held;
+   * Converts held units to sold ones and returns the rest to stock. After expiry the units are
+   * re-acquired if they are available. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` after release, or
+   * after expiry if `strict`; `STOCK_SHORT` after expiry; `INVALID_INPUT` for more than is held;
    * `ID_REUSED` if it was committed with other quantities.
    */
   commit(request: CommitRequest): Promise<Reservation>;
 
-  /** Gives held units back. An unknown ID is remembered as released. `RESERVATION_ENDED` after a commit. */
+  /** Returns held units to stock. An unknown ID is recorded as released. `RESERVATION_ENDED` after a commit. */
   release(reservationId: string): Promise<Reservation>;
 
-  /** Moves the deadline to `ttlMs` from now. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is active. */
+  /** Sets the deadline to `ttlMs` from now. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is active. */
   extend(reservationId: string, ttlMs: number): Promise<Reservation>;
 
   /**
-   * Puts sold units back on hand. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is
+   * Returns sold units to on hand. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is
    * committed; `RETURN_TOO_LARGE`; `INVALID_INPUT` for a product that is not in it; `ID_REUSED`.
    */
   return(request: ReturnRequest): Promise<Reservation>;
@@ -99,24 +99,24 @@ export interface ReservationStore {
   /** `RESERVATION_UNKNOWN`. */
   get(reservationId: string): Promise<Reservation>;
 
-  /** Active reservations, the next to expire first. */
+  /** Active reservations, earliest deadline first. */
   list(page: ReservationsPage): Promise<Reservation[]>;
 
-  /** How many are active. */
+  /** The number of active reservations. */
   countActive(): Promise<number>;
 
-  /** Expires up to `limit` reservations whose deadline has passed; resolves with how many it did. */
+  /** Expires up to `limit` reservations whose deadline has passed. Resolves with the number expired. */
   expireDue(limit: number): Promise<number>;
 }
 
 /**
- * Every product's ledger. Two stand behind this contract: `memory/`, which is the specification
- * that runs, and `redis/`. A mutation and its change record are one atomic step, and an operation
- * ID is checked inside that step, so a caller may repeat any call whose answer was lost.
+ * The ledgers of all products. The contract has two implementations: `memory/`, the executable
+ * specification, and `redis/`. A mutation and its change record are one atomic step, and an
+ * operation ID is checked inside that step, so a caller may repeat any call whose response was lost.
  *
- * Every method rejects with an `InventoryError`, and besides the codes named with each:
- * `STORE_UNAVAILABLE` within a second where the store does not answer, `OVERLOADED` where too many
- * calls wait. Inputs have passed `validation.ts`.
+ * Every method rejects with an `InventoryError`. Besides the codes listed with each method:
+ * `STORE_UNAVAILABLE` within a second if the store does not respond, `OVERLOADED` if too many calls
+ * are waiting. Inputs have passed `validation.ts`.
  */
 export interface InventoryStore {
   readonly reservations: ReservationStore;
@@ -124,45 +124,45 @@ export interface InventoryStore {
   /** One product as shoppers see it. `PRODUCT_UNKNOWN`. */
   getStock(productId: string): Promise<Stock>;
 
-  /** Many products in the order asked for; `undefined` where one is unknown or deleted. */
+  /** Many products in request order; `undefined` for an unknown or deleted one. */
   batchGetStock(productIds: readonly string[]): Promise<(Stock | undefined)[]>;
 
-  /** How a count comes about; also of a deleted product. `PRODUCT_UNKNOWN` if it never was. */
+  /** The ledger of a product, also of a deleted one. `PRODUCT_UNKNOWN` if it never existed. */
   getLedger(productId: string): Promise<Ledger>;
 
-  /** A product's latest changes, newest first, as far back as the store keeps them. `PRODUCT_UNKNOWN`. */
+  /** A product's latest changes, newest first, as many as the store keeps. `PRODUCT_UNKNOWN`. */
   listChanges(productId: string, page: ChangesPage): Promise<StockChange[]>;
 
-  /** Creates or updates from what the seller declares. `INVALID_INPUT` if U is too far ahead of the store's clock. */
+  /** Creates or updates a product from its seller's declaration. `INVALID_INPUT` if U is too far ahead of the store's clock. */
   putProduct(event: ProductUpsert): Promise<PutResult>;
 
-  /** Removes from sale, and leaves a tombstone. `INVALID_INPUT` if U is too far ahead. */
+  /** Removes a product from sale and keeps a tombstone. `INVALID_INPUT` if U is too far ahead. */
   deleteProduct(event: ProductDelete): Promise<PutResult>;
 
   /**
-   * Sets A so that on hand is the count. `PRODUCT_UNKNOWN`; `VERSION_MISMATCH`; `ID_REUSED`.
-   * Repeated: the ledger as it now is.
+   * Sets A so that on hand equals the count. `PRODUCT_UNKNOWN`; `VERSION_MISMATCH`; `ID_REUSED`.
+   * A repeated call resolves with the current ledger.
    */
   countStock(count: StockCount): Promise<Ledger>;
 
   /**
    * Adds `delta` to A. `PRODUCT_UNKNOWN`; `ID_REUSED`; `STOCK_OUT_OF_RANGE` if on hand would fall
-   * below 0 or rise above the int32 maximum. Repeated: the ledger as it now is.
+   * below 0 or rise above the int32 maximum. A repeated call resolves with the current ledger.
    */
   adjustStock(adjustment: StockAdjustment): Promise<Ledger>;
 
   /** Sets F. `PRODUCT_UNKNOWN`. */
   setSafetyStock(productId: string, safety: number): Promise<Ledger>;
 
-  /** Creates, updates or deletes a collection. True where no newer event stands over it. `INVALID_INPUT` if U is too far ahead. */
+  /** Creates, updates or deletes a collection. False if superseded by a newer event. `INVALID_INPUT` if U is too far ahead. */
   putCollection(event: CollectionEvent): Promise<boolean>;
 
-  /** Every collection, in no order. */
+  /** Every collection, in no particular order. */
   listCollections(): Promise<Collection[]>;
 
-  /** Why the store cannot serve right now, or `undefined` if it can. Never rejects. */
+  /** Why the store cannot serve now, or `undefined` if it can. Never rejects. */
   unreadyReason(): Promise<string | undefined>;
 
-  /** Ends connections and timers. Calls under way reject with `STORE_UNAVAILABLE`. */
+  /** Closes connections and timers. Pending calls reject with `STORE_UNAVAILABLE`. */
   close(): Promise<void>;
 }

@@ -11,13 +11,13 @@ export const PAGE_SIZE_MAX = 1_000;
 export const PAGE_SIZE_DEFAULT = 50;
 
 const CONTROL_CHARACTER = /\p{Cc}/u;
-/** What decoders make of bytes that are no UTF-8: two IDs of another encoding would come out as one. */
+/** Decoders replace bytes that are not UTF-8 by this character, so that two different IDs could become equal. */
 const REPLACEMENT_CHARACTER = "\uFFFD";
 const SHOWN_CHARACTERS_MAX = 40;
 
 /**
- * Collects every field of one request that breaks a bound, so that a caller hears of all at once.
- * Both ways in, RPC and Kafka, check with this; what passes is fit for a store.
+ * Collects every invalid field of one request, so that the error reports all of them at once. Both
+ * RPC and Kafka input is checked with it.
  */
 export class Violations {
   readonly #found: FieldViolation[] = [];
@@ -31,7 +31,10 @@ export class Violations {
     if (value === "") {
       this.add(field, `is empty; give 1 to ${ID_BYTES_MAX} bytes`);
     } else if (value.includes(REPLACEMENT_CHARACTER)) {
-      this.add(field, `is ${show(value)}, which has U+FFFD, as text that was not UTF-8 gets; give UTF-8`);
+      this.add(
+        field,
+        `is ${show(value)}, which contains U+FFFD, the replacement for bytes that are not UTF-8`,
+      );
     } else {
       this.#text(field, value, ID_BYTES_MAX, CONTROL_CHARACTER);
     }
@@ -49,7 +52,7 @@ export class Violations {
     this.#text(field, value, bytesMax, undefined);
   }
 
-  /** A whole number from `min` to `max`, both included. */
+  /** A whole number from `min` to `max`, both inclusive. */
   integer(field: string, value: number, min: number, max: number = QUANTITY_MAX): void {
     if (!Number.isInteger(value) || value < min || value > max) {
       this.add(field, `is ${value}; give a whole number from ${min} to ${max}`);
@@ -69,7 +72,7 @@ export class Violations {
     this.optionalId(`${field}.collection_id`, details.collectionId);
   }
 
-  /** Throws `INVALID_INPUT` with everything found so far. */
+  /** Throws `INVALID_INPUT` with all violations found so far, if any. */
   throwIfAny(): void {
     if (this.#found.length > 0) {
       throw invalidInput(this.#found);
@@ -79,11 +82,11 @@ export class Violations {
   #text(field: string, value: string, bytesMax: number, forbidden: RegExp | undefined): void {
     const bytes = Buffer.byteLength(value);
     if (bytes > bytesMax) {
-      this.add(field, `has ${bytes} bytes (${show(value)}); the most is ${bytesMax}`);
+      this.add(field, `has ${bytes} bytes (${show(value)}); the maximum is ${bytesMax}`);
     } else if (!value.isWellFormed()) {
       this.add(
         field,
-        `is ${show(value.toWellFormed())}, which has a lone surrogate; give well-formed Unicode`,
+        `is ${show(value.toWellFormed())}, which contains a lone surrogate; give well-formed Unicode`,
       );
     } else if (forbidden?.test(value)) {
       this.add(field, `is ${show(value)}; control characters are not allowed`);
@@ -91,13 +94,13 @@ export class Violations {
   }
 }
 
-/** The error for a request that breaks bounds; its message tells every field, so that curl shows it too. */
+/** The error for a request with invalid fields. The message repeats every violation for clients that do not decode details. */
 export function invalidInput(violations: readonly FieldViolation[]): InventoryError {
-  const told = violations.map(({ field, description }) => `${field} ${description}`).join("; ");
-  return new InventoryError("INVALID_INPUT", told, { violations });
+  const message = violations.map(({ field, description }) => `${field} ${description}`).join("; ");
+  return new InventoryError("INVALID_INPUT", message, { violations });
 }
 
-/** A value as a message shows it: quoted, escaped, and cut. */
+/** Formats a value for a message: quoted, escaped, and truncated. */
 export function show(value: string): string {
   const cut = value.length > SHOWN_CHARACTERS_MAX;
   return JSON.stringify(cut ? `${value.slice(0, SHOWN_CHARACTERS_MAX)}…` : value);

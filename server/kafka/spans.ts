@@ -7,7 +7,7 @@ import type { IncomingMessage } from "./decode.ts";
 /** Applying one event of a seller: below the sender's span where the message has a `traceparent`. */
 export function processSpan(tracing: Tracing, message: IncomingMessage, group: string): TraceSpan {
   const { topic, partition, offset, headers } = message;
-  return tracing.begin(
+  return tracing.startSpan(
     "consumer",
     `process ${topic}`,
     {
@@ -25,7 +25,7 @@ export function processSpan(tracing: Tracing, message: IncomingMessage, group: s
 
 /** Sending changes together. Their own causes are not known here: the change stream does not carry them. */
 export function sendSpan(tracing: Tracing, topic: string, messages: number): TraceSpan {
-  return tracing.begin("producer", `send ${topic}`, {
+  return tracing.startSpan("producer", `send ${topic}`, {
     "messaging.system.name": "kafka",
     "messaging.operation.type": "send",
     "messaging.operation.name": "send",

@@ -2,12 +2,12 @@ import type { Collection } from "../inventory/collection.ts";
 import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
 import type { StockChange } from "../inventory/ledger.ts";
 
-/** The change feed of the memory store: a change is told in the step that makes it, and is never behind. */
+/** The change feed of the memory store. A change is delivered in the step that makes it, so the feed is never stale. */
 export class MemoryFeed implements ChangeFeed {
   readonly #states: () => ProductState[];
   #listener: FeedListener | undefined;
 
-  /** `states` gives every product as it now is, deleted ones included. */
+  /** `states` returns the current state of every product, deleted ones included. */
   constructor(states: () => ProductState[]) {
     this.#states = states;
   }
@@ -24,11 +24,11 @@ export class MemoryFeed implements ChangeFeed {
     this.#listener = undefined;
   }
 
-  tellChange(change: StockChange): void {
+  deliverChange(change: StockChange): void {
     this.#listener?.onChanges([change]);
   }
 
-  tellCollections(collections: readonly Collection[]): void {
+  deliverCollections(collections: readonly Collection[]): void {
     this.#listener?.onCollections(collections);
   }
 }

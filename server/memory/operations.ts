@@ -1,6 +1,6 @@
 import { idReused } from "../inventory/refusals.ts";
 
-/** Which operations were done, by the IDs that callers gave them, for as long as retries may come. */
+/** The operations done, by the IDs that callers gave them, kept for as long as retries are expected. */
 export class Operations {
   readonly #done = new Map<string, { readonly fingerprint: string; readonly forgetAt: number }>();
   readonly #now: () => number;
@@ -11,7 +11,7 @@ export class Operations {
     this.#retentionMs = retentionMs;
   }
 
-  /** Whether the operation was done before. `field` names the ID. Throws `ID_REUSED` where it stands for another. */
+  /** Whether the operation was done before. `field` names the ID. Throws `ID_REUSED` if the ID belongs to another one. */
   wasDone(field: string, id: string, fingerprint: string): boolean {
     const known = this.#done.get(`${field}:${id}`);
     if (known === undefined || known.forgetAt <= this.#now()) {
@@ -25,7 +25,7 @@ export class Operations {
 
   remember(field: string, id: string, fingerprint: string): void {
     const now = this.#now();
-    // Insertion order is order of age, so the ones to forget stand first.
+    // Insertion order is age order, so expired entries come first.
     for (const [key, { forgetAt }] of this.#done) {
       if (forgetAt > now) {
         break;

@@ -9,7 +9,7 @@ import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
 import { EMPTY_REGISTERS, isDeleted, type ProductRegisters } from "../inventory/product-event.ts";
 import { productUnknown } from "../inventory/refusals.ts";
 
-/** One product as the memory store keeps it. */
+/** One product of the memory store. */
 export interface ProductRecord {
   readonly productId: string;
   registers: ProductRegisters;
@@ -23,7 +23,7 @@ export interface ProductRecord {
   readonly changes: StockChange[];
 }
 
-/** What a change is told with, besides the ledger after it. */
+/** What a change record has besides the ledger. */
 interface ChangeNote {
   readonly cause: ChangeCause;
   readonly referenceId?: string;
@@ -31,13 +31,13 @@ interface ChangeNote {
   readonly details?: ProductDetails | undefined;
 }
 
-/** Every product of the memory store, and the one way to change them. */
+/** The products of the memory store. Every visible change goes through `change`. */
 export class Products {
   readonly #records = new Map<string, ProductRecord>();
   readonly #now: () => number;
   readonly #onChange: (change: StockChange) => void;
 
-  /** `onChange` is told of every change in the step that makes it. */
+  /** `onChange` is called with every change, in the step that makes it. */
   constructor(now: () => number, onChange: (change: StockChange) => void) {
     this.#now = now;
     this.#onChange = onChange;
@@ -75,7 +75,7 @@ export class Products {
     return product;
   }
 
-  /** Makes one visible change: the next version, and its record. */
+  /** Makes one visible change: increments the version and records the change. */
   change(product: ProductRecord, note: ChangeNote, make: () => void): void {
     const availableBefore = available(ledgerOf(product));
     make();

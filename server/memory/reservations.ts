@@ -33,12 +33,12 @@ interface ReservationRecord {
   readonly reservationId: string;
   state: ReservationState;
   readonly lines: readonly Line[];
-  /** Absent where an unknown ID was released: no lines were ever named. */
+  /** Absent if an unknown ID was released, since its lines are unknown. */
   readonly fingerprint: string | undefined;
   readonly createTimeMs: number;
   expireTimeMs: number | undefined;
   endTimeMs: number | undefined;
-  /** Line by line what the commit sold, and what of that was not returned yet. */
+  /** Units sold by the commit, per line, and how many of them are not yet returned. */
   sold: readonly number[];
   left: number[];
   revived: boolean;
@@ -47,7 +47,7 @@ interface ReservationRecord {
 /** The reservations of the memory store. */
 export class Reservations implements ReservationStore {
   readonly #records = new Map<string, ReservationRecord>();
-  /** Ended ones by the time until which they are remembered; the one to forget first stands first. */
+  /** Ended reservations with the time until which they are kept, earliest first. */
   readonly #ended = new Map<string, number>();
   readonly #products: Products;
   readonly #operations: Operations;
@@ -161,7 +161,7 @@ export class Reservations implements ReservationStore {
         this.#end(record, "released");
         break;
       case "expired":
-        // Its units are back already. What changes is that a late commit cannot revive it any more.
+        // Its units are already returned. The release prevents a late commit from reviving it.
         this.#end(record, "released");
         break;
       case "released":
@@ -247,14 +247,14 @@ export class Reservations implements ReservationStore {
     return due.length;
   }
 
-  /** Throws `STOCK_SHORT` where an expired reservation's units are not there any more. */
+  /** Throws `STOCK_SHORT` if the units of an expired reservation are no longer available. */
   #checkReacquirable(record: ReservationRecord, sold: readonly number[], isHeld: boolean): void {
     const shortage: ShortLine[] = [];
     for (const [index, { productId, quantity }] of record.lines.entries()) {
       const units = sold[index] ?? 0;
       const product = this.#products.known(productId);
       const ledger = ledgerOf(product);
-      // Where nobody has swept it up yet, the reservation's own hold does not stand against it.
+      // Before the sweep, the reservation's own hold does not count against it.
       const own = isHeld ? quantity : 0;
       const left = isDeleted(product.registers)
         ? 0
@@ -340,12 +340,12 @@ function deadlineOf(record: ReservationRecord): number {
   return record.expireTimeMs ?? Number.POSITIVE_INFINITY;
 }
 
-/** By their UTF-8 bytes, as Redis orders them. */
+/** Compares UTF-8 bytes, as Redis does. */
 function compareIds(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
-/** Line by line what a commit sells. Throws `INVALID_INPUT` for more than is held. */
+/** The units that a commit sells, per line. Throws `INVALID_INPUT` for more than is held. */
 function quantitiesToSell(record: ReservationRecord, lines: readonly Line[] | undefined): number[] {
   if (lines === undefined || lines.length === 0) {
     return record.lines.map(({ quantity }) => quantity);

@@ -29,14 +29,14 @@ import { Reservations } from "./reservations.ts";
 interface MemoryStoreOptions {
   /** The store's clock, ms since 1970. */
   readonly now?: () => number;
-  /** How long ended reservations and IDs of operations are remembered. */
+  /** How long ended reservations and IDs of operations are kept. */
   readonly operationRetentionMs?: number;
 }
 
 /**
- * The reference store: the rules of stock as code that runs, and what serves when no Redis is
- * given. It forgets everything when the process ends. Every method decides and writes in one turn
- * of the event loop, which makes each an atomic step.
+ * The reference store: the executable specification of the rules of stock, and the default if no
+ * Redis is configured. Its data ends with the process. Every method decides and writes in one turn
+ * of the event loop, which makes it an atomic step.
  */
 export class MemoryStore implements InventoryStore {
   readonly reservations: Reservations;
@@ -44,7 +44,7 @@ export class MemoryStore implements InventoryStore {
   readonly #products: Products;
   readonly #operations: Operations;
   readonly #now: () => number;
-  /** Deleted ones too, by the time of their newest event, µs. */
+  /** Every collection, deleted ones included, with the time of its newest event, µs. */
   readonly #collections = new Map<
     string,
     { readonly at: number; readonly collection: Collection | undefined }
@@ -59,7 +59,7 @@ export class MemoryStore implements InventoryStore {
         deleted: isDeleted(product.registers),
       })),
     );
-    this.#products = new Products(this.#now, (change) => this.feed.tellChange(change));
+    this.#products = new Products(this.#now, (change) => this.feed.deliverChange(change));
     this.#operations = new Operations(this.#now, retentionMs);
     this.reservations = new Reservations(this.#products, this.#operations, this.#now, retentionMs);
   }
@@ -154,7 +154,7 @@ export class MemoryStore implements InventoryStore {
     const isNewer = known === undefined || at > known.at || (at === known.at && collection === undefined);
     if (isNewer) {
       this.#collections.set(collectionId, { at, collection });
-      this.feed.tellCollections(this.#currentCollections());
+      this.feed.deliverCollections(this.#currentCollections());
     }
     return known === undefined || at >= known.at;
   }

@@ -4,11 +4,11 @@ import type { AddressInfo } from "node:net";
 import type { Registry } from "prom-client";
 import type { Health } from "./health.ts";
 
-/** A scrape or a probe is small and quick; what takes longer is no friend. */
+/** Scrapes and probes are small and fast. A slower request is closed. */
 const REQUEST_MS_MAX = 5_000;
 const CONNECTIONS_MAX = 64;
 
-/** The server for operators' eyes. */
+/** The HTTP server for operators. */
 export interface AdminServer {
   /** `http://127.0.0.1:9090` */
   readonly url: string;
@@ -17,29 +17,29 @@ export interface AdminServer {
 
 interface AdminOptions {
   readonly host: string;
-  /** 0: a free one. */
+  /** 0: any free port. */
   readonly port: number;
   readonly registry: Registry;
   readonly health: Health;
 }
 
-/** Serves `/metrics`, `/healthz` and `/readyz` on a port of their own, which shoppers cannot reach. */
+/** Serves `/metrics`, `/healthz` and `/readyz` on a separate port, which shoppers cannot reach. */
 export async function startAdmin({ host, port, registry, health }: AdminOptions): Promise<AdminServer> {
   const server = createServer({ requestTimeout: REQUEST_MS_MAX }, (request, response) => {
     const path = (request.url ?? "").split("?", 1)[0];
-    answer(path, registry, health, response).catch((error: unknown) => response.destroy(asError(error)));
+    respond(path, registry, health, response).catch((error: unknown) => response.destroy(asError(error)));
   });
   server.maxConnections = CONNECTIONS_MAX;
   server.listen(port, host);
   await once(server, "listening");
-  const { port: taken } = server.address() as AddressInfo;
+  const { port: boundPort } = server.address() as AddressInfo;
   return {
-    url: `http://${host.includes(":") ? `[${host}]` : host}:${taken}`,
+    url: `http://${host.includes(":") ? `[${host}]` : host}:${boundPort}`,
     stop: () => stop(server),
   };
 }
 
-async function answer(
+async function respond(
   path: string | undefined,
   registry: Registry,
   health: Health,
@@ -62,7 +62,7 @@ async function answer(
     }
     default:
       response.statusCode = 404;
-      response.end("There is nothing at this path\n");
+      response.end("Not found\n");
   }
 }
 

@@ -1,31 +1,31 @@
 import { EventEmitter } from "node:events";
 
-/** Why the service should get no traffic: an empty list means that it should. */
+/** Why the server should get no traffic. Empty if it is ready. */
 export type UnreadyReasons = readonly string[];
 
-/** What a person or a probe is told: also what is impaired while the server serves on, and figures behind it. */
+/** The body of `/readyz`: besides readiness, which parts are degraded while the server is ready, and their figures. */
 export interface HealthReport {
   readonly ready: boolean;
   readonly reasons: UnreadyReasons;
-  /** What does not work although traffic is served, a sentence each. Absent where the server has no such parts. */
+  /** Degraded parts, one sentence each. Absent if the server has no such parts. */
   readonly degraded?: readonly string[];
-  /** Figures by part, such as lag. Absent likewise. */
+  /** Figures by part, such as lag. Absent if the server has no such parts. */
   readonly details?: Readonly<Record<string, unknown>>;
 }
 
-/** A part that may be impaired while the server still serves: it never makes the server unready. */
+/** A part that may be degraded while the server is ready. It never makes the server unready. */
 export interface HealthPart {
   readonly name: string;
   degraded(): readonly string[];
   details(): unknown;
 }
 
-/** How old the answer of `current` may be. */
-const REFRESH_INTERVAL_MS = 1_000;
+/** Interval between checks, which bounds the age of `current`. */
+const CHECK_INTERVAL_MS = 1_000;
 
 /**
- * Whether this server should get traffic, and if not, why. `/readyz` and grpc.health.v1 both answer
- * from here. Each check returns a reason or `undefined`.
+ * Whether this server should get traffic, and if not, why. `/readyz` and grpc.health.v1 both use it.
+ * Each check returns a reason, or `undefined` if it passes.
  */
 export class Health {
   readonly #checks: (() => Promise<string | undefined>)[] = [];
@@ -33,14 +33,14 @@ export class Health {
   readonly #changes = new EventEmitter<{ change: [UnreadyReasons] }>();
   readonly #timer: NodeJS.Timeout;
   #draining = false;
-  /** How many looks have begun, and which was the last to begin of those that have ended. */
-  #asked = 0;
-  #answered = 0;
+  /** The number of check runs started, and the newest run that has finished. */
+  #started = 0;
+  #finished = 0;
   #last: UnreadyReasons = ["The server is starting"];
 
   constructor() {
     this.#changes.setMaxListeners(0);
-    this.#timer = setInterval(() => void this.check(), REFRESH_INTERVAL_MS);
+    this.#timer = setInterval(() => void this.check(), CHECK_INTERVAL_MS);
     this.#timer.unref();
   }
 
@@ -52,7 +52,7 @@ export class Health {
     this.#parts.push(part);
   }
 
-  /** Asks every check and every part now. */
+  /** Runs every check and collects the state of every part. */
   async report(): Promise<HealthReport> {
     const reasons = await this.check();
     const verdict = { ready: reasons.length === 0, reasons };
@@ -66,30 +66,30 @@ export class Health {
     };
   }
 
-  /** Asks every check now. */
+  /** Runs every check now. */
   async check(): Promise<UnreadyReasons> {
-    this.#asked += 1;
-    const turn = this.#asked;
-    const answers = await Promise.all(this.#checks.map((check) => check()));
-    // A store that does not answer holds a look up; one that began later has told more by then.
-    if (turn < this.#answered) return this.#last;
-    this.#answered = turn;
-    const reasons = answers.filter((reason) => reason !== undefined);
+    this.#started += 1;
+    const run = this.#started;
+    const results = await Promise.all(this.#checks.map((check) => check()));
+    // An unresponsive store delays a run. If a later run has finished by then, this result is outdated.
+    if (run < this.#finished) return this.#last;
+    this.#finished = run;
+    const reasons = results.filter((reason) => reason !== undefined);
     return this.#update(this.#draining ? ["The server is shutting down", ...reasons] : reasons);
   }
 
-  /** The newest answer, at most about a second old. */
+  /** The latest result, at most about a second old. */
   get current(): UnreadyReasons {
     return this.#last;
   }
 
-  /** From now on the server is unready, whatever the checks say. */
+  /** Makes the server unready from now on, whatever the result of the checks. */
   startDraining(): void {
     this.#draining = true;
     this.#update(["The server is shutting down"]);
   }
 
-  /** Calls back when the server becomes ready or unready. Returns what unsubscribes. */
+  /** Calls the listener when the server becomes ready or unready. Returns a function that unsubscribes. */
   onChange(listener: (reasons: UnreadyReasons) => void): () => void {
     this.#changes.on("change", listener);
     return () => this.#changes.off("change", listener);

@@ -9,16 +9,16 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 export const LOG_FORMATS = ["auto", "json", "pretty"] as const;
 export type LogFormat = (typeof LOG_FORMATS)[number];
 
-/** How long the end of the process waits for a reader of the log that does not read, in milliseconds. */
+/** How long the end of the process waits for a blocked reader of the log, ms. */
 const LAST_LINES_WAIT_MS = 1_000;
 
 export interface ProcessLog {
   readonly log: Logger;
-  /** Writes what is still queued. To be awaited before `process.exit`, which drops a line that is being written. */
+  /** Flushes queued lines. Await it before `process.exit`, which drops a line that is being written. */
   readonly end: () => Promise<void>;
 }
 
-/** One JSON object a line on standard output; `auto` makes it readable where that is a terminal. */
+/** One JSON object per line on standard output. `auto` formats for people if standard output is a terminal. */
 export function openLog(level: LogLevel, format: LogFormat): ProcessLog {
   const isPretty = format === "pretty" || (format === "auto" && process.stdout.isTTY === true);
   const output = pino.destination(1);

@@ -1,42 +1,42 @@
-/** Milliseconds between two looks. Often enough to see a jam within a few calls' time. */
-const LOOK_INTERVAL_MS = 20;
-/** What one look counts against all before it: a pause of 100 ms for garbage raises the figure by 20. */
+/** Interval between samples, ms: short enough to detect a delay within the duration of a few calls. */
+const SAMPLE_INTERVAL_MS = 20;
+/** Weight of one sample in the moving average: a garbage collection of 100 ms raises the average by 20. */
 const WEIGHT = 0.2;
 /**
- * What one look may be late by, at most: one long turn, over before anybody can be refused for it, must not close the door
- * behind it. It raises the figure by 1,000, half of what known callers are refused at by default.
+ * Upper bound of one sample, ms. One long turn of the loop is over before a call can be rejected for it, and must not cause
+ * rejections afterwards: it raises the average by 1,000, half of the default limit for authenticated clients.
  */
-const LATE_MS_MAX = 5_000;
+const SAMPLE_MS_MAX = 5_000;
 
 /**
- * How late the event loop is, in milliseconds, smoothed over some ten looks: what a call waits before anything
- * is done for it. Its timer does not keep the process alive.
+ * The delay of the event loop in milliseconds, as a moving average over about ten samples: the time for which
+ * a call waits before it is processed. The timer does not keep the process alive.
  */
 export class LoopDelay {
   readonly #timer: NodeJS.Timeout;
   readonly #now: () => number;
-  #lookedAt: number;
+  #sampledAt: number;
   #delayMs = 0;
 
-  /** `now` is in milliseconds and never goes back. */
+  /** `now` is a monotonic clock in milliseconds. */
   constructor(now = () => performance.now()) {
     this.#now = now;
-    this.#lookedAt = now();
+    this.#sampledAt = now();
     this.#timer = setInterval(() => {
-      const lookedAt = this.#now();
-      const late = Math.min(LATE_MS_MAX, Math.max(0, lookedAt - this.#lookedAt - LOOK_INTERVAL_MS));
+      const sampledAt = this.#now();
+      const late = Math.min(SAMPLE_MS_MAX, Math.max(0, sampledAt - this.#sampledAt - SAMPLE_INTERVAL_MS));
       this.#delayMs += WEIGHT * (late - this.#delayMs);
-      this.#lookedAt = lookedAt;
-    }, LOOK_INTERVAL_MS).unref();
+      this.#sampledAt = sampledAt;
+    }, SAMPLE_INTERVAL_MS).unref();
   }
 
   get ms(): number {
     return this.#delayMs;
   }
 
-  /** The same, and at least what the next look is late by now: much can come in one turn of the loop, before any look. */
+  /** The average, and at least the current lateness of the next sample: many calls can arrive in one turn of the loop. */
   get msNow(): number {
-    return Math.max(this.#delayMs, this.#now() - this.#lookedAt - LOOK_INTERVAL_MS);
+    return Math.max(this.#delayMs, this.#now() - this.#sampledAt - SAMPLE_INTERVAL_MS);
   }
 
   stop(): void {

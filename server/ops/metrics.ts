@@ -1,16 +1,16 @@
 import { Counter, Gauge, Registry } from "prom-client";
 
-/** What the events from sellers came to. */
+/** Outcomes of sellers' events. */
 export const EVENT_OUTCOMES = ["applied", "stale"] as const;
 export type EventOutcome = (typeof EVENT_OUTCOMES)[number];
 
-/** Every metric of this server, by name. Each app has a registry of its own. */
+/** The metrics of events and publishing. Each app has its own registry. */
 export interface Metrics {
   readonly registry: Registry;
-  /** Sellers' events that the store has answered for, by topic and outcome. */
+  /** Sellers' events that the store has processed, by topic and outcome. */
   readonly events: Counter<"topic" | "outcome">;
   readonly deadLetters: Counter<"topic" | "reason">;
-  /** Messages of a partition that the group has not acknowledged, and the age of the oldest one that this server met. */
+  /** Messages of a partition that the group has not committed, and the age of the oldest that this server has received. */
   readonly ingestLagMessages: Gauge<"topic" | "partition">;
   readonly ingestLagSeconds: Gauge;
   readonly consumersReplaced: Counter;
@@ -21,11 +21,11 @@ export interface Metrics {
   readonly publishLeases: Gauge;
   readonly snapshots: Counter;
   readonly snapshotProducts: Counter;
-  /** Tells where to ask for figures that are known only at the moment of asking. */
+  /** Sets the source of the figures that are computed at the time of the scrape. */
   setSource(source: MetricsSource): void;
 }
 
-/** Figures that grow by themselves. */
+/** Figures that are computed at the time of the scrape. */
 export interface MetricsSource {
   ingestLagSeconds(): number;
 }
@@ -35,31 +35,31 @@ export function createMetrics(): Metrics {
   const registers = [registry];
   let source: MetricsSource = { ingestLagSeconds: () => 0 };
   return {
-    setSource: (given) => {
-      source = given;
+    setSource: (newSource) => {
+      source = newSource;
     },
     registry,
     events: new Counter({
       name: "inventory_events_total",
-      help: "Events of sellers that the store has answered for; stale ones lost against a newer one",
+      help: "Events of sellers that the store has processed; a stale one was superseded by a newer one",
       labelNames: ["topic", "outcome"],
       registers,
     }),
     deadLetters: new Counter({
       name: "inventory_dead_letters_total",
-      help: "Messages put into the dead-letter topic, by reason",
+      help: "Messages sent to the dead-letter topic, by reason",
       labelNames: ["topic", "reason"],
       registers,
     }),
     ingestLagMessages: new Gauge({
       name: "inventory_ingest_lag_messages",
-      help: "Messages of a partition that the consumer group has not acknowledged; the same from every server",
+      help: "Messages of a partition that the consumer group has not committed; the same on every server",
       labelNames: ["topic", "partition"],
       registers,
     }),
     ingestLagSeconds: new Gauge({
       name: "inventory_ingest_lag_seconds",
-      help: "Age of the oldest message that this server has met and not acknowledged; 0 where there is none",
+      help: "Age of the oldest message that this server has received and not committed; 0 if there is none",
       registers,
       collect() {
         this.set(source.ingestLagSeconds());
@@ -67,28 +67,28 @@ export function createMetrics(): Metrics {
     }),
     consumersReplaced: new Counter({
       name: "inventory_consumers_replaced_total",
-      help: "Kafka consumers that crashed or hung and were replaced",
+      help: "Kafka consumers that crashed or stalled and were replaced",
       registers,
     }),
     changesPublished: new Counter({
       name: "inventory_changes_published_total",
-      help: "Changes that Kafka acknowledged and whose place was moved past",
+      help: "Changes that Kafka acknowledged and that the cursor has passed",
       registers,
     }),
     publishFailures: new Counter({
       name: "inventory_publish_failures_total",
-      help: "Rounds of publishing that failed and are done again",
+      help: "Publishing rounds that failed and are retried",
       registers,
     }),
     publishLagMessages: new Gauge({
       name: "inventory_publish_lag_messages",
-      help: "Changes of a bucket that are not published; the same from every server",
+      help: "Unpublished changes of a bucket; the same on every server",
       labelNames: ["bucket"],
       registers,
     }),
     publishLagSeconds: new Gauge({
       name: "inventory_publish_lag_seconds",
-      help: "Age of the oldest change that is not published; the same from every server",
+      help: "Age of the oldest unpublished change; the same on every server",
       registers,
     }),
     publishLeases: new Gauge({
@@ -98,7 +98,7 @@ export function createMetrics(): Metrics {
     }),
     snapshots: new Counter({
       name: "inventory_publish_snapshots_total",
-      help: "Buckets of which every product's newest state was published because changes had fallen out of the backlog",
+      help: "Buckets of which every product's newest state was published, because changes were trimmed before publishing",
       registers,
     }),
     snapshotProducts: new Counter({

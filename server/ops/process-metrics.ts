@@ -3,8 +3,8 @@ import { collectDefaultMetrics, Registry } from "prom-client";
 let ofThisProcess: Registry | undefined;
 
 /**
- * Adds what Node tells of its process: event loop, heap, garbage collection, CPU. All apps of a process share
- * one set, since the library's observers cannot be ended; none of them keeps the process alive.
+ * Adds Node's process metrics: event loop, heap, garbage collection, CPU. All apps of a process share one set,
+ * because the library's observers cannot be stopped. They do not keep the process alive.
  */
 export function addProcessMetrics(registry: Registry): void {
   if (ofThisProcess === undefined) {

@@ -7,7 +7,7 @@ interface ServiceMetricsSources {
   readonly reservations: ReservationStore;
 }
 
-/** What the whole of a server is asked first. Returns what is told of reservations that have expired. */
+/** Adds readiness and the reservation metrics. Returns a function that counts expired reservations. */
 export function addServiceMetrics(
   registry: Registry,
   { health, reservations }: ServiceMetricsSources,
@@ -15,7 +15,7 @@ export function addServiceMetrics(
   const registers = [registry];
   new Gauge({
     name: "inventory_ready",
-    help: "1 where this server should get traffic, else 0; /readyz says why not",
+    help: "1 if this server should get traffic, otherwise 0; /readyz gives the reasons",
     registers,
     collect() {
       this.set(health.current.length === 0 ? 1 : 0);
@@ -23,7 +23,7 @@ export function addServiceMetrics(
   });
   new Gauge({
     name: "inventory_reservations_active",
-    help: "Reservations that hold units; the same from every server, and absent while the store is away",
+    help: "Reservations that hold units; the same on every server, and absent while the store is unavailable",
     registers,
     async collect() {
       try {
@@ -35,7 +35,7 @@ export function addServiceMetrics(
   });
   const expired = new Counter({
     name: "inventory_reservations_expired_total",
-    help: "Reservations that this server has expired",
+    help: "Reservations expired by this server",
     registers,
   });
   return (count) => expired.inc(count);

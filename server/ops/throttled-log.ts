@@ -1,43 +1,43 @@
 const SECOND_MS = 1_000;
 
-type Tell = (fields: object, message: string) => void;
+type LogFunction = (fields: object, message: string) => void;
 
-/** The part of a logger that a throttled one has. */
+/** The methods of a logger that a throttled one has. */
 export interface Log {
-  readonly debug: Tell;
-  readonly info: Tell;
-  readonly warn: Tell;
-  readonly error: Tell;
+  readonly debug: LogFunction;
+  readonly info: LogFunction;
+  readonly warn: LogFunction;
+  readonly error: LogFunction;
 }
 
 /**
- * A log for what strangers can cause: so many lines a second, so that no flood fills a disk. The next line after a gap
- * says in `suppressed` how many were left out. Lines for debugging are not counted.
+ * A log for events that unauthenticated clients can cause, limited in lines per second so that a flood does not fill the
+ * disk. The first line after a gap has the number of omitted lines in `suppressed`. Debug lines are not limited.
  */
 export function throttledLog(log: Log, linesPerSecondMax: number): Log {
-  let secondBeganAt = Number.NEGATIVE_INFINITY;
-  let told = 0;
+  let windowStart = Number.NEGATIVE_INFINITY;
+  let written = 0;
   let suppressed = 0;
 
-  function tell(level: "info" | "warn" | "error", fields: object, message: string): void {
+  function write(level: "info" | "warn" | "error", fields: object, message: string): void {
     const now = performance.now();
-    if (now - secondBeganAt >= SECOND_MS) {
-      secondBeganAt = now;
-      told = 0;
+    if (now - windowStart >= SECOND_MS) {
+      windowStart = now;
+      written = 0;
     }
-    if (told >= linesPerSecondMax) {
+    if (written >= linesPerSecondMax) {
       suppressed += 1;
       return;
     }
-    told += 1;
+    written += 1;
     log[level](suppressed > 0 ? { ...fields, suppressed } : fields, message);
     suppressed = 0;
   }
 
   return {
     debug: (fields, message) => log.debug(fields, message),
-    info: (fields, message) => tell("info", fields, message),
-    warn: (fields, message) => tell("warn", fields, message),
-    error: (fields, message) => tell("error", fields, message),
+    info: (fields, message) => write("info", fields, message),
+    warn: (fields, message) => write("warn", fields, message),
+    error: (fields, message) => write("error", fields, message),
   };
 }

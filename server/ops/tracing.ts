@@ -15,21 +15,21 @@ export const SAMPLERS = [
 export type SamplerName = (typeof SAMPLERS)[number];
 
 export interface TracingSettings {
-  /** The collector; spans go to `v1/traces` below it. */
+  /** The collector's base URL; spans are sent to `v1/traces` below it. */
   readonly endpoint: string;
   readonly serviceName: string;
   readonly sampler: SamplerName;
-  /** Share of traces kept by the samplers by ratio, 0 to 1. */
+  /** The share of traces that ratio samplers keep, 0 to 1. */
   readonly ratio: number;
-  /** Longest time that a span waits to be sent. */
+  /** The maximum time for which a span is queued, ms. */
   readonly exportIntervalMs: number;
 }
 
-/** Spans that wait for the collector; what comes beyond them is dropped. */
-const SPANS_WAITING_MAX = 4_096;
+/** Queued spans; further ones are dropped. */
+const SPANS_QUEUED_MAX = 4_096;
 const SPANS_PER_EXPORT_MAX = 512;
-/** How long the collector may take for one export, also at the end of the server. */
-const EXPORT_MS_MAX = 3_000;
+/** Timeout of one export, also at shutdown, ms. */
+const EXPORT_TIMEOUT_MS = 3_000;
 
 /** W3C Trace Context, section 3.2; later versions may append fields. */
 const TRACEPARENT = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:-.*)?$/;
@@ -38,7 +38,7 @@ const SAMPLED = 1;
 type Api = typeof import("@opentelemetry/api");
 export type TraceRole = "server" | "client" | "producer" | "consumer";
 
-/** What a caller or a message says of the trace that it belongs to. */
+/** The trace context of a request or a message. */
 export interface TraceHeaders {
   readonly traceparent: string | undefined;
   readonly tracestate: string | undefined;
@@ -52,8 +52,8 @@ interface Parts {
 }
 
 /**
- * Spans by OpenTelemetry, for the rooms that have something to trace. They get it or nothing: where no collector is set,
- * OpenTelemetry's SDK is not loaded. Nothing is registered globally, so several apps in a process do not meet.
+ * Spans by OpenTelemetry. The SDK is loaded only if a collector is configured; otherwise users get `undefined` in place of
+ * this object. Nothing is registered globally, so several apps in a process do not affect each other.
  */
 export class Tracing {
   readonly #parts: Parts;
@@ -62,35 +62,35 @@ export class Tracing {
     this.#parts = parts;
   }
 
-  /** Begins a span that goes on with the trace in the headers, or begins a trace. */
-  begin(role: TraceRole, name: string, attributes: Attributes, headers?: TraceHeaders): TraceSpan {
+  /** Starts a span that continues the trace in the headers, or starts a new trace. */
+  startSpan(role: TraceRole, name: string, attributes: Attributes, headers?: TraceHeaders): TraceSpan {
     const { api } = this.#parts;
     const parent = headers && remoteParent(api, headers);
-    return this.#begin(role, name, attributes, parent ?? api.ROOT_CONTEXT);
+    return this.#start(role, name, attributes, parent ?? api.ROOT_CONTEXT);
   }
 
-  /** Begins a span below the one that runs. `undefined` where none does, or where its trace is not recorded. */
-  beginBelow(role: TraceRole, name: string, attributes: Attributes): TraceSpan | undefined {
+  /** Starts a child of the active span. `undefined` if there is none, or if its trace is not recorded. */
+  startChildSpan(role: TraceRole, name: string, attributes: Attributes): TraceSpan | undefined {
     const { api, contexts } = this.#parts;
     const context = contexts.active();
     return api.trace.getSpan(context)?.isRecording() === true
-      ? this.#begin(role, name, attributes, context)
+      ? this.#start(role, name, attributes, context)
       : undefined;
   }
 
-  /** Sends what waits, within a few seconds. Nothing is recorded afterwards. */
+  /** Sends the queued spans, within a few seconds. Nothing is recorded afterwards. */
   async stop(): Promise<void> {
     await this.#parts.stop();
   }
 
-  #begin(role: TraceRole, name: string, attributes: Attributes, parent: Context): TraceSpan {
+  #start(role: TraceRole, name: string, attributes: Attributes, parent: Context): TraceSpan {
     const { api, tracer, contexts } = this.#parts;
     const span = tracer.startSpan(name, { kind: kindOf(api, role), attributes }, parent);
     return new TraceSpan(api, contexts, span, api.trace.setSpan(parent, span));
   }
 }
 
-/** One span, until it is ended. */
+/** One span that has not ended. */
 export class TraceSpan {
   readonly #api: Api;
   readonly #contexts: AsyncLocalStorageContextManager;
@@ -108,7 +108,7 @@ export class TraceSpan {
     return this.#span.spanContext().traceId;
   }
 
-  /** What to send along with whatever follows from this span. */
+  /** The trace context to send with requests and messages that this span causes. */
   get headers(): Record<string, string> {
     const { traceId, spanId, traceFlags, traceState } = this.#span.spanContext();
     const flags = (traceFlags & SAMPLED).toString(16).padStart(2, "0");
@@ -118,20 +118,20 @@ export class TraceSpan {
     };
   }
 
-  /** Runs something whose spans are below this one. */
+  /** Runs an action with this span as the active one. */
   run<T>(action: () => T): T {
     return this.#contexts.with(this.#context, action);
   }
 
-  add(attributes: Attributes): void {
+  setAttributes(attributes: Attributes): void {
     this.#span.setAttributes(attributes);
   }
 
-  happened(event: string): void {
+  addEvent(event: string): void {
     this.#span.addEvent(event);
   }
 
-  /** Ends the span; as an error with its type where one is given. */
+  /** Ends the span, as an error if an error type is given. */
   end(errorType?: string): void {
     if (errorType !== undefined) {
       this.#span.setAttribute("error.type", errorType);
@@ -141,7 +141,7 @@ export class TraceSpan {
   }
 }
 
-/** Loads OpenTelemetry and begins to record. A collector that is away is told once for each outage. */
+/** Loads OpenTelemetry and starts to record. An unavailable collector is logged once per outage. */
 export async function startTracing(settings: TracingSettings, log: Logger): Promise<Tracing> {
   const [api, sdk, { OTLPTraceExporter }, { AsyncLocalStorageContextManager }, resources] = await Promise.all(
     [
@@ -153,10 +153,10 @@ export async function startTracing(settings: TracingSettings, log: Logger): Prom
     ],
   );
   const contexts = new AsyncLocalStorageContextManager();
-  // Headers and certificates for the collector the exporter reads itself, from the variables that OpenTelemetry names.
+  // The exporter itself reads headers and certificates for the collector, from OpenTelemetry's variables.
   const exporter = new OTLPTraceExporter({
     url: `${settings.endpoint.replace(/\/$/, "")}/v1/traces`,
-    timeoutMillis: EXPORT_MS_MAX,
+    timeoutMillis: EXPORT_TIMEOUT_MS,
   });
   const provider = new sdk.TracerProvider({
     resource: resources.defaultResource().merge(
@@ -168,11 +168,11 @@ export async function startTracing(settings: TracingSettings, log: Logger): Prom
     sampler: samplerOf(sdk, settings),
     spanProcessors: [
       new sdk.BatchSpanProcessor({
-        exporter: tellingOutages(exporter, log),
-        maxQueueSize: SPANS_WAITING_MAX,
+        exporter: loggingOutages(exporter, log),
+        maxQueueSize: SPANS_QUEUED_MAX,
         maxExportBatchSize: SPANS_PER_EXPORT_MAX,
         scheduledDelayMillis: settings.exportIntervalMs,
-        exportTimeoutMillis: EXPORT_MS_MAX,
+        exportTimeoutMillis: EXPORT_TIMEOUT_MS,
       }),
     ],
   });
@@ -181,25 +181,25 @@ export async function startTracing(settings: TracingSettings, log: Logger): Prom
     tracer: provider.getTracer("inventory"),
     contexts,
     stop: async () => {
-      // The outage, if there is one, is told already; a server that ends must not fail for it.
+      // An unavailable collector is logged already, and must not make the shutdown fail.
       await provider.shutdown().catch(() => {});
       contexts.disable();
     },
   });
 }
 
-function tellingOutages(exporter: SpanExporter, log: Logger): SpanExporter {
-  let isAway = false;
+function loggingOutages(exporter: SpanExporter, log: Logger): SpanExporter {
+  let isUnavailable = false;
   return {
     export(spans, done) {
       exporter.export(spans, (result) => {
         const failed = result.error !== undefined || result.code !== 0;
-        if (failed && !isAway) {
-          log.warn({ err: result.error }, "Traces cannot be delivered; they are dropped until they can");
-        } else if (!failed && isAway) {
-          log.info("Traces are delivered again");
+        if (failed && !isUnavailable) {
+          log.warn({ err: result.error }, "Export of traces failed; traces are dropped until it succeeds");
+        } else if (!failed && isUnavailable) {
+          log.info("Export of traces succeeded again");
         }
-        isAway = failed;
+        isUnavailable = failed;
         done(result);
       });
     },

@@ -3,11 +3,11 @@ import { extname, join } from "node:path";
 import { brotliCompressSync, gzipSync, constants as zlib } from "node:zlib";
 import { z } from "zod";
 import { etagOf, etagsIn } from "../http/etag.ts";
-import type { ListenerRequest, ListenerResponse } from "../http/listener.ts";
+import type { HttpRequest, HttpResponse } from "../http/message.ts";
 
 type Encoding = "br" | "gzip" | "identity";
 
-/** A file or a page as it is sent: in every encoding that is worth it. */
+/** A response body in each content coding that it is served in. */
 export interface Body {
   readonly type: string;
   readonly etag: string;
@@ -23,7 +23,7 @@ const TYPES: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
 };
 
-/** What the build of the page has left, by path. */
+/** The files of the page's build, by path. Empty if there is no build. */
 export function readAssets(folder: string): Map<string, Body> {
   const assets = new Map<string, Body>();
   if (!existsSync(folder)) {
@@ -38,15 +38,15 @@ export function readAssets(folder: string): Map<string, Body> {
         type,
         etag: etagOf(identity),
         identity,
-        br: readIfThere(`${path}.br`),
-        gzip: readIfThere(`${path}.gz`),
+        br: readIfPresent(`${path}.br`),
+        gzip: readIfPresent(`${path}.gz`),
       });
     }
   }
   return assets;
 }
 
-/** A body that no build has compressed: quickly where it is made for one request, else as far as it goes. */
+/** Compresses a body that is not part of the build: `quick` for a body of one request, `best` for one that is kept. */
 export function compressNow(type: string, text: string, effort: "quick" | "best" = "quick"): Body {
   const isBest = effort === "best";
   const identity = Buffer.from(text);
@@ -59,10 +59,10 @@ export function compressNow(type: string, text: string, effort: "quick" | "best"
   };
 }
 
-/** Sends a body in the encoding that the client likes best, or 304 where the client has it. */
+/** Sends a body in the smallest content coding that the client accepts, or 304 if the client has it. */
 export function sendBody(
-  request: ListenerRequest,
-  response: ListenerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   body: Body,
   headers: Readonly<Record<string, string>>,
 ): void {
@@ -90,7 +90,7 @@ export function sendBody(
   }
 }
 
-/** The smallest of those that the client accepts; a quality of 0 is a refusal. */
+/** The smallest coding that the client accepts. A quality value of 0 means "not acceptable". */
 function chooseEncoding(accepted: string | string[] | undefined, body: Pick<Body, "br" | "gzip">): Encoding {
   const qualities = new Map<string, number>();
   for (const item of String(accepted ?? "")
@@ -107,18 +107,18 @@ function chooseEncoding(accepted: string | string[] | undefined, body: Pick<Body
   return body.gzip !== undefined && accepts("gzip") ? "gzip" : "identity";
 }
 
-/** Whether the client has the body, in whichever encoding. */
+/** Whether the client has the body, in any content coding. */
 function matchesEtag(given: string | undefined, etag: string): boolean {
   return etagsIn(given).some((tag) => tag.replace(/-(br|gzip)$/, "") === etag);
 }
 
-function readIfThere(path: string): Buffer | undefined {
+function readIfPresent(path: string): Buffer | undefined {
   return existsSync(path) ? readFileSync(path) : undefined;
 }
 
 const Manifest = z.record(z.string(), z.object({ file: z.string(), css: z.array(z.string()).optional() }));
 
-/** Where the script and the styles of an entry of the build are; nothing where it was not built. */
+/** The paths of the script and the styles of an entry of the build. Empty if it was not built. */
 export function linksOf(folder: string, entry: string): { script: string | undefined; styles: string[] } {
   const path = join(folder, ".vite/manifest.json");
   const built = existsSync(path) ? Manifest.parse(JSON.parse(readFileSync(path, "utf8")))[entry] : undefined;

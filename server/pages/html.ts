@@ -7,7 +7,7 @@ import type { Collection } from "../inventory/collection.ts";
 import type { Stock } from "../inventory/ledger.ts";
 import { escapeHtml, htmlOf, textMarkup } from "./markup.ts";
 
-/** What the page lists. */
+/** The list that the page shows. */
 export interface CatalogQuery {
   readonly words: string;
   readonly inStockOnly: boolean;
@@ -27,13 +27,13 @@ export interface CatalogView {
   readonly isStale: boolean;
 }
 
-/** Where the built script and style are. */
+/** The paths of the built script and styles. */
 export interface PageLinks {
   readonly script: string | undefined;
   readonly styles: readonly string[];
 }
 
-/** The page with the list that its address asks for, as it reads without a script; the script goes on from there. */
+/** The page with the list that its URL requests, readable without a script. The script continues from this state. */
 export function pageHtml(
   catalog: CatalogView,
   query: PageQuery,
@@ -51,7 +51,7 @@ export function pageHtml(
     status: {
       connection: "snapshot",
       isStale: start.isStale,
-      // Since when they are old, nobody has told.
+      // The server does not know how old they are.
       asOf: start.isStale ? "" : `${new Date(nowMs).toISOString().slice(11, 19)} UTC`,
     },
     nowMs,
@@ -110,14 +110,14 @@ function pageStart(catalog: CatalogView, query: PageQuery, nowMs: number): PageS
   };
 }
 
-/** The collections that sellers have named, and those that the products shown are in without a name. */
-function collectionsOf(catalog: CatalogView, stocks: readonly Stock[], asked: string): NamedCollection[] {
+/** The collections that sellers have named, and the unnamed ones of the listed products. */
+function collectionsOf(catalog: CatalogView, stocks: readonly Stock[], selected: string): NamedCollection[] {
   const named = catalog.collections.map(({ collectionId, name }) => ({
     collectionId,
     name: name || collectionId,
   }));
   const known = new Set(["", ...named.map(({ collectionId }) => collectionId)]);
-  const ids = new Set([...stocks.map(({ details }) => details?.collectionId ?? ""), asked]);
+  const ids = new Set([...stocks.map(({ details }) => details?.collectionId ?? ""), selected]);
   const others = [...ids].filter((collectionId) => !known.has(collectionId)).sort();
   return [
     ...named,

@@ -1,6 +1,6 @@
 import type { Markup } from "../../web/view/markup.ts";
 
-/** Text that is HTML already. Everything else that goes into a template is escaped. */
+/** Text that is already HTML. Every other template value is escaped. */
 class Html {
   readonly text: string;
 
@@ -14,7 +14,7 @@ const NOTHING = Symbol("nothing");
 const BOUND_ATTRIBUTE = /\s([@.?])([\w-]+)=$/;
 
 /**
- * Renders the page's own views to text, in place of Lit: listeners and properties are left out, and every
+ * Renders the page's views to text, in place of Lit. Event listeners and properties are omitted, and every
  * value is escaped.
  */
 export const textMarkup: Markup = {
@@ -23,12 +23,12 @@ export const textMarkup: Markup = {
   nothing: NOTHING,
 };
 
-/** The HTML of what a view has returned. */
+/** The HTML of a view. */
 export function htmlOf(view: unknown): string {
   return render(view);
 }
 
-/** Text that means itself, between tags and between quotes. */
+/** Escapes text for element content and for quoted attribute values. */
 export function escapeHtml(text: string): string {
   return text.replace(/[&<>"'`]/g, (character) => `&#${character.charCodeAt(0)};`);
 }

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { parsePageQuery } from "../../web/view/list-query.ts";
 import { PAGE_SETTINGS_DEFAULT, type PageSettings } from "../../web/view/settings.ts";
-import type { RequestHandler } from "../http/router.ts";
+import type { RequestHandler } from "../http/message.ts";
 import { type Body, compressNow, linksOf, readAssets, sendBody } from "./assets.ts";
 import { type CatalogView, pageHtml } from "./html.ts";
 
@@ -9,18 +9,18 @@ export type { CatalogQuery, CatalogView } from "./html.ts";
 
 interface PagesOptions {
   readonly catalog: CatalogView;
-  /** Replaces single values of `PAGE_SETTINGS_DEFAULT`. */
+  /** Overrides of `PAGE_SETTINGS_DEFAULT`. */
   readonly settings?: Partial<PageSettings>;
-  /** Where the build has put its files. */
+  /** The folder of the page's build. */
   readonly folder?: string;
 }
 
 const FOLDER_DEFAULT = join(import.meta.dirname, "../../dist/web");
-/** In the element's script, in place of the settings that it is served with. */
-const SETTINGS_PLACE = "__STOCK_COUNT_SETTINGS__";
+/** The placeholder in the element's script that is replaced by its settings. */
+const SETTINGS_PLACEHOLDER = "__STOCK_COUNT_SETTINGS__";
 const HTML_TYPE = "text/html; charset=utf-8";
 
-/** Nothing from elsewhere, nothing inline, no frames; and no text that becomes HTML, but by Lit. */
+/** Same origin only, nothing inline, no frames. Only Lit may turn text into HTML (Trusted Types). */
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -41,13 +41,13 @@ const SECURITY_HEADERS = {
   "cross-origin-opener-policy": "same-origin",
 };
 
-/** Names with a hash in them mean one content for ever. */
+/** File names with a content hash never change their content. */
 const IMMUTABLE = {
   "cache-control": "public, max-age=31536000, immutable",
   "x-content-type-options": "nosniff",
 };
-const CHECKED = { "cache-control": "no-cache" };
-/** The element's script has no hash: storefronts name it. It may be a few minutes old. */
+const REVALIDATED = { "cache-control": "no-cache" };
+/** The element's script has no hash in its name, because storefronts link to it. Caches may serve it for some minutes. */
 const EMBED = {
   "cache-control": "public, max-age=300, stale-while-revalidate=86400",
   "x-content-type-options": "nosniff",
@@ -55,7 +55,7 @@ const EMBED = {
   "cross-origin-resource-policy": "cross-origin",
 };
 
-/** Serves the shoppers' page, its files and the element from memory. */
+/** Serves the shoppers' page, its assets and the element from memory. */
 export function createPages(options: PagesOptions): RequestHandler {
   const { catalog, folder = FOLDER_DEFAULT } = options;
   const settings = { ...PAGE_SETTINGS_DEFAULT, ...options.settings };
@@ -70,7 +70,7 @@ export function createPages(options: PagesOptions): RequestHandler {
     if (path === "/") {
       const { searchParams } = new URL(request.url ?? "/", "http://page");
       const html = pageHtml(catalog, parsePageQuery(searchParams), settings, page, Date.now());
-      sendBody(request, response, compressNow(HTML_TYPE, html), { ...SECURITY_HEADERS, ...CHECKED });
+      sendBody(request, response, compressNow(HTML_TYPE, html), { ...SECURITY_HEADERS, ...REVALIDATED });
       return true;
     }
     const asset = path === "/embed.js" ? embed : assets.get(path);
@@ -90,14 +90,14 @@ function headersFor(path: string, asset: Body): Record<string, string> {
     return IMMUTABLE;
   }
   return asset.type === HTML_TYPE
-    ? { ...SECURITY_HEADERS, ...CHECKED }
-    : { ...CHECKED, "x-content-type-options": "nosniff" };
+    ? { ...SECURITY_HEADERS, ...REVALIDATED }
+    : { ...REVALIDATED, "x-content-type-options": "nosniff" };
 }
 
-/** The element's script with what the merchant has decided in it. */
+/** The element's script with the merchant's settings inserted. */
 function withSettings(script: Body | undefined, settings: PageSettings): Body | undefined {
   const { lowStockMax, exactCountMax, heartbeatMs } = settings;
-  const given = JSON.stringify({ lowStockMax, exactCountMax, heartbeatMs });
-  const text = script?.identity.toString().replace(SETTINGS_PLACE, given);
+  const inserted = JSON.stringify({ lowStockMax, exactCountMax, heartbeatMs });
+  const text = script?.identity.toString().replace(SETTINGS_PLACEHOLDER, inserted);
   return script && text !== undefined ? compressNow(script.type, text, "best") : undefined;
 }

@@ -43,12 +43,12 @@ export function instrumented<Item>(
     ...(tracing && {
       trace: (item: Item) => {
         const name = nameOf(item);
-        const span = tracing.beginBelow("client", `redis ${name}`, redisAttributes(name));
+        const span = tracing.startChildSpan("client", `redis ${name}`, redisAttributes(name));
         return (
           span && {
             sent(operations: number) {
-              span.add({ "db.operation.batch.size": operations });
-              span.happened("sent");
+              span.setAttributes({ "db.operation.batch.size": operations });
+              span.addEvent("sent");
             },
             ended: (error: unknown) => endTraced(span, error),
           }
@@ -64,7 +64,7 @@ export async function observed<T>(
   name: string,
   command: () => Promise<T>,
 ): Promise<T> {
-  const span = tracing?.beginBelow("client", `redis ${name}`, redisAttributes(name));
+  const span = tracing?.startChildSpan("client", `redis ${name}`, redisAttributes(name));
   const startedAt = performance.now();
   let failure: unknown;
   try {

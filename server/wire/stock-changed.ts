@@ -18,7 +18,7 @@ import {
   shortfall,
 } from "../inventory/ledger.ts";
 
-// The messages that both ways out share: methods answer with them, and Kafka carries them.
+// The messages that RPC responses and Kafka share.
 
 const CAUSES: Readonly<Record<ChangeCause, ChangeCauseMessage>> = {
   declared: ChangeCauseMessage.DECLARED,
@@ -34,10 +34,10 @@ const CAUSES: Readonly<Record<ChangeCause, ChangeCauseMessage>> = {
   details: ChangeCauseMessage.DETAILS,
 };
 
-/** The reason of a message that tells a state and no change. */
+/** The reason of a message that has a state and no change. */
 const SNAPSHOT_REASON = "snapshot";
 
-/** The number as int32; a sum of several int32 numbers that lies outside shows as the nearest bound. */
+/** The number as int32. A sum of int32 numbers that is out of range becomes the nearest bound. */
 export function toInt32(value: number): number {
   return Math.max(-QUANTITY_MAX - 1, Math.min(QUANTITY_MAX, value));
 }
@@ -60,7 +60,7 @@ export function toLedger(ledger: Ledger): LedgerMessage {
   });
 }
 
-/** The counts besides what was declared, from `adjusted` to `shortfall`. */
+/** The counts besides `declared`, from `adjusted` to `shortfall`. */
 function countsOf(ledger: Ledger) {
   return {
     adjusted: toInt32(ledger.adjusted),
@@ -87,16 +87,16 @@ export function toStockChanged(change: StockChange): StockChanged {
 }
 
 /**
- * A change as JSON. Zeros and empty texts are written out, so that a consumer need not know which fields may be left out.
+ * A change as JSON. Zeros and empty strings are present, so that a consumer need not know the defaults.
  *
- * It is the protobuf JSON of `toStockChanged`, to the letter. protobuf-es takes twice as long to make that message and to write
- * it, and every change of stock goes through here.
+ * It equals the protobuf JSON of `toStockChanged`. protobuf-es takes twice as long for the same result, and every change of
+ * stock is encoded here.
  */
 export function stockChangedJson(change: StockChange): string {
   return jsonOf(CAUSES[change.cause], change);
 }
 
-/** A product's newest state as the message of a change: without cause and difference, since those are lost. */
+/** A product's newest state as the message of a change, without cause and difference, which are unknown. */
 export function stockSnapshotJson(ledger: Ledger, updateTimeMs: number): string {
   const change = { delta: 0, ledger, changeTimeMs: updateTimeMs, referenceId: "", reason: SNAPSHOT_REASON };
   return jsonOf(ChangeCauseMessage.UNSPECIFIED, change);
@@ -127,7 +127,7 @@ function jsonOf(
   });
 }
 
-/** As protobuf writes a time: RFC 3339 in UTC with no digit of the second, three or six. */
+/** A time in protobuf JSON: RFC 3339 in UTC with 0, 3 or 6 fractional digits. */
 function timeJson(micros: number): string {
   const text = new Date(Math.floor(micros / 1_000)).toISOString();
   const belowMs = micros % 1_000;

@@ -188,7 +188,7 @@ describe("a collector", () => {
       { log },
     );
     await clients(app.url).supply.putProduct({ productId: "p1", declared: 1 });
-    const told = (): number => lines.filter((line) => line.includes("Traces cannot be delivered")).length;
+    const told = (): number => lines.filter((line) => line.includes("Export of traces failed")).length;
     await until(() => told() === 1, "the outage is told");
     await clients(app.url).stock.getStock({ productId: "p1" });
     await app.stop();

@@ -1,4 +1,4 @@
-// The two standard error details that this service sends, with the names and field numbers of
+// The standard error details that this service sends, with the names and field numbers of
 // google.rpc (https://google.aip.dev/193), so that every gRPC client library can decode them.
 // Messages that the service does not send are left out.
 
@@ -19,13 +19,13 @@ export const file_google_rpc_error_details: GenFile = /*@__PURE__*/
   fileDesc("Ch5nb29nbGUvcnBjL2Vycm9yX2RldGFpbHMucHJvdG8SCmdvb2dsZS5ycGMiOwoJUmV0cnlJbmZvEi4KC3JldHJ5X2RlbGF5GAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIoMBCgpCYWRSZXF1ZXN0Ej8KEGZpZWxkX3Zpb2xhdGlvbnMYASADKAsyJS5nb29nbGUucnBjLkJhZFJlcXVlc3QuRmllbGRWaW9sYXRpb24aNAoORmllbGRWaW9sYXRpb24SDQoFZmllbGQYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAliBnByb3RvMw", [file_google_protobuf_duration]);
 
 /**
- * Goes with RESOURCE_EXHAUSTED and UNAVAILABLE: when to try again.
+ * Detail of RESOURCE_EXHAUSTED and UNAVAILABLE: when to retry.
  *
  * @generated from message google.rpc.RetryInfo
  */
 export type RetryInfo = Message<"google.rpc.RetryInfo"> & {
   /**
-   * The least time to wait before the next try; add jitter.
+   * The minimum delay before the next attempt. Clients add jitter.
    *
    * @generated from field: google.protobuf.Duration retry_delay = 1;
    */
@@ -40,7 +40,7 @@ export const RetryInfoSchema: GenMessage<RetryInfo> = /*@__PURE__*/
   messageDesc(file_google_rpc_error_details, 0);
 
 /**
- * Goes with INVALID_ARGUMENT: every field that broke a rule.
+ * Detail of INVALID_ARGUMENT: every invalid field of the request.
  *
  * @generated from message google.rpc.BadRequest
  */
@@ -59,7 +59,7 @@ export const BadRequestSchema: GenMessage<BadRequest> = /*@__PURE__*/
   messageDesc(file_google_rpc_error_details, 1);
 
 /**
- * One field that broke one rule.
+ * One field that violates one rule.
  *
  * @generated from message google.rpc.BadRequest.FieldViolation
  */
@@ -72,7 +72,7 @@ export type BadRequest_FieldViolation = Message<"google.rpc.BadRequest.FieldViol
   field: string;
 
   /**
-   * The value met and the bound it broke.
+   * The value received and the bound that it violates.
    *
    * @generated from field: string description = 2;
    */

@@ -53,14 +53,15 @@ export type Reservation = Message<"inventory.v1.Reservation"> & {
   state: ReservationState;
 
   /**
-   * Lines of one product are summed; in the order first named.
+   * Lines with the same product are summed, in order of first occurrence.
    *
    * @generated from field: repeated inventory.v1.Line lines = 3;
    */
   lines: Line[];
 
   /**
-   * What was sold less what was returned, where that is not all of the lines: then every line, 0 included.
+   * Units sold less units returned, set only where that differs from lines. It then has every line,
+   * with 0 where nothing remains sold.
    *
    * @generated from field: repeated inventory.v1.Line committed_lines = 4;
    */
@@ -77,14 +78,14 @@ export type Reservation = Message<"inventory.v1.Reservation"> & {
   expireTime?: Timestamp | undefined;
 
   /**
-   * When it came to the state that it is in now, unless it is active.
+   * When the reservation reached its current state. Absent while it is active.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 7;
    */
   endTime?: Timestamp | undefined;
 
   /**
-   * It had expired, and the commit re-acquired its units.
+   * True if the reservation had expired and the commit re-acquired its units.
    *
    * @generated from field: bool revived = 8;
    */
@@ -99,7 +100,7 @@ export const ReservationSchema: GenMessage<Reservation> = /*@__PURE__*/
   messageDesc(file_inventory_v1_reservation, 1);
 
 /**
- * Error detail of a FAILED_PRECONDITION: which lines could not be held.
+ * Error detail of FAILED_PRECONDITION: the lines that could not be reserved.
  *
  * @generated from message inventory.v1.Shortage
  */
@@ -161,7 +162,7 @@ export type ReserveRequest = Message<"inventory.v1.ReserveRequest"> & {
   lines: Line[];
 
   /**
-   * 10 minutes if left out; 1 second to 4 hours.
+   * 1 second to 4 hours; 10 minutes if absent.
    *
    * @generated from field: google.protobuf.Duration ttl = 3;
    */
@@ -202,14 +203,14 @@ export type CommitReservationRequest = Message<"inventory.v1.CommitReservationRe
   reservationId: string;
 
   /**
-   * What was sold, if less than what is held: the rest is given back. All of it if left out.
+   * The units sold, if fewer than reserved: the rest returns to stock. Empty: all of them.
    *
    * @generated from field: repeated inventory.v1.Line lines = 2;
    */
   lines: Line[];
 
   /**
-   * Refuse an expired reservation even where stock remains.
+   * Reject an expired reservation even if stock remains.
    *
    * @generated from field: bool strict = 3;
    */
@@ -284,6 +285,8 @@ export type ExtendReservationRequest = Message<"inventory.v1.ExtendReservationRe
   reservationId: string;
 
   /**
+   * 1 second to 4 hours; 10 minutes if absent.
+   *
    * @generated from field: google.protobuf.Duration ttl = 2;
    */
   ttl?: Duration | undefined;
@@ -323,7 +326,7 @@ export type ReturnReservationRequest = Message<"inventory.v1.ReturnReservationRe
   reservationId: string;
 
   /**
-   * The caller's ID of this return, so that a retry returns nothing twice.
+   * The client's ID of this return, which makes a retry idempotent.
    *
    * @generated from field: string return_id = 2;
    */
@@ -398,17 +401,21 @@ export const GetReservationResponseSchema: GenMessage<GetReservationResponse> = 
  */
 export type ListReservationsRequest = Message<"inventory.v1.ListReservationsRequest"> & {
   /**
+   * 1 to 1,000; 50 if absent or 0.
+   *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
+   * The next_page_token of the previous page. Empty: the first page.
+   *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
 
   /**
-   * Only those that expire before this time.
+   * Only reservations that expire before this time. Absent: all.
    *
    * @generated from field: google.protobuf.Timestamp expire_before = 3;
    */
@@ -432,6 +439,8 @@ export type ListReservationsResponse = Message<"inventory.v1.ListReservationsRes
   reservations: Reservation[];
 
   /**
+   * Empty on the last page.
+   *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
@@ -486,17 +495,17 @@ export const ReservationStateSchema: GenEnum<ReservationState> = /*@__PURE__*/
   enumDesc(file_inventory_v1_reservation, 0);
 
 /**
- * What Orders calls: hold stock at checkout, commit it on payment, release it on failure.
- * Every call is safe to retry: the caller chooses reservation_id (its order ID).
+ * The API for Orders: reserve stock at checkout, commit it on payment, release it on failure.
+ * Every call is safe to retry, because the client chooses reservation_id (its order ID).
  *
  * @generated from service inventory.v1.ReservationService
  */
 export const ReservationService: GenService<{
   /**
-   * Holds all lines or none. Replaying the same request returns the reservation as it now is, also
-   * after it ended: look at its state. FAILED_PRECONDITION with a Shortage detail if stock is short,
-   * and without one if the ID was released before it was ever reserved.
-   * ALREADY_EXISTS if the ID stands for other lines. NOT_FOUND if a product is unknown.
+   * Reserves all lines or none. A repeated request returns the reservation in its current state,
+   * which may have ended: check the state. FAILED_PRECONDITION with a Shortage detail if stock is
+   * short, and without one if the ID was released before it was reserved. ALREADY_EXISTS if the ID
+   * belongs to a reservation with other lines. NOT_FOUND if a product is unknown.
    *
    * @generated from rpc inventory.v1.ReservationService.Reserve
    */
@@ -506,9 +515,10 @@ export const ReservationService: GenService<{
     output: typeof ReserveResponseSchema;
   },
   /**
-   * Turns held units into sold ones. A reservation that has expired is re-acquired if stock remains
-   * (revived is then true), unless strict. FAILED_PRECONDITION with a Shortage if it does not.
-   * Past its deadline counts as expired, whether or not its units are back yet.
+   * Converts reserved units to sold units. An expired reservation is re-acquired if stock remains
+   * (revived is then true), unless strict is set. FAILED_PRECONDITION with a Shortage detail if
+   * stock is short. A reservation past its deadline is expired, whether or not its units have been
+   * returned to stock yet.
    *
    * @generated from rpc inventory.v1.ReservationService.CommitReservation
    */
@@ -518,9 +528,9 @@ export const ReservationService: GenService<{
     output: typeof CommitReservationResponseSchema;
   },
   /**
-   * Gives held units back. Releasing an unknown ID is remembered, so that a Reserve that comes late
-   * under that ID holds nothing; so is releasing an expired one, which a late commit then cannot revive.
-   * FAILED_PRECONDITION if it is committed.
+   * Returns reserved units to stock. The release of an unknown ID is recorded, so that a delayed
+   * Reserve with that ID reserves nothing. The release of an expired reservation is recorded too: a
+   * late commit can then no longer revive it. FAILED_PRECONDITION if it is committed.
    *
    * @generated from rpc inventory.v1.ReservationService.ReleaseReservation
    */
@@ -540,7 +550,8 @@ export const ReservationService: GenService<{
     output: typeof ExtendReservationResponseSchema;
   },
   /**
-   * Puts sold units back on hand, up to what was committed; FAILED_PRECONDITION beyond that.
+   * Returns sold units to on_hand, at most as many as were committed. FAILED_PRECONDITION if the
+   * request exceeds that.
    *
    * @generated from rpc inventory.v1.ReservationService.ReturnReservation
    */
@@ -550,6 +561,8 @@ export const ReservationService: GenService<{
     output: typeof ReturnReservationResponseSchema;
   },
   /**
+   * Returns one reservation. NOT_FOUND if it is unknown, or ended longer ago than the retention.
+   *
    * @generated from rpc inventory.v1.ReservationService.GetReservation
    */
   getReservation: {
@@ -558,7 +571,7 @@ export const ReservationService: GenService<{
     output: typeof GetReservationResponseSchema;
   },
   /**
-   * Lists active reservations by deadline, the next to expire first: what a recovery job walks.
+   * Lists active reservations by deadline, earliest first. Intended for recovery jobs.
    *
    * @generated from rpc inventory.v1.ReservationService.ListReservations
    */

@@ -15,7 +15,7 @@ export const file_inventory_v1_stock: GenFile = /*@__PURE__*/
   fileDesc("ChhpbnZlbnRvcnkvdjEvc3RvY2sucHJvdG8SDGludmVudG9yeS52MSKYAQoFU3RvY2sSEgoKcHJvZHVjdF9pZBgBIAEoCRIRCglhdmFpbGFibGUYAiABKAUSDwoHdmVyc2lvbhgDIAEoBBIvCgt1cGRhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoHcHJvZHVjdBgFIAEoCzIVLmludmVudG9yeS52MS5Qcm9kdWN0IlIKB1Byb2R1Y3QSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgVwcmljZRgDIAEoARIVCg1jb2xsZWN0aW9uX2lkGAQgASgJIiUKD0dldFN0b2NrUmVxdWVzdBISCgpwcm9kdWN0X2lkGAEgASgJIjYKEEdldFN0b2NrUmVzcG9uc2USIgoFc3RvY2sYASABKAsyEy5pbnZlbnRvcnkudjEuU3RvY2siKwoUQmF0Y2hHZXRTdG9ja1JlcXVlc3QSEwoLcHJvZHVjdF9pZHMYASADKAkiWQoVQmF0Y2hHZXRTdG9ja1Jlc3BvbnNlEiMKBnN0b2NrcxgBIAMoCzITLmludmVudG9yeS52MS5TdG9jaxIbChN1bmtub3duX3Byb2R1Y3RfaWRzGAIgAygJIv4BChBMaXN0U3RvY2tSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEg0KBXF1ZXJ5GAMgASgJEhUKDWluX3N0b2NrX29ubHkYBCABKAgSFQoNY29sbGVjdGlvbl9pZBgFIAEoCRIWCgltaW5fcHJpY2UYBiABKAFIAIgBARIWCgltYXhfcHJpY2UYByABKAFIAYgBARImCgVvcmRlchgIIAEoDjIXLmludmVudG9yeS52MS5MaXN0T3JkZXISEgoKZGVzY2VuZGluZxgJIAEoCEIMCgpfbWluX3ByaWNlQgwKCl9tYXhfcHJpY2UiZQoRTGlzdFN0b2NrUmVzcG9uc2USIwoGc3RvY2tzGAEgAygLMhMuaW52ZW50b3J5LnYxLlN0b2NrEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRISCgp0b3RhbF9zaXplGAMgASgFIkYKCkNvbGxlY3Rpb24SFQoNY29sbGVjdGlvbl9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEhMKC2Rlc2NyaXB0aW9uGAMgASgJIhgKFkxpc3RDb2xsZWN0aW9uc1JlcXVlc3QiSAoXTGlzdENvbGxlY3Rpb25zUmVzcG9uc2USLQoLY29sbGVjdGlvbnMYASADKAsyGC5pbnZlbnRvcnkudjEuQ29sbGVjdGlvbiJZChFXYXRjaFN0b2NrUmVxdWVzdBITCgtwcm9kdWN0X2lkcxgBIAMoCRIvCgxtaW5faW50ZXJ2YWwYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24i9gEKEldhdGNoU3RvY2tSZXNwb25zZRIjCgZzdG9ja3MYASADKAsyEy5pbnZlbnRvcnkudjEuU3RvY2sSGwoTcmVtb3ZlZF9wcm9kdWN0X2lkcxgCIAMoCRIQCghzbmFwc2hvdBgDIAEoCBIYChBsYXN0X29mX3NuYXBzaG90GAQgASgIEi8KC3NlcnZlcl90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIyCg9yZWNvbm5lY3RfYWZ0ZXIYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDQoFc3RhbGUYByABKAgqiAEKCUxpc3RPcmRlchIaChZMSVNUX09SREVSX1VOU1BFQ0lGSUVEEAASEwoPTElTVF9PUkRFUl9OQU1FEAESFAoQTElTVF9PUkRFUl9QUklDRRACEhgKFExJU1RfT1JERVJfQVZBSUxBQkxFEAMSGgoWTElTVF9PUkRFUl9VUERBVEVfVElNRRAEMsgDCgxTdG9ja1NlcnZpY2USTgoIR2V0U3RvY2sSHS5pbnZlbnRvcnkudjEuR2V0U3RvY2tSZXF1ZXN0Gh4uaW52ZW50b3J5LnYxLkdldFN0b2NrUmVzcG9uc2UiA5ACARJdCg1CYXRjaEdldFN0b2NrEiIuaW52ZW50b3J5LnYxLkJhdGNoR2V0U3RvY2tSZXF1ZXN0GiMuaW52ZW50b3J5LnYxLkJhdGNoR2V0U3RvY2tSZXNwb25zZSIDkAIBElEKCUxpc3RTdG9jaxIeLmludmVudG9yeS52MS5MaXN0U3RvY2tSZXF1ZXN0Gh8uaW52ZW50b3J5LnYxLkxpc3RTdG9ja1Jlc3BvbnNlIgOQAgESYwoPTGlzdENvbGxlY3Rpb25zEiQuaW52ZW50b3J5LnYxLkxpc3RDb2xsZWN0aW9uc1JlcXVlc3QaJS5pbnZlbnRvcnkudjEuTGlzdENvbGxlY3Rpb25zUmVzcG9uc2UiA5ACARJRCgpXYXRjaFN0b2NrEh8uaW52ZW50b3J5LnYxLldhdGNoU3RvY2tSZXF1ZXN0GiAuaW52ZW50b3J5LnYxLldhdGNoU3RvY2tSZXNwb25zZTABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
- * A product's stock as a shopper sees it.
+ * The stock of one product, as shoppers see it.
  *
  * @generated from message inventory.v1.Stock
  */
@@ -26,14 +26,14 @@ export type Stock = Message<"inventory.v1.Stock"> & {
   productId: string;
 
   /**
-   * Units that can still be bought. Never negative.
+   * Units that can be bought. Never negative.
    *
    * @generated from field: int32 available = 2;
    */
   available: number;
 
   /**
-   * Grows with every change of this product. A reader drops what is not newer than what it has.
+   * Increases with every change of this product. A client drops a state whose version is not newer.
    *
    * @generated from field: uint64 version = 3;
    */
@@ -60,7 +60,7 @@ export const StockSchema: GenMessage<Stock> = /*@__PURE__*/
   messageDesc(file_inventory_v1_stock, 0);
 
 /**
- * What the seller says of a product, besides its stock.
+ * A product's details, as its seller describes it.
  *
  * @generated from message inventory.v1.Product
  */
@@ -173,19 +173,21 @@ export const BatchGetStockResponseSchema: GenMessage<BatchGetStockResponse> = /*
  */
 export type ListStockRequest = Message<"inventory.v1.ListStockRequest"> & {
   /**
-   * 1 to 1,000; 50 if left out.
+   * 1 to 1,000; 50 if absent or 0.
    *
    * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
   /**
+   * The next_page_token of the previous page. Empty: the first page.
+   *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
 
   /**
-   * Words to find in the product's name or ID, in any case.
+   * Words to find in the product's name or ID, case-insensitive. Empty: no filter.
    *
    * @generated from field: string query = 3;
    */
@@ -197,11 +199,15 @@ export type ListStockRequest = Message<"inventory.v1.ListStockRequest"> & {
   inStockOnly: boolean;
 
   /**
+   * Only products of this collection. Empty: no filter.
+   *
    * @generated from field: string collection_id = 5;
    */
   collectionId: string;
 
   /**
+   * Bounds of the price, both inclusive. Absent: no bound.
+   *
    * @generated from field: optional double min_price = 6;
    */
   minPrice?: number | undefined;
@@ -239,12 +245,14 @@ export type ListStockResponse = Message<"inventory.v1.ListStockResponse"> & {
   stocks: Stock[];
 
   /**
+   * Empty on the last page.
+   *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
 
   /**
-   * How many products match in all.
+   * The number of products that match, over all pages.
    *
    * @generated from field: int32 total_size = 3;
    */
@@ -322,15 +330,15 @@ export const ListCollectionsResponseSchema: GenMessage<ListCollectionsResponse> 
  */
 export type WatchStockRequest = Message<"inventory.v1.WatchStockRequest"> & {
   /**
-   * Up to 1,000 product IDs; none means every product.
+   * Up to 1,000 product IDs. Empty: every product.
    *
    * @generated from field: repeated string product_ids = 1;
    */
   productIds: string[];
 
   /**
-   * The least time between two messages: changes in between are merged, newest wins.
-   * 100 ms if left out; 0 to 10 s.
+   * The minimum interval between two messages. Changes in between are merged; the newest wins.
+   * 0 to 10 s; 100 ms if absent.
    *
    * @generated from field: google.protobuf.Duration min_interval = 2;
    */
@@ -345,7 +353,7 @@ export const WatchStockRequestSchema: GenMessage<WatchStockRequest> = /*@__PURE_
   messageDesc(file_inventory_v1_stock, 11);
 
 /**
- * One message of a watch. A message with no stock and no removal is a heartbeat.
+ * One message of a watch. A message without stocks and removals is a heartbeat.
  *
  * @generated from message inventory.v1.WatchStockResponse
  */
@@ -378,14 +386,14 @@ export type WatchStockResponse = Message<"inventory.v1.WatchStockResponse"> & {
   serverTime?: Timestamp | undefined;
 
   /**
-   * Set when the server asks the client to go: come back after this long, with jitter.
+   * Set before the server closes the stream: reconnect after this delay, with jitter.
    *
    * @generated from field: google.protobuf.Duration reconnect_after = 6;
    */
   reconnectAfter?: Duration | undefined;
 
   /**
-   * True while the store cannot be reached: the counts are the last known ones.
+   * True while the store is unreachable: the counts are the last known ones.
    *
    * @generated from field: bool stale = 7;
    */
@@ -443,8 +451,8 @@ export const ListOrderSchema: GenEnum<ListOrder> = /*@__PURE__*/
   enumDesc(file_inventory_v1_stock, 0);
 
 /**
- * What shoppers and storefronts read: public, free of side effects, safe to cache at an edge.
- * An answer with the header "stock-stale: true" may be behind: the store cannot be reached.
+ * The read API for shoppers and storefronts: public, free of side effects, safe to cache at an edge.
+ * A response with the header "stock-stale: true" may be out of date: the store is unreachable.
  *
  * @generated from service inventory.v1.StockService
  */
@@ -460,7 +468,7 @@ export const StockService: GenService<{
     output: typeof GetStockResponseSchema;
   },
   /**
-   * Returns many products' stock in one call, in the order asked for; unknown ones are named apart.
+   * Returns the stock of many products, in request order. Unknown products are listed separately.
    *
    * @generated from rpc inventory.v1.StockService.BatchGetStock
    */
@@ -470,7 +478,7 @@ export const StockService: GenService<{
     output: typeof BatchGetStockResponseSchema;
   },
   /**
-   * Lists the catalog with its stock: filtered, sorted, a page at a time.
+   * Lists the catalog with its stock, filtered, sorted and paginated.
    *
    * @generated from rpc inventory.v1.StockService.ListStock
    */
@@ -490,7 +498,8 @@ export const StockService: GenService<{
     output: typeof ListCollectionsResponseSchema;
   },
   /**
-   * Streams a snapshot of the products asked for and then every change of them, newest value only.
+   * Streams a snapshot of the requested products, then their changes. Only the newest value of a
+   * product is sent.
    *
    * @generated from rpc inventory.v1.StockService.WatchStock
    */

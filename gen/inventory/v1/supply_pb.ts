@@ -28,7 +28,7 @@ export type Ledger = Message<"inventory.v1.Ledger"> & {
   productId: string;
 
   /**
-   * What the seller last declared as supplied, and when.
+   * Units supplied in total, as last declared by the seller, and the time of that declaration.
    *
    * @generated from field: int32 declared = 2;
    */
@@ -40,27 +40,29 @@ export type Ledger = Message<"inventory.v1.Ledger"> & {
   declareTime?: Timestamp | undefined;
 
   /**
-   * Sum of counts' and adjustments' corrections.
+   * Sum of the corrections by counts and adjustments.
    *
    * @generated from field: int32 adjusted = 4;
    */
   adjusted: number;
 
   /**
-   * Committed, net of returns.
+   * Units committed, less units returned.
    *
    * @generated from field: int32 sold = 5;
    */
   sold: number;
 
   /**
-   * Held by active reservations.
+   * Units held by active reservations.
    *
    * @generated from field: int32 reserved = 6;
    */
   reserved: number;
 
   /**
+   * Units withheld from sale.
+   *
    * @generated from field: int32 safety = 7;
    */
   safety: number;
@@ -76,7 +78,7 @@ export type Ledger = Message<"inventory.v1.Ledger"> & {
   available: number;
 
   /**
-   * Units promised that are not there: max(0, reserved - on_hand).
+   * Reserved units that are not in stock: max(0, reserved - on_hand).
    *
    * @generated from field: int32 shortfall = 10;
    */
@@ -101,7 +103,7 @@ export const LedgerSchema: GenMessage<Ledger> = /*@__PURE__*/
   messageDesc(file_inventory_v1_supply, 0);
 
 /**
- * One change of one product. It is also what is published to Kafka, keyed by product ID.
+ * One change of one product. Also the message that is published to Kafka, keyed by product ID.
  *
  * @generated from message inventory.v1.StockChanged
  */
@@ -122,7 +124,7 @@ export type StockChanged = Message<"inventory.v1.StockChanged"> & {
   cause: ChangeCause;
 
   /**
-   * Change of available caused by this, and the ledger after it.
+   * The difference in available, and the ledger after the change.
    *
    * @generated from field: int32 delta = 4;
    */
@@ -139,7 +141,7 @@ export type StockChanged = Message<"inventory.v1.StockChanged"> & {
   changeTime?: Timestamp | undefined;
 
   /**
-   * The reservation, adjustment or return that caused it.
+   * The ID of the reservation, adjustment, count or return that caused the change.
    *
    * @generated from field: string reference_id = 7;
    */
@@ -173,14 +175,14 @@ export type PutProductRequest = Message<"inventory.v1.PutProductRequest"> & {
   product?: Product | undefined;
 
   /**
-   * Units supplied in all, as the seller counts them. Unchanged if left out.
+   * Units supplied in total, as the seller counts them. Unchanged if absent.
    *
    * @generated from field: optional int32 declared = 3;
    */
   declared?: number | undefined;
 
   /**
-   * When the seller made the update. Now if left out.
+   * When the seller made the update. The store's clock if absent.
    *
    * @generated from field: google.protobuf.Timestamp update_time = 4;
    */
@@ -199,7 +201,7 @@ export const PutProductRequestSchema: GenMessage<PutProductRequest> = /*@__PURE_
  */
 export type PutProductResponse = Message<"inventory.v1.PutProductResponse"> & {
   /**
-   * False if a newer update or deletion stands over everything that this one says.
+   * False if every part of the update was superseded by a newer update or deletion.
    *
    * @generated from field: bool applied = 1;
    */
@@ -228,6 +230,8 @@ export type DeleteProductRequest = Message<"inventory.v1.DeleteProductRequest"> 
   productId: string;
 
   /**
+   * When the seller deleted the product. The store's clock if absent.
+   *
    * @generated from field: google.protobuf.Timestamp update_time = 2;
    */
   updateTime?: Timestamp | undefined;
@@ -245,6 +249,8 @@ export const DeleteProductRequestSchema: GenMessage<DeleteProductRequest> = /*@_
  */
 export type DeleteProductResponse = Message<"inventory.v1.DeleteProductResponse"> & {
   /**
+   * False if the deletion was superseded by a newer update or deletion.
+   *
    * @generated from field: bool applied = 1;
    */
   applied: boolean;
@@ -272,12 +278,14 @@ export type CountStockRequest = Message<"inventory.v1.CountStockRequest"> & {
   count: number;
 
   /**
+   * Reject the count unless the product is at this version. Absent: no check.
+   *
    * @generated from field: optional uint64 expected_version = 3;
    */
   expectedVersion?: bigint | undefined;
 
   /**
-   * The caller's ID of this count, so that a retry counts nothing twice.
+   * The client's ID of this count, which makes a retry idempotent.
    *
    * @generated from field: string count_id = 4;
    */
@@ -330,6 +338,8 @@ export type AdjustStockRequest = Message<"inventory.v1.AdjustStockRequest"> & {
   delta: number;
 
   /**
+   * The client's ID of this adjustment, which makes a retry idempotent.
+   *
    * @generated from field: string adjustment_id = 3;
    */
   adjustmentId: string;
@@ -447,11 +457,15 @@ export type ListChangesRequest = Message<"inventory.v1.ListChangesRequest"> & {
   productId: string;
 
   /**
+   * 1 to 1,000; 50 if absent or 0.
+   *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
+   * The next_page_token of the previous page. Empty: the first page.
+   *
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
@@ -474,6 +488,8 @@ export type ListChangesResponse = Message<"inventory.v1.ListChangesResponse"> & 
   changes: StockChanged[];
 
   /**
+   * Empty on the last page.
+   *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
@@ -563,14 +579,15 @@ export const ChangeCauseSchema: GenEnum<ChangeCause> = /*@__PURE__*/
   enumDesc(file_inventory_v1_supply, 0);
 
 /**
- * What sellers, warehouses and operators call. Sellers' product updates come by Kafka as well,
- * and take the same way as PutProduct.
+ * The API for sellers, warehouses and operators. Sellers' product updates that arrive by Kafka are
+ * applied by the same rules as PutProduct.
  *
  * @generated from service inventory.v1.SupplyService
  */
 export const SupplyService: GenService<{
   /**
-   * Creates or updates a product from what its seller declares. An older update is ignored.
+   * Creates or updates a product from its seller's declaration. An update that is older than the
+   * stored one is ignored.
    *
    * @generated from rpc inventory.v1.SupplyService.PutProduct
    */
@@ -580,7 +597,7 @@ export const SupplyService: GenService<{
     output: typeof PutProductResponseSchema;
   },
   /**
-   * Removes a product from sale. Reservations that hold it can still be committed or released.
+   * Removes a product from sale. Its reservations can still be committed or released.
    *
    * @generated from rpc inventory.v1.SupplyService.DeleteProduct
    */
@@ -590,7 +607,8 @@ export const SupplyService: GenService<{
     output: typeof DeleteProductResponseSchema;
   },
   /**
-   * Records a physical count: on_hand becomes count. ABORTED if expected_version is not the version.
+   * Records a physical count: on_hand becomes count. ABORTED if expected_version is not the current
+   * version.
    *
    * @generated from rpc inventory.v1.SupplyService.CountStock
    */
@@ -600,7 +618,8 @@ export const SupplyService: GenService<{
     output: typeof CountStockResponseSchema;
   },
   /**
-   * Adds or takes units: goods received, damaged, lost, found. FAILED_PRECONDITION if on_hand would fall below 0.
+   * Adds or removes units: goods received, damaged, lost, found. FAILED_PRECONDITION if on_hand would
+   * fall below 0.
    *
    * @generated from rpc inventory.v1.SupplyService.AdjustStock
    */
@@ -610,7 +629,7 @@ export const SupplyService: GenService<{
     output: typeof AdjustStockResponseSchema;
   },
   /**
-   * Sets how many units are kept back from shoppers.
+   * Sets how many units are withheld from sale.
    *
    * @generated from rpc inventory.v1.SupplyService.SetSafetyStock
    */
@@ -620,7 +639,7 @@ export const SupplyService: GenService<{
     output: typeof SetSafetyStockResponseSchema;
   },
   /**
-   * Returns how a product's count comes about, also of a deleted product.
+   * Returns the ledger of a product, also of a deleted one.
    *
    * @generated from rpc inventory.v1.SupplyService.GetLedger
    */

@@ -9,7 +9,7 @@ import { InventoryError } from "../../inventory/errors.ts";
 import { throttledLog } from "../../ops/throttled-log.ts";
 import { type Call, type CallMiddleware, procedureOf } from "../call.ts";
 
-/** How callers prove who they are. */
+/** The configured ways to authenticate; each is `undefined` where it is not configured. */
 export interface AccessChecks {
   readonly token: TokenCheck | undefined;
   readonly jwt: JwtCheck | undefined;
@@ -17,48 +17,48 @@ export interface AccessChecks {
 }
 
 const BEARER = /^bearer +(\S+)$/i;
-/** Refusals told to the log in a second. */
+/** Log lines a second about refused calls. */
 const REFUSALS_LOGGED_MAX = 10;
 
 /**
- * Lets a call in where its service is for everybody, or its caller has a role for it. Callers are told what is missing,
- * and never why a token was not accepted; the log is told why, and never the token.
+ * Admits a call if its service is public, or if its caller is authenticated and has a role that the service requires.
+ * The error names the role that is missing, but not why a token was refused. The log has the reason, but never the token.
  */
 export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddleware {
   const throttled = throttledLog(log, REFUSALS_LOGGED_MAX);
 
-  function tell(call: Call, reason: string): void {
+  function logRefusal(call: Call, reason: string): void {
     const { caller, principal, requestId, traceId } = call;
     const method = procedureOf(call.method);
     throttled.warn(
       { method, caller: principal?.name, address: caller.address, requestId, traceId, reason },
-      "A call was refused for its caller",
+      "A call was refused: authentication or authorization failed",
     );
   }
 
-  function admit(
+  function authorize(
     call: Call,
     principal: Principal | undefined,
-    roles: Exclude<AccessRule, "everybody">,
+    roles: Exclude<AccessRule, "public">,
   ): void {
     if (principal === undefined) {
       throw unauthenticated(
-        "This method is for callers that are known: send a token as authorization: Bearer …",
+        "This method requires authentication: send a token as authorization: Bearer …",
       );
     }
     call.principal = principal;
     if (!roles.some((role) => principal.roles.has(role))) {
       const needed = roles.join(" or ");
-      tell(call, `The caller has not the role ${needed}`);
-      throw new ConnectError(`This method needs the role ${needed}`, Code.PermissionDenied);
+      logRefusal(call, `The caller does not have the role ${needed}`);
+      throw new ConnectError(`This method requires the role ${needed}`, Code.PermissionDenied);
     }
   }
 
-  async function admitJwt(
+  async function authenticateJwt(
     call: Call,
     check: JwtCheck,
     token: string,
-    roles: Exclude<AccessRule, "everybody">,
+    roles: Exclude<AccessRule, "public">,
   ): Promise<void> {
     let principal: Principal;
     try {
@@ -67,37 +67,37 @@ export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddlew
       if (error instanceof KeysUnavailable) {
         throttled.error(
           { err: error, requestId: call.requestId, traceId: call.traceId },
-          "Tokens cannot be checked: the issuer's keys cannot be had",
+          "Tokens cannot be verified: the issuer's keys are unavailable",
         );
         throw new InventoryError(
           "STORE_UNAVAILABLE",
-          "Tokens cannot be checked at the moment; try again shortly",
+          "Tokens cannot be verified at the moment; try again shortly",
         );
       }
-      tell(call, error instanceof Error ? error.message : String(error));
+      logRefusal(call, error instanceof Error ? error.message : String(error));
       throw unauthenticated("The token is not accepted");
     }
-    admit(call, principal, roles);
+    authorize(call, principal, roles);
   }
 
   return {
     enter(call) {
       const rule = ruleOf(call.method.parent.typeName);
-      if (rule === "everybody") {
+      if (rule === "public") {
         return;
       }
       const token = BEARER.exec(call.headers.authorization ?? "")?.[1];
       if (token === undefined) {
-        return admit(call, checks.certificate?.(call.caller.connection), rule);
+        return authorize(call, checks.certificate?.(call.caller.connection), rule);
       }
-      const known = checks.token?.(token) ?? checks.jwt?.recall(token);
+      const known = checks.token?.(token) ?? checks.jwt?.cached(token);
       if (known !== undefined) {
-        return admit(call, known, rule);
+        return authorize(call, known, rule);
       }
       if (checks.jwt !== undefined) {
-        return admitJwt(call, checks.jwt, token, rule);
+        return authenticateJwt(call, checks.jwt, token, rule);
       }
-      tell(call, "The token is nobody's");
+      logRefusal(call, "The token is not configured");
       throw unauthenticated("The token is not accepted");
     },
   };

@@ -8,49 +8,50 @@ import { ConcurrencyLimiter } from "../concurrency-limiter.ts";
 import { RateLimiter } from "../rate-limiter.ts";
 
 export interface CallLimits {
-  /** Lateness of the event loop, ms, from which on shoppers are asked to come back later. 0: never. */
+  /** Delay of the event loop, in ms, above which public reads are refused. 0: never. */
   readonly shedDelayMs: number;
-  /** Unary calls of shoppers in flight, beyond which the same holds. One address of the outside may have a tenth of them. */
+  /** Public unary calls in flight. One public network may have a tenth of them. */
   readonly callsInFlightMax: number;
-  /** Calls of shoppers a second from one address of the outside. 0: no bound. */
+  /** Public calls a second from one public network. 0: unlimited. */
   readonly readsPerAddress: number;
 }
 
-/** What known callers have above shoppers: they are few, and a purchase is worth more than a look. */
-const KNOWN_CALLER_FACTOR = 10;
-/** Below this part of its bound an overload counts as over, so that it does not flicker. */
-const RECOVERED = 0.5;
-/** Refused tokens a second from one address of the outside, after which none is looked at. Nobody needs more. */
+/** Limits of calls that require a role, relative to those of public calls: their callers are few and trusted. */
+const ROLE_LIMIT_FACTOR = 10;
+/** Overload ends below this share of its limit. The gap prevents oscillation. */
+const RECOVERY_SHARE = 0.5;
+/** Refused tokens a second from one public network, above which no token of it is verified. */
 const REFUSED_TOKENS_PER_ADDRESS = 10;
 /**
- * Open streams, a tenth of them for one address of the outside. Watches: those that a server takes, and some that wait for their
- * request, for a client could open them and send nothing.
+ * Open WatchStock streams; one public network may have a tenth of them. Above the hub's own limit, since streams whose
+ * request is not read yet count here: a client could open them and send nothing.
  */
 const WATCHES_MAX = 11_000;
-/** The same for health and for the schema. At some 50 KB each, 50 MB. */
+/** Open streams of health and reflection. At about 50 KB each, 50 MB. */
 const OTHER_STREAMS_MAX = 1_000;
-/** Probes are how others learn that this server is overloaded. */
+/** Never refused: balancers learn from health checks that this server is overloaded. */
 const NEVER_SHED = "grpc.health.v1.Health";
 
 /**
- * Keeps the server quick for Orders: past a bound shoppers' reads are refused with RESOURCE_EXHAUSTED and the time
- * to come back, and only far beyond it calls of known callers. One address alone gets no more than its part.
+ * Load shedding, with RESOURCE_EXHAUSTED and a retry delay. Public calls are refused first, calls that require a role
+ * only at ten times the limit, so that Orders stays fast under a burst of shoppers. One public network never gets more
+ * than its share.
  */
 export function limitsMiddleware(limits: CallLimits, loopDelay: LoopDelay): CallMiddleware {
   const reads = new RateLimiter(limits.readsPerAddress);
   const refusedTokens = new RateLimiter(REFUSED_TOKENS_PER_ADDRESS);
-  const lateForShoppers = new Lateness(limits.shedDelayMs, () => loopDelay.msNow);
-  // One long turn is no reason to refuse a purchase.
-  const lateForKnown = new Lateness(KNOWN_CALLER_FACTOR * limits.shedDelayMs, () => loopDelay.ms);
+  const publicOverload = new Overload(limits.shedDelayMs, () => loopDelay.msNow);
+  // The mean, not the current delay: one long turn of the event loop must not refuse a purchase.
+  const roleOverload = new Overload(ROLE_LIMIT_FACTOR * limits.shedDelayMs, () => loopDelay.ms);
   const watches = new ConcurrencyLimiter("watches", WATCHES_MAX);
   const otherStreams = new ConcurrencyLimiter("streams", OTHER_STREAMS_MAX);
-  const ofShoppers = new ConcurrencyLimiter("calls", limits.callsInFlightMax);
-  const ofKnown = new ConcurrencyLimiter(
-    "calls of known callers",
-    KNOWN_CALLER_FACTOR * limits.callsInFlightMax,
+  const publicCalls = new ConcurrencyLimiter("calls", limits.callsInFlightMax);
+  const roleCalls = new ConcurrencyLimiter(
+    "calls that require a role",
+    ROLE_LIMIT_FACTOR * limits.callsInFlightMax,
   );
 
-  function countOf({ method }: Call): ConcurrencyLimiter | undefined {
+  function limiterOf({ method }: Call): ConcurrencyLimiter | undefined {
     if (method.methodKind !== "unary") {
       return method === StockService.method.watchStock ? watches : otherStreams;
     }
@@ -58,43 +59,43 @@ export function limitsMiddleware(limits: CallLimits, loopDelay: LoopDelay): Call
     if (service === NEVER_SHED) {
       return undefined;
     }
-    return ruleOf(service) === "everybody" ? ofShoppers : ofKnown;
+    return ruleOf(service) === "public" ? publicCalls : roleCalls;
   }
 
-  function refuse(service: string, address: string): void {
+  function shed(service: string, address: string): void {
     if (service === NEVER_SHED) {
       return;
     }
-    if (ruleOf(service) === "everybody") {
+    if (ruleOf(service) === "public") {
       if (!reads.take(address)) {
         throw overloaded(`More than ${limits.readsPerAddress} calls a second came from ${address}`);
       }
-      lateForShoppers.refuse();
+      publicOverload.throwIfOverloaded();
       return;
     }
     if (!refusedTokens.has(address)) {
-      throw overloaded(`Too many tokens of ${address} were not accepted`);
+      throw overloaded(`Too many tokens from ${address} were refused`);
     }
-    lateForKnown.refuse();
+    roleOverload.throwIfOverloaded();
   }
 
   return {
     enter(call) {
       const { address } = call.caller;
-      refuse(call.method.parent.typeName, address);
-      countOf(call)?.enter(address);
+      shed(call.method.parent.typeName, address);
+      limiterOf(call)?.enter(address);
     },
     run(call, method) {
-      // All that comes in one turn of the loop is let in before the first of it runs.
-      if (ruleOf(call.method.parent.typeName) === "everybody" && call.method.parent.typeName !== NEVER_SHED) {
-        lateForShoppers.refuse();
+      // Checked again: all calls that arrive in one turn of the event loop are admitted before the first one runs.
+      if (ruleOf(call.method.parent.typeName) === "public" && call.method.parent.typeName !== NEVER_SHED) {
+        publicOverload.throwIfOverloaded();
       }
       return method();
     },
     leave(call, code) {
       const { address } = call.caller;
-      countOf(call)?.leave(address);
-      // Who leaves before his token was looked at has cost as much. Where no token can be looked at, he is not to blame.
+      limiterOf(call)?.leave(address);
+      // Clients that disconnect before their token is verified count too. UNAVAILABLE does not: the keys were missing.
       if (!call.isAdmitted && call.principal === undefined && code !== Code.Unavailable) {
         refusedTokens.take(address);
       }
@@ -102,11 +103,11 @@ export function limitsMiddleware(limits: CallLimits, loopDelay: LoopDelay): Call
   };
 }
 
-/** Whether one kind of callers is to come back later, because the event loop is late. */
-class Lateness {
+/** Refuses one class of calls while the event loop is delayed. */
+class Overload {
   readonly #delayMsMax: number;
   readonly #delayMs: () => number;
-  #isLate = false;
+  #isOverloaded = false;
 
   /** 0: never. */
   constructor(delayMsMax: number, delayMs: () => number) {
@@ -114,11 +115,11 @@ class Lateness {
     this.#delayMs = delayMs;
   }
 
-  refuse(): void {
+  throwIfOverloaded(): void {
     if (this.#delayMsMax > 0) {
-      const bound = this.#isLate ? RECOVERED * this.#delayMsMax : this.#delayMsMax;
-      this.#isLate = this.#delayMs() > bound;
-      if (this.#isLate) {
+      const limit = this.#isOverloaded ? RECOVERY_SHARE * this.#delayMsMax : this.#delayMsMax;
+      this.#isOverloaded = this.#delayMs() > limit;
+      if (this.#isOverloaded) {
         throw overloaded("The server is busy");
       }
     }

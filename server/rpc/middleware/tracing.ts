@@ -3,7 +3,7 @@ import { Code } from "@connectrpc/connect";
 import type { TraceSpan, Tracing } from "../../ops/tracing.ts";
 import { type Call, type CallMiddleware, procedureOf } from "../call.ts";
 
-/** Codes that are the server's fault, as the semantic conventions for gRPC have them; the others are answers. */
+/** Codes that mark a server span as failed, by the semantic conventions for gRPC. */
 const FAULTS: ReadonlySet<Code> = new Set([
   Code.Unknown,
   Code.DeadlineExceeded,
@@ -14,8 +14,8 @@ const FAULTS: ReadonlySet<Code> = new Set([
 ]);
 
 /**
- * A span for each call, below the caller's where its `traceparent` names one, with the attributes of OpenTelemetry's
- * semantic conventions for RPC, version 1.45. What the method does runs below it.
+ * Traces each call as a server span, a child of the caller's span where the request has a `traceparent`. Attributes are
+ * those of OpenTelemetry's semantic conventions for RPC, version 1.45.
  */
 export function tracingMiddleware(tracing: Tracing): CallMiddleware {
   const spans = new WeakMap<Call, TraceSpan>();
@@ -23,7 +23,7 @@ export function tracingMiddleware(tracing: Tracing): CallMiddleware {
     enter(call) {
       const { method, headers, caller } = call;
       const name = procedureOf(method);
-      const span = tracing.begin(
+      const span = tracing.startSpan(
         "server",
         name,
         {
@@ -31,7 +31,7 @@ export function tracingMiddleware(tracing: Tracing): CallMiddleware {
           "rpc.method": name,
           "client.address": caller.address,
         },
-        { traceparent: oneOf(headers["traceparent"]), tracestate: oneOf(headers["tracestate"]) },
+        { traceparent: joined(headers["traceparent"]), tracestate: joined(headers["tracestate"]) },
       );
       call.traceId = span.traceId;
       spans.set(call, span);
@@ -42,12 +42,12 @@ export function tracingMiddleware(tracing: Tracing): CallMiddleware {
     },
     leave(call, code) {
       const span = spans.get(call);
-      const told = statusOf(code);
-      span?.add({
-        "rpc.status_code": told,
+      const status = statusOf(code);
+      span?.setAttributes({
+        "rpc.status_code": status,
         ...(call.principal && { "enduser.id": call.principal.name }),
       });
-      span?.end(code !== undefined && FAULTS.has(code) ? told : undefined);
+      span?.end(code !== undefined && FAULTS.has(code) ? status : undefined);
     },
   };
 }
@@ -56,11 +56,11 @@ function isGrpc(headers: IncomingHttpHeaders): boolean {
   return headers["content-type"]?.startsWith("application/grpc") === true;
 }
 
-function oneOf(header: string | string[] | undefined): string | undefined {
+function joined(header: string | string[] | undefined): string | undefined {
   return typeof header === "string" ? header : header?.join(",");
 }
 
-/** `DEADLINE_EXCEEDED`. gRPC spells "canceled" with two l. */
+/** `DEADLINE_EXCEEDED`. gRPC spells `CANCELLED` with two l. */
 function statusOf(code: Code | undefined): string {
   if (code === undefined) {
     return "OK";

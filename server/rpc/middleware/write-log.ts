@@ -5,21 +5,21 @@ import type { Logger } from "pino";
 import { ruleOf } from "../../access/policy.ts";
 import { type CallMiddleware, procedureOf } from "../call.ts";
 
-/** Longest ID that the log takes; a longer one was refused by validation. */
+/** Longest ID logged; validation refuses longer ones. */
 const ID_LENGTH_MAX = 128;
 
 /**
- * Logs every call that was to change something, one line each, with who called and what it was about. Tokens never are
- * logged. What was refused to a stranger is no write, and for the stage that refused it to tell: a flood of those is a line for each.
+ * Logs each call of a method that changes something, with its caller and the IDs in its request, but never a token.
+ * Calls refused to unauthenticated clients are left out: the access middleware logs them, at a limited rate.
  */
 export function writeLogMiddleware(log: Logger, level: "debug" | "info" = "info"): CallMiddleware {
   return {
     leave(call, code) {
-      const { method, caller, principal, traceId, beganAt } = call;
+      const { method, caller, principal, traceId, startedAt } = call;
       if (!log.isLevelEnabled(level) || !isWrite(method) || !(call.isAdmitted || principal)) {
         return;
       }
-      // Made up where the caller sent none, which is not for nothing.
+      // Read only here, since it generates a UUID where the caller sent none.
       const { requestId } = call;
       log[level](
         {
@@ -27,7 +27,7 @@ export function writeLogMiddleware(log: Logger, level: "debug" | "info" = "info"
           caller: principal?.name ?? "anonymous",
           address: caller.address,
           code: code === undefined ? "OK" : Code[code],
-          ms: Math.round(10 * (performance.now() - beganAt)) / 10,
+          ms: Math.round(10 * (performance.now() - startedAt)) / 10,
           ...(call.request && idsOf(method, call.request)),
           requestId,
           traceId,
@@ -41,11 +41,11 @@ export function writeLogMiddleware(log: Logger, level: "debug" | "info" = "info"
 function isWrite(method: DescMethod): boolean {
   return (
     method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS &&
-    ruleOf(method.parent.typeName) !== "everybody"
+    ruleOf(method.parent.typeName) !== "public"
   );
 }
 
-/** The IDs in a request's own fields, as `{ reservationId: "order-1" }`. */
+/** The IDs in the top-level fields of a request, as `{ reservationId: "order-1" }`. */
 function idsOf(method: DescMethod, request: Message): Record<string, string> {
   const ids: Record<string, string> = {};
   for (const field of method.input.fields) {
