@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
-import type { ListenerLimits } from "./http/listener.ts";
+import type { ListenerLimits } from "./http/listener/limits.ts";
 import type { Releases } from "./lifecycle.ts";
 import type { WatchLimits } from "./live/watch/watch-limits.ts";
 import type { Health } from "./ops/health.ts";

@@ -13,9 +13,10 @@ import type { LiveView } from "./api/stock-service.ts";
 import { WatchFastPath } from "./api/watch-fast-path.ts";
 import type { Config } from "./config.ts";
 import type { Context } from "./context.ts";
-import { outsideNetworkOf } from "./http/client-network.ts";
+import { externalNetworkOf } from "./http/client-network.ts";
 import { createCors, createCorsHeaders } from "./http/cors.ts";
-import { LISTENER_LIMITS_DEFAULT, type Listener, startListener } from "./http/listener.ts";
+import { LISTENER_LIMITS_DEFAULT } from "./http/listener/limits.ts";
+import { type Listener, startListener } from "./http/listener/listener.ts";
 import { addConnectionMetrics, createRequestCount } from "./http/metrics.ts";
 import { createRouter } from "./http/router.ts";
 import { TrustedProxies } from "./http/trusted-proxies.ts";
@@ -91,7 +92,7 @@ export async function startApi(
     tryHandleStream: (stream, headers, rawHeaders) =>
       fastPaths.some((fastPath) => fastPath.tryHandleStream(stream, headers, rawHeaders)),
     isLongLived: (path) => LONG_LIVED_PATHS.has(path),
-    networkOf: outsideNetworkOf,
+    networkOf: externalNetworkOf,
     log,
     tls: config.tls,
     ...(options.limits && { limits: options.limits }),

@@ -1,16 +1,16 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { unmapped } from "./client-network.ts";
-import type { ListenerRequest } from "./listener.ts";
+import type { HttpRequest } from "./message.ts";
 import type { TrustedProxies } from "./trusted-proxies.ts";
 
-/** Who calls, as far as the connection tells. */
+/** The caller as the connection identifies it. */
 export interface Caller {
   readonly address: string;
-  /** The same object for every call of one connection; of its own for each call that a proxy passes on. */
+  /** The same object for every call of one connection. Each call that a proxy forwards has its own. */
   readonly connection: object;
 }
 
-/** The peers of open connections: looked up once, and not for every call. */
+/** By connection, so that the address is looked up once and not for every call. */
 const peers = new WeakMap<object, Caller>();
 
 export function callerOfStream(stream: ServerHttp2Stream): Caller {
@@ -20,7 +20,7 @@ export function callerOfStream(stream: ServerHttp2Stream): Caller {
     : (peers.get(session) ?? peerOf(session, session.socket));
 }
 
-export function callerOf(request: ListenerRequest): Caller {
+export function callerOf(request: HttpRequest): Caller {
   if ("stream" in request) {
     return callerOfStream(request.stream);
   }
@@ -38,8 +38,8 @@ function peerOf(
 }
 
 /**
- * The client for whom a trusted proxy calls, or else the peer itself. A proxy carries many clients on one connection, so
- * they share no limit that it has, and what it has proved of itself, by a certificate, speaks for none of them.
+ * The client for which a trusted proxy calls; otherwise the peer itself. A proxy carries many clients on one connection.
+ * They share none of its per-connection limits, and the proxy's client certificate does not authenticate them.
  */
 export function clientBehind(peer: Caller, headers: IncomingHttpHeaders, proxies: TrustedProxies): Caller {
   const forwardedFor = headers["x-forwarded-for"];

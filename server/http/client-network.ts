@@ -1,7 +1,7 @@
 import { BlockList } from "node:net";
 
-/** Networks from which no shopper comes: this machine, and private ones (RFC 1918, RFC 4193, RFC 3927). */
-const INSIDE = new BlockList();
+/** Networks that shoppers do not come from: this machine and private ones (RFC 1918, RFC 4193, RFC 3927). */
+const INTERNAL = new BlockList();
 for (const [network, prefix] of [
   ["127.0.0.0", 8],
   ["10.0.0.0", 8],
@@ -9,19 +9,19 @@ for (const [network, prefix] of [
   ["192.168.0.0", 16],
   ["169.254.0.0", 16],
 ] as const) {
-  INSIDE.addSubnet(network, prefix, "ipv4");
+  INTERNAL.addSubnet(network, prefix, "ipv4");
 }
-INSIDE.addAddress("::1", "ipv6");
-INSIDE.addSubnet("fc00::", 7, "ipv6");
-INSIDE.addSubnet("fe80::", 10, "ipv6");
+INTERNAL.addAddress("::1", "ipv6");
+INTERNAL.addSubnet("fc00::", 7, "ipv6");
+INTERNAL.addSubnet("fe80::", 10, "ipv6");
 
 /**
- * What counts as one client of the outside: an address, or the /64 that one household or phone has to itself in
- * IPv6, with as many addresses as it likes. `undefined` for addresses of private networks: they are edges and services of
- * one's own, and an edge that is not among the trusted proxies would be taken for one very busy shopper.
+ * What counts as one external client: an IPv4 address, or an IPv6 /64, which one household or phone has to itself.
+ * `undefined` for addresses of private networks. Those belong to proxies and services of the operator; a proxy that is
+ * missing from the trusted proxies would otherwise count as one very busy shopper.
  */
-export function outsideNetworkOf(address: string): string | undefined {
-  // One call asks several times, and an edge's many calls come from one address.
+export function externalNetworkOf(address: string): string | undefined {
+  // One call asks several times, and the many calls of a proxy come from one address.
   if (address !== last.address) {
     last = { address, network: networkOf(address) };
   }
@@ -35,12 +35,12 @@ let last: { readonly address: string; readonly network: string | undefined } = {
 
 function networkOf(address: string): string | undefined {
   if (!address.includes(":")) {
-    return INSIDE.check(address, "ipv4") ? undefined : address;
+    return INTERNAL.check(address, "ipv4") ? undefined : address;
   }
-  return INSIDE.check(address, "ipv6") ? undefined : subnetOf(address);
+  return INTERNAL.check(address, "ipv6") ? undefined : subnetOf(address);
 }
 
-/** An address in its one form: IPv4 as such also where a dual-stack socket gives it as IPv6. */
+/** The IPv4 address of an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`), as dual-stack sockets report it; any other as it is. */
 export function unmapped(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/, "");
 }

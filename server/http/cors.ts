@@ -1,11 +1,11 @@
 import { cors } from "@connectrpc/connect";
 import { STALE_HEADER } from "./headers.ts";
-import type { ListenerRequest, ListenerResponse } from "./listener.ts";
+import { type HttpRequest, type HttpResponse, setHeaders } from "./message.ts";
 
 /** What storefronts may call from their own pages: shoppers' reads, and nothing that changes stock. */
 const SHARED_PATH = "/inventory.v1.StockService/";
 
-/** Seconds that a browser may remember a preflight: two hours, where Chrome caps it. */
+/** Seconds for which a browser may cache a preflight response. Two hours: Chrome's maximum. */
 const PREFLIGHT_SECONDS = 7_200;
 
 const PREFLIGHT_HEADERS = {
@@ -14,19 +14,19 @@ const PREFLIGHT_HEADERS = {
   "access-control-max-age": String(PREFLIGHT_SECONDS),
 };
 
-/** What all three protocols say in headers; whether an answer may be behind, and what time it was when it was given. */
+/** The response headers of all three protocols, and those with the age of a response. */
 const EXPOSED_HEADERS = [...cors.exposedHeaders, STALE_HEADER, "date"].join(", ").toLowerCase();
 
-/** What goes with an answer to a page of this origin, by the path. */
+/** The CORS headers of a response on this path to a page of this origin. */
 export type CorsHeaders = (path: string, origin: string | undefined) => Readonly<Record<string, string>>;
 
-/** Sets what lets a foreign page read the answer, and answers preflights itself: true where it did. */
-export type Cors = (request: ListenerRequest, response: ListenerResponse, path: string) => boolean;
+/** Sets the CORS headers of a response. Responds to preflight requests itself, and returns whether it did. */
+export type Cors = (request: HttpRequest, response: HttpResponse, path: string) => boolean;
 
 /**
- * Cross-origin sharing by an allow-list: `https://shop.example`, as browsers write origins. Without cookies,
- * so that an origin gets nothing that anybody could not read; the list keeps foreign shops from living off
- * this server. An origin that is not in it gets no header, and its browser refuses the answer.
+ * Cross-origin sharing by an allow-list of origins as browsers send them: `https://shop.example`. Responses carry no
+ * credentials, so the list protects no secret; it keeps other shops from using this server for their own pages. An
+ * origin outside the list gets no header, and its browser withholds the response.
  */
 export function createCorsHeaders(origins: readonly string[]): CorsHeaders {
   const allowed = new Set(origins);
@@ -35,7 +35,7 @@ export function createCorsHeaders(origins: readonly string[]): CorsHeaders {
       return {};
     }
     return {
-      // What a cache keeps of an answer depends on who asked.
+      // The response depends on the origin, so a shared cache must keep one for each.
       vary: "origin",
       ...(origin !== undefined &&
         allowed.has(origin) && {
@@ -64,10 +64,4 @@ export function createCors(corsHeaders: CorsHeaders): Cors {
     response.end();
     return true;
   };
-}
-
-function setHeaders(response: ListenerResponse, headers: Readonly<Record<string, string>>): void {
-  for (const [name, value] of Object.entries(headers)) {
-    response.setHeader(name, value);
-  }
 }

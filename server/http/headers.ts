@@ -1,2 +1,2 @@
-/** Set to `true` on responses that may be behind, because the store cannot be reached. */
+/** Set to `true` on responses that may be out of date because the store cannot be reached. */
 export const STALE_HEADER = "stock-stale";

@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 
-/** Counts what never became a call: pages, probes, preflights, and requests that are refused before their method is known. */
+/** Counts requests that never became a call: pages, probes, preflights, and requests refused before their method was known. */
 export function createRequestCount(registry: Registry): (status: number) => void {
   const requests = new Counter({
     name: "inventory_http_requests_total",
@@ -11,7 +11,7 @@ export function createRequestCount(registry: Registry): (status: number) => void
   return (status) => requests.inc({ status });
 }
 
-/** Tells how many connections are open, of how many that may be. */
+/** Exports the number of open connections and its limit. */
 export function addConnectionMetrics(
   registry: Registry,
   { open, most }: { open(): number; readonly most: number },
@@ -19,7 +19,7 @@ export function addConnectionMetrics(
   const registers = [registry];
   new Gauge({
     name: "inventory_connections_open",
-    help: "Connections to the port, those included that have not sent a byte",
+    help: "Connections to the port, including those that have not sent a byte",
     registers,
     collect() {
       this.set(open());

@@ -1,12 +1,12 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 
-/** Between two looks whether the trailers are out, in milliseconds. They wait only for a peer that does not read. */
-const LOOK_INTERVAL_MS = 10;
+/** Milliseconds between checks whether the trailers were sent. They wait only for a peer that does not read. */
+const CHECK_INTERVAL_MS = 10;
 
 /**
- * Where a call was answered before its request was read, the client may stop sending (RFC 9113,
- * section 8.1). Node leaves such a stream open for as long as the client likes, and with bytes of the request unread its
- * connection too, also when the client is gone.
+ * Resets a stream with NO_ERROR once its response is complete, if its request is not: the client may stop sending
+ * (RFC 9113, section 8.1). Otherwise Node keeps the stream open for as long as the client likes, and with unread bytes of the
+ * request it keeps the connection as well, even after the client has disconnected.
  */
 export function rejectRequestBodyAfterTrailers(stream: ServerHttp2Stream): void {
   const stop = (): void => {
@@ -14,9 +14,9 @@ export function rejectRequestBodyAfterTrailers(stream: ServerHttp2Stream): void 
     if (stream.closed || remoteClose === 1) {
       return;
     }
-    // A reset overtakes trailers that are not out, and the client never learns how its call ended.
+    // A reset discards trailers that are not sent yet, and the client would not learn how its call ended.
     if (localClose !== 1) {
-      setTimeout(stop, LOOK_INTERVAL_MS).unref();
+      setTimeout(stop, CHECK_INTERVAL_MS).unref();
       return;
     }
     stream.close(constants.NGHTTP2_NO_ERROR);

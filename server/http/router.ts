@@ -1,15 +1,19 @@
 import type { Health } from "../ops/health.ts";
 import type { Cors } from "./cors.ts";
-import { type ListenerRequest, type ListenerResponse, pathOf } from "./listener.ts";
-
-/** Answers a request that is its own, and returns whether it was. `path` is without the query. */
-export type RequestHandler = (request: ListenerRequest, response: ListenerResponse, path: string) => boolean;
+import {
+  type HttpRequest,
+  type HttpResponse,
+  pathOf,
+  type RequestHandler,
+  respondWithText,
+  setHead,
+} from "./message.ts";
 
 interface RouterOptions {
   readonly health: Health;
   /** The RPC methods, in every protocol. */
   readonly rpc: RequestHandler;
-  /** Answers RPC requests for methods that do not exist. */
+  /** Responds to RPC requests for methods that do not exist. */
   readonly unknownMethod: RequestHandler;
   readonly pages: RequestHandler;
   readonly cors: Cors;
@@ -18,9 +22,7 @@ interface RouterOptions {
 }
 
 /** Routes a request: RPC methods first, then liveness and readiness, pages, and 404. */
-export function createRouter(
-  options: RouterOptions,
-): (request: ListenerRequest, response: ListenerResponse) => void {
+export function createRouter(options: RouterOptions): (request: HttpRequest, response: HttpResponse) => void {
   const { health, rpc, unknownMethod, pages, cors, onNonRpcResponse } = options;
   return (request, response) => {
     const path = pathOf(request.url);
@@ -44,25 +46,11 @@ export function createRouter(
   };
 }
 
-async function respondWithReadiness(health: Health, response: ListenerResponse): Promise<void> {
+async function respondWithReadiness(health: Health, response: HttpResponse): Promise<void> {
   const report = await health.report();
-  writeHead(response, report.ready ? 200 : 503, {
+  setHead(response, report.ready ? 200 : 503, {
     "content-type": "application/json",
     "cache-control": "no-store",
   });
   response.end(`${JSON.stringify(report)}\n`);
-}
-
-/** Answers with a line of text that no cache may keep. */
-export function respondWithText(response: ListenerResponse, status: number, text: string): void {
-  writeHead(response, status, { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" });
-  response.end(`${text}\n`);
-}
-
-/** Sets the head of a response. Node types the two responses' writeHead as a union that cannot be called. */
-export function writeHead(response: ListenerResponse, status: number, headers: Record<string, string>): void {
-  response.statusCode = status;
-  for (const [name, value] of Object.entries(headers)) {
-    response.setHeader(name, value);
-  }
 }

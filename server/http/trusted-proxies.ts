@@ -4,14 +4,14 @@ import { unmapped } from "./client-network.ts";
 type AddressFamily = "ipv4" | "ipv6";
 
 /**
- * The proxies whose word about the client is taken. Whoever else sends `X-Forwarded-For` may have
- * written into it what he likes, so that of a peer that is none of these the peer's own address counts.
+ * The proxies whose `X-Forwarded-For` is believed. Any other peer can write anything into that header, so its own
+ * address counts.
  */
 export class TrustedProxies {
   readonly #networks = new BlockList();
   readonly #isEmpty: boolean;
 
-  /** Throws on one that `isNetwork` does not know. */
+  /** Throws on an entry for which `isNetwork` is false. */
   constructor(networks: readonly string[]) {
     this.#isEmpty = networks.length === 0;
     for (const network of networks) {
@@ -20,15 +20,15 @@ export class TrustedProxies {
     }
   }
 
-  /** Whether this is the address of one. */
+  /** Whether this is the address of a trusted proxy. */
   includes(address: string): boolean {
     return !this.#isEmpty && isIP(address) > 0 && this.#networks.check(address, familyOf(address));
   }
 
   /**
-   * The address of the client for whom this proxy calls: the rightmost of `X-Forwarded-For` that is no trusted proxy, for
-   * each adds to the right whom it was asked by. What stands left of an entry that is no address was added by
-   * nobody we trust; there the proxy that passed it on counts as the client.
+   * The address of the client for which this proxy calls: the rightmost entry of `X-Forwarded-For` that is not a trusted
+   * proxy, since each proxy appends the address of its own peer. Where an entry is not an address, the proxy that
+   * forwarded it counts as the client: nothing to the left of it comes from a trusted proxy.
    */
   clientOf(proxy: string, forwardedFor: string): string {
     let client = addressOf(proxy) ?? proxy;
@@ -46,7 +46,7 @@ export class TrustedProxies {
   }
 }
 
-/** Whether this is an address, or a network as `10.0.0.0/8` and `fd00::/8`. */
+/** Whether this is an address, or a network such as `10.0.0.0/8` or `fd00::/8`. */
 export function isNetwork(text: string): boolean {
   const { address, prefix, family } = parseNetwork(text);
   return isIP(address) > 0 && Number.isInteger(prefix) && prefix <= bitsOf(family);
@@ -62,8 +62,8 @@ function parseNetwork(text: string): { address: string; prefix: number; family: 
 }
 
 /**
- * An address in its one canonical form, so that a client counts once: without a port, which some proxies add, IPv6 in its
- * shortest form, and IPv4 as such also where a dual-stack socket gives it as IPv6.
+ * The canonical form of an address, so that a client counts once: without the port that some proxies add, IPv6 in its
+ * shortest form, IPv4-mapped IPv6 as IPv4. `undefined` for anything that is not an address.
  */
 function addressOf(hop: string): string | undefined {
   const bare = /^\[(.*)\](?::\d+)?$/.exec(hop)?.[1] ?? /^([\d.]+):\d+$/.exec(hop)?.[1] ?? hop;

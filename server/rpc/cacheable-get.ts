@@ -4,7 +4,7 @@ import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
 import { etagOf, etagsIn } from "../http/etag.ts";
 import { STALE_HEADER } from "../http/headers.ts";
-import type { ListenerRequest, ListenerResponse } from "../http/listener.ts";
+import type { HttpRequest, HttpResponse } from "../http/message.ts";
 
 /** Services whose reads are the same for everybody. */
 const PUBLIC_SERVICES: ReadonlySet<string> = new Set([StockService.typeName, Inventory.typeName]);
@@ -34,8 +34,8 @@ function isPublicRead(method: DescMethod): boolean {
  */
 export async function withCacheHeaders(
   method: DescMethod,
-  request: ListenerRequest,
-  response: ListenerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   answer: UniversalServerResponse,
 ): Promise<UniversalServerResponse> {
   const header = new Headers(answer.header);

@@ -1,4 +1,4 @@
-import { outsideNetworkOf } from "../http/client-network.ts";
+import { externalNetworkOf } from "../http/client-network.ts";
 import { InventoryError } from "../inventory/errors.ts";
 
 /** What one client of the outside may have of all. Many shoppers share an address; none of them may have everything. */
@@ -22,7 +22,7 @@ export class ConcurrencyLimiter {
   /** Counts one, or throws `OVERLOADED`. */
   enter(address: string): void {
     refuseAt(this.#all, this.#most, `${this.#what} are in flight`);
-    const network = outsideNetworkOf(address);
+    const network = externalNetworkOf(address);
     if (network !== undefined) {
       const ofOne = this.#byNetwork.get(network) ?? 0;
       refuseAt(ofOne, this.#mostOfOne, `${this.#what} of ${address} are in flight`);
@@ -33,7 +33,7 @@ export class ConcurrencyLimiter {
 
   leave(address: string): void {
     this.#all -= 1;
-    const network = outsideNetworkOf(address);
+    const network = externalNetworkOf(address);
     if (network !== undefined) {
       const ofOne = (this.#byNetwork.get(network) ?? 0) - 1;
       if (ofOne > 0) {

@@ -14,7 +14,7 @@ import {
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
 import { callerOf } from "../http/caller.ts";
-import type { ListenerRequest, ListenerResponse } from "../http/listener.ts";
+import type { HttpRequest, HttpResponse } from "../http/message.ts";
 import { rejectRequestBodyAfterTrailers } from "../http/reject-request-body.ts";
 import { type Log, throttledLog } from "../ops/throttled-log.ts";
 import { isGet, withCacheHeaders } from "./cacheable-get.ts";
@@ -51,8 +51,8 @@ export interface StartedCall {
 
 /** Answers a request if it is for a method, and says whether it was. */
 export type ConnectHandler = (
-  request: ListenerRequest,
-  response: ListenerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   path: string,
   begun?: StartedCall,
 ) => boolean;
@@ -119,12 +119,12 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
   };
 }
 
-function authorityOf(request: ListenerRequest): string | undefined {
+function authorityOf(request: HttpRequest): string | undefined {
   return "authority" in request ? request.authority : request.headers.host;
 }
 
 /** Connect throws on a Host that is none. */
-function refuseHost(response: ListenerResponse): void {
+function refuseHost(response: HttpResponse): void {
   response.statusCode = 400;
   response.setHeader("content-type", "text/plain; charset=utf-8");
   response.end("The Host of the request is none\n");

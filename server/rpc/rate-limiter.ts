@@ -1,4 +1,4 @@
-import { outsideNetworkOf } from "../http/client-network.ts";
+import { externalNetworkOf } from "../http/client-network.ts";
 
 /** Addresses of one generation, of which two are remembered: some 10 MB. */
 const GENERATION_MAX = 50_000;
@@ -51,7 +51,7 @@ export class RateLimiter {
   }
 
   #budgetOf(address: string): Budget | undefined {
-    const key = this.#perSecond === 0 ? undefined : outsideNetworkOf(address);
+    const key = this.#perSecond === 0 ? undefined : externalNetworkOf(address);
     if (key === undefined) {
       return undefined;
     }

@@ -1,5 +1,5 @@
-import type { ListenerRequest } from "../http/listener.ts";
-import { type RequestHandler, respondWithText, writeHead } from "../http/router.ts";
+import type { HttpRequest } from "../http/message.ts";
+import { type RequestHandler, respondWithText, setHead } from "../http/message.ts";
 import type { ConnectHandler } from "./connect-handler.ts";
 import type { FastPath } from "./fast-path/fast-path.ts";
 import { encodeGrpcMessage } from "./grpc-message.ts";
@@ -36,7 +36,7 @@ export const refuseUnknownMethod: RequestHandler = (request, response, path) => 
   if (!isGrpc(request)) {
     return false;
   }
-  writeHead(response, 200, {
+  setHead(response, 200, {
     "content-type": "application/grpc",
     "grpc-status": "12",
     "grpc-message": encodeGrpcMessage(`There is no method ${path}`),
@@ -45,6 +45,6 @@ export const refuseUnknownMethod: RequestHandler = (request, response, path) => 
   return true;
 };
 
-function isGrpc(request: ListenerRequest): boolean {
+function isGrpc(request: HttpRequest): boolean {
   return GRPC_CONTENT_TYPE.test(request.headers["content-type"] ?? "");
 }

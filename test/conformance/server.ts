@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { create, createRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { pino } from "pino";
-import type { ListenerTls } from "../../server/http/listener.ts";
+import type { ListenerTls } from "../../server/http/listener/transport.ts";
 import { REQUEST_BYTES_MAX } from "../../server/rpc/connect-handler.ts";
 import { startPort } from "../support/port.ts";
 import {

@@ -23,9 +23,9 @@ import { until } from "../support/until.ts";
 const ADJUST_STOCK = "/inventory.v1.SupplyService/AdjustStock";
 const TYPE = "application/proto";
 
-// A message in Connect's binary form says nothing of its length, so that its first part may well be a message of its own.
+// A Connect request in binary has no length of its own, so a prefix of it may be a valid message.
 for (const LANE of ["on", "off"]) {
-  describe(`a request that breaks off, LANE=${LANE}`, () => {
+  describe(`an aborted request, LANE=${LANE}`, () => {
     let app: TestApp;
     let supply: Client<typeof SupplyService>;
     before(async () => {
@@ -50,7 +50,7 @@ for (const LANE of ["on", "off"]) {
 
     for (const code of ["NO_ERROR", "CANCEL", "INTERNAL_ERROR"] as const) {
       for (const isAtOnce of [true, false]) {
-        it(`by a reset with ${code}, ${isAtOnce ? "at once" : "when its body has been read"}, is not done`, async () => {
+        it(`reset with ${code} ${isAtOnce ? "at once" : "after its body was read"} is not executed`, async () => {
           using client = (await RawClient.open(app.port)).read();
           const reset = Buffer.alloc(4);
           reset.writeUInt32BE(constants[`NGHTTP2_${code}`]);
@@ -69,7 +69,7 @@ for (const LANE of ["on", "off"]) {
       }
     }
 
-    it("for so long that its deadline passes is not done when it goes on", async () => {
+    it("whose body arrives after its deadline is not executed", async () => {
       using client = (await RawClient.open(app.port)).read();
       const body = adjustment("late");
       const deadlineMs = 20;
@@ -79,14 +79,14 @@ for (const LANE of ["on", "off"]) {
         "connect-timeout-ms": deadlineMs,
       };
       await client.send(postHead(ADJUST_STOCK, headers));
-      // Only the time itself can be waited for here: the lane answers now, the long way when it has the body.
+      // There is no event to await: the fast path responds at the deadline, Connect once it has the body.
       await pause(5 * deadlineMs);
       await client.send(body);
-      await until(() => /deadline_exceeded/.test(client.received), "the deadline is told");
+      await until(() => /deadline_exceeded/.test(client.received), "the response is deadline_exceeded");
       await assertUntouched();
     });
 
-    it("by the end of its connection is not done", async () => {
+    it("whose connection closes before its body is complete is not executed", async () => {
       const body = adjustment("closed");
       const socket = connect({ port: app.port, host: "127.0.0.1" });
       const head = postHead(ADJUST_STOCK, { "content-type": TYPE, "content-length": body.length + 1 });
@@ -98,9 +98,9 @@ for (const LANE of ["on", "off"]) {
   });
 }
 
-/** Resolves when the server has answered a PING, and so has seen all that was sent before it. */
+/** Resolves when the server has acknowledged a PING, and so has read everything sent before it. */
 async function seen(client: RawClient, mark: string): Promise<void> {
   const payload = mark.padEnd(8).slice(-8);
   await client.send(frame(FRAME.ping, 0, 0, Buffer.from(payload)));
-  await until(() => client.received.includes(payload), "the PING is answered");
+  await until(() => client.received.includes(payload), "the PING is acknowledged");
 }

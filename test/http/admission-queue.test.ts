@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { pino } from "pino";
-import { type Listener, startListener } from "../../server/http/listener.ts";
+import { type Listener, startListener } from "../../server/http/listener/listener.ts";
 import {
   END_HEADERS,
   END_STREAM,
@@ -18,28 +18,28 @@ import { until } from "../support/until.ts";
 const HELLO = Buffer.concat([PREFACE, SETTINGS]);
 const CONNECTIONS = 20;
 const STREAMS = 100;
-const CROWD = CONNECTIONS * STREAMS;
-/** What the server is made to spend on each of the crowd, so that they take a fifth of a second together. */
+const BURST = CONNECTIONS * STREAMS;
+/** CPU time of each request of the burst: together they take a fifth of a second. */
 const COST_MS = 0.1;
 
 interface Served extends Listener {
-  /** How many of the crowd have begun. */
-  begun(): number;
-  /** How many of the crowd had begun when `/known` was asked for. */
-  begunBeforeKnown(): number | undefined;
+  /** Requests of the burst that have started. */
+  started(): number;
+  /** Requests of the burst that had started before the first request to a `/probe` path. */
+  startedBeforeProbe(): number | undefined;
 }
 
-/** A listener whose streams below `/lane` are taken, as a lane's are, and whose other requests go to the handler. */
-async function open(t: TestContext, onBegun: (count: number) => void): Promise<Served> {
-  let begun = 0;
+/** A listener that handles streams below `/fast` as a fast path does. Other requests go to the handler. */
+async function open(t: TestContext, onStarted: (count: number) => void): Promise<Served> {
+  let started = 0;
   let before: number | undefined;
   const serve = (path: string | undefined): void => {
-    if (path?.endsWith("/known")) {
-      before ??= begun;
+    if (path?.endsWith("/probe")) {
+      before ??= started;
       return;
     }
-    begun += 1;
-    onBegun(begun);
+    started += 1;
+    onStarted(started);
     for (const end = performance.now() + COST_MS; performance.now() < end; );
   };
   const listener = await startListener({
@@ -51,17 +51,17 @@ async function open(t: TestContext, onBegun: (count: number) => void): Promise<S
     },
     tryHandleStream: (stream, headers) => {
       const path = headers[":path"];
-      const isTaken = path?.startsWith("/lane") === true;
-      if (isTaken) {
+      const isFast = path?.startsWith("/fast") === true;
+      if (isFast) {
         serve(path);
         stream.respond({ ":status": 200 }, { endStream: true });
       }
-      return isTaken;
+      return isFast;
     },
     log: pino({ level: "silent" }),
   });
   t.after(() => listener.drain(0));
-  return Object.assign(listener, { begun: () => begun, begunBeforeKnown: () => before });
+  return Object.assign(listener, { started: () => started, startedBeforeProbe: () => before });
 }
 
 function ask(stream: number, path: string, fields: Buffer = Buffer.alloc(0)): Buffer {
@@ -69,7 +69,7 @@ function ask(stream: number, path: string, fields: Buffer = Buffer.alloc(0)): Bu
   return frame(FRAME.headers, END_HEADERS | END_STREAM, stream, block);
 }
 
-/** Opens connections that the listener has accepted: libuv accepts one in a turn. */
+/** Opens connections and waits until the listener has accepted them: libuv accepts one per turn. */
 async function openMany(t: TestContext, listener: Listener, count: number): Promise<RawClient[]> {
   const all = listener.connections() + count;
   const clients = await RawClient.openMany(listener.port, count);
@@ -80,69 +80,72 @@ async function openMany(t: TestContext, listener: Listener, count: number): Prom
   return clients.map((client) => client.read());
 }
 
-/** Resolves when the server has read what each has sent. */
-async function greeted(clients: readonly RawClient[]): Promise<void> {
+/** Starts an HTTP/2 session on each and waits for the server's SETTINGS. */
+async function startSessions(clients: readonly RawClient[]): Promise<void> {
   for (const client of clients) client.socket.write(HELLO);
   await until(
     () => clients.every((client) => client.received.length > 0),
-    "the server has answered each SETTINGS",
+    "the server has sent SETTINGS to each",
   );
 }
 
-describe("a crowd that comes at once", () => {
-  const crowd = (path: string): Buffer =>
+describe("a burst of requests", () => {
+  const burst = (path: string): Buffer =>
     Buffer.concat(Array.from({ length: STREAMS }, (_, each) => ask(2 * each + 1, path)));
 
-  for (const [path, known, fields] of [
-    ["/lane", "/lane/known"],
-    ["/", "/lane/known"],
-    ["/", "/known"],
-    ["/", "/known", field("authorization", "Bearer a")],
+  for (const [path, probe, fields] of [
+    ["/fast", "/fast/probe"],
+    ["/", "/fast/probe"],
+    ["/", "/probe"],
+    ["/", "/probe", field("authorization", "Bearer a")],
   ] as const) {
-    const what = `${known}${fields === undefined ? "" : " of somebody with a name"}`;
-    it(`for ${path} on new connections leaves room for ${what}`, async (t) => {
-      let knownClient: RawClient | undefined;
+    const what = `${probe}${fields === undefined ? "" : " with credentials"}`;
+    it(`for ${path} on new connections does not delay ${what}`, async (t) => {
+      let probeClient: RawClient | undefined;
       const listener = await open(t, (count) => {
-        if (count === 1) knownClient?.socket.write(ask(1, known, fields));
+        if (count === 1) probeClient?.socket.write(ask(1, probe, fields));
       });
-      [knownClient] = await openMany(t, listener, 1);
-      assert.ok(knownClient);
-      await greeted([knownClient]);
+      [probeClient] = await openMany(t, listener, 1);
+      assert.ok(probeClient);
+      await startSessions([probeClient]);
       const clients = await openMany(t, listener, CONNECTIONS);
-      for (const client of clients) client.socket.write(Buffer.concat([HELLO, crowd(path)]));
-      await until(() => listener.begun() === CROWD, "all of the crowd are let in");
-      const before = listener.begunBeforeKnown();
-      assert.ok(before !== undefined && before < CROWD / 4, `${before} of ${CROWD} came first`);
+      for (const client of clients) client.socket.write(Buffer.concat([HELLO, burst(path)]));
+      await until(() => listener.started() === BURST, "the whole burst has started");
+      const before = listener.startedBeforeProbe();
+      assert.ok(before !== undefined && before < BURST / 4, `${before} of ${BURST} started first`);
     });
   }
 
-  it("on connections that were there delays itself where no lane takes it", async (t) => {
-    let knownClient: RawClient | undefined;
+  it("on established connections delays mostly itself", async (t) => {
+    let probeClient: RawClient | undefined;
     const listener = await open(t, (count) => {
-      if (count === 1) knownClient?.socket.write(ask(1, "/known"));
+      if (count === 1) probeClient?.socket.write(ask(1, "/probe"));
     });
-    [knownClient] = await openMany(t, listener, 1);
-    assert.ok(knownClient);
+    [probeClient] = await openMany(t, listener, 1);
+    assert.ok(probeClient);
     const clients = await openMany(t, listener, CONNECTIONS);
-    await greeted([knownClient, ...clients]);
-    for (const client of clients) client.socket.write(crowd("/"));
-    await until(() => listener.begun() === CROWD, "all of the crowd are let in");
-    const before = listener.begunBeforeKnown();
-    assert.ok(before !== undefined && before < CROWD / 4, `${before} of ${CROWD} came first`);
+    await startSessions([probeClient, ...clients]);
+    for (const client of clients) client.socket.write(burst("/"));
+    await until(() => listener.started() === BURST, "the whole burst has started");
+    const before = listener.startedBeforeProbe();
+    assert.ok(before !== undefined && before < BURST / 4, `${before} of ${BURST} started first`);
   });
 
-  it("may break the protocol while it waits", async (t) => {
+  it("may violate the protocol while it is queued", async (t) => {
     let late: RawClient[] = [];
     const nonsense = frame(FRAME.data, 0, 0);
     const listener = await open(t, (count) => {
-      // More of it comes while the first waits for its turn.
-      if (count === CROWD / 2) for (const client of late) client.socket.write(nonsense);
+      // More invalid frames arrive while the connections are queued.
+      if (count === BURST / 2) for (const client of late) client.socket.write(nonsense);
     });
     const clients = await openMany(t, listener, CONNECTIONS);
     late = await openMany(t, listener, CONNECTIONS);
-    for (const client of clients) client.socket.write(Buffer.concat([HELLO, crowd("/lane")]));
+    for (const client of clients) client.socket.write(Buffer.concat([HELLO, burst("/fast")]));
     for (const client of late) client.socket.write(Buffer.concat([HELLO, nonsense]));
-    await until(() => listener.begun() === CROWD, "all of the crowd are let in");
-    await until(() => late.every((client) => !client.isOpen), "who broke the protocol is cut");
+    await until(() => listener.started() === BURST, "the whole burst has started");
+    await until(
+      () => late.every((client) => !client.isOpen),
+      "the connections that violated the protocol are closed",
+    );
   });
 });

@@ -4,7 +4,7 @@ import { startTestApp, type TestApp } from "../support/app.ts";
 import { SMALL_SHOP, shopAt } from "../web/shop.ts";
 
 const ALLOWED = "https://shop.example";
-const STRANGERS = [
+const OTHER_ORIGINS = [
   "https://other.example",
   "http://shop.example",
   "https://shop.example:8443",
@@ -14,14 +14,14 @@ const STRANGERS = [
 const STOCK = "/inventory.v1.StockService";
 const GET = `${STOCK}/GetStock?connect=v1&encoding=json&message=%7B%22productId%22%3A%22mug%22%7D`;
 
-/** A header that lists things, as a set of them in small letters. */
+/** The items of a list header, in lower case. */
 function listOf(headers: Headers, name: string): Set<string> {
   const items = (headers.get(name) ?? "").toLowerCase().split(",");
   return new Set(items.map((item) => item.trim()).filter((item) => item !== ""));
 }
 
 for (const LANE of ["on", "off"]) {
-  describe(`pages of other origins, lanes ${LANE}`, () => {
+  describe(`cross-origin requests, LANE=${LANE}`, () => {
     let app: TestApp;
     before(async () => {
       app = await startTestApp({ LANE, EMBED_ORIGINS: ALLOWED });
@@ -45,7 +45,7 @@ for (const LANE of ["on", "off"]) {
         },
       });
 
-    it("may ask what browsers ask before, and remember the answer for two hours", async () => {
+    it("get preflight responses that browsers may cache for two hours", async () => {
       for (const method of ["GetStock", "WatchStock"]) {
         const { status, headers } = await preflight(`${STOCK}/${method}`, ALLOWED);
         assert.equal(status, 204);
@@ -61,11 +61,11 @@ for (const LANE of ["on", "off"]) {
         for (const name of ["connect-protocol-version", "connect-timeout-ms"]) {
           assert.ok(allowed.has(name), name);
         }
-        assert.ok(!allowed.has("authorization"), "no page has a token");
+        assert.ok(!allowed.has("authorization"), "authorization is not an allowed header");
       }
     });
 
-    it("may read the answers and errors of every protocol, with the status in the headers", async () => {
+    it("get readable responses and errors of every protocol, with the status headers exposed", async () => {
       const grpcWeb = { "content-type": "application/grpc-web+proto", "x-grpc-web": "1" };
       const empty = new Uint8Array(5);
       const requests: readonly [what: string, Promise<Response>, status: number][] = [
@@ -90,7 +90,11 @@ for (const LANE of ["on", "off"]) {
           send(`${STOCK}/WatchStock`, ALLOWED, { method: "POST", headers: grpcWeb, body: empty }),
           200,
         ],
-        ["what no method takes", send(`${STOCK}/GetStock`, ALLOWED, { method: "POST", body: "x" }), 415],
+        [
+          "an unsupported content type",
+          send(`${STOCK}/GetStock`, ALLOWED, { method: "POST", body: "x" }),
+          415,
+        ],
       ];
       for (const [what, request, status] of requests) {
         const answer = await request;
@@ -111,8 +115,8 @@ for (const LANE of ["on", "off"]) {
       }
     });
 
-    it("are told apart by scheme, host and port", async () => {
-      for (const origin of STRANGERS) {
+    it("are distinguished by scheme, host and port", async () => {
+      for (const origin of OTHER_ORIGINS) {
         const refused = await preflight(`${STOCK}/GetStock`, origin);
         assert.equal(refused.status, 403, origin);
         for (const answer of [refused, await send(GET, origin)]) {
@@ -124,7 +128,7 @@ for (const LANE of ["on", "off"]) {
       }
     });
 
-    it("get nothing that is not for shoppers", async () => {
+    it("get no access to anything but shoppers' reads", async () => {
       for (const path of [
         "/inventory.v1.SupplyService/PutProduct",
         "/inventory.v1.ReservationService/Reserve",
@@ -140,8 +144,8 @@ for (const LANE of ["on", "off"]) {
   });
 }
 
-describe("pages of other origins without a list", () => {
-  it("get nothing, and no cache is told to tell them apart", async () => {
+describe("cross-origin requests without EMBED_ORIGINS", () => {
+  it("get no CORS headers, and no Vary: Origin", async () => {
     await using app = await startTestApp();
     const answer = await fetch(`${app.url}${GET}`, { headers: { origin: ALLOWED } });
     assert.equal(answer.headers.get("access-control-allow-origin"), null);

@@ -13,25 +13,30 @@ const PROXIES = ["10.0.0.0/8", "192.0.2.7", "fd00::/8", "2001:db8::1"];
 describe("the client's address", () => {
   const CASES: readonly [what: string, peer: string, forwarded: string | undefined, is: string][] = [
     ["no proxy", "198.51.100.1", undefined, "198.51.100.1"],
-    ["a peer that is no proxy and says so", "198.51.100.1", "203.0.113.9", "198.51.100.1"],
-    ["a proxy that says nothing", "10.1.2.3", undefined, "10.1.2.3"],
-    ["a proxy that says nothing, in a header", "10.1.2.3", "", "10.1.2.3"],
+    ["an untrusted peer that sends the header", "198.51.100.1", "203.0.113.9", "198.51.100.1"],
+    ["a proxy without the header", "10.1.2.3", undefined, "10.1.2.3"],
+    ["a proxy with an empty header", "10.1.2.3", "", "10.1.2.3"],
     ["one proxy", "10.1.2.3", "203.0.113.9", "203.0.113.9"],
     ["a single address as proxy", "192.0.2.7", "203.0.113.9", "203.0.113.9"],
-    ["its neighbour", "192.0.2.8", "203.0.113.9", "192.0.2.8"],
-    ["what the client has written itself", "10.1.2.3", "1.1.1.1, 2.2.2.2, 203.0.113.9", "203.0.113.9"],
+    ["the address next to it", "192.0.2.8", "203.0.113.9", "192.0.2.8"],
+    ["a header that the client forged", "10.1.2.3", "1.1.1.1, 2.2.2.2, 203.0.113.9", "203.0.113.9"],
     ["two proxies", "10.1.2.3", "1.1.1.1, 203.0.113.9, 10.9.9.9", "203.0.113.9"],
-    ["a client inside", "10.1.2.3", "10.7.7.7, 10.9.9.9", "10.7.7.7"],
+    ["a client in a trusted network", "10.1.2.3", "10.7.7.7, 10.9.9.9", "10.7.7.7"],
     ["a client that pretends to be a proxy", "10.1.2.3", "10.5.5.5, 203.0.113.9", "203.0.113.9"],
-    ["nonsense from a client", "10.1.2.3", "unknown", "10.1.2.3"],
-    ["nonsense behind a proxy", "10.1.2.3", "203.0.113.9, _hidden, 10.9.9.9", "10.9.9.9"],
+    ["an entry of the client that is not an address", "10.1.2.3", "unknown", "10.1.2.3"],
+    [
+      "an entry behind a proxy that is not an address",
+      "10.1.2.3",
+      "203.0.113.9, _hidden, 10.9.9.9",
+      "10.9.9.9",
+    ],
     ["an address with a port", "10.1.2.3", "203.0.113.9:4711", "203.0.113.9"],
     ["IPv6", "fd00::5", "2001:DB8:0:0::9", "2001:db8::9"],
     ["IPv6 with a port", "fd00::5", "[2001:db8::9]:4711", "2001:db8::9"],
-    ["a single IPv6 proxy, written otherwise", "2001:db8:0:0::1", "203.0.113.9", "203.0.113.9"],
+    ["a single IPv6 proxy in another spelling", "2001:db8:0:0::1", "203.0.113.9", "203.0.113.9"],
     ["IPv4 at a dual-stack socket", "::ffff:10.1.2.3", "203.0.113.9", "203.0.113.9"],
     ["IPv4 written as IPv6", "10.1.2.3", "::ffff:203.0.113.9", "203.0.113.9"],
-    ["a socket that is gone", "unknown", "203.0.113.9", "unknown"],
+    ["a closed socket", "unknown", "203.0.113.9", "unknown"],
   ];
   const addressOf = (trusted: readonly string[], peer: string, forwarded: string | undefined): string => {
     const headers = forwarded === undefined ? {} : { "x-forwarded-for": forwarded };
@@ -43,12 +48,12 @@ describe("the client's address", () => {
     });
   }
 
-  it("is the peer's where no proxy is trusted", () => {
+  it("is the peer's without trusted proxies", () => {
     assert.equal(addressOf([], "10.1.2.3", "203.0.113.9"), "10.1.2.3");
     assert.equal(addressOf([], "127.0.0.1", "203.0.113.9"), "127.0.0.1");
   });
 
-  it("reads networks, and no others", () => {
+  it("accepts addresses and networks only", () => {
     for (const network of [...PROXIES, "0.0.0.0/0", "::/0", "10.0.0.1/32", "fd00::1/128"]) {
       assert.ok(isNetwork(network), network);
     }
@@ -60,7 +65,7 @@ describe("the client's address", () => {
 
 const WATCH_LIMITS = { watchesPerAddressMax: 2, watchesPerConnectionMax: 1 };
 
-/** Tries to open watches, each on a connection of its own unless one is given, and holds those that were let in. */
+/** Opens watches, each on a connection of its own unless one is given, and keeps those that were admitted. */
 class Watchers implements AsyncDisposable {
   readonly #app: TestApp;
   readonly #stop = new AbortController();
@@ -76,7 +81,7 @@ class Watchers implements AsyncDisposable {
     return session;
   }
 
-  async isLetIn(forwardedFor: string, transport = this.overHttp2(this.session())): Promise<boolean> {
+  async tryOpen(forwardedFor: string, transport = this.overHttp2(this.session())): Promise<boolean> {
     const options = { signal: this.#stop.signal, headers: { "x-forwarded-for": forwardedFor } };
     const watch = createClient(StockService, transport).watchStock({ productIds: ["mug"] }, options);
     try {
@@ -106,7 +111,7 @@ class Watchers implements AsyncDisposable {
 }
 
 describe("limits per client", () => {
-  it("count those whom a trusted proxy names, however many share its connection", async () => {
+  it("apply to each client that a trusted proxy names, not to its connection", async () => {
     const app = await startTestApp({ TRUSTED_PROXIES: "127.0.0.1" }, { watchLimits: WATCH_LIMITS });
     await until(async () => (await fetch(`${app.url}/readyz`)).ok, "the server is ready");
     await using watchers = new Watchers(app);
@@ -115,7 +120,7 @@ describe("limits per client", () => {
     for (const client of ["203.0.113.1", "203.0.113.2", "9.9.9.9, 203.0.113.1"]) {
       tried[client] = [];
       for (const transport of [shared, watchers.overHttp1(), shared]) {
-        tried[client].push(await watchers.isLetIn(client, transport));
+        tried[client].push(await watchers.tryOpen(client, transport));
       }
     }
     assert.deepEqual(tried, {
@@ -125,17 +130,17 @@ describe("limits per client", () => {
     });
   });
 
-  it("count the peer where no proxy is trusted, whatever it says, and its connection", async () => {
+  it("apply to the peer and its connection without trusted proxies, whatever header it sends", async () => {
     const app = await startTestApp({}, { watchLimits: WATCH_LIMITS });
     await until(async () => (await fetch(`${app.url}/readyz`)).ok, "the server is ready");
     await using watchers = new Watchers(app);
     const shared = watchers.overHttp2(watchers.session());
     const tried = [
-      await watchers.isLetIn("203.0.113.1", shared),
-      await watchers.isLetIn("203.0.113.2", shared),
-      await watchers.isLetIn("203.0.113.3"),
-      await watchers.isLetIn("203.0.113.4"),
-      await watchers.isLetIn("203.0.113.5", watchers.overHttp1()),
+      await watchers.tryOpen("203.0.113.1", shared),
+      await watchers.tryOpen("203.0.113.2", shared),
+      await watchers.tryOpen("203.0.113.3"),
+      await watchers.tryOpen("203.0.113.4"),
+      await watchers.tryOpen("203.0.113.5", watchers.overHttp1()),
     ];
     assert.deepEqual(tried, [true, false, true, false, false]);
   });

@@ -7,7 +7,7 @@ import { Health } from "../../gen/health/v1/health_pb.ts";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
-import { outsideNetworkOf, unmapped } from "../../server/http/client-network.ts";
+import { externalNetworkOf, unmapped } from "../../server/http/client-network.ts";
 import { RateLimiter } from "../../server/rpc/rate-limiter.ts";
 import { AUTH_TOKENS, bearer, errorOf, PROTOCOLS, sending, TOKENS } from "../access/callers.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
@@ -259,10 +259,10 @@ describe("the budget of addresses", () => {
 
   it("knows one client of the outside, however its address is written", () => {
     for (const inside of ["127.0.0.1", "10.1.2.3", "::1", "fd00::7", "fe80::1%eth0", "::ffff:10.1.2.3"]) {
-      assert.equal(outsideNetworkOf(inside), undefined, inside);
+      assert.equal(externalNetworkOf(inside), undefined, inside);
     }
-    assert.equal(outsideNetworkOf("2001:db8::7:1:2:3:4"), outsideNetworkOf("2001:db8:0:7:ffff::"));
-    assert.notEqual(outsideNetworkOf("2001:db8:0:7::1"), outsideNetworkOf("2001:db8:0:8::1"));
+    assert.equal(externalNetworkOf("2001:db8::7:1:2:3:4"), externalNetworkOf("2001:db8:0:7:ffff::"));
+    assert.notEqual(externalNetworkOf("2001:db8:0:7::1"), externalNetworkOf("2001:db8:0:8::1"));
     // As a dual-stack socket tells it.
     const socket = { remoteAddress: "::ffff:203.0.113.7" };
     assert.equal(unmapped(socket.remoteAddress), "203.0.113.7");

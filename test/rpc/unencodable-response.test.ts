@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { pino } from "pino";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
-import type { Listener } from "../../server/http/listener.ts";
+import type { Listener } from "../../server/http/listener/listener.ts";
 import { startPort } from "../support/port.ts";
 import { DIALECTS, WireClient, wireRequest } from "./parity-wire.ts";
 

@@ -1,7 +1,8 @@
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { createCors, createCorsHeaders } from "../../server/http/cors.ts";
-import { type Listener, type ListenerTls, startListener } from "../../server/http/listener.ts";
+import { type Listener, startListener } from "../../server/http/listener/listener.ts";
+import type { ListenerTls } from "../../server/http/listener/transport.ts";
 import { createRouter } from "../../server/http/router.ts";
 import { Health } from "../../server/ops/health.ts";
 import { CallPipeline } from "../../server/rpc/call.ts";

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { Code } from "@connectrpc/connect";
-import type { ListenerRequest, ListenerResponse } from "../../http/listener.ts";
+import type { HttpRequest, HttpResponse } from "../../http/message.ts";
 import type { ConnectHandler, StartedCall } from "../connect-handler.ts";
 
 /** A short way for some calls. Both methods say whether it has taken the request; what it leaves goes to Connect. */
@@ -18,8 +18,8 @@ export interface FastPath {
 /** Hands a request over to the long way, which throws on what it cannot parse, such as a port above 65535. */
 export function fallBackTo(
   connectHandler: ConnectHandler,
-  request: ListenerRequest,
-  response: ListenerResponse,
+  request: HttpRequest,
+  response: HttpResponse,
   path: string,
   begun: StartedCall,
 ): void {

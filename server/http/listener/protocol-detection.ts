@@ -1,25 +1,24 @@
 import type { Socket } from "node:net";
 
-/** The two protocols that the port speaks. */
+/** The protocols that the port speaks. */
 export type Protocol = "HTTP/1.1" | "HTTP/2";
 
-/** What every HTTP/2 client sends first (RFC 9113, section 3.4): 24 bytes that no HTTP/1.1 request starts with. */
+/** The connection preface of HTTP/2 (RFC 9113, section 3.4). No HTTP/1.1 request starts with these 24 bytes. */
 export const HTTP2_PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
 /**
- * Reads a plaintext connection's first bytes until they say which protocol it is, puts them back and
- * calls `decided` once. One byte that differs from the HTTP/2 preface is enough for HTTP/1.1, all 24 are
- * needed for HTTP/2, and they may arrive one at a time. It has no time-out: the caller destroys a socket
- * that stays undecided.
+ * Reads a plaintext connection until its first bytes identify the protocol, pushes them back and calls `onProtocol`
+ * once. One byte that differs from the HTTP/2 preface decides for HTTP/1.1; all 24 bytes decide for HTTP/2. The bytes
+ * may arrive one at a time. There is no timeout here: the caller destroys a socket that stays undecided.
  */
-export function sniffProtocol(socket: Socket, decided: (protocol: Protocol) => void): void {
+export function detectProtocol(socket: Socket, onProtocol: (protocol: Protocol) => void): void {
   const chunks: Buffer[] = [];
   let matched = 0;
 
   function decide(protocol: Protocol): void {
     socket.off("readable", read);
     socket.unshift(Buffer.concat(chunks));
-    decided(protocol);
+    onProtocol(protocol);
   }
 
   function read(): void {
@@ -41,17 +40,17 @@ export function sniffProtocol(socket: Socket, decided: (protocol: Protocol) => v
 }
 
 /**
- * Calls `decided` for a connection whose TLS handshake is done. ALPN names the protocol; without ALPN it is
- * HTTP/1.1, as RFC 9113 forbids HTTP/2 there. HTTP/1.1 is decided with the first byte, so that a silent
- * connection is undecided here as it is in plaintext.
+ * Calls `onProtocol` for a connection whose TLS handshake is complete. ALPN selects the protocol. Without ALPN it is
+ * HTTP/1.1, since HTTP/2 over TLS requires ALPN (RFC 9113, section 3.2). HTTP/1.1 is reported with the first byte, so
+ * that a silent connection stays undecided here as it does in plaintext.
  */
-export function awaitNegotiated(
+export function awaitAlpnProtocol(
   socket: Socket,
   alpn: string | false | null,
-  decided: (protocol: Protocol) => void,
+  onProtocol: (protocol: Protocol) => void,
 ): void {
   if (alpn === "h2") {
-    decided("HTTP/2");
+    onProtocol("HTTP/2");
     return;
   }
 
@@ -60,7 +59,7 @@ export function awaitNegotiated(
     if (chunk === null) return;
     socket.off("readable", read);
     socket.unshift(chunk);
-    decided("HTTP/1.1");
+    onProtocol("HTTP/1.1");
   }
 
   socket.on("readable", read);

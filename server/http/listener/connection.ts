@@ -1,0 +1,266 @@
+import { ServerResponse, STATUS_CODES } from "node:http";
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { Socket } from "node:net";
+import type { Log } from "../../ops/throttled-log.ts";
+import type { ListenerLimits } from "./limits.ts";
+import type { Protocol } from "./protocol-detection.ts";
+
+/** The status of a response to an HTTP/1.1 request that Node could not parse, by the code of Node's error. Otherwise 400. */
+const STATUS_BY_ERROR_CODE: ReadonlyMap<string, number> = new Map([
+  ["ERR_HTTP_REQUEST_TIMEOUT", 408],
+  ["HPE_CHUNK_EXTENSIONS_OVERFLOW", 413],
+  ["HPE_HEADER_OVERFLOW", 431],
+]);
+
+/** Errors of a peer that closed its connection: logged at debug level. */
+const DISCONNECT_CODES: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
+
+type Exchange = ServerHttp2Stream | ServerResponse;
+
+interface ConnectionOptions {
+  /** The TCP socket. Under TLS another socket carries HTTP; see `secured`. */
+  readonly raw: Socket;
+  readonly limits: ListenerLimits;
+  /** Whether the response to a request with this target may take hours. */
+  readonly isLongLived: (target: string | undefined) => boolean;
+  readonly log: Log;
+}
+
+/**
+ * One accepted connection, from its first byte to its close. It has one timer, which belongs to the stage that the
+ * connection is in, and it logs at most one line, for its first failure.
+ */
+export class Connection {
+  readonly #raw: Socket;
+  readonly #limits: ListenerLimits;
+  readonly #log: Log;
+  readonly #remote: string;
+  readonly #isLongLived: (target: string | undefined) => boolean;
+  /** Open requests with the time of their start in milliseconds of `performance.now()`; `Infinity` for long-lived ones. */
+  readonly #open = new Map<Exchange, number>();
+  #socket: Socket;
+  #protocol: Protocol | undefined;
+  #session: ServerHttp2Session | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #isDraining = false;
+  #hasServed = false;
+  /** Since the last `closeOverdue`. */
+  #pings = 0;
+  #isClosing = false;
+  #isReported = false;
+
+  constructor({ raw, limits, isLongLived, log }: ConnectionOptions) {
+    this.#raw = raw;
+    this.#socket = raw;
+    this.#limits = limits;
+    this.#isLongLived = isLongLived;
+    this.#log = log;
+    this.#remote = `${raw.remoteAddress}:${raw.remotePort}`;
+    raw.on("error", (error) => this.reportError(error));
+    raw.on("close", () => clearTimeout(this.#timer));
+    this.#startTimer(limits.firstByteMs, () => {
+      this.report("debug", `no request began within ${limits.firstByteMs} ms`);
+      this.destroy();
+    });
+  }
+
+  /** The TLS handshake is complete. `socket` carries the decrypted bytes. */
+  secured(socket: Socket): void {
+    this.#socket = socket;
+    socket.on("error", (error) => this.reportError(error));
+  }
+
+  /** The protocol is HTTP/1.1. Node's HTTP server keeps the timeouts from here. */
+  becameHttp1(): void {
+    this.#protocol = "HTTP/1.1";
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** The protocol is HTTP/2, and `session` is its session. */
+  becameHttp2(session: ServerHttp2Session): void {
+    this.#protocol = "HTTP/2";
+    this.#session = session;
+    this.#awaitSettings(session);
+    this.#limitPings(session);
+    session.on("stream", (stream: ServerHttp2Stream, headers) => {
+      this.#track(stream, headers[":path"]);
+      stream.on("close", () => {
+        // V8 may keep a closed stream until its next full collection. Its listeners would keep the call as well.
+        stream.removeAllListeners();
+        this.#open.delete(stream);
+        this.#hasServed = true;
+        if (this.#open.size > 0) return;
+        if (session.closed) this.#awaitClose();
+        else if (!this.#raw.destroyed) this.#timer?.refresh();
+      });
+    });
+    session.on("error", (error) => this.reportError(error));
+  }
+
+  /** Tracks an HTTP/1.1 response until it ends. Returns false, and destroys the connection, beyond `pipelinedMax`. */
+  trackResponse(response: ServerResponse): boolean {
+    const { pipelinedMax } = this.#limits;
+    if (this.#open.size >= pipelinedMax) {
+      this.report("info", `more than ${pipelinedMax} pipelined requests are open`);
+      this.destroy();
+      return false;
+    }
+    this.#track(response, response.req.url);
+    if (this.#isDraining) response.setHeader("Connection", "close");
+    response.on("close", () => {
+      this.#open.delete(response);
+      if (this.#isDraining && this.#open.size === 0) this.#socket.destroySoon();
+    });
+    return true;
+  }
+
+  /**
+   * Closes requests and responses that exceeded their time. Called at intervals: one pass costs less than a timer for each. Node
+   * itself bounds the time in which an HTTP/1.1 request must arrive.
+   */
+  closeOverdue(): void {
+    this.#pings = 0;
+    const { requestMs, responseMs } = this.#limits;
+    const now = performance.now();
+    for (const [exchange, startedAt] of this.#open) {
+      const age = now - startedAt;
+      if (age < Math.min(requestMs, responseMs)) continue;
+      if (age >= responseMs) this.#close(exchange, `a response took more than ${responseMs} ms`);
+      // A request that has arrived but is not read yet waits for this server, not for the client.
+      else if (!(exchange instanceof ServerResponse) && exchange.state.remoteClose !== 1)
+        this.#close(exchange, `a request took more than ${requestMs} ms`);
+    }
+  }
+
+  /** Responds to bytes that could not be parsed, or did not arrive in time, and closes. */
+  refuseHttp1(error: NodeJS.ErrnoException): void {
+    if (this.#isClosing) return;
+    this.reportError(error);
+    const isResponding = [...this.#open.keys()].some((exchange) => exchange.headersSent);
+    if (isResponding || !this.#socket.writable) {
+      this.destroy();
+      return;
+    }
+    const status = STATUS_BY_ERROR_CODE.get(error.code ?? "") ?? 400;
+    this.#socket.end(
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
+    );
+    this.#awaitClose();
+  }
+
+  /** Bytes of responses that the peer has not read. */
+  unreadBytes(): number {
+    let bytes = this.#socket.writableLength;
+    for (const exchange of this.#open.keys()) bytes += exchange.writableLength;
+    return bytes;
+  }
+
+  /** Closes the connection after its open requests, or at once if it has not begun one. */
+  drain(): void {
+    this.#isDraining = true;
+    if (this.#session !== undefined) this.#closeSession();
+    else if (this.#protocol === undefined) this.destroy();
+    for (const exchange of this.#open.keys()) {
+      if (exchange instanceof ServerResponse && !exchange.headersSent)
+        exchange.setHeader("Connection", "close");
+    }
+  }
+
+  /** Resolves when the connection closes; never if it has closed already. */
+  ended(): Promise<void> {
+    return new Promise((resolve) => this.#raw.once("close", () => resolve()));
+  }
+
+  /** Errors that follow from it are not logged. */
+  destroy(): void {
+    this.#isReported = true;
+    this.#raw.destroy();
+  }
+
+  /** Logs why this connection failed, unless a reason was logged already. */
+  report(level: "debug" | "info" | "warn", reason: string, err?: unknown): void {
+    if (this.#isReported) return;
+    this.#isReported = true;
+    this.#log[level](
+      { remote: this.#remote, protocol: this.#protocol, err },
+      `Connection from ${this.#remote} failed: ${reason}`,
+    );
+  }
+
+  reportError(error: NodeJS.ErrnoException): void {
+    // An error on a session with no open stream loses nothing: grpc-go closes its idle sessions with what nghttp2 reports as a protocol error.
+    const isServed = this.#hasServed && this.#open.size === 0;
+    const level = isServed || DISCONNECT_CODES.has(error.code ?? "") ? "debug" : "info";
+    // OpenSSL's messages contain memory addresses and end in a line feed. Their codes say the same.
+    const isOpenssl = error.code?.startsWith("ERR_SSL_") === true;
+    this.report(level, isOpenssl ? `${error.code}` : `${error.message} (${error.code ?? error.name})`);
+  }
+
+  /** Times out on the first SETTINGS, then on idleness; closes a session that sends SETTINGS without end. */
+  #awaitSettings(session: ServerHttp2Session): void {
+    const { firstByteMs, idleMs, settingsFramesMax } = this.#limits;
+    let settingsFrames = 0;
+    this.#startTimer(firstByteMs, () => {
+      this.report("debug", `no SETTINGS arrived within ${firstByteMs} ms`);
+      this.destroy();
+    });
+    session.on("remoteSettings", () => {
+      settingsFrames += 1;
+      if (settingsFrames > settingsFramesMax) {
+        this.report("info", `the client sent more than ${settingsFramesMax} SETTINGS frames`);
+        session.destroy();
+      } else if (settingsFrames === 1 && !session.closed)
+        this.#startTimer(idleMs, () => this.#open.size === 0 && this.#closeSession());
+    });
+  }
+
+  #limitPings(session: ServerHttp2Session): void {
+    const { pingsPerCheckMax, connectionsCheckingIntervalMs } = this.#limits;
+    session.on("ping", () => {
+      this.#pings += 1;
+      if (this.#pings > pingsPerCheckMax) {
+        this.report(
+          "info",
+          `the client sent more than ${pingsPerCheckMax} PING frames within ${connectionsCheckingIntervalMs} ms`,
+        );
+        session.destroy();
+      }
+    });
+  }
+
+  #track(exchange: Exchange, target: string | undefined): void {
+    this.#open.set(exchange, this.#isLongLived(target) ? Number.POSITIVE_INFINITY : performance.now());
+  }
+
+  #close(exchange: Exchange, reason: string): void {
+    this.report("info", reason);
+    if (exchange instanceof ServerResponse) this.destroy();
+    else {
+      exchange.close(constants.NGHTTP2_CANCEL);
+      exchange.destroy();
+    }
+  }
+
+  /** Sends GOAWAY. It names the last stream that is served; the client may retry any later one elsewhere. */
+  #closeSession(): void {
+    const session = this.#session;
+    if (session === undefined || session.closed || session.destroyed) return;
+    clearTimeout(this.#timer);
+    session.close();
+    if (this.#open.size === 0) this.#awaitClose();
+  }
+
+  /** The server has closed its half, or will after its last bytes. Bounds the wait for the peer to close the other. */
+  #awaitClose(): void {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
+    this.#startTimer(this.#limits.closeMs, () => this.destroy());
+  }
+
+  #startTimer(ms: number, onExpiry: () => void): void {
+    clearTimeout(this.#timer);
+    if (this.#raw.destroyed) return;
+    this.#timer = setTimeout(onExpiry, ms).unref();
+  }
+}

@@ -1,0 +1,79 @@
+import { createServer as createNetServer, type Server, type ServerOpts, type Socket } from "node:net";
+import { createServer as createTlsServer } from "node:tls";
+import type { Connection } from "./connection.ts";
+import type { ListenerLimits } from "./limits.ts";
+import { awaitAlpnProtocol, detectProtocol, type Protocol } from "./protocol-detection.ts";
+
+/** PEM. With `clientCa`, clients are asked for a certificate, and may connect without one. */
+export interface ListenerTls {
+  readonly cert: Buffer | string;
+  readonly key: Buffer | string;
+  readonly clientCa?: Buffer | string | undefined;
+}
+
+interface TransportOptions {
+  readonly limits: ListenerLimits;
+  readonly tls: ListenerTls | undefined;
+  /** Called for each accepted TCP connection. */
+  readonly accept: (raw: Socket) => Connection;
+  /** Called once the protocol of a connection is known. `socket` carries its plain bytes. */
+  readonly dispatch: (connection: Connection, socket: Socket, protocol: Protocol) => void;
+}
+
+/** The server that listens: plain TCP, or TLS. */
+export function createTransport(options: TransportOptions): Server {
+  return options.tls === undefined ? createPlaintext(options) : createTls(options, options.tls);
+}
+
+function createPlaintext({ limits, accept, dispatch }: TransportOptions): Server {
+  return createNetServer(tcpOptions(limits), (socket) => {
+    const connection = accept(socket);
+    detectProtocol(socket, (protocol) => dispatch(connection, socket, protocol));
+  });
+}
+
+function createTls(
+  { limits, accept, dispatch }: TransportOptions,
+  { cert, key, clientCa }: ListenerTls,
+): Server {
+  const server = createTlsServer({
+    ...tcpOptions(limits),
+    cert,
+    key,
+    ALPNProtocols: ["h2", "http/1.1"],
+    ...(clientCa !== undefined && { ca: clientCa, requestCert: true, rejectUnauthorized: false }),
+  });
+  // Node does not link the TCP socket with the TLS socket on top of it. Their four addresses and ports are the same.
+  const handshaking = new Map<string, Connection>();
+  server.on("connection", (raw: Socket) => {
+    const addresses = addressesOf(raw);
+    const connection = accept(raw);
+    handshaking.set(addresses, connection);
+    raw.once("close", () => {
+      if (handshaking.get(addresses) !== connection) return;
+      handshaking.delete(addresses);
+      connection.report("debug", "the connection closed during the TLS handshake");
+    });
+  });
+  server.on("tlsClientError", (error, socket) => {
+    handshaking.get(addressesOf(socket))?.reportError(error);
+    socket.destroy();
+  });
+  server.on("secureConnection", (socket) => {
+    const addresses = addressesOf(socket);
+    const connection = handshaking.get(addresses);
+    if (connection === undefined) return socket.destroy();
+    handshaking.delete(addresses);
+    connection.secured(socket);
+    awaitAlpnProtocol(socket, socket.alpnProtocol, (protocol) => dispatch(connection, socket, protocol));
+  });
+  return server;
+}
+
+function tcpOptions(limits: ListenerLimits): ServerOpts {
+  return { noDelay: true, keepAlive: true, keepAliveInitialDelay: limits.tcpKeepAliveMs };
+}
+
+function addressesOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`;
+}
