@@ -14,12 +14,12 @@ import type { CorsHeaders } from "../http/cors.ts";
 import { rejectRequestBodyAfterTrailers } from "../http/reject-request-body.ts";
 import type { Mirror } from "../live/mirror.ts";
 import type { Hub } from "../live/watch/hub.ts";
-import type { Watch, WatchReader } from "../live/watch/watch.ts";
+import type { Watch, WatchSink } from "../live/watch/watch.ts";
 import type { WatchUpdate } from "../live/watch/watch-message.ts";
 import { type Call, type CallPipeline, procedureOf } from "../rpc/call.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../rpc/connect-handler.ts";
 import { type FastPath, fallBackTo } from "../rpc/fast-path/fast-path.ts";
-import { type Collected, collect, type RequestLine, readPlainHead } from "../rpc/fast-path/request.ts";
+import { type OnBody, type RequestLine, readBody, readPlainHead } from "../rpc/fast-path/request.ts";
 import { STREAM_PROTOCOLS, type StreamProtocol } from "../rpc/fast-path/stream-protocols.ts";
 import { Http1StreamWriter, Http2StreamWriter, type StreamWriter } from "../rpc/fast-path/stream-writer.ts";
 import { deadlineExceeded } from "../rpc/fast-path/unary-protocols.ts";
@@ -30,31 +30,31 @@ import { openWatch } from "./watch-stock.ts";
 const METHOD = StockService.method.watchStock;
 const PATH = `/${procedureOf(METHOD)}`;
 
-interface WatchLaneOptions {
+interface WatchFastPathOptions {
   readonly live: { readonly mirror: Mirror; readonly hub: Hub };
-  /** Answers everything that the lane leaves. */
+  /** Handles every request that falls back. */
   readonly connectHandler: ConnectHandler;
   readonly pipeline: CallPipeline;
   readonly reportError: ErrorReporter;
   readonly corsHeaders: CorsHeaders;
 }
 
-/** A request that the lane has taken. */
-interface Taken {
+/** A request that the fast path can handle, judged by its head. */
+interface PlainRequest {
   readonly protocol: StreamProtocol;
   readonly timeoutMs: number | undefined;
 }
 
 /**
- * The short way of WatchStock: what the hub has to tell goes straight into node's streams, and
- * what many watchers are told is encoded once, the same bytes for all. What is odd goes to Connect, as in the
- * lane of unary calls; the watch itself is the same on both ways.
+ * Runs WatchStock without Connect: updates of the hub go directly into Node's streams, and an update for many watchers is
+ * encoded once. Other requests fall back to Connect, as those of the unary fast path do. The watch is the same on both
+ * paths.
  */
 export class WatchFastPath implements FastPath {
-  readonly #options: WatchLaneOptions;
+  readonly #options: WatchFastPathOptions;
   readonly #frames = new WatchFrames();
 
-  constructor(options: WatchLaneOptions) {
+  constructor(options: WatchFastPathOptions) {
     this.#options = options;
   }
 
@@ -64,126 +64,126 @@ export class WatchFastPath implements FastPath {
     rawHeaders: readonly string[],
   ): boolean {
     const { ":path": path, ":method": httpMethod, ":authority": authority, origin } = headers;
-    const taken = this.#take(path, { httpMethod, authority, isHttp2: true }, headers);
-    if (taken === undefined) {
+    const plain = this.#match(path, { httpMethod, authority, isHttp2: true }, headers);
+    if (plain === undefined) {
       return false;
     }
     stream.on("error", ignore);
-    const wire = new Http2StreamWriter(stream, taken.protocol.needsHttp2);
-    const shared = this.#options.corsHeaders(PATH, origin);
-    const watching = this.#begin(taken, headers, callerOfStream(stream), wire, shared);
-    attend(stream, watching);
-    if (!watching.admit()) {
+    const writer = new Http2StreamWriter(stream, plain.protocol.needsHttp2);
+    const corsHeaders = this.#options.corsHeaders(PATH, origin);
+    const call = this.#start(plain, headers, callerOfStream(stream), writer, corsHeaders);
+    listen(stream, call);
+    if (!call.admit()) {
       rejectRequestBodyAfterTrailers(stream);
       stream.resume();
       return true;
     }
-    const done: Collected = (body, again) => {
-      if (!watching.read(body) && watching.leave()) {
+    const onBody: OnBody = (body, replay) => {
+      if (!call.read(body) && call.release()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
         const response = new Http2ServerResponse(stream);
-        for (const [name, value] of Object.entries(shared)) {
+        for (const [name, value] of Object.entries(corsHeaders)) {
           response.setHeader(name, value);
         }
-        fallBackTo(this.#options.connectHandler, request, response, PATH, {
-          body: again(),
-          call: watching.call,
-        });
+        const started = { body: replay(), call: call.call };
+        fallBackTo(this.#options.connectHandler, request, response, PATH, started);
       }
     };
-    collect(stream, REQUEST_BYTES_MAX, done, true);
+    readBody(stream, REQUEST_BYTES_MAX, onBody, true);
     return true;
   }
 
   tryHandleRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean {
     const { headers, method: httpMethod } = request;
-    const taken = this.#take(path, { httpMethod, authority: headers.host, isHttp2: false }, headers);
-    // Before 1.1 there were no chunks.
-    if (taken === undefined || request.url !== path || request.httpVersion !== "1.1") {
+    const plain = this.#match(path, { httpMethod, authority: headers.host, isHttp2: false }, headers);
+    // HTTP/1.0 has no chunked transfer coding.
+    if (plain === undefined || request.url !== path || request.httpVersion !== "1.1") {
       return false;
     }
-    const watching = this.#begin(taken, headers, callerOf(request), new Http1StreamWriter(response), {});
-    attend(response, watching);
-    if (!watching.admit()) {
+    const call = this.#start(plain, headers, callerOf(request), new Http1StreamWriter(response), {});
+    listen(response, call);
+    if (!call.admit()) {
       request.resume();
       return true;
     }
-    const done: Collected = (body, again) => {
-      if (!watching.read(body) && watching.leave()) {
-        fallBackTo(this.#options.connectHandler, request, response, PATH, {
-          body: again(),
-          call: watching.call,
-        });
+    const onBody: OnBody = (body, replay) => {
+      if (!call.read(body) && call.release()) {
+        const started = { body: replay(), call: call.call };
+        fallBackTo(this.#options.connectHandler, request, response, PATH, started);
       }
     };
-    collect(request, REQUEST_BYTES_MAX, done, true);
+    readBody(request, REQUEST_BYTES_MAX, onBody, true);
     return true;
   }
 
-  #take(path: string | undefined, line: RequestLine, headers: IncomingHttpHeaders): Taken | undefined {
+  #match(
+    path: string | undefined,
+    line: RequestLine,
+    headers: IncomingHttpHeaders,
+  ): PlainRequest | undefined {
     const protocol = path === PATH ? STREAM_PROTOCOLS.get(headers["content-type"] ?? "") : undefined;
     const head = protocol && readPlainHead(protocol, line, headers);
     return protocol && head && { protocol, timeoutMs: head.timeoutMs };
   }
 
-  /** Begins a call: its time runs from here, also while its request is still arriving. */
-  #begin(
-    { protocol, timeoutMs }: Taken,
+  /** Starts a call, and its deadline: the time in which the request arrives counts. */
+  #start(
+    { protocol, timeoutMs }: PlainRequest,
     headers: IncomingHttpHeaders,
     caller: Caller,
-    wire: StreamWriter,
-    sharedHeaders: Readonly<Record<string, string>>,
+    writer: StreamWriter,
+    extraHeaders: Readonly<Record<string, string>>,
   ): WatchCall {
-    const call = this.#options.pipeline.begin({ method: METHOD, headers, caller });
-    const watching = new WatchCall(this.#options, this.#frames, call, protocol, wire, sharedHeaders);
+    const call = this.#options.pipeline.start({ method: METHOD, headers, caller });
+    const watchCall = new WatchCall(this.#options, this.#frames, call, protocol, writer, extraHeaders);
     if (timeoutMs !== undefined) {
-      watching.endAfter(timeoutMs);
+      watchCall.setDeadline(timeoutMs);
     }
-    return watching;
+    return watchCall;
   }
 }
 
-/** One watch on the lane, from the head of its request to the end of its answer. It reads what its watch tells. */
-class WatchCall implements WatchReader {
+/** A WatchStock call on the fast path, from the head of its request to the end of its response. */
+class WatchCall implements WatchSink {
   readonly call: Call;
-  readonly #options: WatchLaneOptions;
+  readonly #options: WatchFastPathOptions;
   readonly #frames: WatchFrames;
   readonly #protocol: StreamProtocol;
-  readonly #wire: StreamWriter;
-  readonly #sharedHeaders: Readonly<Record<string, string>>;
+  readonly #writer: StreamWriter;
+  readonly #extraHeaders: Readonly<Record<string, string>>;
   #watch: Watch | undefined;
   #admission: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
-  #hasBegun = false;
+  #hasHead = false;
   #isOver = false;
 
   constructor(
-    options: WatchLaneOptions,
+    options: WatchFastPathOptions,
     frames: WatchFrames,
     call: Call,
     protocol: StreamProtocol,
-    wire: StreamWriter,
-    sharedHeaders: Readonly<Record<string, string>>,
+    writer: StreamWriter,
+    extraHeaders: Readonly<Record<string, string>>,
   ) {
     this.#options = options;
     this.#frames = frames;
     this.call = call;
     this.#protocol = protocol;
-    this.#wire = wire;
-    this.#sharedHeaders = sharedHeaders;
+    this.#writer = writer;
+    this.#extraHeaders = extraHeaders;
   }
 
-  endAfter(ms: number): void {
-    this.#timer = setTimeout(() => this.#fail(deadlineExceeded()), ms);
+  setDeadline(timeoutMs: number): void {
+    this.#timer = setTimeout(() => this.#fail(deadlineExceeded()), timeoutMs);
   }
 
-  /** Asks whether the call may come in, before its request is read. False where it was refused. */
+  /** Enters the middleware before the request is read. Returns false, with the error sent, where it rejects the call. */
   admit(): boolean {
     try {
       const admission = this.call.admit();
       if (admission instanceof Promise) {
         this.#admission = admission;
-        // Who waits for it is told; a call that is over by then has nobody who waits.
+        // The rejection is reported when the admission is awaited. If the call is over by then, nothing awaits it.
         admission.catch(ignore);
       }
       return true;
@@ -193,7 +193,7 @@ class WatchCall implements WatchReader {
     }
   }
 
-  /** Takes the whole body of the request; false where it is for the long way. */
+  /** Opens the watch that the body asks for. Returns false where the request must fall back to Connect. */
   read(body: Buffer | undefined): boolean {
     const request = body && this.#protocol.decode(WatchStockRequestSchema, body);
     if (request === undefined || !isMessage(request, WatchStockRequestSchema)) {
@@ -215,38 +215,38 @@ class WatchCall implements WatchReader {
   }
 
   get isReady(): boolean {
-    return this.#wire.isReady;
+    return this.#writer.isReady;
   }
 
-  take(update: WatchUpdate): void {
+  write(update: WatchUpdate): void {
     this.#attempt(() => {
-      this.#beginAnswer();
-      this.#wire.write(this.#frames.of(update, this.#protocol.isJson));
+      this.#writeHead();
+      this.#writer.write(this.#frames.of(update, this.#protocol.isJson));
     });
   }
 
-  /** The watch has come to its end. */
+  /** The watch has ended. */
   end(): void {
-    if (this.leave()) {
-      this.#endAnswer(undefined);
+    if (this.release()) {
+      this.#endResponse(undefined);
     }
   }
 
-  /** The wire takes frames again. */
+  /** The write buffer has drained. */
   resume(): void {
     this.#watch?.resume();
   }
 
-  /** The caller is gone. */
-  abandon(): void {
-    if (this.leave()) {
+  /** Call when the client disconnects, or the response is complete. */
+  close(): void {
+    if (this.release()) {
       this.#watch?.close();
       this.call.end(Code.Canceled);
     }
   }
 
-  /** Ends the lane's part of the call. False where it was over already. */
-  leave(): boolean {
+  /** Ends the fast path's part of the call. Returns false where it has ended before. */
+  release(): boolean {
     const wasOver = this.#isOver;
     this.#isOver = true;
     clearTimeout(this.#timer);
@@ -262,36 +262,36 @@ class WatchCall implements WatchReader {
   }
 
   #fail(error: unknown): void {
-    if (this.leave()) {
+    if (this.release()) {
       this.#watch?.close();
-      this.#endAnswer(error);
+      this.#endResponse(error);
     }
   }
 
-  /** The head goes out with the first message. */
-  #beginAnswer(): void {
-    if (!this.#hasBegun) {
-      this.#hasBegun = true;
-      this.#wire.begin({ ...this.#sharedHeaders, "content-type": this.#protocol.contentType });
+  /** Sent with the first message, so that an error before it can still be the whole response. */
+  #writeHead(): void {
+    if (!this.#hasHead) {
+      this.#hasHead = true;
+      this.#writer.writeHead({ ...this.#extraHeaders, "content-type": this.#protocol.contentType });
     }
   }
 
-  #endAnswer(error: unknown): void {
-    const told = error === undefined ? undefined : this.#options.reportError(error, this.call, false);
-    if (!this.#wire.isGone) {
-      this.#beginAnswer();
-      this.#wire.end(this.#protocol.end(told));
+  #endResponse(error: unknown): void {
+    const reported = error === undefined ? undefined : this.#options.reportError(error, this.call, false);
+    if (!this.#writer.isClosed) {
+      this.#writeHead();
+      this.#writer.end(this.#protocol.end(reported));
     }
-    this.call.end(told?.code);
+    this.call.end(reported?.code);
   }
 }
 
-/** Apart from whoever reads the request, so that what that one knows is not kept for as long as the watch lives. */
-function attend(answer: Writable, watching: WatchCall): void {
-  answer.once("close", () => watching.abandon());
-  answer.on("drain", () => watching.resume());
+/** A function of its own, so that its closures do not keep the request alive for the lifetime of the watch. */
+function listen(response: Writable, call: WatchCall): void {
+  response.once("close", () => call.close());
+  response.on("drain", () => call.resume());
 }
 
 function ignore(): void {
-  // A stream that fails closes; a refusal that nobody waits for is told when it is asked for.
+  // A stream that fails also closes. A rejected admission is reported where it is awaited.
 }

@@ -4,7 +4,7 @@ import { Frame } from "../rpc/fast-path/frame.ts";
 import { ResponseEncoder } from "../rpc/fast-path/response-encoder.ts";
 import { toWatchResponse } from "./watch-stock.ts";
 
-/** Messages of watches, encoded: one that several watchers share is encoded once, and so are the products in others. */
+/** Encodes the updates of watches. An update that several watchers share is encoded once, and so is each product state. */
 export class WatchFrames {
   readonly #encoder = new ResponseEncoder();
   readonly #binary = new WeakMap<WatchUpdate, Frame>();

@@ -6,44 +6,44 @@ import { etagOf, etagsIn } from "../http/etag.ts";
 import { STALE_HEADER } from "../http/headers.ts";
 import type { HttpRequest, HttpResponse } from "../http/message.ts";
 
-/** Services whose reads are the same for everybody. */
+/** Services whose responses do not depend on the caller. */
 const PUBLIC_SERVICES: ReadonlySet<string> = new Set([StockService.typeName, Inventory.typeName]);
 
 /**
- * A shared cache answers for a second, and for one more while it asks again: a product costs this server one read in about two
- * seconds, however many ask. A browser asks each time, and is mostly told 304.
+ * A shared cache may serve a response for one second, and for one more while it revalidates. One product then costs this
+ * server about one read in two seconds, whatever the number of clients. Browsers revalidate each time, mostly with a 304.
  */
 const FRESH = "public, max-age=0, s-maxage=1, stale-while-revalidate=1";
-/** What is old already when it is sent is not to grow older. */
+/** A response that is stale when it is sent must not be served for longer. */
 const STALE = "public, max-age=0, s-maxage=1";
 const NEVER = "no-store";
 
-/** Whether a request is a read that a cache may repeat. HEAD is one only where GET's answers are public. */
+/** Whether a request is a cacheable read. HEAD counts only where the response to GET is public. */
 export function isGet(method: DescMethod, httpMethod: string | undefined): boolean {
   return httpMethod === "GET" || (httpMethod === "HEAD" && isPublicRead(method));
 }
 
-/** Answers of other methods that GET may call are for their caller alone. */
+/** Other methods that allow GET have responses for one caller. */
 function isPublicRead(method: DescMethod): boolean {
   return PUBLIC_SERVICES.has(method.parent.typeName) && method.methodKind === "unary";
 }
 
 /**
- * The answer to a GET, with what caches and browsers go by: how long it may be kept, on what it depends, its tag; 304 where the
- * client has it. Errors are never kept.
+ * Adds Cache-Control, ETag and Vary to the response to a GET, and replaces it by a 304 where `If-None-Match` has its
+ * ETag. Errors are never cached.
  */
 export async function withCacheHeaders(
   method: DescMethod,
   request: HttpRequest,
   response: HttpResponse,
-  answer: UniversalServerResponse,
+  result: UniversalServerResponse,
 ): Promise<UniversalServerResponse> {
-  const header = new Headers(answer.header);
-  if (answer.status !== 200 || !isPublicRead(method)) {
+  const header = new Headers(result.header);
+  if (result.status !== 200 || !isPublicRead(method)) {
     header.set("cache-control", NEVER);
-    return { ...answer, header };
+    return { ...result, header };
   }
-  const body = await collect(answer.body);
+  const body = await collect(result.body);
   const etag = etagOf(body);
   header.set("etag", `"${etag}"`);
   header.set("cache-control", header.has(STALE_HEADER) ? STALE : FRESH);
@@ -54,7 +54,7 @@ export async function withCacheHeaders(
     }
     return { status: 304, header };
   }
-  return { status: answer.status, header, ...(request.method === "GET" && { body: once(body) }) };
+  return { status: result.status, header, ...(request.method === "GET" && { body: once(body) }) };
 }
 
 async function collect(body: UniversalServerResponse["body"]): Promise<Uint8Array> {

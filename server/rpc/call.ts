@@ -7,64 +7,61 @@ import { type Caller, clientBehind } from "../http/caller.ts";
 import { TrustedProxies } from "../http/trusted-proxies.ts";
 import { toConnectError } from "./errors.ts";
 
-/** What a caller's own request ID may look like; any other is not taken over into the logs. */
+/** Accepted form of a client's `x-request-id`. Any other value is replaced, so that it cannot forge log lines. */
 const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
 
-/**
- * Something that every call passes, in order, before its request is read, on whichever way it came.
- * Each concern that is not the method's own stands in one of these.
- */
+/** A cross-cutting concern of every call, on both paths. It sees the head of the request before the body is read. */
 export interface CallMiddleware {
-  /** Refuses by throwing. Only the last stage may answer with a promise. */
+  /** Rejects the call by throwing. Only the last middleware may return a promise. */
   enter?(call: Call): void | Promise<void>;
-  /** Runs the method itself, once its request is read. */
+  /** Wraps the method, once its request is read. */
   readonly run?: <T>(call: Call, method: () => T) => T;
-  /** Told once for each call that this stage has let in. */
+  /** Called once for each call whose `enter` succeeded; `undefined` is OK. */
   leave?(call: Call, code: Code | undefined): void;
 }
 
-/** What the head of a request tells. */
+/** The head of a request. */
 export interface CallHead {
   readonly method: DescMethod;
   readonly headers: IncomingHttpHeaders;
   readonly caller: Caller;
 }
 
-/** One call, from the head of its request to the end of its answer. */
+/** One call, from the head of its request to the end of its response. */
 export class Call implements CallHead {
   readonly method: DescMethod;
   readonly headers: IncomingHttpHeaders;
   readonly caller: Caller;
   /** Milliseconds of `performance.now()`. */
-  readonly beganAt = performance.now();
-  /** Who calls, where the method asks for it. */
+  readonly startedAt = performance.now();
+  /** The authenticated caller; set where the method requires one. */
   principal: Principal | undefined;
   /** The request of a unary call, once it is read. */
   request: Message | undefined;
   /**
-   * How it ends if it ends now, where Connect answers it; `undefined` is OK. Until the request reaches the
-   * method, whatever goes wrong is wrong with the request.
+   * The code to record if the Connect path ends the call now; `undefined` is OK. INVALID_ARGUMENT until the request
+   * reaches the method, since only reading the request can fail before.
    */
   outcome: Code | undefined = Code.InvalidArgument;
-  /** Set by whoever traces. */
+  /** Set by the tracing middleware. */
   traceId: string | undefined;
-  readonly #stages: readonly CallMiddleware[];
-  #entered = 0;
+  readonly #middleware: readonly CallMiddleware[];
+  #enteredCount = 0;
   #admission: void | Promise<void> | undefined;
-  #isAsked = false;
+  #reachedMiddleware = false;
   #isAdmitted = false;
-  #refusal: ConnectError | undefined;
+  #rejection: ConnectError | undefined;
   #isOver = false;
   #requestId: string | undefined;
 
-  constructor(head: CallHead, stages: readonly CallMiddleware[]) {
+  constructor(head: CallHead, middleware: readonly CallMiddleware[]) {
     this.method = head.method;
     this.headers = head.headers;
     this.caller = head.caller;
-    this.#stages = stages;
+    this.#middleware = middleware;
   }
 
-  /** The caller's `x-request-id`, or a new one. */
+  /** The caller's `x-request-id`, or a new UUID. */
   get requestId(): string {
     if (this.#requestId === undefined) {
       const given = this.headers["x-request-id"];
@@ -73,38 +70,41 @@ export class Call implements CallHead {
     return this.#requestId;
   }
 
-  /** Passes every stage. Throws, or rejects with, a `ConnectError` where one refuses; asked again, it answers the same. */
+  /**
+   * Enters every middleware. Throws, or rejects with, a `ConnectError` where one rejects the call. Idempotent: later
+   * calls have the result of the first.
+   */
   admit(): void | Promise<void> {
-    if (this.#refusal !== undefined) {
-      throw this.#refusal;
+    if (this.#rejection !== undefined) {
+      throw this.#rejection;
     }
-    if (!this.#isAsked) {
-      this.#isAsked = true;
-      this.#admission = this.#pass();
+    if (!this.#reachedMiddleware) {
+      this.#reachedMiddleware = true;
+      this.#admission = this.#enterAll();
     }
     return this.#admission;
   }
 
-  /** Whether it came as far as the stages. What is refused before, such as an unknown content type, is no call. */
-  get wasAdmitted(): boolean {
-    return this.#isAsked;
+  /** False for a request that was refused before the middleware, as for its content type. It does not count as a call. */
+  get reachedMiddleware(): boolean {
+    return this.#reachedMiddleware;
   }
 
-  /** Whether every stage has let it in. */
+  /** Whether every middleware has admitted the call. */
   get isAdmitted(): boolean {
     return this.#isAdmitted;
   }
 
   /**
-   * Runs the method as the stages will have it. Throws `Canceled` where the call is over, as it may be before its caller is known or
-   * its request read: the stages have been told how it ended, and would never hear of what it does then.
+   * Runs the method inside every middleware. Throws `Canceled` where the call has ended, as it may while it is
+   * authenticated or its request is read: the middleware has left by then and would not record what the method does.
    */
   run<T>(method: () => T): T {
     if (this.#isOver) {
       throw new ConnectError("The call is over", Code.Canceled);
     }
     let inner = method;
-    for (const { run } of this.#stages) {
+    for (const { run } of this.#middleware) {
       if (run !== undefined) {
         const next = inner;
         inner = () => run(this, next);
@@ -113,71 +113,72 @@ export class Call implements CallHead {
     return inner();
   }
 
-  /** Tells every stage that the call is over. The first call counts; `undefined` is OK. */
+  /** Leaves every middleware. Only the first call has an effect; `undefined` is OK. */
   end(code: Code | undefined): void {
     if (this.#isOver) {
       return;
     }
     this.#isOver = true;
-    const told = this.#refusal?.code ?? code;
-    for (let index = this.#entered - 1; index >= 0; index -= 1) {
-      this.#stages[index]?.leave?.(this, told);
+    const finalCode = this.#rejection?.code ?? code;
+    for (let index = this.#enteredCount - 1; index >= 0; index -= 1) {
+      this.#middleware[index]?.leave?.(this, finalCode);
     }
   }
 
-  #pass(): void | Promise<void> {
+  #enterAll(): void | Promise<void> {
     try {
-      for (const stage of this.#stages) {
-        const pending = stage.enter?.(this);
-        this.#entered += 1;
+      for (const middleware of this.#middleware) {
+        const pending = middleware.enter?.(this);
+        this.#enteredCount += 1;
         if (pending !== undefined) {
           return pending.then(
             () => {
               this.#isAdmitted = true;
             },
-            (error: unknown) => this.#refuse(error),
+            (error: unknown) => this.#reject(error),
           );
         }
       }
       this.#isAdmitted = true;
     } catch (error) {
-      this.#refuse(error);
+      this.#reject(error);
     }
   }
 
-  #refuse(reason: unknown): never {
-    this.#refusal = toConnectError(reason);
-    // It is over for the stages here: whoever does not read his refusal takes nobody's place by that.
-    this.end(this.#refusal.code);
-    throw this.#refusal;
+  #reject(reason: unknown): never {
+    this.#rejection = toConnectError(reason);
+    // Ended here and not with the response: a client that does not read its error must not hold a place in a limit.
+    this.end(this.#rejection.code);
+    throw this.#rejection;
   }
 }
 
-/** Where calls begin. */
+/** Creates the call of each request, on both paths. */
 export class CallPipeline {
-  readonly #stages: readonly CallMiddleware[];
+  readonly #middleware: readonly CallMiddleware[];
   readonly #proxies: TrustedProxies;
 
-  constructor(stages: readonly CallMiddleware[], proxies = new TrustedProxies([])) {
-    this.#stages = stages;
+  /** `middleware` is outermost first. */
+  constructor(middleware: readonly CallMiddleware[], proxies = new TrustedProxies([])) {
+    this.#middleware = middleware;
     this.#proxies = proxies;
   }
 
-  /** The caller of this ends the call, whatever becomes of it. */
-  begin(head: CallHead): Call {
+  /** The caller of this method must end the call, whatever its outcome. */
+  start(head: CallHead): Call {
     const caller = clientBehind(head.caller, head.headers, this.#proxies);
-    return new Call(caller === head.caller ? head : { ...head, caller }, this.#stages);
+    return new Call(caller === head.caller ? head : { ...head, caller }, this.#middleware);
   }
 }
 
-/** Set for every call, on both ways. */
+/** Set for every call, on both paths. */
 export const callKey = createContextKey<Call | undefined>(undefined, { description: "call" });
 
-/** The call that these values belong to. */
+/** The call that these context values belong to. Throws `TypeError` where there is none. */
 export function callIn(values: ContextValues): Call {
   const call = values.get(callKey);
   if (call === undefined) {
-    throw new TypeError("These context values are of no call");
+    throw new TypeError("These context values belong to no call");
   }
   return call;
 }

@@ -1,43 +1,43 @@
 import { externalNetworkOf } from "../http/client-network.ts";
 import { InventoryError } from "../inventory/errors.ts";
 
-/** What one client of the outside may have of all. Many shoppers share an address; none of them may have everything. */
-const PART_OF_ONE = 0.1;
+/** Share of the limit that one public network may have. Many shoppers can share an address, but none may take all. */
+const SHARE_PER_NETWORK = 0.1;
 
-/** Counts what is open, in all and by address, and refuses what is beyond. */
+/** Limits what is in flight, in total and per public network. Private addresses count towards the total only. */
 export class ConcurrencyLimiter {
   readonly #what: string;
-  readonly #most: number;
-  readonly #mostOfOne: number;
+  readonly #max: number;
+  readonly #maxPerNetwork: number;
   readonly #byNetwork = new Map<string, number>();
-  #all = 0;
+  #total = 0;
 
-  /** `what` is for the refusal: `calls`. */
-  constructor(what: string, most: number) {
+  /** `what` is a plural noun for the error message, as `calls`. */
+  constructor(what: string, max: number) {
     this.#what = what;
-    this.#most = most;
-    this.#mostOfOne = Math.ceil(PART_OF_ONE * most);
+    this.#max = max;
+    this.#maxPerNetwork = Math.ceil(SHARE_PER_NETWORK * max);
   }
 
-  /** Counts one, or throws `OVERLOADED`. */
+  /** Counts one, or throws `OVERLOADED`. Each success must be matched by one `leave`. */
   enter(address: string): void {
-    refuseAt(this.#all, this.#most, `${this.#what} are in flight`);
+    requireBelow(this.#total, this.#max, `${this.#what} are in flight`);
     const network = externalNetworkOf(address);
     if (network !== undefined) {
-      const ofOne = this.#byNetwork.get(network) ?? 0;
-      refuseAt(ofOne, this.#mostOfOne, `${this.#what} of ${address} are in flight`);
-      this.#byNetwork.set(network, ofOne + 1);
+      const ofNetwork = this.#byNetwork.get(network) ?? 0;
+      requireBelow(ofNetwork, this.#maxPerNetwork, `${this.#what} of ${address} are in flight`);
+      this.#byNetwork.set(network, ofNetwork + 1);
     }
-    this.#all += 1;
+    this.#total += 1;
   }
 
   leave(address: string): void {
-    this.#all -= 1;
+    this.#total -= 1;
     const network = externalNetworkOf(address);
     if (network !== undefined) {
-      const ofOne = (this.#byNetwork.get(network) ?? 0) - 1;
-      if (ofOne > 0) {
-        this.#byNetwork.set(network, ofOne);
+      const ofNetwork = (this.#byNetwork.get(network) ?? 0) - 1;
+      if (ofNetwork > 0) {
+        this.#byNetwork.set(network, ofNetwork);
       } else {
         this.#byNetwork.delete(network);
       }
@@ -45,8 +45,8 @@ export class ConcurrencyLimiter {
   }
 }
 
-function refuseAt(open: number, most: number, what: string): void {
-  if (open >= most) {
-    throw new InventoryError("OVERLOADED", `${open} ${what}, and the most is ${most}; try again later`);
+function requireBelow(count: number, max: number, what: string): void {
+  if (count >= max) {
+    throw new InventoryError("OVERLOADED", `${count} ${what}, and the limit is ${max}; try again later`);
   }
 }

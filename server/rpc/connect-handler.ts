@@ -25,10 +25,10 @@ import { boundTimeouts, reportMalformedAsInvalidArgument, requireBase64 } from "
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
 export const REQUEST_BYTES_MAX = 1_048_576;
-/** Longest deadline a caller may ask for: a day is more than any watch lives, and far from where timers overflow. */
+/** Longest deadline of a call: longer than any watch lives, and far below the range of a timer (24.8 days). */
 export const TIMEOUT_MS_MAX = 86_400_000;
 
-/** Answers that nobody took, told to the log in a second. */
+/** Log lines a second about undeliverable responses. */
 const UNDELIVERED_LOGGED_MAX = 10;
 
 interface ConnectHandlerOptions {
@@ -39,27 +39,27 @@ interface ConnectHandlerOptions {
   /** By default `REQUEST_BYTES_MAX`. */
   readonly requestBytesMax?: number;
   readonly json?: JsonOptions;
-  /** Told the status of each answer to a request that never became a call. */
+  /** Called with the status of each response to a request that did not become a call. */
   readonly onNonRpcResponse?: ((status: number) => void) | undefined;
 }
 
-/** A call that was begun elsewhere, with what was read of its request. */
+/** A call that the fast path started, with the body of its request. */
 export interface StartedCall {
   readonly call: Call;
   readonly body: AsyncIterable<Uint8Array>;
 }
 
-/** Answers a request if it is for a method, and says whether it was. */
+/** Handles a request whose path is a method. Returns false, and does nothing, where it is not. */
 export type ConnectHandler = (
   request: HttpRequest,
   response: HttpResponse,
   path: string,
-  begun?: StartedCall,
+  started?: StartedCall,
 ) => boolean;
 
 /**
- * The methods, in the Connect, gRPC and gRPC-Web protocols. Like connect-node's own adapter, but
- * what goes wrong goes to the log instead of to the console.
+ * The Connect path: runs methods in the Connect, gRPC and gRPC-Web protocols. Replaces connect-node's adapter, which
+ * throws on an invalid Host header and writes errors to the console.
  */
 export function createConnectHandler(options: ConnectHandlerOptions): ConnectHandler {
   const { pipeline } = options;
@@ -79,7 +79,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
   options.routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
-  return (request, response, path, begun) => {
+  return (request, response, path, started) => {
     const handler = handlers.get(path);
     if (handler === undefined) {
       return false;
@@ -93,10 +93,10 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       rejectRequestBodyAfterTrailers(response.stream);
     }
     const head = { method: handler.method, headers: request.headers, caller: callerOf(request) };
-    const call = begun?.call ?? pipeline.begin(head);
+    const call = started?.call ?? pipeline.start(head);
     response.once("close", () => {
       call.end(call.outcome);
-      if (!call.wasAdmitted) {
+      if (!call.reachedMiddleware) {
         options.onNonRpcResponse?.(response.statusCode);
       }
     });
@@ -104,15 +104,15 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
     boundTimeouts(universal.header);
     const isRead = isGet(handler.method, request.method);
-    // Node would destroy a request that is not read to its end, and stop its connection before the next one.
-    const body = begun?.body ?? request.iterator({ destroyOnReturn: false });
+    // By default, Node destroys a request that is not read to its end, and with it an HTTP/1.1 connection.
+    const body = started?.body ?? request.iterator({ destroyOnReturn: false });
     handler({ ...universal, body, ...(isRead && { method: "GET" }) })
-      .then((answer) => (isRead ? withCacheHeaders(handler.method, request, response, answer) : answer))
-      .then((answer) => universalResponseToNodeResponse(withTrailers(answer), response))
+      .then((result) => (isRead ? withCacheHeaders(handler.method, request, response, result) : result))
+      .then((result) => universalResponseToNodeResponse(withTrailers(result), response))
       .catch((error: unknown) => {
-        // Nearly always a client that went away while it was answered.
+        // Nearly always a client that disconnected during the response.
         const level = ConnectError.from(error).code === Code.Aborted ? "debug" : "info";
-        log[level]({ err: error, path }, "An answer could not be delivered");
+        log[level]({ err: error, path }, "A response could not be delivered");
         response.destroy();
       });
     return true;
@@ -123,20 +123,20 @@ function authorityOf(request: HttpRequest): string | undefined {
   return "authority" in request ? request.authority : request.headers.host;
 }
 
-/** Connect throws on a Host that is none. */
+/** Connect throws on a Host header that does not parse. */
 function refuseHost(response: HttpResponse): void {
   response.statusCode = 400;
   response.setHeader("content-type", "text/plain; charset=utf-8");
-  response.end("The Host of the request is none\n");
+  response.end("The Host header is not a valid authority\n");
 }
 
-/** The trailers are read when the body has ended, and only then laid out. */
-function withTrailers(answer: UniversalServerResponse): UniversalServerResponse {
-  const { trailer } = answer;
+/** With `grpc-message` re-encoded. A getter, since the trailers are complete only after the body. */
+function withTrailers(result: UniversalServerResponse): UniversalServerResponse {
+  const { trailer } = result;
   return trailer === undefined
-    ? answer
+    ? result
     : {
-        ...answer,
+        ...result,
         get trailer() {
           return withGrpcMessage(trailer);
         },

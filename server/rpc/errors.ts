@@ -7,7 +7,7 @@ import { InventoryError, type InventoryErrorCode } from "../inventory/errors.ts"
 import { toInt32 } from "../wire/stock-changed.ts";
 import { isMalformedRequest } from "./malformed-request.ts";
 
-/** The one table from the domain's errors to the wire. */
+/** The only mapping from the domain's errors to status codes. */
 const CODES: Readonly<Record<InventoryErrorCode, Code>> = {
   INVALID_INPUT: Code.InvalidArgument,
   PRODUCT_UNKNOWN: Code.NotFound,
@@ -22,19 +22,19 @@ const CODES: Readonly<Record<InventoryErrorCode, Code>> = {
   OVERLOADED: Code.ResourceExhausted,
 };
 
-/** What a caller is told to wait before it tries again. Redis is reconnected to within about this time. */
+/** `RetryInfo.retry_delay`. About the time in which a lost connection to Redis is restored. */
 const RETRY_DELAY_MS = 1_000;
 
 /**
- * The error as it goes to the caller, with its details. What is not an `InventoryError` or a
- * `ConnectError` is a fault of this server: the caller gets INTERNAL and nothing of the cause.
+ * The error to send to the caller, with its details. Any error other than an `InventoryError` or a `ConnectError` is a
+ * fault of this server: the caller gets INTERNAL without the cause.
  */
 export function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) {
     return isMalformedRequest(error) ? new ConnectError(error.rawMessage, Code.InvalidArgument) : error;
   }
   if (!(error instanceof InventoryError)) {
-    return new ConnectError("Something went wrong in the server", Code.Internal, undefined, undefined, error);
+    return new ConnectError("Internal server error", Code.Internal, undefined, undefined, error);
   }
   return new ConnectError(error.message, CODES[error.code], undefined, detailsOf(error), error);
 }

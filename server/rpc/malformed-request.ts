@@ -2,15 +2,15 @@ import { base64Decode } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 
-// Connect calls some requests that nobody could read a fault of the server. Here they are the caller's.
+// Connect reports some malformed requests as INTERNAL. They are mapped to INVALID_ARGUMENT here.
 
-/** How Connect begins to say that it cannot parse a message. */
+/** Prefix of Connect's message where a binary message does not parse. */
 const UNPARSABLE = "parse binary: ";
 
-/** Longer than any deadline may be, and short enough for a timer. */
+/** Above the longest deadline allowed, and within the range of a timer. */
 const REFUSED_TIMEOUT_MS = 99_999_999;
 
-/** Whether it is Connect's error for a message that cannot be parsed. */
+/** Whether it is Connect's error for a binary message that does not parse. */
 export function isMalformedRequest(error: unknown): error is ConnectError {
   return (
     error instanceof ConnectError && error.code === Code.Internal && error.rawMessage.startsWith(UNPARSABLE)
@@ -18,8 +18,8 @@ export function isMalformedRequest(error: unknown): error is ConnectError {
 }
 
 /**
- * Lets a unary call with a message that cannot be parsed end in INVALID_ARGUMENT. No interceptor sees such a call; but
- * Connect aborts it with the very error that it then sends.
+ * Makes a unary call whose message does not parse end with INVALID_ARGUMENT. Interceptors do not see such a call, but
+ * Connect aborts its signal with the error object that it then sends.
  */
 export function reportMalformedAsInvalidArgument({ signal }: HandlerContext): void {
   const onAbort = (): void => {
@@ -30,7 +30,7 @@ export function reportMalformedAsInvalidArgument({ signal }: HandlerContext): vo
   signal.addEventListener("abort", onAbort, { once: true });
 }
 
-/** Throws where the message of a GET is not the base64 that it says it is. */
+/** Throws where the message of a GET claims to be base64 and is not. */
 export function requireBase64({ requestMethod, url }: HandlerContext): void {
   if (requestMethod !== "GET") {
     return;
@@ -45,7 +45,7 @@ export function requireBase64({ requestMethod, url }: HandlerContext): void {
   }
 }
 
-/** Shortens a deadline that is refused anyway: Connect sets a timer for it first, which must not overflow. */
+/** Shortens a deadline that will be refused: Connect first sets a timer for it, which must not overflow. */
 export function boundTimeouts(header: Headers): void {
   const { timeoutMs = 0 } = parseTimeout(header.get("grpc-timeout"), REFUSED_TIMEOUT_MS);
   if (timeoutMs > REFUSED_TIMEOUT_MS) {

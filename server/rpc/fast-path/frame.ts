@@ -1,8 +1,8 @@
 import { PREFIX_BYTES } from "./framing.ts";
 
-/** A message as it goes out, for every protocol and any number of readers. */
+/** An encoded message that can be written to any number of streams, in every protocol. */
 export class Frame {
-  /** In its envelope, as a chunk of HTTP/1.1. */
+  /** The envelope as a chunk of HTTP/1.1's chunked transfer coding. */
   readonly chunk: Buffer;
   readonly #start: number;
   readonly #end: number;
@@ -11,7 +11,7 @@ export class Frame {
     const size = `${(PREFIX_BYTES + message.length).toString(16)}\r\n`;
     this.#start = size.length;
     this.#end = size.length + PREFIX_BYTES + message.length;
-    // Not of the pool, which a reader that stops would hold with it.
+    // Not from the shared pool: a stalled reader would keep the whole pool slab alive.
     this.chunk = Buffer.allocUnsafeSlow(this.#end + 2);
     this.chunk.write(size, "latin1");
     this.chunk[this.#start] = 0;
@@ -20,7 +20,7 @@ export class Frame {
     this.chunk.write("\r\n", this.#end, "latin1");
   }
 
-  /** In its envelope alone. */
+  /** The message in its envelope. */
   get envelope(): Buffer {
     return this.chunk.subarray(this.#start, this.#end);
   }

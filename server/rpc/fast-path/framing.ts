@@ -6,9 +6,9 @@ import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc
 import { TIMEOUT_MS_MAX } from "../connect-handler.ts";
 import { withGrpcMessage } from "../grpc-message.ts";
 
-// What the lanes' protocols have in common, unary calls and streams alike.
+// Framing that unary calls and streams share.
 
-/** Flags and length before a message of gRPC, gRPC-Web and Connect's streams. */
+/** One byte of flags and four of length, before each message of gRPC, gRPC-Web and Connect streams. */
 export const PREFIX_BYTES = 5;
 
 export const STATUS_OK = { "grpc-status": "0" };
@@ -24,21 +24,21 @@ export function envelope(flags: number, data: Uint8Array): Buffer {
   return fillEnvelope(flags, framed);
 }
 
-/** Makes an envelope of a message that has room for the prefix before it. */
+/** Writes the prefix into its `PREFIX_BYTES` before a message. */
 export function fillEnvelope(flags: number, framed: Buffer): Buffer {
   framed[0] = flags;
   framed.writeUInt32BE(framed.length - PREFIX_BYTES, 1);
   return framed;
 }
 
-/** What is in an envelope without flags that is all of the body; `undefined` where it is not. */
+/** The message of a body that is one envelope without flags; `undefined` for any other body. */
 export function openEnvelope(body: Buffer): Buffer | undefined {
   const isWhole =
     body.length >= PREFIX_BYTES && body[0] === 0 && body.readUInt32BE(1) === body.length - PREFIX_BYTES;
   return isWhole ? body.subarray(PREFIX_BYTES) : undefined;
 }
 
-/** The text of a body. Throws where it is not UTF-8. */
+/** Decodes UTF-8. Throws where it is invalid. */
 export function textOf(body: Buffer): string {
   if (!isUtf8(body)) {
     throw new TypeError("The text is not UTF-8");
@@ -46,18 +46,18 @@ export function textOf(body: Buffer): string {
   return body.toString("utf8");
 }
 
-/** gRPC's trailers for an error. */
+/** The trailers of a gRPC error. */
 export function grpcErrorTrailers(error: ConnectError, trailers?: Headers): Record<string, string> {
   return Object.fromEntries(withGrpcMessage(setTrailerStatus(new Headers(trailers), error)));
 }
 
-/** gRPC-Web has its trailers in an envelope of their own. */
+/** gRPC-Web sends trailers in the last envelope of the body. */
 export function grpcWebTrailers(trailers: Headers): Buffer {
   return envelope(trailerFlag, trailerSerialize(trailers));
 }
 
-/** What cannot be decoded goes the long way, where it is refused in the protocol's own words. */
-export function attempt<T>(decode: () => T): T | undefined {
+/** `undefined` where it throws: the request then falls back to Connect, which reports the error. */
+export function tryDecode<T>(decode: () => T): T | undefined {
   try {
     return decode();
   } catch {

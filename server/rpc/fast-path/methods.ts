@@ -10,19 +10,19 @@ import {
 import type { HandlerContext } from "@connectrpc/connect";
 import { ResponseEncoder } from "./response-encoder.ts";
 
-/** What an implementation may use of a call, on whichever way the call came. */
+/** The part of Connect's handler context that the fast path provides too. */
 export type CallContext = Pick<
   HandlerContext,
   "signal" | "timeoutMs" | "requestHeader" | "responseHeader" | "responseTrailer" | "values"
 >;
 
-/** How messages are read and written as JSON. Unknown fields are ignored unless it says otherwise. */
+/** How messages are read and written as JSON. By default, unknown fields are ignored. */
 export type JsonOptions = Partial<JsonReadOptions & JsonWriteOptions>;
 
-/** A value, or one that is still to come. What is at hand is spared the wait. */
+/** A value that is available now needs no promise, which would cost a turn of the microtask queue. */
 export type Awaitable<T> = T | Promise<T>;
 
-/** A unary method as the short way runs it. */
+/** A unary method on the fast path. */
 export interface FastPathMethod {
   readonly desc: DescMethod;
   readonly input: DescMessage;
@@ -32,14 +32,14 @@ export interface FastPathMethod {
   invoke(request: Message, context: CallContext): Awaitable<Message>;
 }
 
-/** A service with what implements it, as both ways take it. */
+/** A service and its implementation, for both paths. */
 export interface ImplementedService {
   readonly desc: DescService;
-  /** By local name of the method. */
+  /** Has a function for each local name of a method. */
   readonly implementation: object;
 }
 
-/** The unary methods of the services, by path. */
+/** The unary methods of services, by path. */
 export function fastPathMethods(
   services: readonly ImplementedService[],
   jsonOptions: JsonOptions = {},
@@ -59,10 +59,10 @@ export function fastPathMethods(
           json,
           encoder,
           invoke: (request, context) => {
-            const answer = run.call(implementation, request, context);
-            return answer instanceof Promise
-              ? answer.then((settled) => create(output, settled))
-              : create(output, answer);
+            const result = run.call(implementation, request, context);
+            return result instanceof Promise
+              ? result.then((init) => create(output, init))
+              : create(output, result);
           },
         });
       }

@@ -2,27 +2,27 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import type { ConnectError } from "@connectrpc/connect";
 
-/** Names, addresses and ports as every client writes them. Anything else is for the long way to judge. */
+/** A host name or an address, and a port. Any other spelling falls back to Connect. */
 const PLAIN_AUTHORITY = /^[\w.-]+(:\d{1,5})?$|^\[[0-9a-fA-F:.]+\](:\d{1,5})?$/;
 
-/** Where a protocol has what a lane must know before it reads a request. */
+/** The names and formats of a protocol's request headers. */
 export interface RequestLayout {
-  /** The header with the caller's deadline. */
+  /** The header with the timeout. */
   readonly timeoutHeader: string;
-  /** The header that names a compression of the request. */
+  /** The header that names the compression of the request. */
   readonly encodingHeader: string;
   readonly needsHttp2: boolean;
   parseTimeout(value: string): { timeoutMs?: number | undefined; error?: ConnectError | undefined };
 }
 
-/** What a request says besides its headers. */
+/** The request line of HTTP/1.1, or its equivalent in HTTP/2. */
 export interface RequestLine {
   readonly httpMethod: string | undefined;
   readonly authority: string | undefined;
   readonly isHttp2: boolean;
 }
 
-/** The deadline of a request that a lane may take; `undefined` where the request is for the long way. */
+/** The timeout of a request that the fast path can handle; `undefined` where the request must fall back to Connect. */
 export function readPlainHead(
   layout: RequestLayout,
   { httpMethod, authority, isHttp2 }: RequestLine,
@@ -46,21 +46,20 @@ export function readPlainHead(
   return error === undefined && timeoutMs !== undefined ? { timeoutMs } : undefined;
 }
 
-/** A request as node reads it. */
 type Body = Readable & { readonly aborted?: boolean };
 
-/** What comes of a body: all of it, or `undefined` where it is too long; and a way to read it again. */
-export type Collected = (body: Buffer | undefined, again: () => AsyncIterable<Uint8Array>) => void;
+/** `body` is `undefined` where it is too large. `replay` reads the request from its start. */
+export type OnBody = (body: Buffer | undefined, replay: () => AsyncIterable<Uint8Array>) => void;
 
 /**
- * Reads a body up to the limit and hands it over whole, with a way to read it again. A larger one
- * is handed over as what was read and the rest of the stream, for the long way to refuse. One that breaks off is
- * not handed over. `livesOn` says that the source stays for long after its end, as a watch's does: then nothing of this is left on it.
+ * Reads a body into one buffer. Stops at `bytesMax`: `replay` then yields what was read and the rest of the stream. Does
+ * not call back for a body that is cut off. `isLongLived` removes all listeners at the end, for a stream that stays open
+ * long after its request, as a watch does.
  */
-export function collect(source: Body, bytesMax: number, done: Collected, livesOn = false): void {
+export function readBody(source: Body, bytesMax: number, onBody: OnBody, isLongLived = false): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  const leave = (): void => {
+  const removeListeners = (): void => {
     source.off("data", onData);
     source.off("end", onEnd);
   };
@@ -68,22 +67,22 @@ export function collect(source: Body, bytesMax: number, done: Collected, livesOn
     chunks.push(chunk);
     bytes += chunk.length;
     if (bytes > bytesMax) {
-      leave();
+      removeListeners();
       source.pause();
-      done(undefined, () => replay(chunks, source));
+      onBody(undefined, () => replay(chunks, source));
     }
   };
   const onEnd = (): void => {
-    if (livesOn) {
-      leave();
+    if (isLongLived) {
+      removeListeners();
     }
-    // What a client of HTTP/2 has reset ends, too.
+    // An HTTP/2 stream that the client reset also ends.
     if (source.aborted === true) {
       return;
     }
     const [only] = chunks;
     const body = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
-    done(body, () => replay(chunks));
+    onBody(body, () => replay(chunks));
   };
   source.on("data", onData);
   source.on("end", onEnd);
@@ -96,7 +95,7 @@ async function* replay(chunks: readonly Buffer[], rest?: Readable): AsyncGenerat
       yield* rest.iterator({ destroyOnReturn: false });
     }
   } finally {
-    // Where nobody reads on, what still comes is thrown away: a stream with unread data does not close.
+    // Discards what was not read: a stream with unread data does not close.
     rest?.resume();
   }
 }

@@ -12,36 +12,36 @@ import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { StockSchema } from "../../../gen/inventory/v1/stock_pb.ts";
 import { InventoryResponseSchema } from "../../../gen/inventory_pb.ts";
 
-/** What many answers have in common: of one state of a product all readers get the same message (`messages.ts`). */
+/** Messages that many responses share: all readers of one product state get the same object (`api/messages.ts`). */
 const SHARED: ReadonlySet<DescMessage> = new Set([StockSchema, InventoryResponseSchema]);
 
-/** A field of an answer that holds shared messages. */
+/** A field that holds shared messages. */
 interface SharedField {
   readonly desc: DescMessage;
   readonly localName: string;
   readonly jsonName: string;
   readonly isList: boolean;
-  /** Number and wire type, as they stand before each message. */
+  /** The encoded field number and wire type. */
   readonly tag: Uint8Array;
 }
 
-/** Where an answer of some type has shared messages. */
-interface Plan {
+/** Where a message type has shared messages. */
+interface Layout {
   readonly fields: readonly SharedField[];
-  /** Whether it has anything else. */
+  /** Whether it has other fields. */
   readonly hasRest: boolean;
 }
 
 /**
- * Encodes answers. A shared message is encoded once, and what came out is kept for as long as the message is; an answer is put
- * together of those, since a field is its tag and its length before its message, and a repeated one just more of these
- * (https://protobuf.dev/programming-guides/encoding/#structure). All else is protobuf-es's.
+ * Encodes responses. A shared message is encoded once, and its bytes are cached for the lifetime of the message. A response
+ * is concatenated from them: a field is a tag, a length and a message, and a repeated field is a sequence of those
+ * (https://protobuf.dev/programming-guides/encoding/#structure). protobuf-es encodes everything else.
  */
 export class ResponseEncoder {
   readonly #json: Partial<JsonWriteOptions>;
-  readonly #plans = new Map<DescMessage, Plan>();
+  readonly #layouts = new Map<DescMessage, Layout>();
   readonly #bodies = new WeakMap<Message, Uint8Array>();
-  /** The same with their lengths before them. */
+  /** Length-prefixed. */
   readonly #fields = new WeakMap<Message, Uint8Array>();
   readonly #texts = new WeakMap<Message, string>();
 
@@ -49,30 +49,30 @@ export class ResponseEncoder {
     this.#json = json;
   }
 
-  /** The message after `room` bytes, which are the caller's to fill. Throws where a value does not fit its type. */
-  binary(desc: DescMessage, message: Message, room = 0): Buffer {
+  /** The message after `headroom` bytes, which the caller must fill. Throws where a value is out of its type's range. */
+  binary(desc: DescMessage, message: Message, headroom = 0): Buffer {
     if (SHARED.has(desc)) {
       const body = this.#bodyOf(desc, message);
-      const encoded = Buffer.allocUnsafe(room + body.length);
-      encoded.set(body, room);
+      const encoded = Buffer.allocUnsafe(headroom + body.length);
+      encoded.set(body, headroom);
       return encoded;
     }
-    const { fields, hasRest } = this.#planOf(desc);
-    const rest = hasRest ? toBinary(desc, restOf(desc, message, fields)) : undefined;
-    let length = room + (rest?.length ?? 0);
+    const { fields, hasRest } = this.#layoutOf(desc);
+    const rest = hasRest ? toBinary(desc, withoutShared(desc, message, fields)) : undefined;
+    let length = headroom + (rest?.length ?? 0);
     for (const { desc: shared, localName, tag } of fields) {
-      for (const each of sharedIn(message, localName)) {
+      for (const each of sharedMessagesOf(message, localName)) {
         length += tag.length + this.#fieldOf(shared, each).length;
       }
     }
     const encoded = Buffer.allocUnsafe(length);
-    let place = room;
+    let offset = headroom;
     const put = (bytes: Uint8Array): void => {
-      encoded.set(bytes, place);
-      place += bytes.length;
+      encoded.set(bytes, offset);
+      offset += bytes.length;
     };
     for (const { desc: shared, localName, tag } of fields) {
-      for (const each of sharedIn(message, localName)) {
+      for (const each of sharedMessagesOf(message, localName)) {
         put(tag);
         put(this.#fieldOf(shared, each));
       }
@@ -83,16 +83,16 @@ export class ResponseEncoder {
     return encoded;
   }
 
-  /** The message as JSON text. Throws where a value does not fit its type. */
+  /** The message as JSON. Throws where a value is out of its type's range. */
   json(desc: DescMessage, message: Message): string {
     if (SHARED.has(desc)) {
       return this.#textOf(desc, message);
     }
-    const { fields, hasRest } = this.#planOf(desc);
-    const rest = hasRest ? toJsonString(desc, restOf(desc, message, fields), this.#json) : "{}";
+    const { fields, hasRest } = this.#layoutOf(desc);
+    const rest = hasRest ? toJsonString(desc, withoutShared(desc, message, fields), this.#json) : "{}";
     const members: string[] = [];
     for (const { desc: shared, localName, jsonName, isList } of fields) {
-      const texts = sharedIn(message, localName).map((each) => this.#textOf(shared, each));
+      const texts = sharedMessagesOf(message, localName).map((each) => this.#textOf(shared, each));
       if (texts.length > 0) {
         members.push(`"${jsonName}":${isList ? `[${texts.join(",")}]` : texts[0]}`);
       }
@@ -104,38 +104,38 @@ export class ResponseEncoder {
   }
 
   #bodyOf(desc: DescMessage, shared: Message): Uint8Array {
-    return keptOrMade(this.#bodies, shared, () => toBinary(desc, shared));
+    return cached(this.#bodies, shared, () => toBinary(desc, shared));
   }
 
   #fieldOf(desc: DescMessage, shared: Message): Uint8Array {
-    return keptOrMade(this.#fields, shared, () => new BinaryWriter().bytes(toBinary(desc, shared)).finish());
+    return cached(this.#fields, shared, () => new BinaryWriter().bytes(toBinary(desc, shared)).finish());
   }
 
   #textOf(desc: DescMessage, shared: Message): string {
-    return keptOrMade(this.#texts, shared, () => toJsonString(desc, shared, this.#json));
+    return cached(this.#texts, shared, () => toJsonString(desc, shared, this.#json));
   }
 
-  #planOf(desc: DescMessage): Plan {
-    let plan = this.#plans.get(desc);
-    if (plan === undefined) {
+  #layoutOf(desc: DescMessage): Layout {
+    let layout = this.#layouts.get(desc);
+    if (layout === undefined) {
       const fields = desc.fields.flatMap(toSharedField);
-      plan = { fields, hasRest: fields.length < desc.fields.length };
-      this.#plans.set(desc, plan);
+      layout = { fields, hasRest: fields.length < desc.fields.length };
+      this.#layouts.set(desc, layout);
     }
-    return plan;
+    return layout;
   }
 }
 
-function keptOrMade<To>(kept: WeakMap<Message, To>, shared: Message, make: () => To): To {
-  let encoded = kept.get(shared);
+function cached<To>(cache: WeakMap<Message, To>, shared: Message, encode: () => To): To {
+  let encoded = cache.get(shared);
   if (encoded === undefined) {
-    encoded = make();
-    kept.set(shared, encoded);
+    encoded = encode();
+    cache.set(shared, encoded);
   }
   return encoded;
 }
 
-/** None where the field holds something else. */
+/** Empty where the field does not hold shared messages. */
 function toSharedField({
   localName,
   jsonName,
@@ -157,8 +157,8 @@ function toSharedField({
   return [{ desc, localName, jsonName, isList, tag }];
 }
 
-/** The shared messages in a field: none, one, or those of a list. */
-function sharedIn(message: Message, localName: string): readonly Message[] {
+/** The messages in a singular or repeated field. */
+function sharedMessagesOf(message: Message, localName: string): readonly Message[] {
   const value: unknown = Reflect.get(message, localName);
   if (Array.isArray(value)) {
     return value;
@@ -166,7 +166,7 @@ function sharedIn(message: Message, localName: string): readonly Message[] {
   return isMessage(value) ? [value] : [];
 }
 
-function restOf(desc: DescMessage, message: Message, fields: readonly SharedField[]): Message {
+function withoutShared(desc: DescMessage, message: Message, fields: readonly SharedField[]): Message {
   if (fields.length === 0) {
     return message;
   }

@@ -3,7 +3,6 @@ import type { ConnectError } from "@connectrpc/connect";
 import { createEndStreamSerialization, endStreamFlag } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
-  attempt,
   envelope,
   grpcErrorTrailers,
   grpcWebTrailers,
@@ -11,21 +10,22 @@ import {
   STATUS_OK,
   textOf,
   timeoutParsers,
+  tryDecode,
 } from "./framing.ts";
 import type { RequestLayout } from "./request.ts";
 
-/** How a stream ends: with a last piece of its body, or with trailers. */
+/** The end of a stream: a last envelope, or trailers. */
 export interface StreamEnd {
   readonly body: Uint8Array | undefined;
-  /** gRPC alone has them. */
+  /** Only in gRPC. */
   readonly trailers: Record<string, string> | undefined;
 }
 
-/** How one protocol lays out a call with one request and a stream of answers, without compression. */
+/** Encodes server-streaming calls in one protocol, without compression. */
 export interface StreamProtocol extends RequestLayout {
   readonly contentType: string;
   readonly isJson: boolean;
-  /** The message, or `undefined` where the body is anything else than one whole uncompressed message. */
+  /** The message, or `undefined` where the body is not exactly one valid uncompressed message. */
   decode(input: DescMessage, body: Buffer): Message | undefined;
   end(error: ConnectError | undefined): StreamEnd;
 }
@@ -76,11 +76,11 @@ const connectJson: StreamProtocol = {
   isJson: true,
   decode: (input, body) => {
     const data = openEnvelope(body);
-    return data && attempt(() => fromJsonString(input, textOf(data), { ignoreUnknownFields: true }));
+    return data && tryDecode(() => fromJsonString(input, textOf(data), { ignoreUnknownFields: true }));
   },
 };
 
-/** By content type, those that clients send as they are; any other spelling goes the long way. */
+/** By content type, in the spellings that clients use. Any other spelling falls back to Connect. */
 export const STREAM_PROTOCOLS: ReadonlyMap<string, StreamProtocol> = new Map([
   ["application/grpc", grpc],
   ["application/grpc+proto", grpc],
@@ -92,5 +92,5 @@ export const STREAM_PROTOCOLS: ReadonlyMap<string, StreamProtocol> = new Map([
 
 function decodeBinary(input: DescMessage, body: Buffer): Message | undefined {
   const data = openEnvelope(body);
-  return data && attempt(() => fromBinary(input, data));
+  return data && tryDecode(() => fromBinary(input, data));
 }

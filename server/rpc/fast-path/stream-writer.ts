@@ -3,12 +3,12 @@ import type { ServerHttp2Stream } from "node:http2";
 import type { Frame } from "./frame.ts";
 import type { StreamEnd } from "./stream-protocols.ts";
 
-/** One answer of many frames, over either version of HTTP. */
+/** Writes a streaming response, over HTTP/1.1 or HTTP/2. */
 export interface StreamWriter {
-  /** Whether a frame may be written now; when it may again after it might not, the wire has a "drain". */
+  /** False while the write buffer is full. The stream emits "drain" when it becomes true again. */
   readonly isReady: boolean;
-  readonly isGone: boolean;
-  begin(headers: Record<string, string>): void;
+  readonly isClosed: boolean;
+  writeHead(headers: Record<string, string>): void;
   write(frame: Frame): void;
   end(end: StreamEnd): void;
 }
@@ -23,14 +23,14 @@ export class Http2StreamWriter implements StreamWriter {
   }
 
   get isReady(): boolean {
-    return !this.#stream.writableNeedDrain && !this.isGone;
+    return !this.#stream.writableNeedDrain && !this.isClosed;
   }
 
-  get isGone(): boolean {
+  get isClosed(): boolean {
     return this.#stream.closed || this.#stream.destroyed;
   }
 
-  begin(headers: Record<string, string>): void {
+  writeHead(headers: Record<string, string>): void {
     this.#stream.respond({ ":status": 200, ...headers }, { waitForTrailers: this.#hasTrailers });
   }
 
@@ -55,20 +55,20 @@ export class Http1StreamWriter implements StreamWriter {
   }
 
   get isReady(): boolean {
-    return !this.#response.writableNeedDrain && !this.isGone;
+    return !this.#response.writableNeedDrain && !this.isClosed;
   }
 
-  get isGone(): boolean {
+  get isClosed(): boolean {
     return this.#response.destroyed;
   }
 
-  begin(headers: Record<string, string>): void {
+  writeHead(headers: Record<string, string>): void {
     this.#response.writeHead(200, headers);
   }
 
   /**
-   * A frame is a chunk already, so that all readers are written the same bytes, by one write instead of four. Corked,
-   * for node would else cork by itself until the end of the turn, at a tenth of the cost of a delivery.
+   * A frame is already a chunk, so that one write of shared bytes replaces four. Corked explicitly: Node would otherwise
+   * cork until the end of the turn, which costs a tenth of a delivery.
    */
   write(frame: Frame): void {
     const response = this.#response;

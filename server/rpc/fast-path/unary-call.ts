@@ -5,11 +5,11 @@ import type { CallContext } from "./methods.ts";
 import { deadlineExceeded, type EncodedResponse, type Metadata } from "./unary-protocols.ts";
 import type { UnaryWriter } from "./unary-writer.ts";
 
-/** One call on the lane, which is answered once. What few methods ask for is made when they ask. */
+/** A unary call on the fast path. Parts of the context that few methods use are created on first access. */
 export class UnaryCall implements CallContext {
-  readonly #wire: UnaryWriter;
+  readonly #writer: UnaryWriter;
   readonly call: Call;
-  /** Set while it is not known yet whether the call may come in. */
+  /** Set while the call is being authenticated asynchronously. */
   admission: Promise<void> | undefined;
   #isOver = false;
   #timer: NodeJS.Timeout | undefined;
@@ -20,56 +20,57 @@ export class UnaryCall implements CallContext {
   #responseTrailer: Headers | undefined;
   #values: ContextValues | undefined;
 
-  constructor(call: Call, wire: UnaryWriter) {
+  constructor(call: Call, writer: UnaryWriter) {
     this.call = call;
-    this.#wire = wire;
+    this.#writer = writer;
   }
 
-  /** Throws where the call may not come in. */
+  /** Throws where a middleware rejects the call. */
   admit(): void {
     const admission = this.call.admit();
     if (admission instanceof Promise) {
       this.admission = admission;
-      // Who waits for it is told; a call that is over by then has nobody who waits.
+      // The rejection is reported when the admission is awaited. If the call is over by then, nothing awaits it.
       admission.catch(() => {});
     }
   }
 
-  /** Sends what `make` gives, unless the call is over or its caller gone. What cannot be sent is cut. No code is OK. */
-  answer(code: Code | undefined, make: () => EncodedResponse): void {
-    if (this.leave()) {
+  /** Sends the response, unless the call is over or its client disconnected. A code of `undefined` is OK. */
+  respond(code: Code | undefined, encode: () => EncodedResponse): void {
+    if (this.release()) {
       try {
-        if (!this.#wire.isGone) {
-          this.#wire.send(make());
+        if (!this.#writer.isClosed) {
+          this.#writer.send(encode());
         }
       } catch {
-        this.#wire.cut();
+        this.#writer.destroy();
       }
       this.call.end(code);
     }
   }
 
-  /** The caller is gone. */
-  abandon(): void {
-    if (this.leave()) {
+  /** Call when the client disconnects, or the response is complete. */
+  close(): void {
+    if (this.release()) {
       this.call.end(Code.Canceled);
     }
   }
 
-  /** Ends the lane's part of the call. False where it was over already. */
-  leave(): boolean {
+  /** Ends the fast path's part of the call. Returns false where it has ended before. */
+  release(): boolean {
     const wasOver = this.#isOver;
     this.#isOver = true;
     clearTimeout(this.#timer);
     return !wasOver;
   }
 
-  endAfter(ms: number, end: () => void): void {
-    this.#deadlineMs = Date.now() + ms;
+  /** Aborts `signal` and calls back after a timeout. */
+  setDeadline(timeoutMs: number, onDeadline: () => void): void {
+    this.#deadlineMs = Date.now() + timeoutMs;
     this.#timer = setTimeout(() => {
       this.#controller?.abort(deadlineExceeded());
-      end();
-    }, ms);
+      onDeadline();
+    }, timeoutMs);
   }
 
   get signal(): AbortSignal {
@@ -106,7 +107,7 @@ export class UnaryCall implements CallContext {
   }
 }
 
-/** Without the pseudo-headers of HTTP/2, whose names no other header may have. */
+/** Without the pseudo-headers of HTTP/2, whose names `Headers` does not accept. */
 function toHeaders(received: IncomingHttpHeaders): Headers {
   const headers = new Headers();
   for (const [name, value = []] of Object.entries(received)) {

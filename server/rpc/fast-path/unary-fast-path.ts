@@ -14,7 +14,7 @@ import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
 import type { ErrorReporter } from "../interceptors/errors.ts";
 import { type FastPath, fallBackTo } from "./fast-path.ts";
 import type { Awaitable, FastPathMethod } from "./methods.ts";
-import { collect, readPlainHead } from "./request.ts";
+import { readBody, readPlainHead } from "./request.ts";
 import { UnaryCall } from "./unary-call.ts";
 import {
   deadlineExceeded,
@@ -25,105 +25,104 @@ import {
 } from "./unary-protocols.ts";
 import { CompressingWriter, UnaryHttp1Writer, UnaryHttp2Writer, type UnaryWriter } from "./unary-writer.ts";
 
-interface UnaryLaneOptions {
+interface UnaryFastPathOptions {
   readonly methods: ReadonlyMap<string, FastPathMethod>;
-  /** Answers everything that the lane leaves. */
+  /** Handles every request that falls back. */
   readonly connectHandler: ConnectHandler;
   readonly pipeline: CallPipeline;
   readonly reportError: ErrorReporter;
-  /** By default `REQUEST_BYTES_MAX`. Whatever is longer goes the long way, which has the same limit. */
+  /** By default `REQUEST_BYTES_MAX`. A larger request falls back to Connect, which has the same limit. */
   readonly requestBytesMax?: number;
 }
 
-/** A request that the lane has taken. */
-interface Taken {
+/** A request that the fast path can handle, judged by its head. */
+interface PlainRequest {
   readonly method: FastPathMethod;
   readonly protocol: UnaryProtocol;
   readonly headers: IncomingHttpHeaders | IncomingMessage["headers"];
   readonly timeoutMs: number | undefined;
-  /** What the client takes of compressed answers; Connect alone compresses here, since its bodies may go to browsers. */
   readonly acceptEncoding: string | null;
 }
 
 /**
- * The short way of plain unary calls: from node's streams through protobuf to the same methods that
- * Connect runs, without its async iterables, Headers and AbortControllers for each call. It takes what is
- * plain, and hands everything else to Connect, with the body that it has read; so whatever is odd is
- * judged in one place. Errors, deadlines and limits are those of the long way.
+ * Runs plain unary calls without Connect: from Node's streams through protobuf-es to the method, and without an async
+ * iterable, `Headers` or AbortController per call. Any other request falls back to Connect, with the part of the body that
+ * was read, so that one place handles the special cases. Errors, deadlines and limits are the same on both paths.
  */
 export class UnaryFastPath implements FastPath {
-  readonly #options: UnaryLaneOptions;
+  readonly #options: UnaryFastPathOptions;
   readonly #bytesMax: number;
 
-  constructor(options: UnaryLaneOptions) {
+  constructor(options: UnaryFastPathOptions) {
     this.#options = options;
     this.#bytesMax = options.requestBytesMax ?? REQUEST_BYTES_MAX;
   }
 
-  /** Answers an HTTP/2 stream if it is a plain unary call, and says whether it was. */
+  /** Handles an HTTP/2 stream if it is a plain unary call. */
   tryHandleStream(
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
     rawHeaders: readonly string[],
   ): boolean {
     const path = headers[":path"] ?? "";
-    const taken = this.#take(path, headers[":method"], headers[":authority"], headers, true);
-    // What a page of another origin may read is decided on the long way.
-    if (taken === undefined || headers["origin"] !== undefined) {
+    const plain = this.#match(path, headers[":method"], headers[":authority"], headers, true);
+    // Cross-origin requests fall back: the router sets their CORS headers.
+    if (plain === undefined || headers["origin"] !== undefined) {
       return false;
     }
     stream.on("error", ignore);
-    const call = this.#begin(taken, callerOfStream(stream), new UnaryHttp2Writer(stream));
-    stream.on("close", () => call.abandon());
-    if (!this.#admit(taken, call)) {
+    const call = this.#start(plain, callerOfStream(stream), new UnaryHttp2Writer(stream));
+    stream.on("close", () => call.close());
+    if (!this.#admit(plain, call)) {
       rejectRequestBodyAfterTrailers(stream);
       stream.resume();
       return true;
     }
-    collect(stream, this.#bytesMax, (body, again) => {
-      const message = body && taken.protocol.decode(taken.method, body);
+    readBody(stream, this.#bytesMax, (body, replay) => {
+      const message = body && plain.protocol.decode(plain.method, body);
       if (message !== undefined) {
-        this.#run(taken, message, call);
-      } else if (call.leave()) {
+        this.#run(plain, message, call);
+      } else if (call.release()) {
         const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
         const response = new Http2ServerResponse(stream);
-        fallBackTo(this.#options.connectHandler, request, response, path, { body: again(), call: call.call });
+        const started = { body: replay(), call: call.call };
+        fallBackTo(this.#options.connectHandler, request, response, path, started);
       }
     });
     return true;
   }
 
-  /** The same for HTTP/1.1. */
   tryHandleRequest(request: IncomingMessage, response: ServerResponse, path: string): boolean {
     const { headers } = request;
-    const taken = this.#take(path, request.method, headers.host, headers, false);
-    if (taken === undefined || request.url !== path) {
+    const plain = this.#match(path, request.method, headers.host, headers, false);
+    if (plain === undefined || request.url !== path) {
       return false;
     }
-    const call = this.#begin(taken, callerOf(request), new UnaryHttp1Writer(response));
-    response.on("close", () => call.abandon());
-    if (!this.#admit(taken, call)) {
+    const call = this.#start(plain, callerOf(request), new UnaryHttp1Writer(response));
+    response.on("close", () => call.close());
+    if (!this.#admit(plain, call)) {
       request.resume();
       return true;
     }
-    collect(request, this.#bytesMax, (body, again) => {
-      const message = body && taken.protocol.decode(taken.method, body);
+    readBody(request, this.#bytesMax, (body, replay) => {
+      const message = body && plain.protocol.decode(plain.method, body);
       if (message !== undefined) {
-        this.#run(taken, message, call);
-      } else if (call.leave()) {
-        fallBackTo(this.#options.connectHandler, request, response, path, { body: again(), call: call.call });
+        this.#run(plain, message, call);
+      } else if (call.release()) {
+        const started = { body: replay(), call: call.call };
+        fallBackTo(this.#options.connectHandler, request, response, path, started);
       }
     });
     return true;
   }
 
-  #take(
+  #match(
     path: string,
     httpMethod: string | undefined,
     authority: string | undefined,
     headers: IncomingHttpHeaders | IncomingMessage["headers"],
     isHttp2: boolean,
-  ): Taken | undefined {
+  ): PlainRequest | undefined {
     const method = this.#options.methods.get(path);
     const protocol = UNARY_PROTOCOLS.get(headers["content-type"] ?? "");
     if (method === undefined || protocol === undefined) {
@@ -143,68 +142,67 @@ export class UnaryFastPath implements FastPath {
     };
   }
 
-  /** Begins a call: its time runs from here, also while its request is still arriving. */
-  #begin(taken: Taken, caller: Caller, wire: UnaryWriter): UnaryCall {
-    const { method, protocol, headers, timeoutMs, acceptEncoding } = taken;
-    const begun = this.#options.pipeline.begin({ method: method.desc, headers, caller });
+  /** Starts a call, and its deadline: the time in which the request arrives counts. */
+  #start(plain: PlainRequest, caller: Caller, writer: UnaryWriter): UnaryCall {
+    const { method, protocol, headers, timeoutMs, acceptEncoding } = plain;
     const call = new UnaryCall(
-      begun,
-      acceptEncoding === null ? wire : new CompressingWriter(wire, acceptEncoding),
+      this.#options.pipeline.start({ method: method.desc, headers, caller }),
+      acceptEncoding === null ? writer : new CompressingWriter(writer, acceptEncoding),
     );
     if (timeoutMs !== undefined) {
-      call.endAfter(timeoutMs, () => this.#refuse(protocol, deadlineExceeded(), call));
+      call.setDeadline(timeoutMs, () => this.#fail(protocol, deadlineExceeded(), call));
     }
     return call;
   }
 
-  /** Asks whether the call may come in, before its request is read. False where it was refused. */
-  #admit({ protocol }: Taken, call: UnaryCall): boolean {
+  /** Enters the middleware before the request is read. Returns false, with the error sent, where it rejects the call. */
+  #admit({ protocol }: PlainRequest, call: UnaryCall): boolean {
     try {
       call.admit();
       return true;
     } catch (error) {
-      this.#refuse(protocol, error, call);
+      this.#fail(protocol, error, call);
       return false;
     }
   }
 
-  #run({ method, protocol }: Taken, message: Message, call: UnaryCall): void {
+  #run({ method, protocol }: PlainRequest, message: Message, call: UnaryCall): void {
     call.call.request = message;
-    const refuse = (error: unknown): void => this.#refuse(protocol, error, call);
     const run = (): Awaitable<Message> => call.call.run(() => method.invoke(message, call));
-    const tell = (answered: Message): void => {
-      // Laid out while the call can still be refused, since an answer may not fit its type.
-      const answer = protocol.answer(method, answered, call.metadata);
-      call.answer(undefined, () => answer);
+    const respond = (result: Message): void => {
+      // Encoded before the call is released: a value that is out of range must still become an error.
+      const response = protocol.encodeResponse(method, result, call.metadata);
+      call.respond(undefined, () => response);
     };
+    const fail = (error: unknown): void => this.#fail(protocol, error, call);
     try {
-      const answered = call.admission === undefined ? run() : call.admission.then(run);
-      if (answered instanceof Promise) {
-        answered.then(tell).catch(refuse);
+      const result = call.admission === undefined ? run() : call.admission.then(run);
+      if (result instanceof Promise) {
+        result.then(respond).catch(fail);
       } else {
-        tell(answered);
+        respond(result);
       }
     } catch (error) {
-      refuse(error);
+      fail(error);
     }
   }
 
-  #refuse(protocol: UnaryProtocol, error: unknown, call: UnaryCall): void {
-    const told = this.#options.reportError(error, call.call, false);
-    call.answer(told.code, () => layOut(protocol, told, call.metadata));
+  #fail(protocol: UnaryProtocol, error: unknown, call: UnaryCall): void {
+    const reported = this.#options.reportError(error, call.call, false);
+    call.respond(reported.code, () => encodeError(protocol, reported, call.metadata));
   }
 }
 
 function ignore(): void {
-  // A stream that fails closes; its answer is not sent.
+  // A stream that fails also closes, which ends the call.
 }
 
-/** An error whose details or metadata cannot be laid out is told without them. */
-function layOut(protocol: UnaryProtocol, error: ConnectError, metadata: Metadata): EncodedResponse {
+/** Drops details and metadata that cannot be encoded. */
+function encodeError(protocol: UnaryProtocol, error: ConnectError, metadata: Metadata): EncodedResponse {
   try {
-    return protocol.refuse(error, metadata);
+    return protocol.encodeError(error, metadata);
   } catch {
     const bare = new ConnectError(error.rawMessage.toWellFormed(), error.code);
-    return protocol.refuse(bare, { headers: undefined, trailers: undefined });
+    return protocol.encodeError(bare, { headers: undefined, trailers: undefined });
   }
 }

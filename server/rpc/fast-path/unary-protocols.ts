@@ -4,7 +4,6 @@ import { mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
-  attempt,
   fillEnvelope,
   grpcErrorTrailers,
   grpcWebTrailers,
@@ -13,35 +12,36 @@ import {
   STATUS_OK,
   textOf,
   timeoutParsers,
+  tryDecode,
 } from "./framing.ts";
 import type { FastPathMethod } from "./methods.ts";
 import type { RequestLayout } from "./request.ts";
 
-/** An answer as it goes out. */
+/** A response in one protocol, ready to be written. */
 export interface EncodedResponse {
   readonly status: number;
-  /** Names and values in turn, as node takes them without a look at each. */
+  /** Alternating names and values: Node does not validate them one by one in this form. */
   readonly headers: readonly string[];
-  /** Text where the protocol has text: node writes it together with the head. */
+  /** A string where the protocol has text: Node writes it together with the head. */
   readonly body: Uint8Array | string | undefined;
-  /** Whether the body is told by its length and compressed as a whole, and not by messages. */
-  readonly isWhole: boolean;
-  /** gRPC alone has them. */
+  /** Whether the body is one message without an envelope. It then has a content length, and is compressed as a whole. */
+  readonly isUnframed: boolean;
+  /** Only in gRPC. */
   readonly trailers: Record<string, string> | undefined;
 }
 
-/** What a method has set to go out with its answer. */
+/** Response headers and trailers that the method has set. */
 export interface Metadata {
   readonly headers: Headers | undefined;
   readonly trailers: Headers | undefined;
 }
 
-/** How one protocol lays out a unary call without compression. */
+/** Encodes unary calls in one protocol, without compression. */
 export interface UnaryProtocol extends RequestLayout {
-  /** The message, or `undefined` where the body is anything else than one whole uncompressed message. */
+  /** The message, or `undefined` where the body is not exactly one valid uncompressed message. */
   decode(method: FastPathMethod, body: Buffer): Message | undefined;
-  answer(method: FastPathMethod, message: Message, metadata: Metadata): EncodedResponse;
-  refuse(error: ConnectError, metadata: Metadata): EncodedResponse;
+  encodeResponse(method: FastPathMethod, message: Message, metadata: Metadata): EncodedResponse;
+  encodeError(error: ConnectError, metadata: Metadata): EncodedResponse;
 }
 
 const grpc: UnaryProtocol = {
@@ -50,18 +50,18 @@ const grpc: UnaryProtocol = {
   needsHttp2: true,
   parseTimeout: timeoutParsers.grpc,
   decode: decodeEnvelope,
-  answer: (method, message, { headers, trailers }) => ({
+  encodeResponse: (method, message, { headers, trailers }) => ({
     status: 200,
     headers: ["content-type", "application/grpc+proto", ...flat(headers)],
     body: frameOf(method, message),
-    isWhole: false,
+    isUnframed: false,
     trailers: trailers === undefined ? STATUS_OK : { ...Object.fromEntries(trailers), ...STATUS_OK },
   }),
-  refuse: (error, { headers, trailers }) => ({
+  encodeError: (error, { headers, trailers }) => ({
     status: 200,
     headers: ["content-type", "application/grpc+proto", ...flat(headers)],
     body: undefined,
-    isWhole: false,
+    isUnframed: false,
     trailers: grpcErrorTrailers(error, trailers),
   }),
 };
@@ -72,7 +72,7 @@ const grpcWeb: UnaryProtocol = {
   needsHttp2: false,
   parseTimeout: timeoutParsers.grpc,
   decode: decodeEnvelope,
-  answer: (method, message, { headers, trailers }) => ({
+  encodeResponse: (method, message, { headers, trailers }) => ({
     status: 200,
     headers: ["content-type", "application/grpc-web+proto", ...flat(headers)],
     body: Buffer.concat([
@@ -81,14 +81,14 @@ const grpcWeb: UnaryProtocol = {
         ? GRPC_WEB_OK
         : grpcWebTrailers(new Headers([...trailers, ...Object.entries(STATUS_OK)])),
     ]),
-    isWhole: false,
+    isUnframed: false,
     trailers: undefined,
   }),
-  refuse: (error, { headers, trailers }) => ({
+  encodeError: (error, { headers, trailers }) => ({
     status: 200,
     headers: ["content-type", "application/grpc-web+proto", ...flat(headers)],
     body: grpcWebTrailers(setTrailerStatus(new Headers(trailers), error)),
-    isWhole: false,
+    isUnframed: false,
     trailers: undefined,
   }),
 };
@@ -100,20 +100,20 @@ const connectProto: UnaryProtocol = {
   encodingHeader: "content-encoding",
   needsHttp2: false,
   parseTimeout: timeoutParsers.connect,
-  decode: (method, body) => attempt(() => fromBinary(method.input, body)),
-  answer: (method, message, metadata) =>
-    connectAnswer(200, "application/proto", method.encoder.binary(method.output, message), metadata),
-  refuse: refuseConnect,
+  decode: (method, body) => tryDecode(() => fromBinary(method.input, body)),
+  encodeResponse: (method, message, metadata) =>
+    encodeConnect(200, "application/proto", method.encoder.binary(method.output, message), metadata),
+  encodeError: encodeConnectError,
 };
 
 const connectJson: UnaryProtocol = {
   ...connectProto,
-  decode: ({ input, json }, body) => attempt(() => fromJsonString(input, textOf(body), json)),
-  answer: ({ output, encoder }, message, metadata) =>
-    connectAnswer(200, "application/json", encoder.json(output, message), metadata),
+  decode: ({ input, json }, body) => tryDecode(() => fromJsonString(input, textOf(body), json)),
+  encodeResponse: ({ output, encoder }, message, metadata) =>
+    encodeConnect(200, "application/json", encoder.json(output, message), metadata),
 };
 
-/** By content type, those that clients send as they are; any other spelling goes the long way. */
+/** By content type, in the spellings that clients use. Any other spelling falls back to Connect. */
 export const UNARY_PROTOCOLS: ReadonlyMap<string, UnaryProtocol> = new Map([
   ["application/grpc", grpc],
   ["application/grpc+proto", grpc],
@@ -123,14 +123,14 @@ export const UNARY_PROTOCOLS: ReadonlyMap<string, UnaryProtocol> = new Map([
   ["application/json", connectJson],
 ]);
 
-function refuseConnect(error: ConnectError, { headers, trailers }: Metadata): EncodedResponse {
+function encodeConnectError(error: ConnectError, { headers, trailers }: Metadata): EncodedResponse {
   const merged = new Headers(headers);
   mergeNonProtocolHeaders(merged, error.metadata);
   const body = errorToJsonBytes(error, undefined);
-  return connectAnswer(codeToHttpStatus(error.code), "application/json", body, { headers: merged, trailers });
+  return encodeConnect(codeToHttpStatus(error.code), "application/json", body, { headers: merged, trailers });
 }
 
-function connectAnswer(
+function encodeConnect(
   status: number,
   contentType: string,
   body: Uint8Array | string,
@@ -140,7 +140,7 @@ function connectAnswer(
     status,
     headers: ["content-type", contentType, ...flat(headers), ...flat(trailers, "trailer-")],
     body,
-    isWhole: true,
+    isUnframed: true,
     trailers: undefined,
   };
 }
@@ -149,18 +149,17 @@ function frameOf({ encoder, output }: FastPathMethod, message: Message): Buffer 
   return fillEnvelope(0, encoder.binary(output, message, PREFIX_BYTES));
 }
 
-/** One enveloped message that is all of the body. */
 function decodeEnvelope(method: FastPathMethod, body: Buffer): Message | undefined {
   const data = openEnvelope(body);
-  return data && attempt(() => fromBinary(method.input, data));
+  return data && tryDecode(() => fromBinary(method.input, data));
 }
 
-/** Names and values in turn. The Connect protocol sends the trailers of a unary call as headers with a prefix. */
+/** Alternating names and values. The Connect protocol sends the trailers of unary calls as headers with a prefix. */
 function flat(headers: Headers | undefined, prefix = ""): string[] {
   return headers === undefined ? [] : [...headers].flatMap(([name, value]) => [`${prefix}${name}`, value]);
 }
 
-/** The error of a call that ran out of time. */
+/** Same text as Connect's. */
 export function deadlineExceeded(): ConnectError {
   return new ConnectError("the operation timed out", Code.DeadlineExceeded);
 }

@@ -5,12 +5,12 @@ import type { EncodedResponse } from "./unary-protocols.ts";
 
 const WITH_TRAILERS = { waitForTrailers: true };
 
-/** Where the one answer of a call goes. */
+/** Writes the response of a unary call, over HTTP/1.1 or HTTP/2. */
 export interface UnaryWriter {
-  readonly isGone: boolean;
-  send(answer: EncodedResponse): void;
-  /** For what cannot be sent. */
-  cut(): void;
+  readonly isClosed: boolean;
+  send(response: EncodedResponse): void;
+  /** Aborts the response. */
+  destroy(): void;
 }
 
 export class UnaryHttp2Writer implements UnaryWriter {
@@ -20,24 +20,24 @@ export class UnaryHttp2Writer implements UnaryWriter {
     this.#stream = stream;
   }
 
-  get isGone(): boolean {
+  get isClosed(): boolean {
     return this.#stream.closed || this.#stream.destroyed;
   }
 
-  send(answer: EncodedResponse): void {
+  send(response: EncodedResponse): void {
     const stream = this.#stream;
-    const { status, trailers } = answer;
-    const headers = [":status", String(status), ...headersOf(answer)];
+    const { status, trailers } = response;
+    const headers = [":status", String(status), ...headersOf(response)];
     if (trailers === undefined) {
       stream.respond(headers);
     } else {
       stream.respond(headers, WITH_TRAILERS);
       stream.on("wantTrailers", () => stream.sendTrailers(trailers));
     }
-    stream.end(answer.body);
+    stream.end(response.body);
   }
 
-  cut(): void {
+  destroy(): void {
     this.#stream.destroy();
   }
 }
@@ -49,52 +49,52 @@ export class UnaryHttp1Writer implements UnaryWriter {
     this.#response = response;
   }
 
-  get isGone(): boolean {
+  get isClosed(): boolean {
     return this.#response.destroyed;
   }
 
-  send(answer: EncodedResponse): void {
-    this.#response.writeHead(answer.status, headersOf(answer));
-    this.#response.end(answer.body);
+  send(response: EncodedResponse): void {
+    this.#response.writeHead(response.status, headersOf(response));
+    this.#response.end(response.body);
   }
 
-  cut(): void {
+  destroy(): void {
     this.#response.destroy();
   }
 }
 
-/** For a client that takes long answers compressed. */
+/** Compresses large responses for a client that accepts a compression. */
 export class CompressingWriter implements UnaryWriter {
-  readonly #wire: UnaryWriter;
+  readonly #writer: UnaryWriter;
   readonly #acceptEncoding: string;
 
-  constructor(wire: UnaryWriter, acceptEncoding: string) {
-    this.#wire = wire;
+  constructor(writer: UnaryWriter, acceptEncoding: string) {
+    this.#writer = writer;
     this.#acceptEncoding = acceptEncoding;
   }
 
-  get isGone(): boolean {
-    return this.#wire.isGone;
+  get isClosed(): boolean {
+    return this.#writer.isClosed;
   }
 
-  send(answer: EncodedResponse): void {
-    const wire = this.#wire;
-    if (isWorthCompressing(answer, this.#acceptEncoding)) {
-      compressed(answer, this.#acceptEncoding)
-        .then((small) => wire.isGone || wire.send(small))
-        .catch(() => wire.cut());
+  send(response: EncodedResponse): void {
+    const writer = this.#writer;
+    if (isWorthCompressing(response, this.#acceptEncoding)) {
+      compressed(response, this.#acceptEncoding)
+        .then((smaller) => writer.isClosed || writer.send(smaller))
+        .catch(() => writer.destroy());
     } else {
-      wire.send(answer);
+      writer.send(response);
     }
   }
 
-  cut(): void {
-    this.#wire.cut();
+  destroy(): void {
+    this.#writer.destroy();
   }
 }
 
-function headersOf({ headers, body, isWhole }: EncodedResponse): string[] {
-  return isWhole && body !== undefined
+function headersOf({ headers, body, isUnframed }: EncodedResponse): string[] {
+  return isUnframed && body !== undefined
     ? [...headers, "content-length", String(Buffer.byteLength(body))]
     : [...headers];
 }

@@ -1,8 +1,8 @@
 import { ConnectError, type Interceptor } from "@connectrpc/connect";
 
 /**
- * Answers DEADLINE_EXCEEDED or CANCELED when a unary call's signal fires, whether or not its
- * handler looks at the signal: Connect alone would answer OK long after the deadline. What has come too late is not begun.
+ * Ends a unary call with DEADLINE_EXCEEDED or CANCELED when its signal fires, even if the method ignores the signal:
+ * Connect alone would respond with OK long after the deadline. A call whose signal fired before does not run.
  */
 export const deadlineInterceptor: Interceptor = (next) => async (request) => {
   if (request.stream) {

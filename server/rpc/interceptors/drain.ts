@@ -2,15 +2,14 @@ import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
 
 /**
- * Ends streaming calls with UNAVAILABLE once the server drains: they would otherwise hold their
- * connections until the deadline. Unary calls are left to end by themselves, and so is WatchStock,
- * which says goodbye.
+ * Ends streaming calls with UNAVAILABLE when the server drains: they would otherwise hold their connections until the
+ * drain deadline. Unary calls complete, and WatchStock ends its streams itself, with a last message.
  */
 export function drainInterceptor(draining: AbortSignal): Interceptor {
   return (next) => async (request) => {
     const response = await next(request);
-    const endsByItself = request.method === StockService.method.watchStock;
-    return response.stream && !endsByItself
+    const endsItself = request.method === StockService.method.watchStock;
+    return response.stream && !endsItself
       ? { ...response, message: untilAborted(response.message, draining) }
       : response;
   };
@@ -36,7 +35,7 @@ async function* untilAborted<T>(messages: AsyncIterable<T>, signal: AbortSignal)
     }
   } finally {
     signal.removeEventListener("abort", onAbort);
-    // Not awaited: a generator that waits for its next message would only end then.
+    // Not awaited: it settles only when the generator's pending `next` does.
     void iterator.return?.().catch(() => {});
   }
 }

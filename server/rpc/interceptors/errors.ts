@@ -3,38 +3,38 @@ import type { Logger } from "pino";
 import { type Call, callIn, procedureOf } from "../call.ts";
 import { toConnectError } from "../errors.ts";
 
-/** What a caller may see of an error. Logs the cause where it is a fault of this server. */
-export type ErrorReporter = (error: unknown, call: Call, isCallerGone: boolean) => ConnectError;
+/** Maps an error to the one that the caller gets. Logs the cause where it is a fault of this server. */
+export type ErrorReporter = (error: unknown, call: Call, isAborted: boolean) => ConnectError;
 
 export function createErrorReporter(log: Logger): ErrorReporter {
-  return (error, call, isCallerGone) => {
-    if (isCallerGone) {
-      // It is gone or out of time: what fails then fails because of it.
+  return (error, call, isAborted) => {
+    if (isAborted) {
+      // The caller disconnected or the deadline passed; whatever fails afterwards is a consequence.
       return ConnectError.from(error, Code.Canceled);
     }
-    const answer = toConnectError(error);
-    if (answer.code === Code.Internal || answer.code === Code.Unknown) {
+    const reported = toConnectError(error);
+    if (reported.code === Code.Internal || reported.code === Code.Unknown) {
       const { method, requestId, traceId } = call;
       log.error(
-        { method: procedureOf(method), requestId, traceId, err: answer.cause ?? error },
-        "A call failed by a fault of the server",
+        { method: procedureOf(method), requestId, traceId, err: reported.cause ?? error },
+        "A call failed because of an error in the server",
       );
-      // For whoever is asked about it: the line in the log has the same.
-      answer.metadata.set("x-request-id", requestId);
+      // Lets a caller's report be matched to the log line.
+      reported.metadata.set("x-request-id", requestId);
     }
-    return answer;
+    return reported;
   };
 }
 
-/** Turns every error of a call into what its caller may see of it, and keeps how the call ended. */
-export function errorInterceptor(tell: ErrorReporter): Interceptor {
+/** Maps every error of a call to the one that its caller gets, and records how the call ended. */
+export function errorInterceptor(reportError: ErrorReporter): Interceptor {
   return (next) => async (request) => {
     const call = callIn(request.contextValues);
     const { signal } = request;
-    const told = (error: unknown): ConnectError => {
-      const answer = tell(signal.aborted ? (signal.reason ?? error) : error, call, signal.aborted);
-      call.outcome = answer.code;
-      return answer;
+    const report = (error: unknown): ConnectError => {
+      const reported = reportError(signal.aborted ? (signal.reason ?? error) : error, call, signal.aborted);
+      call.outcome = reported.code;
+      return reported;
     };
     call.outcome = Code.Canceled;
     if (!request.stream) {
@@ -46,22 +46,22 @@ export function errorInterceptor(tell: ErrorReporter): Interceptor {
         call.outcome = undefined;
         return response;
       }
-      return { ...response, message: translate(response.message, call, told) };
+      return { ...response, message: withReportedErrors(response.message, call, report) };
     } catch (error) {
-      throw told(error);
+      throw report(error);
     }
   };
 }
 
-async function* translate<T>(
+async function* withReportedErrors<T>(
   messages: AsyncIterable<T>,
   call: Call,
-  told: (error: unknown) => ConnectError,
+  report: (error: unknown) => ConnectError,
 ): AsyncIterable<T> {
   try {
     yield* messages;
     call.outcome = undefined;
   } catch (error) {
-    throw told(error);
+    throw report(error);
   }
 }

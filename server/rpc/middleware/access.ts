@@ -42,9 +42,7 @@ export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddlew
     roles: Exclude<AccessRule, "public">,
   ): void {
     if (principal === undefined) {
-      throw unauthenticated(
-        "This method requires authentication: send a token as authorization: Bearer …",
-      );
+      throw unauthenticated("This method requires authentication: send a token as authorization: Bearer …");
     }
     call.principal = principal;
     if (!roles.some((role) => principal.roles.has(role))) {

@@ -3,7 +3,7 @@ import { Code } from "@connectrpc/connect";
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { CallMiddleware } from "../call.ts";
 
-/** Seconds. The first ones are what a read takes, the last ones what a caller still waits for. */
+/** Seconds: from the duration of a read to the longest that a caller waits. */
 const BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
 const METHOD_LABELS = ["grpc_type", "grpc_service", "grpc_method"] as const;
@@ -13,13 +13,13 @@ const TYPES = {
   client_streaming: "client_stream",
   bidi_streaming: "bidi_stream",
 } as const;
-/** `handled` has a place for each code. */
+/** `handled` is indexed by code. */
 const OK = 0;
 const CODES = 17;
-/** The others have a series from their first call on. Of faults already the first is to be seen as a growth. */
+/** Codes with a series from the start, so that the first fault shows as an increase. Others appear with their first call. */
 const ALWAYS_SHOWN: ReadonlySet<number> = new Set([OK, Code.Unknown, Code.Internal]);
 
-/** What became of the calls of one method. */
+/** The calls of one method. */
 interface Tally {
   readonly labels: readonly [type: string, service: string, method: string];
   started: number;
@@ -29,16 +29,15 @@ interface Tally {
 }
 
 /**
- * Counts calls under the names that gRPC servers have in common (those of go-grpc-middleware), whichever protocol they
- * came by. A call adds to plain numbers; the metrics are made of them when they are asked for. Methods are the only
- * labels, so the number of series is bounded by the API.
+ * Counts the calls of every protocol, under the metric names of go-grpc-middleware. A call increments plain numbers, and
+ * a scrape makes the metrics from them. Labels are methods and codes only, so the API bounds the number of series.
  */
 export function metricsMiddleware(registry: Registry, services: readonly DescService[]): CallMiddleware {
   const registers = [registry];
   const tallies = new Map<DescMethod, Tally>();
   const duration = new Histogram({
     name: "grpc_server_handling_seconds",
-    help: "Time from the head of a request to the end of its answer; of a watch, its life",
+    help: "Time from the head of a request to the end of its response; of a watch, its lifetime",
     labelNames: METHOD_LABELS,
     buckets: BUCKETS,
     registers,
@@ -64,7 +63,7 @@ export function metricsMiddleware(registry: Registry, services: readonly DescSer
 
   new Counter({
     name: "grpc_server_started_total",
-    help: "Calls that have begun",
+    help: "Calls started",
     labelNames: METHOD_LABELS,
     registers,
     collect() {
@@ -76,7 +75,7 @@ export function metricsMiddleware(registry: Registry, services: readonly DescSer
   });
   new Counter({
     name: "grpc_server_handled_total",
-    help: "Calls that have ended, by code",
+    help: "Calls ended, by code",
     labelNames: [...METHOD_LABELS, "grpc_code"],
     registers,
     collect() {
@@ -92,7 +91,7 @@ export function metricsMiddleware(registry: Registry, services: readonly DescSer
   });
   new Gauge({
     name: "inventory_calls_in_flight",
-    help: "Calls that have begun and not ended, by type; those of server_stream are mostly watches",
+    help: "Calls in flight, by type; those of server_stream are mostly watches",
     labelNames: ["grpc_type"],
     registers,
     collect() {
@@ -114,17 +113,17 @@ export function metricsMiddleware(registry: Registry, services: readonly DescSer
       tally.started += 1;
       tally.inFlight += 1;
     },
-    leave({ method, beganAt }, code) {
+    leave({ method, startedAt }, code) {
       const tally = tallyOf(method);
       tally.inFlight -= 1;
-      const place = code ?? OK;
-      tally.handled[place] = (tally.handled[place] ?? 0) + 1;
-      tally.observe((performance.now() - beganAt) / 1_000);
+      const index = code ?? OK;
+      tally.handled[index] = (tally.handled[index] ?? 0) + 1;
+      tally.observe((performance.now() - startedAt) / 1_000);
     },
   };
 }
 
-/** `OK`, `NotFound`, as go-grpc-middleware has them. */
+/** `OK`, `NotFound`, as go-grpc-middleware names them. */
 function nameOf(code: number): string {
   return code === OK ? "OK" : (Code[code] ?? String(code));
 }
