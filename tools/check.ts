@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
+import { findDecisionFaults } from "./decisions.ts";
 import { findBrokenLinks } from "./links.ts";
 import { findViolations } from "./structure.ts";
 
@@ -34,6 +35,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   "package-lock.json names every platform": findMissingPlatforms,
   "npm ci has no warnings": installWarnings,
   structure: async () => findViolations(root).join("\n"),
+  "form of the decision pages": async () => findDecisionFaults(root).join("\n"),
   "links and file names in the pages": async () => findBrokenLinks(root).join("\n"),
 };
 
