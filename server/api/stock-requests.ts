@@ -6,7 +6,7 @@ import {
   type WatchStockRequest,
 } from "../../gen/inventory/v1/stock_pb.ts";
 import { BATCH_PRODUCTS_MAX, PRICE_MAX, show, Violations } from "../inventory/validation.ts";
-import { LIST_ORDERS, type ListOrder, type ListPlace, type ListQuery } from "../live/catalog/catalog.ts";
+import { LIST_ORDERS, type ListCursor, type ListOrder, type ListQuery } from "../live/catalog/catalog.ts";
 import type { WatchRequest } from "../live/watch/watch.ts";
 import { decodeToken, encodeToken, readPageSize } from "./fields.ts";
 
@@ -41,7 +41,7 @@ export function readListStock(request: ListStockRequest): ListQuery {
   if (order === undefined) {
     violations.add("order", `is ${request.order}; give 0 to ${LIST_ORDERS.length}`);
   }
-  const after = readPlaceToken(violations, request.pageToken, order ?? "name", request.descending);
+  const after = readPageToken(violations, request.pageToken, order ?? "name", request.descending);
   violations.throwIfAny();
   return {
     words: request.query,
@@ -68,16 +68,16 @@ export function readWatchStock(request: WatchStockRequest): WatchRequest {
 }
 
 /** The token of the page that starts after a place in an order. */
-export function placeToken({ order, descending }: ListQuery, place: ListPlace): string {
-  return encodeToken(JSON.stringify(["list", order, descending, place.key, place.productId]));
+export function pageTokenOf({ order, descending }: ListQuery, cursor: ListCursor): string {
+  return encodeToken(JSON.stringify(["list", order, descending, cursor.key, cursor.productId]));
 }
 
-function readPlaceToken(
+function readPageToken(
   violations: Violations,
   token: string,
   order: ListOrder,
   descending: boolean,
-): ListPlace | undefined {
+): ListCursor | undefined {
   const text = decodeToken(violations, token, /^\["list",.*\]$/s)?.[0];
   if (text === undefined) {
     return undefined;

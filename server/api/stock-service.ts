@@ -11,7 +11,7 @@ import { updatesOf } from "../live/watch/watch-updates.ts";
 import { callIn } from "../rpc/call.ts";
 import { readId } from "./fields.ts";
 import { toCount, toStock } from "./messages.ts";
-import { placeToken, readBatchGetStock, readListStock } from "./stock-requests.ts";
+import { pageTokenOf, readBatchGetStock, readListStock } from "./stock-requests.ts";
 import { openWatch, requireLoaded, toWatchResponse } from "./watch-stock.ts";
 
 /** The sources of shoppers' reads. */
@@ -54,7 +54,7 @@ export function stockService({ mirror, reads, catalog, hub }: LiveView): Service
       const page = readValue({ value: catalog.list(query), stale: mirror.isStale }, context);
       return {
         stocks: page.stocks.map(toStock),
-        nextPageToken: page.next === undefined ? "" : placeToken(query, page.next),
+        nextPageToken: page.next === undefined ? "" : pageTokenOf(query, page.next),
         totalSize: page.total,
       };
     },

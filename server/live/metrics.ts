@@ -7,15 +7,15 @@ import type { Hub } from "./watch/hub.ts";
 interface LiveMetricsSources {
   readonly mirror: Mirror;
   readonly hub: Hub;
-  /** From here down, but above 0, a product counts as low. */
+  /** A product with 1 to this many available units counts as low. */
   readonly lowStockMax: number;
 }
 
 type Level = "out" | "low" | "plenty";
 
 /**
- * Stock, mirror and watches. Products are counted as they change and never named: a shop has a million of them. Call it
- * before the mirror is fed.
+ * Adds the metrics of stock, mirror and watches. No metric has a product as a label: a shop has a million of them. Call
+ * it before the feed starts.
  */
 export function addLiveMetrics(registry: Registry, { mirror, hub, lowStockMax }: LiveMetricsSources): void {
   const registers = [registry];
@@ -46,27 +46,23 @@ export function addLiveMetrics(registry: Registry, { mirror, hub, lowStockMax }:
         this.set(value());
       },
     });
-  gauge(
-    "inventory_products",
-    "Products on sale that this server knows",
-    () => products.out + products.low + products.plenty,
-  );
-  gauge("inventory_products_out_of_stock", "Products on sale of which none is available", () => products.out);
+  gauge("inventory_products", "Products on sale", () => products.out + products.low + products.plenty);
+  gauge("inventory_products_out_of_stock", "Products on sale without an available unit", () => products.out);
   gauge(
     "inventory_products_low_stock",
-    `Products on sale of which 1 to ${lowStockMax} are available`,
+    `Products on sale with 1 to ${lowStockMax} available units`,
     () => products.low,
   );
   gauge(
     "inventory_mirror_stale_seconds",
-    "For how long shoppers' reads have been answered without the store; 0 while they follow it",
+    "Seconds since the mirror became stale; 0 while it is current",
     () => (staleSince === undefined ? 0 : (performance.now() - staleSince) / 1_000),
   );
-  gauge("inventory_watches_open", "Watches that are open", () => hub.size);
-  gauge("inventory_watches_max", "Watches beyond which a new one is refused", () => hub.watchesMax);
+  gauge("inventory_watches_open", "Open watches", () => hub.size);
+  gauge("inventory_watches_max", "Maximum number of open watches", () => hub.watchesMax);
   new Counter({
     name: "inventory_watch_reader_waits_total",
-    help: "Times that a watch had its turn and its reader took nothing: slow readers",
+    help: "Times that a message was due and the reader of the watch was not ready",
     registers,
     collect() {
       this.reset();
@@ -75,30 +71,30 @@ export function addLiveMetrics(registry: Registry, { mirror, hub, lowStockMax }:
   });
   new Counter({
     name: "inventory_watch_messages_total",
-    help: "Messages to watchers, by kind",
+    help: "Messages of watches, by kind",
     labelNames: ["kind"],
     registers,
     collect() {
       this.reset();
-      for (const [kind, messages] of Object.entries(hub.told)) {
+      for (const [kind, messages] of Object.entries(hub.messageCounts)) {
         this.inc({ kind }, messages);
       }
     },
   });
 }
 
-/** The listener, with the changes that it is told counted by their causes. */
+/** Wraps a listener and counts the changes that it receives, by cause. */
 export function countingChanges(registry: Registry, listener: FeedListener): FeedListener {
   const registers = [registry];
   const changed = new Counter({
     name: "inventory_stock_changes_total",
-    help: "Changes of products that this server has heard of, by cause; of all servers' making, so do not add them up",
+    help: "Changes of products that this server received, by cause. Every server receives all of them: do not sum over servers",
     labelNames: ["cause"],
     registers,
   });
-  const short = new Counter({
+  const shortfalls = new Counter({
     name: "inventory_shortfall_changes_total",
-    help: "Changes by a seller or a warehouse that left fewer units than are promised; of all servers' making",
+    help: "Changes by a seller or a warehouse that left a shortfall. Every server receives all of them: do not sum over servers",
     registers,
   });
   for (const cause of CHANGE_CAUSES) {
@@ -111,8 +107,8 @@ export function countingChanges(registry: Registry, listener: FeedListener): Fee
     onChanges: (changes) => {
       for (const change of changes) {
         changed.inc({ cause: change.cause });
-        if (leavesShort(change)) {
-          short.inc();
+        if (causesShortfall(change)) {
+          shortfalls.inc();
         }
       }
       listener.onChanges(changes);
@@ -122,6 +118,6 @@ export function countingChanges(registry: Registry, listener: FeedListener): Fee
   };
 }
 
-function leavesShort({ cause, ledger }: StockChange): boolean {
+function causesShortfall({ cause, ledger }: StockChange): boolean {
   return (cause === "declared" || cause === "counted" || cause === "adjusted") && shortfall(ledger) > 0;
 }

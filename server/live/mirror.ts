@@ -5,34 +5,34 @@ import { available, type StockChange } from "../inventory/ledger.ts";
 import { NO_ROW, ProductTable } from "./products/product-table.ts";
 import { compareNames } from "./products/text-order.ts";
 
-/** How one product came to be other than it was. */
+/** The change of one product. */
 export interface MirrorChange {
-  /** Absent where the mirror had not heard of the product. */
+  /** `undefined` if the product was not in the mirror. */
   readonly before: ProductState | undefined;
   readonly after: ProductState;
 }
 
 interface MirrorEvents {
-  /** Products that changed, each once, with their newest state. */
+  /** Products that changed, each once. */
   change: [readonly MirrorChange[]];
   stale: [boolean];
   loaded: [];
 }
 
 /**
- * Every product's newest state in memory, fed by the change stream. Reads of shoppers are answered
- * from here, also while the store is away: then marked stale. A state is applied by its version alone,
- * so that repeats and the overlap of full picture and stream do no harm.
+ * The newest state of every product in memory, kept current by the change stream. Shoppers' reads are answered from
+ * here, also while the store is unavailable; they are then marked stale. A state is applied only if its version is
+ * newer, so repeated changes and changes that overlap with a full load do no harm.
  */
 export class Mirror implements FeedListener {
   readonly #events = new EventEmitter<MirrorEvents>();
-  /** Every product's newest state, by row. */
+  /** The newest state of every product, by row. */
   readonly table = new ProductTable();
-  /** While a full picture loads: what it has named is marked in the table. */
+  /** Whether a full load is in progress. It marks the rows that it reports. */
   #isLoading = false;
-  /** While a full picture of other data loads: its versions began anew. */
-  #replaces = false;
-  /** Versions that this server has acknowledged and the mirror has not reached yet. */
+  /** Whether a full load of other data is in progress. Its versions may be lower than known ones. */
+  #ignoresVersions = false;
+  /** Versions that this server has acknowledged and the mirror does not have yet, by product ID. */
   readonly #expected = new Map<string, number>();
   #collections: readonly Collection[] = [];
   #isLoaded = false;
@@ -42,12 +42,12 @@ export class Mirror implements FeedListener {
     this.#events.setMaxListeners(0);
   }
 
-  /** Whether a full picture was ever there. */
+  /** Whether a full load has ever completed. */
   get isLoaded(): boolean {
     return this.#isLoaded;
   }
 
-  /** Whether what is here may be behind. */
+  /** Whether the states may be out of date. */
   get isStale(): boolean {
     return this.#isStale;
   }
@@ -56,20 +56,20 @@ export class Mirror implements FeedListener {
     return this.#collections;
   }
 
-  /** How many products are kept, deleted ones included. */
+  /** Number of products, including deleted ones. */
   get size(): number {
     return this.table.size;
   }
 
-  /** The product, if it is not deleted. */
+  /** The product, unless it is deleted. */
   get(productId: string): ProductState | undefined {
     const row = this.table.find(productId);
     return row !== NO_ROW && this.table.isVisible(row) ? this.table.state(row) : undefined;
   }
 
   /**
-   * Tells that this server has acknowledged a change: until the mirror has it, a read of the product
-   * must go to the store, so that nobody reads less than was acknowledged to them here.
+   * Records a version that this server has acknowledged. Until the mirror has it, a read of the product must go to the
+   * store, so that no read is older than an acknowledged change.
    */
   expect(productId: string, version: number): void {
     const row = this.table.find(productId);
@@ -79,9 +79,9 @@ export class Mirror implements FeedListener {
     }
   }
 
-  /** The product as it is known, deleted or not, unless something newer was acknowledged by this server. */
+  /** The product, deleted or not; `undefined` if this server has acknowledged a newer version. */
   current(productId: string): ProductState | undefined {
-    return this.#expected.has(productId) ? undefined : this.#known(productId);
+    return this.#expected.has(productId) ? undefined : this.#find(productId);
   }
 
   /** Every product that is not deleted. */
@@ -91,7 +91,7 @@ export class Mirror implements FeedListener {
     }
   }
 
-  /** The IDs of those. It may be read on while products come and go. */
+  /** Their IDs. Products may be added and removed while it is read. */
   *visibleIds(): Generator<string> {
     for (const { productId } of this.visible()) {
       yield productId;
@@ -109,9 +109,9 @@ export class Mirror implements FeedListener {
   onLoading(isOtherData: boolean): void {
     this.table.clearMarks();
     this.#isLoading = true;
-    this.#replaces = isOtherData;
+    this.#ignoresVersions = isOtherData;
     if (isOtherData) {
-      // What was acknowledged is lost with the data that it was part of.
+      // Acknowledged changes were lost with the previous data.
       this.#expected.clear();
     }
   }
@@ -121,7 +121,7 @@ export class Mirror implements FeedListener {
   }
 
   onLoaded(): void {
-    this.#replaces = false;
+    this.#ignoresVersions = false;
     if (this.#isLoading) {
       this.#isLoading = false;
       this.#dropUnmarked();
@@ -145,7 +145,7 @@ export class Mirror implements FeedListener {
     }
   }
 
-  /** One at a time: a change that left the details alone takes those of the change before it. */
+  /** Lazy: a change without details takes those of the product's previous change, which must be applied before. */
   *#statesAfter(changes: readonly StockChange[]): Generator<ProductState> {
     for (const { ledger, changeTimeMs, details } of changes) {
       yield {
@@ -153,25 +153,25 @@ export class Mirror implements FeedListener {
         available: available(ledger),
         version: ledger.version,
         updateTimeMs: changeTimeMs,
-        details: details ?? this.#known(ledger.productId)?.details,
+        details: details ?? this.#find(ledger.productId)?.details,
         deleted: ledger.deleted,
       };
     }
   }
 
-  #known(productId: string): ProductState | undefined {
+  #find(productId: string): ProductState | undefined {
     const row = this.table.find(productId);
     return row === NO_ROW ? undefined : this.table.state(row);
   }
 
-  /** Applies what is newer, and tells each product once. */
+  /** Applies newer states, and emits one change per product. */
   #apply(states: Iterable<ProductState>): void {
     const { table } = this;
     const changed = new Map<number, MirrorChange>();
     for (const after of states) {
       const { productId, version } = after;
       let row = table.find(productId);
-      if (row === NO_ROW || version > table.version(row) || this.#replaces) {
+      if (row === NO_ROW || version > table.version(row) || this.#ignoresVersions) {
         const known = row === NO_ROW ? undefined : table.state(row);
         row = table.put(after, row);
         if (this.#expected.size > 0 && version >= (this.#expected.get(productId) ?? 0)) {
@@ -189,7 +189,7 @@ export class Mirror implements FeedListener {
     }
   }
 
-  /** Forgets products that a full picture did not have: the store came back with other data. */
+  /** Removes products that a full load did not report. */
   #dropUnmarked(): void {
     const changed: MirrorChange[] = [];
     for (const row of this.table.unmarked()) {

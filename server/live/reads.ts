@@ -5,16 +5,16 @@ import { productUnknown } from "../inventory/refusals.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import type { Mirror } from "./mirror.ts";
 
-/** An answer, and whether it may be behind because the store cannot be reached. */
+/** A value, and whether it may be out of date because the store is unavailable. */
 export interface Read<T> {
   readonly value: T;
   readonly stale: boolean;
 }
 
 /**
- * Shoppers' reads: from the mirror where it knows the product, else from the store, which may
- * adopt it. Never older than what this server has acknowledged; with several servers, behind by the
- * milliseconds that the change stream takes. While the store is away, the last known state, marked.
+ * Shoppers' reads. They come from the mirror if it has the product, else from the store, which may adopt it. Never
+ * older than what this server has acknowledged; changes of other servers arrive with the delay of the change stream.
+ * While the store is unavailable, they return the last known state, marked stale.
  */
 export class LiveReads {
   readonly #mirror: Mirror;
@@ -25,7 +25,10 @@ export class LiveReads {
     this.#store = store;
   }
 
-  /** `PRODUCT_UNKNOWN`; `STORE_UNAVAILABLE` where neither knows the product. At hand where the mirror knows it. */
+  /**
+   * Synchronous if the mirror has the product. `PRODUCT_UNKNOWN`; `STORE_UNAVAILABLE` if the store is needed and
+   * unavailable.
+   */
   getStock(productId: string): Read<Stock> | Promise<Read<Stock>> {
     const state = this.#mirror.current(productId);
     return state === undefined
@@ -33,7 +36,7 @@ export class LiveReads {
       : { value: visible(state), stale: this.#mirror.isStale };
   }
 
-  /** In the order asked for; `undefined` where a product is unknown. */
+  /** In the order of the request; `undefined` for an unknown product. */
   async batchGetStock(productIds: readonly string[]): Promise<Read<(Stock | undefined)[]>> {
     const states = productIds.map((productId) => this.#mirror.current(productId));
     const missing = productIds.filter((_, index) => states[index] === undefined);
@@ -48,8 +51,11 @@ export class LiveReads {
         fetched.set(productId, stocks[index]);
       }
     } catch (error) {
-      // Without the store an unknown ID cannot be told from a new product: only answer if all are known.
-      if (!isStoreAway(error) || missing.some((productId) => this.#mirror.get(productId) === undefined)) {
+      // Without the store, an unknown ID and a new product look the same: answer only if all are known.
+      if (
+        !isStoreUnavailable(error) ||
+        missing.some((productId) => this.#mirror.get(productId) === undefined)
+      ) {
         throw error;
       }
       stale = true;
@@ -70,7 +76,7 @@ export class LiveReads {
     try {
       return { value: await this.#store.getStock(productId), stale: false };
     } catch (error) {
-      const known = isStoreAway(error) ? this.#mirror.get(productId) : undefined;
+      const known = isStoreUnavailable(error) ? this.#mirror.get(productId) : undefined;
       if (known === undefined) {
         throw error;
       }
@@ -90,6 +96,6 @@ function ifVisible(state: ProductState | undefined): Stock | undefined {
   return state?.deleted === false ? state : undefined;
 }
 
-function isStoreAway(error: unknown): boolean {
+function isStoreUnavailable(error: unknown): boolean {
   return error instanceof InventoryError && error.code === "STORE_UNAVAILABLE";
 }

@@ -5,7 +5,7 @@ import { type WatchStockResponse, WatchStockResponseSchema } from "../../gen/inv
 import { WatchFrames } from "../../server/api/watch-frames.ts";
 import { toWatchResponse } from "../../server/api/watch-stock.ts";
 import { Hub } from "../../server/live/watch/hub.ts";
-import type { Watch, WatchReader } from "../../server/live/watch/watch.ts";
+import type { Watch, WatchSink } from "../../server/live/watch/watch.ts";
 import { type WatchUpdate, watchUpdate } from "../../server/live/watch/watch-message.ts";
 import { changeTo, detailsOf, loadedMirror, stateOf } from "../live/states.ts";
 import { until } from "../support/until.ts";
@@ -81,10 +81,10 @@ describe("frames of watches", () => {
 });
 
 /** It always takes what it is told. */
-class EagerReader implements WatchReader {
+class EagerReader implements WatchSink {
   readonly isReady = true;
   readonly updates: WatchUpdate[] = [];
-  take(update: WatchUpdate): void {
+  write(update: WatchUpdate): void {
     this.updates.push(update);
   }
   end(): void {}

@@ -5,8 +5,8 @@ import type { ProductState } from "../../server/inventory/feed.ts";
 import {
   Catalog,
   LIST_ORDERS,
+  type ListCursor,
   type ListPage,
-  type ListPlace,
   type ListQuery,
 } from "../../server/live/catalog/catalog.ts";
 import { Mirror } from "../../server/live/mirror.ts";
@@ -168,7 +168,7 @@ function keyOf({ state, name }: Known, order: ListQuery["order"]): string | numb
 }
 
 /** A place as it comes back in a page token. */
-const throughToken = (place: ListPlace): ListPlace => JSON.parse(JSON.stringify(place)) as ListPlace;
+const throughToken = (place: ListCursor): ListCursor => JSON.parse(JSON.stringify(place)) as ListCursor;
 
 const idsOf = (page: ListPage): string[] => page.stocks.map(({ productId }) => productId);
 
@@ -199,7 +199,7 @@ describe("Catalog against brute force", () => {
             const expected = world.expected(draft);
             matched += expected.length;
             const found: ProductState[] = [];
-            let next: ListPlace | undefined;
+            let next: ListCursor | undefined;
             let pages = 0;
             do {
               const page = world.catalog.list({ ...listQuery(draft), after: next });
@@ -235,7 +235,7 @@ describe("Catalog against brute force", () => {
             String(keyOf(world.known.get(state.productId) as Known, draft.order));
           const candidates = new Map(world.expected(draft).map((state) => [state.productId, isAt(state)]));
           const walked: string[] = [];
-          let next: ListPlace | undefined;
+          let next: ListCursor | undefined;
           let turn = 0;
           do {
             const page = world.catalog.list({ ...listQuery(draft), after: next });

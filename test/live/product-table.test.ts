@@ -35,8 +35,8 @@ class Pair {
   readonly followed = new Map<number, ProductState>();
 
   constructor() {
-    this.table.follow({
-      leaving: (row) => {
+    this.table.observe({
+      beforeChange: (row) => {
         const { available, price, collection } = this.#columns(row);
         const before = this.followed.get(row);
         assert.ok(before, "it was told of the product before");
@@ -45,7 +45,7 @@ class Pair {
         assert.equal(collection, this.#collectionOf(before));
         this.followed.delete(row);
       },
-      entered: (row, changed) => {
+      afterChange: (row, changed) => {
         assert.ok(changed >= 0 && changed <= CHANGED_ALL);
         this.followed.set(row, { ...this.table.state(row) });
       },
@@ -147,7 +147,7 @@ describe("ProductTable", () => {
   it("says what of a product changed", () => {
     const table = new ProductTable();
     const told: number[] = [];
-    table.follow({ leaving: () => {}, entered: (_, changed) => told.push(changed) });
+    table.observe({ beforeChange: () => {}, afterChange: (_, changed) => told.push(changed) });
     const before = stateOf("p", 1, { available: 1, updateTimeMs: 1, details: detailsOf("a") });
     table.put(before);
     table.put({ ...before, version: 2, available: 2 });

@@ -18,7 +18,7 @@ const HOURS = 3_600_000;
 const HELD_BYTES_MAX = 32 * 1024;
 
 function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}): Hub {
-  return new Hub(mirror, { heartbeatMs: HOURS, lifeMs: HOURS, ...limits });
+  return new Hub(mirror, { heartbeatMs: HOURS, lifetimeMs: HOURS, ...limits });
 }
 
 function open(hub: Hub, address = "127.0.0.1", connection: object = {}): Watch {
@@ -259,7 +259,7 @@ describe("RecencyList", () => {
     assert.ok(first);
     assert.deepEqual(told([first]), [a]);
     assert.deepEqual(told(recency.after(first.sequence, 9)), [c, b], "a watcher goes on where it stopped");
-    assert.deepEqual(told(recency.afterOf(place, ["b", "c", "unknown"])), [c, b]);
-    assert.deepEqual(recency.afterOf(recency.sequence, ["a", "b", "c"]), []);
+    assert.deepEqual(told(recency.afterAmong(place, ["b", "c", "unknown"])), [c, b]);
+    assert.deepEqual(recency.afterAmong(recency.sequence, ["a", "b", "c"]), []);
   });
 });

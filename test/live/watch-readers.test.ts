@@ -185,7 +185,10 @@ describe("a reader that stops reading", () => {
   for (const { name, open } of READERS) {
     it(`${name}: costs nothing when it is gone: its place is free, its timers are cleared`, async () => {
       const watchers = 50;
-      await using app = await startTestApp({}, { watchLimits: { watchesMax: watchers, lifeMs: LIFE_MS } });
+      await using app = await startTestApp(
+        {},
+        { watchLimits: { watchesMax: watchers, lifetimeMs: LIFE_MS } },
+      );
       await using clients = clientsOf(app);
       // More than is taken at once for a reader: the watch is left in the middle of its snapshot.
       await each(40, 8, (n) => put(clients, `p${n}`, 1, LONG_TEXT));
@@ -230,7 +233,7 @@ describe("a reader that stops reading", () => {
   }
 
   it("is held to the bound by a request whose answer is long: unknown IDs, and long collection IDs", async (t) => {
-    await using app = await startTestApp({}, { watchLimits: { lifeMs: LIFE_MS } });
+    await using app = await startTestApp({}, { watchLimits: { lifetimeMs: LIFE_MS } });
     await using clients = clientsOf(app);
     using server = new ServerSide();
     using ends = new DisposableStack();

@@ -82,7 +82,7 @@ for (const onRedis of [false, true]) {
       it(`${name}: a goodbye when the server stops`, async () => {
         await using redis = onRedis ? await startRedis() : undefined;
         await using app = await startTestApp(redis ? { REDIS_URL: redis.url } : {}, {
-          watchLimits: { reconnectMs: 500 },
+          watchLimits: { reconnectSpreadMs: 500 },
         });
         await untilLoaded(app);
         await using shown = new Shown(watch, app);

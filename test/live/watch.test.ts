@@ -21,7 +21,7 @@ endUpdatesAfterEach();
 
 const HOURS = 3_600_000;
 /** Nothing comes by itself. */
-const QUIET: Partial<WatchLimits> = { heartbeatMs: HOURS, lifeMs: HOURS };
+const QUIET: Partial<WatchLimits> = { heartbeatMs: HOURS, lifetimeMs: HOURS };
 
 type Updates = AsyncGenerator<WatchUpdate>;
 
@@ -338,7 +338,7 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
 
   it("ends with a goodbye at its life's end, spread by 20% either way", async () => {
     using clock = stoppedClock();
-    const hub = hubOver(loadedMirror([]), { lifeMs: 1_000, reconnectMs: 50 }, clock.now);
+    const hub = hubOver(loadedMirror([]), { lifetimeMs: 1_000, reconnectSpreadMs: 50 }, clock.now);
     const all = Array.from({ length: 200 }, () => updatesOf(open(hub)));
     await Promise.all(all.map(next));
     let ended = 0;
@@ -360,7 +360,7 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
 
   it("says goodbye to all when the server drains, and takes no more", async () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
-    const hub = hubOver(mirror, { reconnectMs: 100 });
+    const hub = hubOver(mirror, { reconnectSpreadMs: 100 });
     const waiting = updatesOf(open(hub, request(["p"])));
     await next(waiting);
     const pull = waiting.next();

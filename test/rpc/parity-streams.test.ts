@@ -12,9 +12,9 @@ import {
   type Dialect,
   envelope,
   STREAM_DIALECTS,
-  type WireAnswer,
   WireClient,
   type WireRequest,
+  type WireResponse,
   wireRequest,
 } from "./parity-wire.ts";
 
@@ -27,13 +27,13 @@ const ORIGIN = "https://shop.example";
 const PRODUCTS = 40;
 const LONG_TEXT = "y".repeat(700);
 
-/** A watch of it ends soon, by a goodbye, so that each of its answers is whole. */
-const SHORT_LIFE: Partial<WatchLimits> = { lifeMs: 20, reconnectMs: 2_000 };
+/** Watches end soon, with their last message, so that each response is complete. */
+const SHORT_LIFE: Partial<WatchLimits> = { lifetimeMs: 20, reconnectSpreadMs: 2_000 };
 
-/** Two servers that know the same products: one with the lane, one where Connect answers everything. */
+/** Two servers with the same products: one with the fast path, one with the Connect path only. */
 class Pair implements AsyncDisposable {
-  /** Answers that have begun. */
-  begun = 0;
+  /** Responses whose headers have arrived. */
+  headsCount = 0;
   readonly #servers: readonly { readonly app: TestApp; readonly client: WireClient }[];
 
   private constructor(apps: readonly TestApp[]) {
@@ -48,24 +48,24 @@ class Pair implements AsyncDisposable {
     return new Pair(apps);
   }
 
-  async answers(dialect: Dialect, request: WireRequest): Promise<readonly [WireAnswer, WireAnswer]> {
-    const [short, long] = await Promise.all(
+  async responses(dialect: Dialect, request: WireRequest): Promise<readonly [WireResponse, WireResponse]> {
+    const [fast, connect] = await Promise.all(
       this.#servers.map(({ client }) =>
         client.call(dialect.isHttp2, request, () => {
-          this.begun += 1;
+          this.headsCount += 1;
         }),
       ),
     );
-    assert.ok(short && long);
-    return [short, long];
+    assert.ok(fast && connect);
+    return [fast, connect];
   }
 
-  /** Both answers, which are alike. */
-  async answerAlike(dialect: Dialect, request: WireRequest, what: string): Promise<unknown> {
-    const [short, long] = await this.answers(dialect, request);
-    const told = comparable(dialect, watchStock, short);
-    assert.deepEqual(told, comparable(dialect, watchStock, long), `${dialect.name}: ${what}`);
-    return told;
+  /** Asserts that both responses are equal, and returns their comparable form. */
+  async assertEqual(dialect: Dialect, request: WireRequest, what: string): Promise<unknown> {
+    const [fast, connect] = await this.responses(dialect, request);
+    const result = comparable(dialect, watchStock, fast);
+    assert.deepEqual(result, comparable(dialect, watchStock, connect), `${dialect.name}: ${what}`);
+    return result;
   }
 
   async stop(): Promise<void> {
@@ -91,13 +91,13 @@ async function stock(app: TestApp): Promise<void> {
     assert.equal(response.status, 200, await response.text());
   }
   await until(async () => {
-    const answer = await fetch(new URL("/inventory.v1.StockService/ListStock", app.url), {
+    const response = await fetch(new URL("/inventory.v1.StockService/ListStock", app.url), {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: "{}",
     });
-    return ((await answer.json()) as { totalSize?: number }).totalSize === PRODUCTS;
-  }, "the server knows all products");
+    return ((await response.json()) as { totalSize?: number }).totalSize === PRODUCTS;
+  }, "the server has all products");
 }
 
 const CASES: readonly (readonly [string, JsonValue, RegExp])[] = [
@@ -120,10 +120,10 @@ const request = (dialect: Dialect, json: JsonValue, headers: Record<string, stri
 
 const versionOf = ({ isHttp2 }: Dialect): string => (isHttp2 ? "HTTP/2" : "HTTP/1.1");
 
-/** The names in which the protocols let a client ask for compressed messages. */
+/** Headers by which a client accepts compressed messages. */
 const ACCEPT = { "grpc-accept-encoding": "gzip", "connect-accept-encoding": "gzip" };
 
-describe("the lane of watches and the long way", { timeout: 60_000 }, () => {
+describe("watches on the fast path and the Connect path", { timeout: 60_000 }, () => {
   let pair: Pair;
   before(async () => {
     pair = await Pair.start(SHORT_LIFE);
@@ -131,15 +131,15 @@ describe("the lane of watches and the long way", { timeout: 60_000 }, () => {
   after(() => pair[Symbol.asyncDispose]());
 
   for (const dialect of STREAM_DIALECTS) {
-    it(`answer alike in ${dialect.name} over ${versionOf(dialect)}`, async () => {
+    it(`have equal responses in ${dialect.name} over ${versionOf(dialect)}`, async () => {
       for (const [what, json, sign] of CASES) {
-        const told = await pair.answerAlike(dialect, request(dialect, json), what);
-        assert.match(JSON.stringify(told), sign, what);
+        const result = await pair.assertEqual(dialect, request(dialect, json), what);
+        assert.match(JSON.stringify(result), sign, what);
       }
       for (const origin of [ORIGIN, "https://other.example"]) {
-        const told = await pair.answerAlike(dialect, request(dialect, {}, { origin }), origin);
-        assert.equal(JSON.stringify(told).includes("access-control-allow-origin"), origin === ORIGIN);
-        await pair.answerAlike(
+        const result = await pair.assertEqual(dialect, request(dialect, {}, { origin }), origin);
+        assert.equal(JSON.stringify(result).includes("access-control-allow-origin"), origin === ORIGIN);
+        await pair.assertEqual(
           dialect,
           request(dialect, { productIds: [""] }, { origin }),
           `refused, ${origin}`,
@@ -148,7 +148,7 @@ describe("the lane of watches and the long way", { timeout: 60_000 }, () => {
     });
   }
 
-  it("answer alike where the request is not one whole plain message", async () => {
+  it("have equal responses where the request is not one complete uncompressed message", async () => {
     for (const dialect of STREAM_DIALECTS) {
       const whole = request(dialect, { productIds: ["p1"] });
       const flagged = (flags: number): Buffer => envelope(whole.body.subarray(5), flags);
@@ -156,42 +156,42 @@ describe("the lane of watches and the long way", { timeout: 60_000 }, () => {
         empty: Buffer.alloc(0),
         "half an envelope": whole.body.subarray(0, 7),
         "two messages": Buffer.concat([whole.body, whole.body]),
-        "said to be compressed": flagged(1),
-        "said to be the end": flagged(2),
-        "said to be trailers": flagged(128),
+        "flagged as compressed": flagged(1),
+        "flagged as the end of the stream": flagged(2),
+        "flagged as trailers": flagged(128),
         "no message": envelope(Buffer.from([0xff])),
         "over the limit": envelope(Buffer.alloc(1_048_577)),
       };
       for (const [what, body] of Object.entries(bodies)) {
-        await pair.answerAlike(dialect, { ...whole, body }, what);
+        await pair.assertEqual(dialect, { ...whole, body }, what);
       }
     }
   });
 
-  it("are two: Connect compresses where it is asked to, and the lane does not", async () => {
+  it("differ in compression: only the Connect path compresses messages", async () => {
     for (const dialect of STREAM_DIALECTS) {
-      const wish = request(dialect, {}, ACCEPT);
-      const told = await pair.answers(dialect, wish);
-      const [isShort, isLong] = told.map(({ body }) => body.includes(LONG_TEXT));
-      assert.deepEqual([isShort, isLong], [true, false], `${dialect.name} over ${versionOf(dialect)}`);
+      const accepting = request(dialect, {}, ACCEPT);
+      const results = await pair.responses(dialect, accepting);
+      const isPlain = results.map(({ body }) => body.includes(LONG_TEXT));
+      assert.deepEqual(isPlain, [true, false], `${dialect.name} over ${versionOf(dialect)}`);
     }
   });
 
-  it(`answer alike what is odd: ${MUTATIONS} mutated requests`, async (t) => {
+  it(`have equal responses to ${MUTATIONS} mutated requests`, async (t) => {
     t.diagnostic(`PARITY_SEED=${SEED}`);
     const random = mulberry32(SEED);
     const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
-    const odd = Array.from({ length: MUTATIONS }, () => {
+    const mutated = Array.from({ length: MUTATIONS }, () => {
       const dialect = pick(STREAM_DIALECTS);
       const [what, json] = pick(CASES);
       return { dialect, what, request: mutate(request(dialect, json), random) };
     });
     for (let n = 0; n < MUTATIONS; n += AT_ONCE) {
       await Promise.all(
-        odd.slice(n, n + AT_ONCE).map(({ dialect, what, request }, index) => {
+        mutated.slice(n, n + AT_ONCE).map(({ dialect, what, request }, index) => {
           const bytes = request.body.toString("hex").slice(0, 200);
           const mutation = `PARITY_SEED=${SEED} mutation ${n + index}: ${what}`;
-          return pair.answerAlike(
+          return pair.assertEqual(
             dialect,
             request,
             `${mutation} ${JSON.stringify(request.headers)} ${bytes}`,
@@ -202,43 +202,43 @@ describe("the lane of watches and the long way", { timeout: 60_000 }, () => {
   });
 });
 
-describe("the lane of watches and the long way, at their ends", { timeout: 60_000 }, () => {
+describe("ends of watches on the fast path and the Connect path", { timeout: 60_000 }, () => {
   const everyDialect = (run: (dialect: Dialect) => Promise<void>): Promise<unknown> =>
     Promise.all(STREAM_DIALECTS.map(run));
 
-  it("refuse beyond the limit alike, with the delay", async () => {
+  it("are equal above the limit of watches, with a retry delay", async () => {
     await using pair = await Pair.start({ watchesMax: 0 });
     await everyDialect(async (dialect) => {
-      const told = JSON.stringify(await pair.answerAlike(dialect, request(dialect, {}), "limit"));
-      assert.match(told, /0 watches are open on this server/);
-      assert.match(told, /RetryInfo/);
+      const result = JSON.stringify(await pair.assertEqual(dialect, request(dialect, {}), "limit"));
+      assert.match(result, /0 watches are open on this server/);
+      assert.match(result, /RetryInfo/);
     });
   });
 
-  it("end at the deadline alike, after the snapshot", async () => {
+  it("are equal at the deadline, after the snapshot", async () => {
     await using pair = await Pair.start({});
     await everyDialect(async (dialect) => {
-      const wish = request(
+      const accepting = request(
         dialect,
         { productIds: ["p1"] },
         { "grpc-timeout": "3S", "connect-timeout-ms": "3000" },
       );
-      const told = JSON.stringify(await pair.answerAlike(dialect, wish, "deadline"));
+      const result = JSON.stringify(await pair.assertEqual(dialect, accepting, "deadline"));
       assert.match(
-        told,
+        result,
         /"lastOfSnapshot":true.*(grpc-status: 4|deadline_exceeded)|grpc-status: 4.*"lastOfSnapshot":true/,
       );
     });
   });
 
-  it("say goodbye alike when the server stops, and end with OK", async () => {
+  it("are equal when the server stops: a last message, and OK", async () => {
     await using pair = await Pair.start({});
     const watching = everyDialect(async (dialect) => {
-      const told = JSON.stringify(await pair.answerAlike(dialect, request(dialect, {}), "drain"));
-      assert.match(told, /"reconnectAfter":"SOON"/);
-      assert.match(told, /grpc-status: 0|"end":"\{\}"/);
+      const result = JSON.stringify(await pair.assertEqual(dialect, request(dialect, {}), "drain"));
+      assert.match(result, /"reconnectAfter":"SOON"/);
+      assert.match(result, /grpc-status: 0|"end":"\{\}"/);
     });
-    await until(() => pair.begun === 2 * STREAM_DIALECTS.length, "all watch");
+    await until(() => pair.headsCount === 2 * STREAM_DIALECTS.length, "all watches are open");
     await pair.stop();
     await watching;
   });

@@ -6,8 +6,8 @@ import { foldText } from "../products/text-order.ts";
 import {
   CollectionOrder,
   LIST_ORDERS,
+  type ListCursor,
   type ListOrder,
-  type ListPlace,
   ProductOrder,
   sortById,
 } from "./product-orders.ts";
@@ -16,11 +16,11 @@ import { partition, type Rows } from "./sorted-index.ts";
 import { StockIndex } from "./stock-index.ts";
 import { TextIndex } from "./text-index.ts";
 
-export { LIST_ORDERS, type ListOrder, type ListPlace };
+export { LIST_ORDERS, type ListCursor, type ListOrder };
 
 /**
- * How many steps through an order take as long as comparing one product to others: most are no more than a look at
- * one bit, and to compare names means to read two texts.
+ * Steps of a scan through an order that take as long as one comparison of products. A step mostly tests one bit;
+ * comparing names reads two texts.
  */
 const STEPS_PER_COMPARISON: Readonly<Record<ListOrder, number>> = {
   name: 10,
@@ -31,53 +31,56 @@ const STEPS_PER_COMPARISON: Readonly<Record<ListOrder, number>> = {
 
 /** What to list. */
 export interface ListQuery {
-  /** Words that must all be in the name or the ID, in any case, accents aside. */
+  /** Words that the name or the ID must contain, all of them, ignoring case and accents. */
   readonly words: string;
   readonly inStockOnly: boolean;
-  /** Empty: of any collection or none. */
+  /** Empty: any collection or none. */
   readonly collectionId: string;
   readonly minPrice: number | undefined;
   readonly maxPrice: number | undefined;
   readonly order: ListOrder;
   readonly descending: boolean;
   readonly limit: number;
-  /** Go on after this place. It stays valid whatever changes meanwhile. */
-  readonly after: ListPlace | undefined;
+  /** Continues after this cursor. It stays valid when products change. */
+  readonly after: ListCursor | undefined;
 }
 
 export interface ListPage {
   readonly stocks: readonly ProductState[];
-  /** How many products match in all. */
+  /** Number of products that match. */
   readonly total: number;
-  /** Where the next page goes on; absent where this is the last. */
-  readonly next: ListPlace | undefined;
+  /** The cursor of the next page; absent on the last page. */
+  readonly next: ListCursor | undefined;
 }
 
-/** The catalog as a page of the shop reads it. */
+/** The catalog as the shop's page reads it. */
 export interface CatalogView {
   list(query: ListQuery): ListPage;
   readonly collections: readonly Collection[];
   readonly isStale: boolean;
 }
 
-/** What of a query is decided product by product. */
+/** The part of a query that is tested product by product. */
 interface Filter {
-  /** The rows that have the words; absent where there are none to have. */
+  /** The rows that contain the words; absent without words. */
   readonly withWords: RowSet | undefined;
   readonly inStockOnly: boolean;
   readonly collection: number | undefined;
-  /** Whether a price is asked for. */
-  readonly isPriced: boolean;
+  /** Whether the query limits the price. */
+  readonly hasPriceRange: boolean;
   readonly minPrice: number;
   readonly maxPrice: number;
 }
 
-/** For how long orders are built in one turn of the event loop; one that takes longer is finished. A small catalog needs one turn. */
-const BUILDING_MS = 5;
+/**
+ * Time after which no further order is built in the same turn of the event loop. An order that takes longer is
+ * finished. A small catalog needs one turn.
+ */
+const BUILD_SLICE_MS = 5;
 
 const EMPTY: ListPage = { stocks: [], total: 0, next: undefined };
 
-/** Every visible product in every order, kept with the mirror's table. Lists nothing until the mirror is loaded. */
+/** Sorted and searchable lists of the visible products, updated with the mirror's table. Empty until it is loaded. */
 export class Catalog implements CatalogView {
   readonly #mirror: Mirror;
   readonly #table: ProductTable;
@@ -86,7 +89,7 @@ export class Catalog implements CatalogView {
   readonly #indexes: readonly (ProductOrder | CollectionOrder)[];
   readonly #stock: StockIndex;
   readonly #text: TextIndex;
-  /** Rows by ID while orders are being built from them; dropped when a product appears or vanishes. */
+  /** Rows sorted by ID, while orders are built from them. Dropped when a product becomes visible or invisible. */
   #rowsById: Uint32Array | undefined;
 
   constructor(mirror: Mirror) {
@@ -104,16 +107,16 @@ export class Catalog implements CatalogView {
     this.#stock = new StockIndex(table);
     this.#text = new TextIndex(table);
     for (const row of table.visibleRows()) {
-      this.#entered(row, CHANGED.text);
+      this.#afterChange(row, CHANGED.text);
     }
-    table.follow({
-      leaving: (row, changed) => this.#leaving(row, changed),
-      entered: (row, changed) => this.#entered(row, changed),
+    table.observe({
+      beforeChange: (row, changed) => this.#beforeChange(row, changed),
+      afterChange: (row, changed) => this.#afterChange(row, changed),
     });
     mirror.on("loaded", () => this.#buildAll());
   }
 
-  /** Whether every order is built. Lists are exact before, but the first of an order sorts it; with a million products for up to 1.5 s. */
+  /** Whether every order is built. A list that needs one before sorts it first, up to 1.5 s with a million products. */
   get isSorted(): boolean {
     return [...this.#indexes, this.#stock].every(({ isBuilt }) => isBuilt);
   }
@@ -135,7 +138,7 @@ export class Catalog implements CatalogView {
       this.#build(index);
     }
     const matching = this.#matching(filter);
-    // One more than asked for tells whether there is a next page.
+    // One more than the limit shows whether there is a next page.
     const found = matching.size === 0 ? [] : this.#first(query.limit + 1, matching, filter, query);
     const shown = found.slice(0, query.limit);
     const last = shown.at(-1);
@@ -144,12 +147,12 @@ export class Catalog implements CatalogView {
       total: matching.size,
       next:
         found.length > query.limit && last !== undefined
-          ? this.#orders[query.order].placeOf(last)
+          ? this.#orders[query.order].cursorOf(last)
           : undefined,
     };
   }
 
-  /** `undefined` where nothing can match. */
+  /** `undefined` if no product can match. */
   #filterOf({ words, inStockOnly, collectionId, minPrice, maxPrice }: ListQuery): Filter | undefined {
     const collection = collectionId === "" ? undefined : this.#table.collectionNumber(collectionId);
     if (collectionId !== "" && collection === undefined) {
@@ -162,13 +165,13 @@ export class Catalog implements CatalogView {
       withWords: folded.length === 0 ? undefined : this.#text.find(folded),
       inStockOnly,
       collection,
-      isPriced: minPrice !== undefined || maxPrice !== undefined,
+      hasPriceRange: minPrice !== undefined || maxPrice !== undefined,
       minPrice: minPrice ?? 0,
       maxPrice: maxPrice ?? Number.POSITIVE_INFINITY,
     };
   }
 
-  /** All that match. */
+  /** The rows that match. */
   #matching(filter: Filter): Rows {
     const { withWords, inStockOnly } = filter;
     const ranged = this.#inRange(filter);
@@ -177,9 +180,9 @@ export class Catalog implements CatalogView {
     }
     const rows = inStockOnly ? withWords.copy() : withWords;
     if (inStockOnly) {
-      rows.keepIn(this.#stock.rows);
+      rows.intersect(this.#stock.rows);
     }
-    if (filter.collection === undefined && !filter.isPriced) {
+    if (filter.collection === undefined && !filter.hasPriceRange) {
       return rows;
     }
     const candidates = ranged.size < rows.size ? ranged : rows;
@@ -200,7 +203,7 @@ export class Catalog implements CatalogView {
     };
   }
 
-  /** All that match but for the words: each mix of collection, price and stock is a range of some order. */
+  /** The rows that match except for the words: each combination of collection, price and stock is a range of an order. */
   #inRange({ inStockOnly, collection, minPrice, maxPrice }: Filter): Rows {
     const byPrice = inStockOnly ? this.#stock.byPrice : this.#orders.price;
     const byCollection = inStockOnly ? this.#stock.byCollection : this.#byCollection;
@@ -209,16 +212,19 @@ export class Catalog implements CatalogView {
       : byCollection.range(collection, minPrice, maxPrice);
   }
 
-  /** The first rows that match, in the query's order, after its place: found on a walk through the order, or among all that match. */
+  /**
+   * The first rows that match, in the query's order and after its cursor: by a scan of the order, or by selection from
+   * all matching rows, whichever is expected to be cheaper.
+   */
   #first(count: number, matching: Rows, filter: Filter, query: ListQuery): number[] {
     const steps = matching.size * STEPS_PER_COMPARISON[query.order];
     const stepsExpected = (count * this.#orders[query.order].index.size) / matching.size;
-    const found = stepsExpected <= steps ? this.#walk(count, steps, filter, query) : undefined;
+    const found = stepsExpected <= steps ? this.#scan(count, steps, filter, query) : undefined;
     return found ?? this.#select(count, matching, query);
   }
 
-  /** `undefined` where so many steps are not enough: what matches is not spread evenly over the order. */
-  #walk(
+  /** `undefined` if this many steps are not enough, because matching rows are not distributed evenly over the order. */
+  #scan(
     count: number,
     steps: number,
     filter: Filter,
@@ -226,7 +232,7 @@ export class Catalog implements CatalogView {
   ): number[] | undefined {
     const { index, numberOf, comparerTo } = this.#orders[order];
     const [low, high] = boundsOf(order, filter);
-    const toPlace = after && comparerTo(after);
+    const compareToCursor = after && comparerTo(after);
     const isBelow = (row: number): boolean => numberOf !== undefined && numberOf(row) < low;
     const isAbove = (row: number): boolean => numberOf !== undefined && numberOf(row) > high;
     const isBeyond = descending ? isBelow : isAbove;
@@ -243,31 +249,37 @@ export class Catalog implements CatalogView {
       return found.length < count && left > 0;
     };
     if (descending) {
-      index.descending((row) => !isAbove(row) && (toPlace === undefined || toPlace(row) < 0), visit);
+      index.descending(
+        (row) => !isAbove(row) && (compareToCursor === undefined || compareToCursor(row) < 0),
+        visit,
+      );
     } else {
-      index.ascending((row) => !isBelow(row) && (toPlace === undefined || toPlace(row) > 0), visit);
+      index.ascending(
+        (row) => !isBelow(row) && (compareToCursor === undefined || compareToCursor(row) > 0),
+        visit,
+      );
     }
     return left > 0 || found.length === count ? found : undefined;
   }
 
-  /** Goes through all that match and keeps the first ones. */
+  /** Visits all matching rows and keeps the first `count`. */
   #select(count: number, matching: Rows, { order, descending, after }: ListQuery): number[] {
     const { comparerTo, compare } = this.#orders[order];
-    const way = descending ? -1 : 1;
-    const toPlace = after && comparerTo(after);
+    const direction = descending ? -1 : 1;
+    const compareToCursor = after && comparerTo(after);
     const best: number[] = [];
     matching.forEach((row) => {
-      if (toPlace !== undefined && way * toPlace(row) <= 0) {
+      if (compareToCursor !== undefined && direction * compareToCursor(row) <= 0) {
         return;
       }
       if (best.length === count) {
-        if (way * compare(row, best[count - 1] as number) > 0) {
+        if (direction * compare(row, best[count - 1] as number) > 0) {
           return;
         }
         best.pop();
       }
       best.splice(
-        partition(best.length, (n) => way * compare(best[n] as number, row) > 0),
+        partition(best.length, (n) => direction * compare(best[n] as number, row) > 0),
         0,
         row,
       );
@@ -276,7 +288,7 @@ export class Catalog implements CatalogView {
   }
 
   #matches(row: number, filter: Filter): boolean {
-    const { withWords, inStockOnly, collection, isPriced } = filter;
+    const { withWords, inStockOnly, collection, hasPriceRange } = filter;
     if (withWords !== undefined && !withWords.has(row)) {
       return false;
     }
@@ -286,18 +298,18 @@ export class Catalog implements CatalogView {
     if (collection !== undefined && this.#table.collection(row) !== collection) {
       return false;
     }
-    if (!isPriced) {
+    if (!hasPriceRange) {
       return true;
     }
     const price = this.#table.price(row);
     return price >= filter.minPrice && price <= filter.maxPrice;
   }
 
-  /** Builds what is not built yet, one order in a turn of the event loop where it takes long, so that others have time in between. */
+  /** Builds the missing orders in several turns of the event loop, so that it serves requests in between. */
   #buildAll(): void {
     const orders = [...this.#indexes, this.#stock].filter(({ isBuilt }) => !isBuilt);
     const buildSome = (): void => {
-      for (const end = performance.now() + BUILDING_MS; performance.now() < end; ) {
+      for (const end = performance.now() + BUILD_SLICE_MS; performance.now() < end; ) {
         const next = orders.shift();
         if (next === undefined) {
           this.#rowsById = undefined;
@@ -310,7 +322,7 @@ export class Catalog implements CatalogView {
     buildSome();
   }
 
-  /** Sorts at once what was loaded: one by one takes ten times as long. What an order is made from is built first. */
+  /** Sorts all rows of an order, ten times faster than inserting them. Builds the order that it is derived from first. */
   #build(order: ProductOrder | CollectionOrder | StockIndex): void {
     const { price } = this.#orders;
     if (order.isBuilt) {
@@ -328,8 +340,8 @@ export class Catalog implements CatalogView {
     }
   }
 
-  #leaving(row: number, changed: number): void {
-    this.#stock.leaving(row, changed);
+  #beforeChange(row: number, changed: number): void {
+    this.#stock.beforeChange(row, changed);
     if (changed === CHANGED_ALL) {
       this.#rowsById = undefined;
       this.#text.remove(row);
@@ -341,8 +353,8 @@ export class Catalog implements CatalogView {
     }
   }
 
-  #entered(row: number, changed: number): void {
-    this.#stock.entered(row, changed);
+  #afterChange(row: number, changed: number): void {
+    this.#stock.afterChange(row, changed);
     if (changed === CHANGED_ALL) {
       this.#rowsById = undefined;
     }
@@ -357,7 +369,7 @@ export class Catalog implements CatalogView {
   }
 }
 
-/** The least and the greatest number of the order that the filter lets through: a walk need not leave them. */
+/** The range of sort keys that the filter allows. A scan stays inside of it. */
 function boundsOf(
   order: ListOrder,
   { inStockOnly, minPrice, maxPrice }: Filter,

@@ -6,13 +6,13 @@ import { type Rows, SortedIndex } from "./sorted-index.ts";
 export const LIST_ORDERS = ["name", "price", "available", "update_time"] as const;
 export type ListOrder = (typeof LIST_ORDERS)[number];
 
-/** Where a page ended: the sort key of its last product, and its ID. */
-export interface ListPlace {
+/** The end of a page: the sort key and the ID of its last product. */
+export interface ListCursor {
   readonly key: string | number;
   readonly productId: string;
 }
 
-/** What may move a product in an order, as bits of `CHANGED`. */
+/** The changes that may move a product in an order, as bits of `CHANGED`. */
 const MOVED_BY: Readonly<Record<ListOrder, number>> = {
   name: CHANGED.text,
   price: CHANGED.price,
@@ -20,11 +20,11 @@ const MOVED_BY: Readonly<Record<ListOrder, number>> = {
   update_time: CHANGED.updateTime,
 };
 
-/** One order of products: by a key, and where that is equal by ID. */
+/** Products ordered by a key, then by ID. */
 export class ProductOrder {
   readonly index: SortedIndex;
   readonly movedBy: number;
-  /** The number that products are sorted by; absent in the order of names. */
+  /** The sort key as a number; absent in the order by name. */
   readonly numberOf: ((row: number) => number) | undefined;
   readonly compare: (a: number, b: number) => number;
   readonly #table: ProductTable;
@@ -43,12 +43,12 @@ export class ProductOrder {
     this.index = new SortedIndex(this.compare);
   }
 
-  /** Whether the index has every product, and has to be told of changes. */
+  /** Whether the index has every product. Only then it must be updated. */
   get isBuilt(): boolean {
     return this.#isBuilt;
   }
 
-  /** The products whose number is within a range, both ends included. */
+  /** The products whose key is in a range, both ends included. */
   range(low: number, high: number): Rows {
     const numberOf = (row: number): number => this.numberOf?.(row) ?? 0;
     return this.index.range(
@@ -57,13 +57,13 @@ export class ProductOrder {
     );
   }
 
-  placeOf(row: number): ListPlace {
+  cursorOf(row: number): ListCursor {
     const productId = textOf(this.#table.idBytes(row));
     return { key: this.numberOf?.(row) ?? textOf(this.#table.sortName(row)).toLowerCase(), productId };
   }
 
-  /** Compares rows to a place in this order. */
-  readonly comparerTo = ({ key, productId }: ListPlace): ((row: number) => number) => {
+  /** Compares rows with a cursor in this order. */
+  readonly comparerTo = ({ key, productId }: ListCursor): ((row: number) => number) => {
     const table = this.#table;
     const id = bytesOf(productId);
     const compareIds = (row: number): number => compareBytes(table.idBytes(row), id);
@@ -74,17 +74,17 @@ export class ProductOrder {
     return (row) => (this.numberOf?.(row) ?? 0) - key || compareIds(row);
   };
 
-  /** Sorts all rows at once; they come in the order of their IDs. */
+  /** Sorts all rows. The input is sorted by ID. */
   build(rowsById: Uint32Array): void {
     const key: RadixKey =
       this.numberOf === undefined
         ? textKey(rowsById, (row) => this.#table.sortName(row), LOWER_CASE)
         : numberKey(this.numberOf);
-    this.take(sortRows(rowsById, key));
+    this.load(sortRows(rowsById, key));
   }
 
-  /** Takes over all rows, which are in this order already. */
-  take(sorted: Uint32Array): void {
+  /** Loads all rows; they are in this order already. */
+  load(sorted: Uint32Array): void {
     this.index.build(sorted);
     this.#isBuilt = true;
   }
@@ -103,7 +103,7 @@ function numberIn(table: ProductTable, order: ListOrder): ((row: number) => numb
   }
 }
 
-/** Products by collection, in each by price, and by ID where that is equal. */
+/** Products ordered by collection, then by price, then by ID. */
 export class CollectionOrder {
   readonly index: SortedIndex;
   readonly movedBy = CHANGED.collection | CHANGED.price;
@@ -120,17 +120,17 @@ export class CollectionOrder {
     );
   }
 
-  /** Whether the index has every product, and has to be told of changes. */
+  /** Whether the index has every product. Only then it must be updated. */
   get isBuilt(): boolean {
     return this.#isBuilt;
   }
 
-  /** The products of a collection within a range of prices, both ends included. */
+  /** The products of a collection in a price range, both ends included. */
   range(collection: number, minPrice: number, maxPrice: number): Rows {
     const table = this.#table;
-    const isAfter = (row: number, isPriced: boolean): boolean => {
+    const isAfter = (row: number, isInRange: boolean): boolean => {
       const difference = table.collection(row) - collection;
-      return difference > 0 || (difference === 0 && isPriced);
+      return difference > 0 || (difference === 0 && isInRange);
     };
     return this.index.range(
       (row) => isAfter(row, table.price(row) >= minPrice),
@@ -138,9 +138,9 @@ export class CollectionOrder {
     );
   }
 
-  /** Sorts all rows at once; they come in the order of their prices. */
+  /** Sorts all rows. The input is sorted by price. */
   build(rowsByPrice: Uint32Array): void {
-    this.take(
+    this.load(
       sortRows(
         rowsByPrice,
         numberKey((row) => this.#table.collection(row)),
@@ -148,21 +148,21 @@ export class CollectionOrder {
     );
   }
 
-  /** Takes over all rows, which are in this order already. */
-  take(sorted: Uint32Array): void {
+  /** Loads all rows; they are in this order already. */
+  load(sorted: Uint32Array): void {
     this.index.build(sorted);
     this.#isBuilt = true;
   }
 }
 
-const AS_IT_IS: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) => byte);
+const IDENTITY: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) => byte);
 
-/** The rows of all visible products in the order of their IDs. */
+/** The rows of all visible products, sorted by ID. */
 export function sortById(table: ProductTable): Uint32Array {
   const rows = Uint32Array.from(table.visibleRows());
   return sortRows(
     rows,
-    textKey(rows, (row) => table.idBytes(row), AS_IT_IS),
+    textKey(rows, (row) => table.idBytes(row), IDENTITY),
   );
 }
 

@@ -1,13 +1,13 @@
-/** Rows in one word of a set. */
-export const BITS = 32;
+/** Rows per 32-bit word of a set. */
+export const BITS_PER_WORD = 32;
 
-/** A set of rows, one bit each. */
+/** A set of rows as a bitmap. */
 export class RowSet {
   #words: Uint32Array;
 
-  /** Room for so many rows; it grows when it must. */
+  /** `rows`: initial capacity. The set grows as needed. */
   constructor(rows = 0) {
-    this.#words = new Uint32Array(Math.ceil(rows / BITS));
+    this.#words = new Uint32Array(Math.ceil(rows / BITS_PER_WORD));
   }
 
   get size(): number {
@@ -34,18 +34,18 @@ export class RowSet {
     this.#words[at] = isIn ? (this.#words[at] ?? 0) | bit : (this.#words[at] ?? 0) & ~bit;
   }
 
-  /** Replaces the rows from `start` on, a multiple of 32, by those whose bits are set. */
-  setAll(start: number, bits: Uint32Array): void {
-    const at = start / BITS;
+  /** Replaces the rows from `start`, a multiple of 32, with those whose bits are set. */
+  replace(start: number, bits: Uint32Array): void {
+    const at = start / BITS_PER_WORD;
     if (this.#words.length < at + bits.length) {
       this.#grow(at + bits.length);
     }
     this.#words.set(bits, at);
   }
 
-  /** Takes rows out, from a multiple of 32 to another. */
+  /** Removes the rows from `from` up to `to`, both multiples of 32. */
   clear(from: number, to: number): void {
-    this.#words.fill(0, from / BITS, to / BITS);
+    this.#words.fill(0, from / BITS_PER_WORD, to / BITS_PER_WORD);
   }
 
   copy(): RowSet {
@@ -54,28 +54,28 @@ export class RowSet {
     return copy;
   }
 
-  /** Takes out what is not in the other. */
-  keepIn(other: RowSet): void {
+  /** Removes the rows that are not in `other`. */
+  intersect(other: RowSet): void {
     for (let at = 0; at < this.#words.length; at++) {
       this.#words[at] = (this.#words[at] as number) & (other.#words[at] ?? 0);
     }
   }
 
-  /** Takes out what is in the other, from a multiple of 32 to another. */
-  dropIn(other: RowSet, from: number, to: number): void {
-    const end = Math.min(to / BITS, other.#words.length, this.#words.length);
-    for (let at = from / BITS; at < end; at++) {
+  /** Removes the rows that are in `other`, from `from` up to `to`, both multiples of 32. */
+  subtract(other: RowSet, from: number, to: number): void {
+    const end = Math.min(to / BITS_PER_WORD, other.#words.length, this.#words.length);
+    for (let at = from / BITS_PER_WORD; at < end; at++) {
       this.#words[at] = (this.#words[at] as number) & ~(other.#words[at] as number);
     }
   }
 
-  /** Visits the rows, lowest first. A row may be taken out while it is visited. */
+  /** Visits the rows in ascending order. A row may be removed while it is visited. */
   forEach(visit: (row: number) => void): void {
     const words = this.#words;
     for (let at = 0; at < words.length; at++) {
       let word = words[at] as number;
       while (word !== 0) {
-        visit(at * BITS + 31 - Math.clz32(word & -word));
+        visit(at * BITS_PER_WORD + 31 - Math.clz32(word & -word));
         word &= word - 1;
       }
     }

@@ -1,22 +1,22 @@
 import type { Bytes } from "../products/text-order.ts";
 
-/** Below this, comparing is quicker than the typed array's own sort. */
+/** Up to this many rows, insertion sort is faster than the sort of a typed array. */
 const INSERTION_SORT_MAX = 16;
 
-/** A sort key of rows as a sequence of 32-bit numbers, which are compared one after the other. */
+/** A sort key as a sequence of 32-bit numbers, compared from the first to the last. */
 export interface RadixKey {
   readonly part: (row: number, level: number) => number;
-  /** Whether rows that are equal in this part, and in all before it, are equal in the whole key. */
+  /** Whether rows that are equal up to and including this part have equal keys. */
   readonly isLast: (part: number, level: number) => boolean;
 }
 
-/** A number that is not negative: its bits are in its own order. */
+/** The key of a non-negative number: the order of its IEEE 754 bits is that of the number. */
 export function numberKey(of: (row: number) => number): RadixKey {
   const value = new Float64Array(1);
   const halves = new Uint32Array(value.buffer);
   return {
     part: (row, level) => {
-      // -0 has other bits than 0.
+      // -0 and 0 have different bits.
       value[0] = of(row) + 0;
       return halves[1 - level] ?? 0;
     },
@@ -24,44 +24,45 @@ export function numberKey(of: (row: number) => number): RadixKey {
   };
 }
 
-/** Parts of a text that are read in one go: 16 bytes a row while it is sorted, and no second look at most texts. */
-const PARTS_AT_HAND = 4;
-const BYTES_OF_PART = 4;
+/** Parts of each text that are read in advance: 16 bytes per row during the sort, enough for most texts. */
+const PARTS_CACHED = 4;
+const BYTES_PER_PART = 4;
 
 /**
- * Four bytes at a time, each plus one, so that the end of a text comes before every byte: no byte of UTF-8 is above 0xf4.
- * `codes` gives what each byte counts as. Texts are first read in the order of the rows, which is that of memory.
+ * The key of a text: four bytes per part. Each byte is increased by one, so that the end of a text sorts before every
+ * byte; UTF-8 has no byte above 0xf4. `codes` maps each byte to the value it is sorted by. Texts are read in the order
+ * of the rows, which is that of memory.
  */
 export function textKey(rows: Uint32Array, of: (row: number) => Bytes, codes: Uint8Array): RadixKey {
   const ascending = rows.slice().sort();
-  const atHand = new Uint32Array(PARTS_AT_HAND * ((ascending.at(-1) ?? -1) + 1));
+  const cached = new Uint32Array(PARTS_CACHED * ((ascending.at(-1) ?? -1) + 1));
   for (let i = 0; i < ascending.length; i++) {
     const row = ascending[i] as number;
     const text = of(row);
-    for (let level = 0; level < PARTS_AT_HAND; level++) {
-      atHand[PARTS_AT_HAND * row + level] = partOf(text, level, codes);
+    for (let level = 0; level < PARTS_CACHED; level++) {
+      cached[PARTS_CACHED * row + level] = partOf(text, level, codes);
     }
   }
   return {
     part: (row, level) =>
-      level < PARTS_AT_HAND ? (atHand[PARTS_AT_HAND * row + level] as number) : partOf(of(row), level, codes),
+      level < PARTS_CACHED ? (cached[PARTS_CACHED * row + level] as number) : partOf(of(row), level, codes),
     isLast: (part) => (part & 0xff) === 0,
   };
 }
 
 function partOf({ bytes, start, end }: Bytes, level: number, codes: Uint8Array): number {
-  const from = start + BYTES_OF_PART * level;
+  const from = start + BYTES_PER_PART * level;
   let part = 0;
-  for (let at = from; at < from + BYTES_OF_PART; at++) {
+  for (let at = from; at < from + BYTES_PER_PART; at++) {
     part = (part << 8) | (at < end ? 1 + (codes[bytes[at] as number] as number) : 0);
   }
   return part >>> 0;
 }
 
 /**
- * Sorts a million rows in a fraction of the time that a comparing sort takes: part and place go into one 64-bit number,
- * which the typed array sorts by itself; rows that are equal so far are sorted by their next part. Stable: rows with
- * equal keys stay in the order in which they came.
+ * A radix sort that is several times faster than a comparison sort for a million rows. Part and position form one
+ * 64-bit number, and the typed array sorts these numbers; rows with equal parts are then sorted by their next part.
+ * Stable.
  */
 export function sortRows(rows: Uint32Array, key: RadixKey): Uint32Array {
   const sorter = new Sorter(rows, key);
@@ -73,7 +74,7 @@ class Sorter {
   readonly #rows: Uint32Array;
   readonly #key: RadixKey;
   readonly #pairs: BigUint64Array;
-  /** The same bytes: place in `rows`, then part (little-endian, as every machine that Node runs on). */
+  /** The same memory: position in `rows`, then part (little-endian, as on every platform of Node). */
   readonly #halves: Uint32Array;
 
   constructor(rows: Uint32Array, key: RadixKey) {
@@ -87,7 +88,7 @@ class Sorter {
   }
 
   sort(from: number, to: number, level: number): void {
-    // What all share says nothing of their order.
+    // Skip the parts that are equal in all rows.
     while (this.#fill(from, to, level)) {
       if (from === to || this.#key.isLast(this.#halves[2 * from + 1] as number, level)) {
         return;
@@ -112,7 +113,7 @@ class Sorter {
     }
   }
 
-  /** Writes each row's part beside its place. Returns whether all have the same one. */
+  /** Writes each row's part next to its position. Returns whether all parts are equal. */
   #fill(from: number, to: number, level: number): boolean {
     const [rows, halves, key] = [this.#rows, this.#halves, this.#key];
     let areEqual = true;

@@ -1,31 +1,32 @@
-/** Most rows of one block; it is split in two beyond. Around the square root of a million keeps both steps short. */
+/** Maximum rows of a block; a full one is split. About the square root of a million, so both steps of a search are short. */
 const BLOCK_MAX = 1_024;
-/** How full blocks are made when the index is built: room for what comes. */
-const BLOCK_BUILT = 896;
-/** A block with fewer is joined with the next one where both fit into one with room left. */
+/** Rows per block when the index is built, which leaves room for insertions. */
+const BLOCK_FILL = 896;
+/** A block with fewer rows is merged with the next one if the result has at most `BLOCK_MERGED_MAX`. */
 const BLOCK_MIN = 256;
-const BLOCK_JOINED_MAX = 768;
+const BLOCK_MERGED_MAX = 768;
 
 interface Block {
   readonly rows: Uint32Array;
   length: number;
 }
 
-/** Whether a row lies beyond some point of the order. */
-type Beyond = (row: number) => boolean;
-/** Some rows, and how many. */
+/** Divides the order at a point: false for all rows before it, true for all rows after it. */
+type IsAfter = (row: number) => boolean;
+
+/** A set of rows of known size. */
 export interface Rows {
   readonly size: number;
   readonly forEach: (visit: (row: number) => void) => void;
 }
 
-/** Takes a row; false ends the walk. */
+/** Visits a row; returns false to stop. */
 type Visit = (row: number) => boolean;
 
 /**
- * Numbers of rows in order, for catalogs of up to millions: blocks of bounded size, so that an insertion moves
- * a block's rows and not all, at some five bytes a row. The order must be total, and a row's place in it must not
- * change while the row is in the index.
+ * Row numbers in order, for catalogs of up to millions of products. Blocks have a bounded size, so an insertion moves
+ * the rows of one block; the index takes about five bytes per row. The order must be total, and a row's position in it
+ * must not change while the row is in the index.
  */
 export class SortedIndex {
   readonly #compare: (a: number, b: number) => number;
@@ -40,12 +41,12 @@ export class SortedIndex {
     return this.#size;
   }
 
-  /** Replaces all that is here by rows that are in order already. */
+  /** Replaces all rows with rows that are in order already. */
   build(sorted: Uint32Array): void {
     this.#blocks = [];
     this.#size = sorted.length;
-    for (let start = 0; start < sorted.length; start += BLOCK_BUILT) {
-      this.#blocks.push(blockOf(sorted.subarray(start, start + BLOCK_BUILT)));
+    for (let start = 0; start < sorted.length; start += BLOCK_FILL) {
+      this.#blocks.push(blockOf(sorted.subarray(start, start + BLOCK_FILL)));
     }
   }
 
@@ -66,18 +67,18 @@ export class SortedIndex {
     if (block === undefined) {
       this.#blocks.push(blockOf(Uint32Array.of(row)));
     } else if (block.length < BLOCK_MAX) {
-      insertInto(block, this.#placeIn(block, row), row);
+      insertInto(block, this.#indexIn(block, row), row);
     } else {
       this.#split(at, block, row);
     }
     this.#size += 1;
   }
 
-  /** False where the row is not in the index. */
+  /** Returns false if the row is not in the index. */
   delete(row: number): boolean {
     const at = this.#blockFor(row);
     const block = this.#blocks[at];
-    const place = block === undefined ? 0 : this.#placeIn(block, row);
+    const place = block === undefined ? 0 : this.#indexIn(block, row);
     if (block === undefined || place >= block.length || block.rows[place] !== row) {
       return false;
     }
@@ -85,13 +86,13 @@ export class SortedIndex {
     block.length -= 1;
     this.#size -= 1;
     if (block.length < BLOCK_MIN) {
-      this.#join(at, block);
+      this.#merge(at, block);
     }
     return true;
   }
 
-  /** Visits the rows after a point in the order; all where there is none. `isAfter` must agree with the order. */
-  ascending(isAfter: Beyond | undefined, visit: Visit): void {
+  /** Visits the rows after a point, or all rows without one. */
+  ascending(isAfter: IsAfter | undefined, visit: Visit): void {
     let [at, place] = isAfter === undefined ? [0, 0] : this.#seek((row) => isAfter(row));
     for (; at < this.#blocks.length; at++, place = 0) {
       const block = this.#blocks[at] as Block;
@@ -103,8 +104,8 @@ export class SortedIndex {
     }
   }
 
-  /** The same from the end: the rows before a point, backwards. */
-  descending(isBefore: Beyond | undefined, visit: Visit): void {
+  /** Visits the rows before a point, or all rows without one, in reverse. `isBefore` is the negation of an `IsAfter`. */
+  descending(isBefore: IsAfter | undefined, visit: Visit): void {
     let [at, end] = isBefore === undefined ? [this.#blocks.length, 0] : this.#seek((row) => !isBefore(row));
     for (; at >= 0; at--, end = this.#blocks[at]?.length ?? 0) {
       const rows = this.#blocks[at]?.rows;
@@ -116,8 +117,8 @@ export class SortedIndex {
     }
   }
 
-  /** The rows from a point on, up to another. */
-  range(isFrom: Beyond, isBeyond: Beyond): Rows {
+  /** The rows from one point to another. */
+  range(isFrom: IsAfter, isBeyond: IsAfter): Rows {
     const size = Math.max(0, this.#countFrom(isFrom) - this.#countFrom(isBeyond));
     return {
       size,
@@ -134,7 +135,7 @@ export class SortedIndex {
     };
   }
 
-  #countFrom(isFrom: Beyond): number {
+  #countFrom(isFrom: IsAfter): number {
     let [at, place] = this.#seek(isFrom);
     let count = 0 - place;
     for (; at < this.#blocks.length; at++) {
@@ -143,14 +144,14 @@ export class SortedIndex {
     return count;
   }
 
-  /** The block and the place in it of the first row for which the predicate holds; it must hold for all after that one. */
-  #seek(holds: Beyond): [block: number, place: number] {
+  /** The block, and the place in it, of the first row after a point. */
+  #seek(holds: IsAfter): [block: number, place: number] {
     const at = partition(this.#blocks.length, (n) => holds(lastOf(this.#blocks[n] as Block)));
     const block = this.#blocks[at];
     return [at, block === undefined ? 0 : partition(block.length, (n) => holds(block.rows[n] as number))];
   }
 
-  /** The block that has the row, or should have it. */
+  /** The block that has the row, or into which it belongs. */
   #blockFor(row: number): number {
     const at = partition(
       this.#blocks.length,
@@ -159,13 +160,13 @@ export class SortedIndex {
     return Math.min(at, Math.max(0, this.#blocks.length - 1));
   }
 
-  #placeIn(block: Block, row: number): number {
+  #indexIn(block: Block, row: number): number {
     return partition(block.length, (n) => this.#compare(block.rows[n] as number, row) >= 0);
   }
 
-  /** Makes two of a full block and adds a row. What always comes last, like the newest change, leaves full blocks behind. */
+  /** Splits a full block and adds a row. A row at the end starts a new block, so that ascending insertions fill blocks. */
   #split(at: number, block: Block, row: number): void {
-    const place = this.#placeIn(block, row);
+    const place = this.#indexIn(block, row);
     const cut = place === BLOCK_MAX ? BLOCK_MAX : BLOCK_MAX / 2;
     const next = blockOf(block.rows.subarray(cut));
     block.length = cut;
@@ -177,11 +178,11 @@ export class SortedIndex {
     }
   }
 
-  #join(at: number, block: Block): void {
+  #merge(at: number, block: Block): void {
     const next = this.#blocks[at + 1];
     if (block.length === 0) {
       this.#blocks.splice(at, 1);
-    } else if (next !== undefined && block.length + next.length <= BLOCK_JOINED_MAX) {
+    } else if (next !== undefined && block.length + next.length <= BLOCK_MERGED_MAX) {
       block.rows.set(next.rows.subarray(0, next.length), block.length);
       block.length += next.length;
       this.#blocks.splice(at + 1, 1);
@@ -205,7 +206,7 @@ function lastOf(block: Block): number {
   return block.rows[block.length - 1] as number;
 }
 
-/** The first of so many numbers for which the predicate holds; it must hold for all after that one. */
+/** Binary search: the first number below `count` for which `holds` is true, else `count`. It must be monotonic. */
 export function partition(count: number, holds: (n: number) => boolean): number {
   let low = 0;
   let high = count;

@@ -5,7 +5,7 @@ import { RowSet } from "./row-set.ts";
 /** The visible products that are in stock. */
 export class StockIndex {
   readonly rows = new RowSet();
-  /** The same in orders, in which what is asked for can be counted without a look at each. */
+  /** The same rows in two orders, in which a price range or a collection is counted without visiting each row. */
   readonly byPrice: ProductOrder;
   readonly byCollection: CollectionOrder;
   readonly #table: ProductTable;
@@ -20,15 +20,15 @@ export class StockIndex {
     return this.byCollection.isBuilt;
   }
 
-  /** Takes what is in stock out of the same orders of all products. */
+  /** Builds both orders from those of all products. */
   build(byPrice: ProductOrder, byCollection: CollectionOrder): void {
     const isInStock = (row: number): boolean => this.rows.has(row);
-    this.byPrice.take(byPrice.index.rows().filter(isInStock));
-    this.byCollection.take(byCollection.index.rows().filter(isInStock));
+    this.byPrice.load(byPrice.index.rows().filter(isInStock));
+    this.byCollection.load(byCollection.index.rows().filter(isInStock));
   }
 
-  /** See `RowFollower`. A count that changes moves nothing here, unless it comes to 0 or from there. */
-  leaving(row: number, changed: number): void {
+  /** See `RowObserver`. A change of the count has an effect only if it reaches or leaves 0. */
+  beforeChange(row: number, changed: number): void {
     if (this.isBuilt && this.rows.has(row)) {
       for (const { index, movedBy } of [this.byPrice, this.byCollection]) {
         if ((changed & movedBy) !== 0) {
@@ -41,7 +41,7 @@ export class StockIndex {
     }
   }
 
-  entered(row: number, changed: number): void {
+  afterChange(row: number, changed: number): void {
     const was = this.rows.has(row);
     const is = this.#table.available(row) > 0;
     this.rows.set(row, is);

@@ -1,45 +1,45 @@
 import { type Bytes, bytesOf } from "../products/text-order.ts";
-import { BITS, RowSet } from "./row-set.ts";
+import { BITS_PER_WORD, RowSet } from "./row-set.ts";
 import { isExact, type TrigramSegment, TrigramWriter } from "./trigrams.ts";
 
-/** Rows of one segment: building one takes some 20 ms, and is the longest that a change can hold up the server. */
+/** Rows per segment. Building one takes about 20 ms, the longest that a change blocks the event loop. */
 const SEGMENT_ROWS = 1 << 14;
-const SEGMENT_WORDS = SEGMENT_ROWS / BITS;
-/** Rows of a segment whose texts changed since it was built are looked at one by one; with more it is built anew. */
-const LOOSE_MAX = 2_048;
-/** Words whose rows are kept at hand, an eighth of a byte a product each. */
+const SEGMENT_WORDS = SEGMENT_ROWS / BITS_PER_WORD;
+/** Maximum number of unindexed rows of a segment. They are compared one by one; with more, the segment is rebuilt. */
+const UNINDEXED_MAX = 2_048;
+/** Maximum number of words whose result is cached. Each takes one bit per product. */
 const WORDS_CACHED_MAX = 64;
 
-/** The texts that are searched, by row. */
+/** The indexed texts, by row. */
 export interface SearchedTexts {
-  /** Every row is below this. */
+  /** Every row in use is below this. */
   readonly rows: number;
   isVisible(row: number): boolean;
-  /** UTF-8, folded but for the case of ASCII letters. */
+  /** UTF-8, folded, except that ASCII letters keep their case. */
   searchableName(row: number): Bytes;
   searchableId(row: number): Bytes;
-  /** Whether one of the two has a folded word in it. */
+  /** Whether one of the two contains a folded word. */
   hasWord(row: number, word: Uint8Array): boolean;
 }
 
-interface Found {
+interface SearchResult {
   readonly word: Uint8Array;
   readonly rows: RowSet;
 }
 
 /**
- * Finds the rows whose name or ID has a word in it, anywhere. Rows are indexed by trigrams in segments that never
- * change; a row whose text changed is loose until its segment is built anew. Small catalogs have loose rows only.
+ * Finds the rows whose name or ID contains a word. Trigram segments are immutable: a row whose text changed is
+ * unindexed until its segment is rebuilt. Small catalogs have no segment, only unindexed rows.
  */
 export class TextIndex {
   readonly #texts: SearchedTexts;
   readonly #segments: (TrigramSegment | undefined)[] = [];
-  /** Of each segment, how many rows are loose. */
-  readonly #looseCounts: number[] = [];
-  readonly #loose = new RowSet();
+  /** Number of unindexed rows by segment. */
+  readonly #unindexedCounts: number[] = [];
+  readonly #unindexed = new RowSet();
   #writer: TrigramWriter | undefined;
   /** Least recently used first. */
-  readonly #cache = new Map<string, Found>();
+  readonly #cache = new Map<string, SearchResult>();
   readonly #bits = new Uint32Array(SEGMENT_WORDS);
   readonly #spareBits = new Uint32Array(SEGMENT_WORDS);
 
@@ -47,26 +47,26 @@ export class TextIndex {
     this.#texts = texts;
   }
 
-  /** The row has appeared, or its text is another one. */
+  /** The row became visible, or its text changed. */
   update(row: number): void {
     for (const { word, rows } of this.#cache.values()) {
       rows.set(row, this.#texts.hasWord(row, word));
     }
-    const segment = this.#loosen(row);
-    if ((this.#looseCounts[segment] ?? 0) > LOOSE_MAX && this.#isFull(segment)) {
+    const segment = this.#markUnindexed(row);
+    if ((this.#unindexedCounts[segment] ?? 0) > UNINDEXED_MAX && this.#isFull(segment)) {
       this.#build(segment);
     }
   }
 
-  /** The row is about to vanish. */
+  /** The row is about to become invisible. */
   remove(row: number): void {
     for (const { rows } of this.#cache.values()) {
       rows.set(row, false);
     }
-    this.#loosen(row);
+    this.#markUnindexed(row);
   }
 
-  /** The visible rows that have all of the words, one at least. Words are folded, and without white space. */
+  /** The visible rows that contain all of the words. At least one word; words are folded and have no white space. */
   find(words: readonly string[]): RowSet {
     const [first, ...others] = words.map((word) => this.#find(word));
     if (first === undefined || others.length === 0) {
@@ -74,17 +74,17 @@ export class TextIndex {
     }
     const found = first.copy();
     for (const other of others) {
-      found.keepIn(other);
+      found.intersect(other);
     }
     return found;
   }
 
-  /** What the row's segment says of it counts no more. Returns the segment. */
-  #loosen(row: number): number {
+  /** Ignores the row's segment for this row from now on. Returns the segment. */
+  #markUnindexed(row: number): number {
     const segment = Math.floor(row / SEGMENT_ROWS);
-    if (!this.#loose.has(row)) {
-      this.#loose.set(row, true);
-      this.#looseCounts[segment] = (this.#looseCounts[segment] ?? 0) + 1;
+    if (!this.#unindexed.has(row)) {
+      this.#unindexed.set(row, true);
+      this.#unindexedCounts[segment] = (this.#unindexedCounts[segment] ?? 0) + 1;
     }
     return segment;
   }
@@ -102,7 +102,7 @@ export class TextIndex {
     return found.rows;
   }
 
-  #search(word: Uint8Array): Found {
+  #search(word: Uint8Array): SearchResult {
     const texts = this.#texts;
     const rows = new RowSet(texts.rows);
     const exact = isExact(word);
@@ -111,8 +111,8 @@ export class TextIndex {
         const start = number * SEGMENT_ROWS;
         this.#bits.fill(0);
         segment.find(word, this.#bits, this.#spareBits);
-        rows.setAll(start, this.#bits);
-        rows.dropIn(this.#loose, start, start + SEGMENT_ROWS);
+        rows.replace(start, this.#bits);
+        rows.subtract(this.#unindexed, start, start + SEGMENT_ROWS);
       }
     }
     if (!exact) {
@@ -122,7 +122,7 @@ export class TextIndex {
         }
       });
     }
-    this.#loose.forEach((row) => {
+    this.#unindexed.forEach((row) => {
       if (texts.isVisible(row) && texts.hasWord(row, word)) {
         rows.set(row, true);
       }
@@ -130,7 +130,7 @@ export class TextIndex {
     return { rows, word };
   }
 
-  /** Whether no row will be added behind those of the segment. */
+  /** Whether all rows of the segment are in use. */
   #isFull(segment: number): boolean {
     return this.#texts.rows >= (segment + 1) * SEGMENT_ROWS;
   }
@@ -147,7 +147,7 @@ export class TextIndex {
       this.#writer.endText();
     }
     this.#segments[segment] = this.#writer.finish();
-    this.#loose.clear(start, start + SEGMENT_ROWS);
-    this.#looseCounts[segment] = 0;
+    this.#unindexed.clear(start, start + SEGMENT_ROWS);
+    this.#unindexedCounts[segment] = 0;
   }
 }

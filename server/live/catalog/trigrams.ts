@@ -1,40 +1,41 @@
 import { type Bytes, LOWER_CASE } from "../products/text-order.ts";
 
-/** After each word come two of these, so that words of one and two bytes are found at an end, too. */
+/** Appended twice to each word, so that searches of one and two bytes match at the end of a word too. */
 const SPACE = 0x20;
 const KEYS = 1 << 21;
-/** A step of 128 and more takes two bytes. */
-const LONG_STEP = 0x80;
-const NONE = -1;
+/** A delta of 128 or more takes two bytes. */
+const LONG_DELTA = 0x80;
+/** Before the first text of a posting list. */
+const START = -1;
 
 /**
- * A byte as 7 bits: ASCII in lower case as it is, and the bytes of other letters on top of the control characters, which
- * lets strange words find too much, never too little.
+ * Each byte as 7 bits: ASCII in lower case unchanged, the bytes of other letters mapped onto the control characters.
+ * Searches beyond ASCII may therefore return false positives, never false negatives.
  */
 const CODES: Uint8Array = LOWER_CASE.map((byte) => (byte < 0x80 ? byte : byte & 0x1f));
 
-/** Whether what a segment finds for the word has it for certain: it is at most three bytes of plain ASCII. */
+/** Whether a segment returns no false positives for the word: it is at most three bytes of printable ASCII. */
 export function isExact(word: Uint8Array): boolean {
   return word.length <= 3 && word.every((byte) => byte > SPACE && byte < 0x80);
 }
 
-/**
- * Which of some numbered texts have which trigrams. The numbers of each trigram lie one after the other as steps of one or two
- * bytes.
- */
+/** An inverted index from trigrams to numbered texts. Each posting list is a sequence of deltas of one or two bytes. */
 export class TrigramSegment {
   readonly #keys: Uint32Array;
-  /** Where the steps of each key begin, and at last where they end. */
+  /** The start of each key's deltas, and at the end their length. */
   readonly #starts: Uint32Array;
-  readonly #steps: Uint8Array;
+  readonly #deltas: Uint8Array;
 
-  constructor(keys: Uint32Array, starts: Uint32Array, steps: Uint8Array) {
+  constructor(keys: Uint32Array, starts: Uint32Array, deltas: Uint8Array) {
     this.#keys = keys;
     this.#starts = starts;
-    this.#steps = steps;
+    this.#deltas = deltas;
   }
 
-  /** Sets the bit of each text that may have the word. `bits` and `spare` have one for each text; all of `bits` are clear. */
+  /**
+   * Sets the bit of each text that may contain the word. `bits` and `spare` have one bit per text; those of `bits` are
+   * clear.
+   */
   find(word: Uint8Array, bits: Uint32Array, spare: Uint32Array): void {
     if (word.length < 3) {
       this.#findShort(word, bits);
@@ -59,7 +60,7 @@ export class TrigramSegment {
     }
   }
 
-  /** Whatever begins with one byte or two. */
+  /** For one or two bytes: all trigrams that start with them. */
   #findShort(word: Uint8Array, bits: Uint32Array): void {
     const from = (codeOf(word, 0) << 14) | (word.length === 2 ? codeOf(word, 1) << 7 : 0);
     const to = from + (word.length === 2 ? 1 << 7 : 1 << 14);
@@ -69,22 +70,22 @@ export class TrigramSegment {
   }
 
   #mark(at: number, bits: Uint32Array): void {
-    const steps = this.#steps;
+    const deltas = this.#deltas;
     const end = this.#starts[at + 1] ?? 0;
-    let place = NONE;
+    let text = START;
     for (let next = this.#starts[at] ?? 0; next < end; next++) {
-      const low = steps[next] as number;
-      if (low < LONG_STEP) {
-        place += low;
+      const low = deltas[next] as number;
+      if (low < LONG_DELTA) {
+        text += low;
       } else {
         next += 1;
-        place += (low & 0x7f) | ((steps[next] as number) << 7);
+        text += (low & 0x7f) | ((deltas[next] as number) << 7);
       }
-      bits[place >>> 5] = (bits[place >>> 5] as number) | (1 << (place & 31));
+      bits[text >>> 5] = (bits[text >>> 5] as number) | (1 << (text & 31));
     }
   }
 
-  /** The first key that is not less. */
+  /** The index of the first key that is not less. */
   #seek(key: number): number {
     let low = 0;
     let high = this.#keys.length;
@@ -100,20 +101,20 @@ export class TrigramSegment {
   }
 }
 
-/** Writes one segment after the other, of up to 32,767 texts each. */
+/** Builds segments, one after the other, of up to 32,767 texts each. */
 export class TrigramWriter {
-  /** The trigrams of all texts of the segment, each once for a text that has it. */
+  /** The distinct trigrams of each text of the segment, one text after the other. */
   #found = new Uint32Array(1 << 16);
   #foundCount = 0;
-  /** Where the trigrams of each text end. */
+  /** The end of each text's trigrams in `#found`. */
   readonly #ends: number[] = [];
-  /** By key: 1 + the last text that had it. */
+  /** By key: 1 + the last text that contains it. */
   readonly #last = new Uint16Array(KEYS);
-  /** By key: at first how many bytes its steps take, then where the next one goes. */
+  /** By key: first the number of bytes of its deltas, then the position of the next one. */
   readonly #next = new Uint32Array(KEYS);
   readonly #keys: number[] = [];
 
-  /** Adds the trigrams of a part of the current text: of each word in it, and of its end. White space is in none. */
+  /** Adds the trigrams of each word in a part of the current text. No trigram spans white space. */
   add({ bytes, start, end }: Bytes): void {
     this.#reserve(3 * (end - start));
     let key = 0;
@@ -137,12 +138,12 @@ export class TrigramWriter {
     }
   }
 
-  /** The current text is complete; the next one begins. */
+  /** Ends the current text. */
   endText(): void {
     this.#ends.push(this.#foundCount);
   }
 
-  /** The segment of all texts so far. The writer is then empty again. */
+  /** Returns the segment and resets the writer. */
   finish(): TrigramSegment {
     const keys = Uint32Array.from(this.#keys).sort();
     const starts = new Uint32Array(keys.length + 1);
@@ -154,8 +155,8 @@ export class TrigramWriter {
       this.#last[key] = 0;
     }
     starts[keys.length] = end;
-    const steps = new Uint8Array(end);
-    this.#writeSteps(steps);
+    const deltas = new Uint8Array(end);
+    this.#writeDeltas(deltas);
     for (const key of keys) {
       this.#next[key] = 0;
       this.#last[key] = 0;
@@ -163,10 +164,10 @@ export class TrigramWriter {
     this.#foundCount = 0;
     this.#ends.length = 0;
     this.#keys.length = 0;
-    return new TrigramSegment(keys, starts, steps);
+    return new TrigramSegment(keys, starts, deltas);
   }
 
-  /** Counts the bytes that the trigram will take, unless the text has it already. */
+  /** Adds a trigram to the current text, unless the text has it already, and counts the bytes of its delta. */
   #add(key: number): void {
     const number = this.#ends.length + 1;
     const last = this.#last[key] as number;
@@ -177,27 +178,27 @@ export class TrigramWriter {
     if (bytes === 0) {
       this.#keys.push(key);
     }
-    this.#next[key] = bytes + (number - last < LONG_STEP ? 1 : 2);
+    this.#next[key] = bytes + (number - last < LONG_DELTA ? 1 : 2);
     this.#last[key] = number;
     this.#found[this.#foundCount++] = key;
   }
 
-  #writeSteps(steps: Uint8Array): void {
+  #writeDeltas(deltas: Uint8Array): void {
     const [found, last, next] = [this.#found, this.#last, this.#next];
     let at = 0;
     for (let text = 0; text < this.#ends.length; text++) {
       const end = this.#ends[text] as number;
       for (; at < end; at++) {
         const key = found[at] as number;
-        const step = text + 1 - (last[key] as number);
+        const delta = text + 1 - (last[key] as number);
         last[key] = text + 1;
         const to = next[key] as number;
-        if (step < LONG_STEP) {
-          steps[to] = step;
+        if (delta < LONG_DELTA) {
+          deltas[to] = delta;
           next[key] = to + 1;
         } else {
-          steps[to] = (step & 0x7f) | LONG_STEP;
-          steps[to + 1] = step >>> 7;
+          deltas[to] = (delta & 0x7f) | LONG_DELTA;
+          deltas[to + 1] = delta >>> 7;
           next[key] = to + 2;
         }
       }

@@ -1,4 +1,4 @@
-/** Gives collections small numbers for as long as a product is in them. 0 is no collection, whose ID is empty. */
+/** Assigns small numbers to the collections that have products. 0 stands for no collection, whose ID is empty. */
 export class CollectionNumbers {
   readonly #ids: string[] = [""];
   readonly #products: number[] = [0];
@@ -13,8 +13,8 @@ export class CollectionNumbers {
     return this.#ids[number] ?? "";
   }
 
-  /** Counts one more product in the collection, and returns its number. */
-  enter(collectionId: string): number {
+  /** Adds a product to a collection and returns the collection's number. */
+  add(collectionId: string): number {
     let number = this.#numbers.get(collectionId);
     if (number === undefined) {
       number = this.#free.pop() ?? this.#ids.length;
@@ -26,8 +26,8 @@ export class CollectionNumbers {
     return number;
   }
 
-  /** Counts one product less; the number of a collection without products is used again. */
-  leave(number: number): void {
+  /** Removes a product from a collection. The number of an empty collection is reused. */
+  remove(number: number): void {
     const products = (this.#products[number] ?? 0) - 1;
     this.#products[number] = products;
     if (products === 0 && number !== 0) {

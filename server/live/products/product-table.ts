@@ -7,12 +7,12 @@ import type { Bytes } from "./text-order.ts";
 
 export { NO_ROW };
 
-const ROWS_AT_FIRST = 256;
-/** By how much the columns grow when they are full. What is not written yet takes no memory. */
+const INITIAL_ROWS = 256;
+/** Factor by which full columns grow. Pages that were never written take no memory. */
 const GROWTH = 1.5;
 /**
- * States kept as objects, 400 bytes each without what others keep with them, so 25 MB at most: those of products that many
- * read or watch are made once. The newest half of them is certain to be there.
+ * Maximum number of states cached as objects. At about 400 bytes each, 25 MB. The most recently used half is always
+ * cached.
  */
 const STATES_CACHED_MAX = 65_536;
 
@@ -21,32 +21,32 @@ const DELETED = 2;
 const HAS_DETAILS = 4;
 const MARKED = 8;
 
-/** What of a product is another than before, as bits: what somebody who follows the table has to look at. */
+/** Which columns of a product changed, as bits. */
 export const CHANGED = { text: 1, price: 2, collection: 4, available: 8, updateTime: 16 } as const;
-/** The product appears or vanishes. */
+/** The product becomes visible or invisible. */
 export const CHANGED_ALL = 63;
 
-/** Keeps something of visible products by row. */
-export interface RowFollower {
-  /** A visible product is about to change in `changed`, or to vanish. The table still has it as it was. */
-  leaving(row: number, changed: number): void;
-  /** A visible product has changed in `changed`, or appeared. */
-  entered(row: number, changed: number): void;
+/** Keeps an index of visible products. Called in the same step as the change. */
+export interface RowObserver {
+  /** A visible product is about to change in `changed`, or to become invisible. The table still has the old values. */
+  beforeChange(row: number, changed: number): void;
+  /** A visible product has changed in `changed`, or has become visible. */
+  afterChange(row: number, changed: number): void;
 }
 
 /**
- * The newest state of every product, deleted ones included, in columns and not in objects: some 240 bytes a
- * product with its texts, none of which the garbage collector has to visit. A product keeps its row for as long as
- * it is here; rows of products that were removed are used again.
+ * The newest state of every product, including deleted ones, in columns instead of objects: about 240 bytes per
+ * product with its texts, none of which the garbage collector visits. A product keeps its row until it is removed; the
+ * rows of removed products are reused.
  */
 export class ProductTable {
-  #flags = new Uint8Array(ROWS_AT_FIRST);
-  #available = new Float64Array(ROWS_AT_FIRST);
-  #versions = new Float64Array(ROWS_AT_FIRST);
-  #updateTimes = new Float64Array(ROWS_AT_FIRST);
-  #prices = new Float64Array(ROWS_AT_FIRST);
-  #collections = new Uint32Array(ROWS_AT_FIRST);
-  #addresses = new Uint32Array(ROWS_AT_FIRST);
+  #flags = new Uint8Array(INITIAL_ROWS);
+  #available = new Float64Array(INITIAL_ROWS);
+  #versions = new Float64Array(INITIAL_ROWS);
+  #updateTimes = new Float64Array(INITIAL_ROWS);
+  #prices = new Float64Array(INITIAL_ROWS);
+  #collections = new Uint32Array(INITIAL_ROWS);
+  #addresses = new Uint32Array(INITIAL_ROWS);
   #rows = 0;
   #size = 0;
   readonly #freeRows: number[] = [];
@@ -56,31 +56,30 @@ export class ProductTable {
   });
   readonly #byId = new RowsById({
     idBytes: (row) => this.idBytes(row),
-    idAtHand: (row) => this.#stateAtHand(row)?.productId,
+    cachedId: (row) => this.#cachedState(row)?.productId,
   });
-  /** States made lately; when there are many, they become the older ones, and those before are forgotten. */
+  /** Recently used states. When the map is full it replaces `#olderStates`, whose content is dropped. */
   #states = new Map<number, ProductState>();
   #olderStates = new Map<number, ProductState>();
-  readonly #followers: RowFollower[] = [];
+  readonly #observers: RowObserver[] = [];
 
   /** Every row in use is below this. */
   get rows(): number {
     return this.#rows;
   }
 
-  /** How many products there are, deleted ones included. */
+  /** Number of products, including deleted ones. */
   get size(): number {
     return this.#size;
   }
 
-  /** What the texts take, bytes. */
+  /** Memory allocated for texts, bytes. */
   get textBytes(): number {
     return this.#texts.bytes;
   }
 
-  /** Tells the follower of every change from now on, in the step that makes it. */
-  follow(follower: RowFollower): void {
-    this.#followers.push(follower);
+  observe(observer: RowObserver): void {
+    this.#observers.push(observer);
   }
 
   /** The product's row, or `NO_ROW`. */
@@ -104,47 +103,50 @@ export class ProductTable {
     return this.#updateTimes[row] ?? 0;
   }
 
-  /** 0 where there are no details. */
+  /** 0 without details. */
   price(row: number): number {
     return this.#prices[row] ?? 0;
   }
 
-  /** The number of the product's collection; 0 where it is in none. */
+  /** The number of the product's collection; 0 if it is in none. */
   collection(row: number): number {
     return this.#collections[row] ?? 0;
   }
 
-  /** The number of a collection, or `undefined` where no product is in it. */
+  /** The number of a collection; `undefined` if it has no products. */
   collectionNumber(collectionId: string): number | undefined {
     return this.#collectionNumbers.find(collectionId);
   }
 
-  /** The product's ID as it is. This and the next three are valid until the next call but one of any of them. */
+  /**
+   * The product's ID in UTF-8. The results of this method and of the next three share two buffers: a result is valid
+   * until the second call after it.
+   */
   idBytes(row: number): Bytes {
     return this.#texts.id(this.#addresses[row] ?? 0);
   }
 
-  /** The ID to search in, folded but for the case of ASCII letters. */
+  /** The ID for searching: folded, except that ASCII letters keep their case. */
   searchableId(row: number): Bytes {
     return this.#texts.searchableId(this.#addresses[row] ?? 0);
   }
 
-  /** The same of the name; nothing where there are no details. */
+  /** The name for searching, in the same form; empty without details. */
   searchableName(row: number): Bytes {
     return this.#texts.searchableName(this.#addresses[row] ?? 0);
   }
 
-  /** Whether the name or the ID has a folded word in it. */
+  /** Whether the name or the ID contains a folded word. */
   hasWord(row: number, word: Uint8Array): boolean {
     return this.#texts.hasWord(this.#addresses[row] ?? 0, word);
   }
 
-  /** What names are sorted by: the name, or the ID where there are no details. */
+  /** The sort key of the order by name: the name, or the ID without details. */
   sortName(row: number): Bytes {
     return this.#hasDetails(row) ? this.searchableName(row) : this.searchableId(row);
   }
 
-  /** The product's state: for one that is read often the same object each time, as long as it does not change. */
+  /** The product's state. For a product that is read often it is the same object until the product changes. */
   state(row: number): ProductState {
     const known = this.#states.get(row);
     if (known !== undefined) {
@@ -155,26 +157,26 @@ export class ProductTable {
     return state;
   }
 
-  #stateAtHand(row: number): ProductState | undefined {
+  #cachedState(row: number): ProductState | undefined {
     return this.#states.get(row) ?? this.#olderStates.get(row);
   }
 
-  /** Adds the product, or replaces what is known of it in `known`, the row that it was found at. Returns its row. */
-  put(state: ProductState, known = this.find(state.productId)): number {
-    if (known === NO_ROW) {
+  /** Adds or replaces a product and returns its row. `row`: the result of `find`, if the caller has it. */
+  put(state: ProductState, row = this.find(state.productId)): number {
+    if (row === NO_ROW) {
       return this.#add(state);
     }
-    this.#replace(known, state);
-    return known;
+    this.#replace(row, state);
+    return row;
   }
 
   remove(row: number): void {
     if (this.isVisible(row)) {
-      this.#leaving(row, CHANGED_ALL);
+      this.#notifyBefore(row, CHANGED_ALL);
     }
     this.#byId.remove(row);
     this.#texts.remove(this.#addresses[row] ?? 0);
-    this.#collectionNumbers.leave(this.collection(row));
+    this.#collectionNumbers.remove(this.collection(row));
     this.#flags[row] = 0;
     this.#states.delete(row);
     this.#olderStates.delete(row);
@@ -182,7 +184,7 @@ export class ProductTable {
     this.#size -= 1;
   }
 
-  /** The rows of products that are not deleted. It may be read on while products come and go. */
+  /** The rows of products that are not deleted. Products may be added and removed while it is read. */
   *visibleRows(): Generator<number> {
     for (let row = 0; row < this.#rows; row++) {
       if (this.isVisible(row)) {
@@ -191,7 +193,7 @@ export class ProductTable {
     }
   }
 
-  /** Marks a row, until all marks are taken away. */
+  /** Marks a row until the next `clearMarks`. */
   mark(row: number): void {
     this.#flags[row] = (this.#flags[row] ?? 0) | MARKED;
   }
@@ -202,7 +204,7 @@ export class ProductTable {
     }
   }
 
-  /** The rows of products that are not marked. They may be removed meanwhile. */
+  /** The rows of products that are not marked. They may be removed while it is read. */
   *unmarked(): Generator<number> {
     for (let row = 0; row < this.#rows; row++) {
       if (((this.#flags[row] ?? 0) & (IN_USE | MARKED)) === IN_USE) {
@@ -246,7 +248,7 @@ export class ProductTable {
     this.#byId.add(row);
     this.#write(row, state);
     if (!state.deleted) {
-      this.#entered(row, CHANGED_ALL);
+      this.#notifyAfter(row, CHANGED_ALL);
     }
     return row;
   }
@@ -256,7 +258,7 @@ export class ProductTable {
     const wasVisible = !before.deleted;
     const changed = wasVisible === state.deleted ? CHANGED_ALL : changedBetween(before, state);
     if (wasVisible) {
-      this.#leaving(row, changed);
+      this.#notifyBefore(row, changed);
     }
     if (!sameTexts(before.details, state.details)) {
       const address = this.#addresses[row] ?? 0;
@@ -266,19 +268,19 @@ export class ProductTable {
     this.#write(row, state);
     this.#remember(row, state);
     if (!state.deleted) {
-      this.#entered(row, changed);
+      this.#notifyAfter(row, changed);
     }
   }
 
-  /** All but the texts. */
+  /** Writes all columns except the texts. */
   #write(row: number, { available, version, updateTimeMs, details, deleted }: ProductState): void {
     this.#available[row] = available;
     this.#versions[row] = version;
     this.#updateTimes[row] = updateTimeMs;
     this.#prices[row] = details?.price ?? 0;
     const before = this.collection(row);
-    this.#collections[row] = this.#collectionNumbers.enter(details?.collectionId ?? "");
-    this.#collectionNumbers.leave(before);
+    this.#collections[row] = this.#collectionNumbers.add(details?.collectionId ?? "");
+    this.#collectionNumbers.remove(before);
     const marked = (this.#flags[row] ?? 0) & MARKED;
     this.#flags[row] = IN_USE | marked | (deleted ? DELETED : 0) | (details === undefined ? 0 : HAS_DETAILS);
   }
@@ -291,15 +293,15 @@ export class ProductTable {
     this.#states.set(row, state);
   }
 
-  #leaving(row: number, changed: number): void {
-    for (const follower of this.#followers) {
-      follower.leaving(row, changed);
+  #notifyBefore(row: number, changed: number): void {
+    for (const observer of this.#observers) {
+      observer.beforeChange(row, changed);
     }
   }
 
-  #entered(row: number, changed: number): void {
-    for (const follower of this.#followers) {
-      follower.entered(row, changed);
+  #notifyAfter(row: number, changed: number): void {
+    for (const observer of this.#observers) {
+      observer.afterChange(row, changed);
     }
   }
 

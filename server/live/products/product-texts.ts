@@ -1,19 +1,19 @@
 import { type Bytes, foldText, LOWER_CASE } from "./text-order.ts";
 
-/** Texts lie one after the other in chunks of this many bytes, so that growing copies nothing. */
+/** Texts are stored in chunks of this many bytes, so that growing copies nothing. */
 const CHUNK_BYTES = 1 << 20;
-/** A text begins at a multiple of this: 32 bits then reach 16 GiB. */
+/** Texts are aligned to this many bytes, so that a 32-bit address reaches 16 GiB. */
 const ALIGNMENT = 4;
 const CHUNK_UNITS = CHUNK_BYTES / ALIGNMENT;
-/** A chunk of which this part is garbage is emptied into others. */
+/** A chunk with a larger share of garbage is compacted into others. */
 const GARBAGE_SHARE_MAX = 0.5;
-/** Row (4 bytes), then bytes of ID, name, description, folded name and folded ID (2 each). */
+/** Row (4 bytes), then the lengths of ID, name, description, folded name and folded ID (2 bytes each). */
 const HEADER_BYTES = 14;
 const PARTS = 5;
-/** Bytes of UTF-8 for each UTF-16 unit, at most. */
+/** Upper bound of the UTF-8 bytes of one UTF-16 unit. */
 const BYTES_PER_UNIT_MAX = 3;
 const PART_BYTES_MAX = 0xffff;
-/** In the header of a text that was given up. */
+/** In the header of a text that was removed. */
 const NO_ROW = 0xffff_ffff;
 
 interface Chunk {
@@ -22,14 +22,14 @@ interface Chunk {
   garbage: number;
 }
 
-/** A piece of a chunk. Two objects serve all calls in turn, so that two texts can be compared and nothing is left for the garbage collector. */
+/** A range of a chunk. Two objects are reused for all calls: enough to compare two texts without an allocation. */
 interface Span {
   bytes: Uint8Array;
   start: number;
   end: number;
 }
 
-/** Every product's texts. */
+/** The texts of one product. */
 export interface Texts {
   readonly productId: string;
   readonly name: string;
@@ -37,10 +37,9 @@ export interface Texts {
 }
 
 /**
- * The texts of all products as UTF-8 outside of the heap, where they cost their bytes and the garbage
- * collector does not visit them. What is not ASCII is kept a second time, folded, to search and sort by; ASCII is
- * folded where it is read. Written like a log: a text that changes is written anew, and chunks that are
- * mostly garbage are emptied, one at a time.
+ * The texts of all products as UTF-8 outside of the heap, where the garbage collector does not visit them. Texts that
+ * are not ASCII are stored a second time, folded, for searching and sorting; ASCII is folded while it is read. The
+ * structure is a log: a changed text is appended, and chunks that are mostly garbage are compacted, one at a time.
  */
 export class ProductTexts {
   readonly #chunks: (Chunk | undefined)[] = [];
@@ -50,7 +49,7 @@ export class ProductTexts {
   #span: Span = { bytes: this.#scratch, start: 0, end: 0 };
   #nextSpan: Span = { bytes: this.#scratch, start: 0, end: 0 };
 
-  /** `onMoved` is told the new address of a row's text when a chunk is emptied. */
+  /** `onMoved` receives the new address of a row's texts when its chunk is compacted. */
   constructor(onMoved: (row: number, address: number) => void) {
     this.#onMoved = onMoved;
   }
@@ -62,8 +61,9 @@ export class ProductTexts {
 
   /** Writes a row's texts and returns their address. */
   add(row: number, { productId, name, description }: Texts): number {
-    const most = HEADER_BYTES + BYTES_PER_UNIT_MAX * (productId.length + name.length + description.length);
-    this.#reserve(most);
+    const bytesMax =
+      HEADER_BYTES + BYTES_PER_UNIT_MAX * (productId.length + name.length + description.length);
+    this.#reserve(bytesMax);
     this.#scratch.writeUInt32LE(row, 0);
     let end = this.#write(HEADER_BYTES, 0, productId);
     const isAsciiId = end - HEADER_BYTES === productId.length;
@@ -71,7 +71,7 @@ export class ProductTexts {
     end = this.#write(end, 1, name);
     const isAsciiName = end - nameAt === name.length;
     end = this.#write(end, 2, description);
-    // Never empty, so that it can be told from none.
+    // A folded text is never empty: an empty one means that the text is ASCII.
     const foldedName = isAsciiName ? "" : foldText(name) || " ";
     const foldedId = isAsciiId ? "" : foldText(productId) || " ";
     this.#reserve(end + BYTES_PER_UNIT_MAX * (foldedName.length + foldedId.length));
@@ -80,7 +80,7 @@ export class ProductTexts {
     return this.#append(this.#scratch, 0, end);
   }
 
-  /** Gives up the text at an address. */
+  /** Removes the texts at an address. */
   remove(address: number): void {
     const at = Math.floor(address / CHUNK_UNITS);
     const chunk = this.#chunk(at);
@@ -88,7 +88,7 @@ export class ProductTexts {
     chunk.bytes.writeUInt32LE(NO_ROW, start);
     chunk.garbage += aligned(lengthOf(chunk.bytes, start));
     if (at !== this.#open && chunk.garbage > CHUNK_BYTES * GARBAGE_SHARE_MAX) {
-      this.#empty(at, chunk);
+      this.#compact(at, chunk);
     }
   }
 
@@ -106,22 +106,25 @@ export class ProductTexts {
     };
   }
 
-  /** The ID's bytes. This and the next two are valid until the next call but one of any of them. */
+  /**
+   * The ID. The results of this method and of the next two share two objects: a result is valid until the second call
+   * after it.
+   */
   id(address: number): Bytes {
     return this.#part(address, 0);
   }
 
-  /** The ID's bytes to search in: folded, but for ASCII's upper case. */
+  /** The ID for searching: folded, except that ASCII letters keep their case. */
   searchableId(address: number): Bytes {
     return this.#foldedOr(address, 4, 0);
   }
 
-  /** The name's bytes to search and sort by: folded, but for ASCII's upper case. */
+  /** The name for searching and sorting, in the same form. */
   searchableName(address: number): Bytes {
     return this.#foldedOr(address, 3, 1);
   }
 
-  /** Whether the name or the ID has a folded word in it. */
+  /** Whether the name or the ID contains a folded word. */
   hasWord(address: number, word: Uint8Array): boolean {
     return includes(this.searchableName(address), word) || includes(this.searchableId(address), word);
   }
@@ -154,17 +157,17 @@ export class ProductTexts {
   #chunk(at: number): Chunk {
     const chunk = this.#chunks[at];
     if (chunk === undefined) {
-      throw new RangeError(`There is no text chunk ${at}`);
+      throw new RangeError(`No text chunk ${at}`);
     }
     return chunk;
   }
 
-  /** Writes one part of a text, and its length into the header. Returns its end. */
+  /** Writes one part, and its length into the header. Returns the end of the part. */
   #write(at: number, part: number, text: string): number {
     const length = text === "" ? 0 : this.#scratch.write(text, at, "utf8");
     if (length > PART_BYTES_MAX) {
       throw new RangeError(
-        `A text has ${length} bytes: ${text.slice(0, 40)}…; the most is ${PART_BYTES_MAX}`,
+        `A text has ${length} bytes; the maximum is ${PART_BYTES_MAX}: ${text.slice(0, 40)}…`,
       );
     }
     this.#scratch[4 + 2 * part] = length & 0xff;
@@ -195,8 +198,8 @@ export class ProductTexts {
     return address;
   }
 
-  /** Copies what is still in use elsewhere, and gives the chunk back. */
-  #empty(at: number, chunk: Chunk): void {
+  /** Moves the texts in use to the open chunk and releases this one. */
+  #compact(at: number, chunk: Chunk): void {
     for (let start = 0; start < chunk.used; ) {
       const length = lengthOf(chunk.bytes, start);
       const row = chunk.bytes.readUInt32LE(start);
@@ -225,7 +228,7 @@ function uint16(bytes: Uint8Array, at: number): number {
   return (bytes[at] as number) | ((bytes[at + 1] as number) << 8);
 }
 
-/** Whether a text that is folded, but for the case of ASCII letters, has a folded word in it. */
+/** Whether a text contains a folded word. The text is folded, except that ASCII letters keep their case. */
 function includes({ bytes, start, end }: Bytes, word: Uint8Array): boolean {
   const first = word[0];
   const last = end - word.length;

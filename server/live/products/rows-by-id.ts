@@ -1,33 +1,34 @@
 import { randomInt } from "node:crypto";
 import { type Bytes, compareBytes } from "./text-order.ts";
 
-/** In place of a row that is not there. */
+/** Stands for a row that does not exist. */
 export const NO_ROW = -1;
 
-const SLOTS_AT_FIRST = 256;
-/** Beyond this share of slots taken the table is doubled. */
+const INITIAL_SLOTS = 256;
+/** The table is doubled when a larger share of its slots is in use. */
 const LOAD_MAX = 0.75;
 const FNV_PRIME = 0x01000193;
 
-/** The IDs of rows; it is asked for rows that are in the table alone. */
+/** The IDs of the rows in the table. */
 interface RowIds {
   idBytes(row: number): Bytes;
-  /** The ID where it is a string already: for what is read often, one walk less into memory that no cache of the processor holds. */
-  idAtHand(row: number): string | undefined;
+  /** The ID if it is available as a string. For products that are read often, this saves a cache miss of the processor. */
+  cachedId(row: number): string | undefined;
 }
 
 /**
- * Finds rows by product ID. A hash table in typed arrays (open addressing, linear probing; deletion moves later
- * entries back, so there are no tombstones): 8 bytes a slot, where a Map would keep every ID as a string of its own.
+ * Finds rows by product ID. A hash table in a typed array (open addressing, linear probing, backward-shift deletion
+ * instead of tombstones) with 8 bytes per slot. A Map would store every ID as a string.
  */
 export class RowsById {
   readonly #ids: RowIds;
-  /** So that nobody can choose IDs that collide. */
+  /** Random, so that a client cannot choose IDs that collide. */
   readonly #seed = randomInt(2 ** 32);
-  /** Two numbers a slot, side by side for the processor's caches: row + 1, or 0 where it is free, and the hash of the ID. */
-  #slots = new Uint32Array(2 * SLOTS_AT_FIRST);
+  /** Two numbers per slot: row + 1, or 0 if the slot is free, and the hash of the ID. */
+  #slots = new Uint32Array(2 * INITIAL_SLOTS);
   #size = 0;
-  #wanted = Buffer.allocUnsafeSlow(512);
+  /** The ID of the current `find`. */
+  #key = Buffer.allocUnsafeSlow(512);
 
   constructor(ids: RowIds) {
     this.#ids = ids;
@@ -35,25 +36,25 @@ export class RowsById {
 
   /** The row with this ID, or `NO_ROW`. */
   find(productId: string): number {
-    const most = 3 * productId.length;
-    if (this.#wanted.length < most) {
-      this.#wanted = Buffer.allocUnsafeSlow(most);
+    const bytesMax = 3 * productId.length;
+    if (this.#key.length < bytesMax) {
+      this.#key = Buffer.allocUnsafeSlow(bytesMax);
     }
-    const wanted = { bytes: this.#wanted, start: 0, end: this.#wanted.write(productId, "utf8") };
-    const hash = this.#hash(wanted);
+    const key = { bytes: this.#key, start: 0, end: this.#key.write(productId, "utf8") };
+    const hash = this.#hash(key);
     const mask = this.#mask;
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const taken = this.#slots[2 * slot] as number;
       if (taken === 0) {
         return NO_ROW;
       }
-      if (this.#slots[2 * slot + 1] === hash && this.#isOf(taken - 1, productId, wanted)) {
+      if (this.#slots[2 * slot + 1] === hash && this.#hasId(taken - 1, productId, key)) {
         return taken - 1;
       }
     }
   }
 
-  /** Adds a row whose ID is not here yet. */
+  /** Adds a row whose ID is not in the table. */
   add(row: number): void {
     if (this.#size > this.#mask * LOAD_MAX) {
       this.#double();
@@ -72,7 +73,7 @@ export class RowsById {
       hole = (hole + 1) & mask;
     }
     this.#size -= 1;
-    // Whatever could not take its own slot for lack of room, and would now be beyond a free one, moves back.
+    // Backward shift: entries that the free slot would separate from their home slot move into it.
     for (let slot = (hole + 1) & mask; slots[2 * slot] !== 0; slot = (slot + 1) & mask) {
       const hash = slots[2 * slot + 1] as number;
       if (((slot - hash) & mask) >= ((slot - hole) & mask)) {
@@ -83,12 +84,12 @@ export class RowsById {
     slots[2 * hole] = 0;
   }
 
-  #isOf(row: number, productId: string, wanted: Bytes): boolean {
-    const known = this.#ids.idAtHand(row);
-    return known === undefined ? compareBytes(this.#ids.idBytes(row), wanted) === 0 : known === productId;
+  #hasId(row: number, productId: string, key: Bytes): boolean {
+    const cached = this.#ids.cachedId(row);
+    return cached === undefined ? compareBytes(this.#ids.idBytes(row), key) === 0 : cached === productId;
   }
 
-  /** The number of slots is a power of two; this is one less. */
+  /** The number of slots, a power of two, minus one. */
   get #mask(): number {
     return this.#slots.length / 2 - 1;
   }
@@ -113,7 +114,7 @@ export class RowsById {
     }
   }
 
-  /** FNV-1a, then mixed once so that the low bits depend on all. */
+  /** FNV-1a, then mixed once, because the low bits select the slot. */
   #hash({ bytes, start, end }: Bytes): number {
     let hash = this.#seed;
     for (let at = start; at < end; at++) {

@@ -1,9 +1,9 @@
-/** Names in one order for all: by code point after folding case and accents away, then as they are. */
+/** The order of names, independent of locale: by code point without case and accents, then by the exact text. */
 export function compareNames(a: string, b: string): number {
   return compareText(foldText(a), foldText(b)) || compareText(a, b);
 }
 
-/** For searching and sorting: lower case, without accents. */
+/** Folds a text for searching and sorting: lower case, without accents. */
 export function foldText(text: string): string {
   return text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 }
@@ -12,19 +12,19 @@ function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** By byte, 0 to 255: the same, in lower case where it is ASCII. */
+/** Maps each byte, 0 to 255: ASCII letters to lower case, all others to themselves. */
 export const LOWER_CASE: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) =>
   byte >= 0x41 && byte <= 0x5a ? byte + 0x20 : byte,
 );
 
-/** A piece of UTF-8. */
+/** A range of UTF-8 bytes. */
 export interface Bytes {
   readonly bytes: Uint8Array;
   readonly start: number;
   readonly end: number;
 }
 
-/** The order of code points. */
+/** Compares by code point. */
 export function compareBytes(a: Bytes, b: Bytes): number {
   const length = Math.min(a.end - a.start, b.end - b.start);
   for (let i = 0; i < length; i++) {
@@ -36,7 +36,7 @@ export function compareBytes(a: Bytes, b: Bytes): number {
   return a.end - a.start - (b.end - b.start);
 }
 
-/** The order of code points with the case of ASCII letters aside: of folded texts, and of ASCII as if it were folded. */
+/** Compares by code point, ignoring the case of ASCII letters: for folded texts, and for ASCII as if it were folded. */
 export function compareFolded(a: Bytes, b: Bytes): number {
   const length = Math.min(a.end - a.start, b.end - b.start);
   for (let i = 0; i < length; i++) {

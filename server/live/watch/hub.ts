@@ -2,64 +2,64 @@ import { InventoryError } from "../../inventory/errors.ts";
 import type { Mirror } from "../mirror.ts";
 import { RecencyList } from "./recency-list.ts";
 import { TimerWheel } from "./timer-wheel.ts";
-import { Watch, type WatchContext, type WatchCounts, type WatchRequest } from "./watch.ts";
+import { Watch, type WatchContext, type WatchMessageCounts, type WatchRequest } from "./watch.ts";
 import { WATCH_LIMITS_DEFAULT, type WatchLimits } from "./watch-limits.ts";
 import { ChangeMessages } from "./watch-message.ts";
 
-/** Milliseconds of telling watchers until other work has its turn: calls of Orders wait no longer than this. */
-const SLICE_MS = 4;
-/** Watchers who are told until the clock is looked at. */
-const WATCHES_PER_LOOK = 16;
+/** Time spent on watches before the event loop runs other work: the most that they delay calls of Orders. */
+const TIME_SLICE_MS = 4;
+/** Watches served between two reads of the clock. */
+const WATCHES_PER_CLOCK_READ = 16;
 
-/** Who watches, as far as limits go. */
-export interface Watcher {
+/** The client of a watch, as the limits identify it. */
+export interface WatchClient {
   readonly address: string;
   /** The same object for all calls of one connection. */
   readonly connection: object;
 }
 
 /**
- * Tells watchers what changed. It keeps the order of latest changes for all, and lets those whom a
- * change concerns tell it, some in each turn of the event loop; changes of one turn are told together.
+ * Sends changes to watches. It keeps one order of changes for all of them. A change schedules the watches of its
+ * product; each turn of the event loop serves some of them, and changes of one turn share a message.
  */
 export class Hub {
-  readonly told: Readonly<WatchCounts>;
+  readonly messageCounts: Readonly<WatchMessageCounts>;
   readonly #limits: WatchLimits;
-  readonly #ground: WatchContext;
-  readonly #watches = new Map<Watch, Watcher>();
+  readonly #context: WatchContext;
+  readonly #watches = new Map<Watch, WatchClient>();
   readonly #watchesOfAll = new Set<Watch>();
   readonly #watchesByProduct = new Map<string, Set<Watch>>();
-  readonly #byConnection = new Counts<object>();
-  readonly #byAddress = new Counts<string>();
-  /** Products whose watches do not know of their change yet. */
+  readonly #byConnection = new Counters<object>();
+  readonly #byAddress = new Counters<string>();
+  /** Products that changed since their watches were last scheduled. */
   readonly #changed = new Set<string>();
-  /** Watches that may have something to tell, in the order of their turns. */
-  readonly #due = new Set<Watch>();
-  #isAwaitingTurn = false;
+  /** Watches that may have a message due, in the order in which they are served. */
+  readonly #scheduled = new Set<Watch>();
+  #isTurnScheduled = false;
   #draining = false;
 
-  /** `now` is in milliseconds and never goes back. */
+  /** `now` is monotonic, in milliseconds. */
   constructor(mirror: Mirror, limits: Partial<WatchLimits> = {}, now = () => performance.now()) {
     this.#limits = { ...WATCH_LIMITS_DEFAULT, ...limits };
     const recency = new RecencyList();
-    const told = { snapshot: 0, change: 0, heartbeat: 0, goodbye: 0 };
-    this.told = told;
-    this.#ground = {
-      told,
+    const messageCounts = { snapshot: 0, change: 0, heartbeat: 0, goodbye: 0 };
+    this.messageCounts = messageCounts;
+    this.#context = {
+      messageCounts,
       readerWaits: 0,
       mirror,
       recency,
       now,
       limits: this.#limits,
       messages: new ChangeMessages(mirror, recency),
-      wheel: new TimerWheel<Watch>(now, (watch) => watch.onSlot()),
-      tellNow: (watch) => this.#tell(watch),
-      queue: (watch) => this.#queue(watch),
-      onClose: (watch) => this.#forget(watch),
+      wheel: new TimerWheel<Watch>(now, (watch) => watch.onTimer()),
+      sendNow: (watch) => this.#sendNow(watch),
+      schedule: (watch) => this.#schedule(watch),
+      onClose: (watch) => this.#remove(watch),
     };
     mirror.on("change", (changes) => {
       if (!mirror.isLoaded) {
-        // Nobody watches yet; the order of a whole catalog's arrival is memory for nothing.
+        // There are no watches yet, so the order in which the catalog is loaded is not needed.
         return;
       }
       for (const { before, after } of changes) {
@@ -68,45 +68,45 @@ export class Hub {
         recency.touch(after.productId, details);
         this.#changed.add(after.productId);
       }
-      this.#awaitTurn();
+      this.#scheduleTurn();
     });
     mirror.on("stale", () => {
       for (const watch of this.#watches.keys()) {
-        this.#queue(watch);
+        this.#schedule(watch);
       }
     });
   }
 
-  /** How many watches are open. */
+  /** Number of open watches. */
   get size(): number {
     return this.#watches.size;
   }
 
-  /** How many may be. */
+  /** Maximum number of open watches. */
   get watchesMax(): number {
     return this.#limits.watchesMax;
   }
 
-  /** How often a watch had its turn and its reader took nothing. */
+  /** How often a watch had its turn and its reader was not ready. */
   get readerWaits(): number {
-    return this.#ground.readerWaits;
+    return this.#context.readerWaits;
   }
 
-  /** Opens a watch; close it when its reader is gone. `OVERLOADED` beyond a limit or while the server drains. */
-  open(request: WatchRequest, watcher: Watcher): Watch {
+  /** Opens a watch; the caller closes it. `OVERLOADED` beyond a limit, `STORE_UNAVAILABLE` while the server drains. */
+  open(request: WatchRequest, client: WatchClient): Watch {
     const { watchesMax, watchesPerConnectionMax, watchesPerAddressMax } = this.#limits;
     if (this.#draining) {
       throw new InventoryError("STORE_UNAVAILABLE", "The server is shutting down; connect again");
     }
-    refuseAt(this.#watches.size, watchesMax, "on this server");
-    refuseAt(this.#byConnection.of(watcher.connection), watchesPerConnectionMax, "on one connection");
-    refuseAt(this.#byAddress.of(watcher.address), watchesPerAddressMax, "from one address");
-    // What changed before is not news for it.
-    this.#wakeWatches();
-    const watch = new Watch(this.#ground, request);
-    this.#watches.set(watch, watcher);
-    this.#byConnection.add(watcher.connection, 1);
-    this.#byAddress.add(watcher.address, 1);
+    checkLimit(this.#watches.size, watchesMax, "on this server");
+    checkLimit(this.#byConnection.get(client.connection), watchesPerConnectionMax, "on one connection");
+    checkLimit(this.#byAddress.get(client.address), watchesPerAddressMax, "from one address");
+    // Changes before now are part of its snapshot.
+    this.#notifyWatches();
+    const watch = new Watch(this.#context, request);
+    this.#watches.set(watch, client);
+    this.#byConnection.add(client.connection, 1);
+    this.#byAddress.add(client.address, 1);
     if (request.productIds === undefined) {
       this.#watchesOfAll.add(watch);
     }
@@ -117,76 +117,76 @@ export class Hub {
     return watch;
   }
 
-  /** Says goodbye to every watcher, and takes no more. */
+  /** Ends every watch with a request to reconnect, and refuses new ones. */
   drain(): void {
     this.#draining = true;
     for (const watch of this.#watches.keys()) {
-      watch.sayGoodbye();
+      watch.endWithReconnect();
     }
   }
 
-  #queue(watch: Watch): void {
-    this.#due.add(watch);
-    this.#awaitTurn();
+  #schedule(watch: Watch): void {
+    this.#scheduled.add(watch);
+    this.#scheduleTurn();
   }
 
-  #awaitTurn(): void {
-    if (!this.#isAwaitingTurn) {
-      this.#isAwaitingTurn = true;
-      setImmediate(() => this.#takeTurn());
+  #scheduleTurn(): void {
+    if (!this.#isTurnScheduled) {
+      this.#isTurnScheduled = true;
+      setImmediate(() => this.#runTurn());
     }
   }
 
-  #takeTurn(): void {
-    this.#isAwaitingTurn = false;
-    this.#wakeWatches();
-    const beganAt = performance.now();
-    const now = this.#ground.now();
-    let told = 0;
-    for (const watch of this.#due) {
-      this.#due.delete(watch);
-      watch.tell(now);
-      told += 1;
-      if (told % WATCHES_PER_LOOK === 0 && performance.now() - beganAt > SLICE_MS) {
+  #runTurn(): void {
+    this.#isTurnScheduled = false;
+    this.#notifyWatches();
+    const startedAt = performance.now();
+    const now = this.#context.now();
+    let served = 0;
+    for (const watch of this.#scheduled) {
+      this.#scheduled.delete(watch);
+      watch.send(now);
+      served += 1;
+      if (served % WATCHES_PER_CLOCK_READ === 0 && performance.now() - startedAt > TIME_SLICE_MS) {
         break;
       }
     }
-    this.#ground.messages.forget();
-    if (this.#due.size > 0) {
-      this.#awaitTurn();
+    this.#context.messages.clear();
+    if (this.#scheduled.size > 0) {
+      this.#scheduleTurn();
     }
   }
 
-  #tell(watch: Watch): void {
-    watch.tell(this.#ground.now());
-    this.#ground.messages.forget();
+  #sendNow(watch: Watch): void {
+    watch.send(this.#context.now());
+    this.#context.messages.clear();
   }
 
-  #wakeWatches(): void {
+  #notifyWatches(): void {
     if (this.#changed.size === 0) {
       return;
     }
     for (const productId of this.#changed) {
       for (const watch of this.#watchesByProduct.get(productId) ?? []) {
-        watch.wake();
+        watch.onChange();
       }
     }
     for (const watch of this.#watchesOfAll) {
-      watch.wake();
+      watch.onChange();
     }
     this.#changed.clear();
   }
 
-  #forget(watch: Watch): void {
-    const watcher = this.#watches.get(watch);
-    if (watcher === undefined) {
+  #remove(watch: Watch): void {
+    const client = this.#watches.get(watch);
+    if (client === undefined) {
       return;
     }
     this.#watches.delete(watch);
     this.#watchesOfAll.delete(watch);
-    this.#due.delete(watch);
-    this.#byConnection.add(watcher.connection, -1);
-    this.#byAddress.add(watcher.address, -1);
+    this.#scheduled.delete(watch);
+    this.#byConnection.add(client.connection, -1);
+    this.#byAddress.add(client.address, -1);
     for (const productId of watch.request.productIds ?? []) {
       const watches = this.#watchesByProduct.get(productId);
       watches?.delete(watch);
@@ -197,25 +197,25 @@ export class Hub {
   }
 }
 
-function refuseAt(open: number, most: number, where: string): void {
-  if (open >= most) {
+function checkLimit(open: number, max: number, where: string): void {
+  if (open >= max) {
     throw new InventoryError(
       "OVERLOADED",
-      `${open} watches are open ${where}, and the most is ${most}; try again later`,
+      `${open} watches are open ${where}; the maximum is ${max}. Try again later`,
     );
   }
 }
 
-/** Counts by key; a key with nothing to count is not kept. */
-class Counts<Key> {
+/** Counters by key. Keys whose count is 0 are not stored. */
+class Counters<Key> {
   readonly #counts = new Map<Key, number>();
 
-  of(key: Key): number {
+  get(key: Key): number {
     return this.#counts.get(key) ?? 0;
   }
 
   add(key: Key, difference: number): void {
-    const count = this.of(key) + difference;
+    const count = this.get(key) + difference;
     if (count === 0) {
       this.#counts.delete(key);
     } else {

@@ -1,38 +1,38 @@
-/** A product that changed, in the order of its latest change. */
+/** A product that changed, linked in the order of its latest change. */
 interface Node {
   readonly productId: string;
-  /** Grows with every change of any product. */
+  /** The position of its latest change. */
   sequence: number;
-  /** The sequence at which its details last changed, or it appeared or vanished. */
+  /** The position at which its details last changed, or at which it appeared or was deleted. */
   detailsSequence: number;
   older: Node | undefined;
   newer: Node | undefined;
 }
 
-/** One product that changed after a watcher's place. */
+/** One product that changed after a position. */
 export interface RecentChange {
   readonly productId: string;
-  /** The place of a watcher that has seen this change and all before it. */
+  /** The position after this change and all changes before it. */
   readonly sequence: number;
-  /** Whether the details changed, too. */
+  /** Whether the details changed too. */
   readonly details: boolean;
 }
 
 /**
- * Which products changed last, newest at the end. A watcher needs no queue of its own: the sequence
- * that it has seen is enough to find what changed since, each product once, so a slow reader costs a
- * number.
+ * The products that changed, in the order of their latest change. A watch needs no queue: from its position it finds
+ * what changed since, each product once, so a slow reader costs one number.
  */
 export class RecencyList {
   readonly #nodes = new Map<string, Node>();
   #newest: Node | undefined;
   #sequence = 0;
 
-  /** The place of a watcher that has seen everything. */
+  /** The position after all changes. It grows with every change of any product. */
   get sequence(): number {
     return this.#sequence;
   }
 
+  /** Moves a product to the newest end. */
   touch(productId: string, details: boolean): void {
     this.#sequence += 1;
     let node = this.#nodes.get(productId);
@@ -52,8 +52,8 @@ export class RecencyList {
     }
   }
 
-  /** What changed after a place, oldest change first, and at most so many. */
-  after(sequence: number, most: number): RecentChange[] {
+  /** Up to `limit` products that changed after a position, oldest change first. */
+  after(sequence: number, limit: number): RecentChange[] {
     let node = this.#newest;
     if (node === undefined || node.sequence <= sequence) {
       return [];
@@ -62,14 +62,14 @@ export class RecencyList {
       node = node.older;
     }
     const changes: RecentChange[] = [];
-    for (let next: Node | undefined = node; next !== undefined && changes.length < most; next = next.newer) {
+    for (let next: Node | undefined = node; next !== undefined && changes.length < limit; next = next.newer) {
       changes.push(changeOf(next, sequence));
     }
     return changes;
   }
 
-  /** The same of the named products alone, all of them. */
-  afterOf(sequence: number, productIds: Iterable<string>): RecentChange[] {
+  /** Those of the given products that changed after a position, oldest change first. */
+  afterAmong(sequence: number, productIds: Iterable<string>): RecentChange[] {
     const changes: RecentChange[] = [];
     for (const productId of productIds) {
       const node = this.#nodes.get(productId);
@@ -94,6 +94,6 @@ export class RecencyList {
   }
 }
 
-function changeOf(node: Node, seen: number): RecentChange {
-  return { productId: node.productId, sequence: node.sequence, details: node.detailsSequence > seen };
+function changeOf(node: Node, position: number): RecentChange {
+  return { productId: node.productId, sequence: node.sequence, details: node.detailsSequence > position };
 }

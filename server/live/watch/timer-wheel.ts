@@ -1,9 +1,9 @@
-/** Milliseconds of a slot. What is due is told up to this much later: nobody sees 10 ms, and it spares timers. */
+/** Length of a slot, ms. Items are due up to this much late, which nobody notices and which saves timers. */
 const SLOT_MS = 10;
 
 /**
- * Things that are due at some time, with one timer for all of them: ten thousand watchers would
- * otherwise have as many. Within a slot they come in the order in which they were added.
+ * Items that are due at some time, with one timer for all of them instead of one per watch. Within a slot, items are
+ * due in the order in which they were added.
  */
 export class TimerWheel<Item> {
   readonly #onDue: (item: Item) => void;
@@ -12,12 +12,13 @@ export class TimerWheel<Item> {
   #timer: NodeJS.Timeout | undefined;
   #timerSlot = Number.POSITIVE_INFINITY;
 
+  /** `now` is monotonic, in milliseconds. */
   constructor(now: () => number, onDue: (item: Item) => void) {
     this.#now = now;
     this.#onDue = onDue;
   }
 
-  /** The slot of a time in ms, which never comes before it. */
+  /** The slot of a time in milliseconds. It is never due before that time. */
   slotOf(timeMs: number): number {
     return Math.ceil(timeMs / SLOT_MS);
   }
@@ -30,7 +31,7 @@ export class TimerWheel<Item> {
       items.add(item);
     }
     if (slot < this.#timerSlot) {
-      this.#arm(slot);
+      this.#setTimer(slot);
     }
   }
 
@@ -41,12 +42,12 @@ export class TimerWheel<Item> {
       this.#slots.delete(slot);
     }
     if (this.#slots.size === 0) {
-      this.#disarm();
+      this.#clearTimer();
     }
   }
 
-  #turn(): void {
-    this.#disarm();
+  #advance(): void {
+    this.#clearTimer();
     const current = Math.floor(this.#now() / SLOT_MS);
     for (const [slot, items] of this.#slots) {
       if (slot <= current) {
@@ -61,17 +62,17 @@ export class TimerWheel<Item> {
       next = Math.min(next, slot);
     }
     if (next < this.#timerSlot) {
-      this.#arm(next);
+      this.#setTimer(next);
     }
   }
 
-  #arm(slot: number): void {
+  #setTimer(slot: number): void {
     clearTimeout(this.#timer);
     this.#timerSlot = slot;
-    this.#timer = setTimeout(() => this.#turn(), Math.max(1, slot * SLOT_MS - this.#now()));
+    this.#timer = setTimeout(() => this.#advance(), Math.max(1, slot * SLOT_MS - this.#now()));
   }
 
-  #disarm(): void {
+  #clearTimer(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#timerSlot = Number.POSITIVE_INFINITY;

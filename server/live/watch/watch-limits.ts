@@ -1,20 +1,20 @@
-/** Everything that watchers could take too much of. */
+/** Bounds on what watches may use. */
 export interface WatchLimits {
-  /** Watches of this server. 10,000: at some 15 KB each, 150 MB; half a gigabyte where all go through Connect. */
+  /** Watches of this server. 10,000: at about 15 KB each, 150 MB; 500 MB if all take the Connect path. */
   readonly watchesMax: number;
-  /** Watches of one connection. 100: an edge carries many shoppers on one, and has several. */
+  /** Watches of one connection. 100: an edge multiplexes many shoppers on one connection, and has several. */
   readonly watchesPerConnectionMax: number;
-  /** Watches of one client address. 1,000: a mobile network has many shoppers behind one. */
+  /** Watches of one client address. 1,000: a mobile network has many shoppers behind one address. */
   readonly watchesPerAddressMax: number;
-  /** Milliseconds after the last message until a heartbeat. 10,000: proxies cut silent streams from 30 s on. */
+  /** Milliseconds from the last message to a heartbeat. 10,000: proxies close idle streams after 30 s or more. */
   readonly heartbeatMs: number;
-  /** Milliseconds that a watch lives, ± 20%: so that watchers spread over the servers again. 600,000. */
-  readonly lifeMs: number;
+  /** Lifetime of a watch in milliseconds, ± 20%, so that watches are distributed over the servers again. 600,000. */
+  readonly lifetimeMs: number;
   /**
-   * Milliseconds over which watchers are asked to come back at the end of their life or of the server. 1,500: with a client's
-   * jitter and its connecting, all are back within 3 s.
+   * The interval in milliseconds over which clients are asked to reconnect at the end of a watch or of the server.
+   * 1,500: with a client's jitter and its connection setup, all have reconnected within 3 s.
    */
-  readonly reconnectMs: number;
+  readonly reconnectSpreadMs: number;
 }
 
 export const WATCH_LIMITS_DEFAULT: WatchLimits = Object.freeze({
@@ -22,6 +22,6 @@ export const WATCH_LIMITS_DEFAULT: WatchLimits = Object.freeze({
   watchesPerConnectionMax: 100,
   watchesPerAddressMax: 1_000,
   heartbeatMs: 10_000,
-  lifeMs: 600_000,
-  reconnectMs: 1_500,
+  lifetimeMs: 600_000,
+  reconnectSpreadMs: 1_500,
 });

@@ -2,36 +2,36 @@ import type { ProductState } from "../../inventory/feed.ts";
 import type { Mirror } from "../mirror.ts";
 import type { RecencyList } from "./recency-list.ts";
 
-/** About how many bytes one message may have: with what node buffers, a reader that stops holds less than 32 KB. */
+/** Approximate size of one message. With Node's own buffers, a reader that stops reading holds less than 32 KB. */
 const MESSAGE_BYTES_MAX = 12 * 1024;
-/** What a product costs in a message besides its texts, at most. */
+/** Upper bound of a product's bytes in a message, without its texts. */
 const PRODUCT_BYTES = 64;
-/** Bytes of UTF-8 for each UTF-16 unit, at most. */
+/** Upper bound of the UTF-8 bytes of one UTF-16 unit. */
 const BYTES_PER_UNIT_MAX = 3;
-/** Changes looked at for one message; more do not fit into one. */
+/** Changes considered for one message. More do not fit. */
 const CHANGES_PER_MESSAGE_MAX = 256;
 
-/** One message of a watch. One without stocks and removals is a heartbeat. Watchers may share it. */
+/** One message of a watch. Without stocks and removals it is a heartbeat. Watches may share it. */
 export interface WatchUpdate {
   readonly stocks: readonly ProductState[];
-  /** IDs of products that are gone, or never were. */
+  /** IDs of products that were deleted or do not exist. */
   readonly removed: readonly string[];
-  /** IDs of those stocks whose details are news. */
+  /** IDs of those stocks whose details are new to the client. */
   readonly withDetails: ReadonlySet<string>;
   readonly snapshot: boolean;
   readonly lastOfSnapshot: boolean;
   readonly stale: boolean;
-  /** Set on the last message: when to come back, ms. */
+  /** Set on the last message: the delay before the client reconnects, ms. */
   readonly reconnectAfterMs: number | undefined;
 }
 
-const NOTHING: ReadonlySet<string> = new Set();
+const NO_IDS: ReadonlySet<string> = new Set();
 
 export function watchUpdate(mirror: Mirror, parts: Partial<WatchUpdate>): WatchUpdate {
   return {
     stocks: [],
     removed: [],
-    withDetails: NOTHING,
+    withDetails: NO_IDS,
     snapshot: false,
     lastOfSnapshot: false,
     stale: mirror.isStale,
@@ -40,7 +40,7 @@ export function watchUpdate(mirror: Mirror, parts: Partial<WatchUpdate>): WatchU
   };
 }
 
-/** The products of one message of a watch, as many as fit. */
+/** Collects the products of one message, as many as fit. */
 export class WatchMessage {
   readonly #stocks: ProductState[] = [];
   readonly #removed: string[] = [];
@@ -48,12 +48,15 @@ export class WatchMessage {
   #bytes = 0;
 
   get parts() {
-    return { stocks: this.#stocks, removed: this.#removed, withDetails: this.#withDetails ?? NOTHING };
+    return { stocks: this.#stocks, removed: this.#removed, withDetails: this.#withDetails ?? NO_IDS };
   }
 
-  /** Adds a product, one that is gone where there is no state. False where it does not fit; the first one always does. */
+  /**
+   * Adds a product; without a state it is a removal. Returns false if the message has no room for it. The first
+   * product always fits.
+   */
   add(productId: string, state: ProductState | undefined, details: boolean): boolean {
-    const bytes = bytesOf(productId, state, details);
+    const bytes = sizeOf(productId, state, details);
     if (this.#bytes > 0 && this.#bytes + bytes > MESSAGE_BYTES_MAX) {
       return false;
     }
@@ -71,28 +74,28 @@ export class WatchMessage {
   }
 }
 
-/** What is told to a watcher of what changed after its place. */
+/** The message of what changed after a position. */
 interface ChangeMessage {
   readonly update: WatchUpdate;
-  /** The watcher's place when it has been told. */
-  readonly seen: number;
-  /** Whether that is everything. */
-  readonly isAll: boolean;
+  /** The position after this message. */
+  readonly position: number;
+  /** Whether it has every change up to now. */
+  readonly isComplete: boolean;
 }
 
 /**
- * Messages of what changed. Watchers who need the same one at the same moment get the same object, so that
- * it is made once and encoded once. `forget` ends the moment: nothing made before is told after it.
+ * Messages of changes. Watches that need the same message in the same turn get the same object, so that it is built
+ * and encoded once. `clear` ends the turn.
  */
 export class ChangeMessages {
   readonly #mirror: Mirror;
   readonly #recency: RecencyList;
-  /** By the place of watchers of every product. */
-  readonly #ofAll = new Map<number, ChangeMessage>();
-  /** Of one product alone, by its ID. */
-  readonly #ofOne = new Map<string, ChangeMessage>();
-  readonly #ofOneWithDetails = new Map<string, ChangeMessage>();
-  #ofNone: ChangeMessage | undefined;
+  /** For watches of every product, by their position. */
+  readonly #ofAllProducts = new Map<number, ChangeMessage>();
+  /** With a single product, by its ID. */
+  readonly #ofOneProduct = new Map<string, ChangeMessage>();
+  readonly #ofOneProductWithDetails = new Map<string, ChangeMessage>();
+  #heartbeat: ChangeMessage | undefined;
 
   constructor(mirror: Mirror, recency: RecencyList) {
     this.#mirror = mirror;
@@ -100,68 +103,68 @@ export class ChangeMessages {
   }
 
   /**
-   * What changed after a place, a heartbeat where nothing did. What does not fit into one message is looked up
-   * anew for the next, so that nothing is held for a reader while it does not read.
+   * What changed after a position; a heartbeat if nothing did. Changes that do not fit are looked up again for the
+   * next message, so that nothing is buffered for a slow reader.
    */
-  after(seen: number, productIds: ReadonlySet<string> | undefined): ChangeMessage {
+  after(position: number, productIds: ReadonlySet<string> | undefined): ChangeMessage {
     if (productIds !== undefined) {
-      return this.#ofSome(seen, productIds);
+      return this.#among(position, productIds);
     }
-    let made = this.#ofAll.get(seen);
-    if (made === undefined) {
-      made = this.#make(seen, this.#recency.after(seen, CHANGES_PER_MESSAGE_MAX));
-      this.#ofAll.set(seen, made);
+    let message = this.#ofAllProducts.get(position);
+    if (message === undefined) {
+      message = this.#build(position, this.#recency.after(position, CHANGES_PER_MESSAGE_MAX));
+      this.#ofAllProducts.set(position, message);
     }
-    return made;
+    return message;
   }
 
-  forget(): void {
-    this.#ofAll.clear();
-    this.#ofOne.clear();
-    this.#ofOneWithDetails.clear();
-    this.#ofNone = undefined;
+  clear(): void {
+    this.#ofAllProducts.clear();
+    this.#ofOneProduct.clear();
+    this.#ofOneProductWithDetails.clear();
+    this.#heartbeat = undefined;
   }
 
-  #ofSome(seen: number, productIds: ReadonlySet<string>): ChangeMessage {
-    const changes = this.#recency.afterOf(seen, productIds);
+  #among(position: number, productIds: ReadonlySet<string>): ChangeMessage {
+    const changes = this.#recency.afterAmong(position, productIds);
     const [first] = changes;
     if (first === undefined) {
-      this.#ofNone ??= this.#make(seen, changes);
-      return this.#ofNone;
+      this.#heartbeat ??= this.#build(position, changes);
+      return this.#heartbeat;
     }
     if (changes.length > 1) {
-      return this.#make(seen, changes);
+      return this.#build(position, changes);
     }
-    const shared = first.details ? this.#ofOneWithDetails : this.#ofOne;
-    let made = shared.get(first.productId);
-    if (made === undefined) {
-      made = this.#make(seen, changes);
-      shared.set(first.productId, made);
+    const shared = first.details ? this.#ofOneProductWithDetails : this.#ofOneProduct;
+    let message = shared.get(first.productId);
+    if (message === undefined) {
+      message = this.#build(position, changes);
+      shared.set(first.productId, message);
     }
-    return made;
+    return message;
   }
 
-  #make(seen: number, changes: ReturnType<RecencyList["after"]>): ChangeMessage {
+  #build(position: number, changes: ReturnType<RecencyList["after"]>): ChangeMessage {
     const message = new WatchMessage();
     let added = 0;
-    let place = seen;
+    let reached = position;
     for (const { productId, sequence, details } of changes) {
       if (!message.add(productId, this.#mirror.get(productId), details)) {
         break;
       }
-      place = sequence;
+      reached = sequence;
       added += 1;
     }
-    const isAll = added === changes.length && changes.length < CHANGES_PER_MESSAGE_MAX;
+    const isComplete = added === changes.length && changes.length < CHANGES_PER_MESSAGE_MAX;
     return {
       update: watchUpdate(this.#mirror, message.parts),
-      seen: isAll ? this.#recency.sequence : place,
-      isAll,
+      position: isComplete ? this.#recency.sequence : reached,
+      isComplete,
     };
   }
 }
 
-function bytesOf(productId: string, state: ProductState | undefined, details: boolean): number {
+function sizeOf(productId: string, state: ProductState | undefined, details: boolean): number {
   const texts =
     details && state?.details
       ? state.details.name.length + state.details.description.length + state.details.collectionId.length

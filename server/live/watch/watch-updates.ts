@@ -1,13 +1,13 @@
-import type { Watch, WatchReader } from "./watch.ts";
+import type { Watch, WatchSink } from "./watch.ts";
 import type { WatchUpdate } from "./watch-message.ts";
 
-/** The messages of a watch for a reader that pulls them, until the watch is closed or has said goodbye. */
+/** The messages of a watch as an async iterable, until the watch is closed or has sent its last message. */
 export async function* updatesOf(watch: Watch): AsyncGenerator<WatchUpdate> {
-  const reader = new PullingReader(watch);
-  watch.start(reader);
+  const sink = new PullSink(watch);
+  watch.start(sink);
   try {
     for (;;) {
-      const update = await reader.next();
+      const update = await sink.next();
       if (update === undefined) {
         return;
       }
@@ -18,8 +18,8 @@ export async function* updatesOf(watch: Watch): AsyncGenerator<WatchUpdate> {
   }
 }
 
-/** It takes one message for each pull. */
-class PullingReader implements WatchReader {
+/** Is ready for one message per call of `next`. */
+class PullSink implements WatchSink {
   readonly #watch: Watch;
   #resolve: ((update: WatchUpdate | undefined) => void) | undefined;
   #hasEnded = false;
@@ -44,7 +44,7 @@ class PullingReader implements WatchReader {
     });
   }
 
-  take(update: WatchUpdate): void {
+  write(update: WatchUpdate): void {
     this.#settle(update);
   }
 

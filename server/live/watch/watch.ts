@@ -11,26 +11,28 @@ export interface WatchRequest {
   readonly minIntervalMs: number;
 }
 
-/** How many messages were told, by kind. */
-export interface WatchCounts {
+/** Number of messages sent, by kind. */
+export interface WatchMessageCounts {
   snapshot: number;
   change: number;
   heartbeat: number;
+  /** The last message of a watch, which asks the client to reconnect. */
   goodbye: number;
 }
 
-const LIFE_SPREAD = 0.2;
-/** Messages for one watcher until the others have their turn: a long snapshot, read fast. */
+/** Lifetimes vary by this share in both directions, so that watches do not end at the same time. */
+const LIFETIME_SPREAD = 0.2;
+/** Messages of one watch in one turn. Without it a long snapshot with a fast reader would block the others. */
 const MESSAGES_PER_TURN_MAX = 4;
-/** Of a watch that nothing is due for. */
+/** The watch is not in the timer wheel. */
 const NO_SLOT = -1;
 
-/** Who is told what a watch has to tell. Nothing is made for a reader while it does not read. */
-export interface WatchReader {
-  /** Whether it takes a message now. When it does so again after it did not, it calls `Watch.resume`. */
+/** The receiver of a watch's messages. No message is built while it is not ready, so a slow reader needs no buffer. */
+export interface WatchSink {
+  /** Whether it accepts a message now. When this becomes true again, the sink calls `Watch.resume`. */
   readonly isReady: boolean;
-  take(update: WatchUpdate): void;
-  /** Nothing more comes: the goodbye has been told, or the watch was closed. */
+  write(update: WatchUpdate): void;
+  /** No message follows: the last one was sent, or the watch was closed. */
   end(): void;
 }
 
@@ -41,178 +43,181 @@ export interface WatchContext {
   readonly messages: ChangeMessages;
   readonly limits: WatchLimits;
   readonly wheel: TimerWheel<Watch>;
-  readonly told: WatchCounts;
-  /** How often a watch had its turn and its reader took nothing. */
+  readonly messageCounts: WatchMessageCounts;
+  /** How often a watch had its turn and its reader was not ready. */
   readerWaits: number;
+  /** Monotonic, ms. */
   now(): number;
-  /** Lets a watch tell what is due: in this turn, … */
-  tellNow(watch: Watch): void;
-  /** … or when it is this one's turn. */
-  queue(watch: Watch): void;
+  /** Sends what is due in the current turn of the event loop. */
+  sendNow(watch: Watch): void;
+  /** Sends what is due when the watch has its turn. */
+  schedule(watch: Watch): void;
   onClose(watch: Watch): void;
 }
 
 /**
- * One watcher's view: a snapshot, then what changed since its last message, newest state only. It remembers
- * its place in the order of changes and no change, so that a watcher costs the same however slowly it reads.
+ * One watch: a snapshot, then the newest state of what changed since the last message. It stores a position in the
+ * order of changes and no changes, so its memory does not depend on how fast its reader is.
  */
 export class Watch {
   readonly request: WatchRequest;
-  readonly #ground: WatchContext;
-  #reader: WatchReader | undefined;
-  /** What the snapshot has still to tell. */
-  #untold: Iterator<string> | undefined;
-  /** A product that did not fit into the last message of the snapshot. */
-  #held: string | undefined;
-  /** What of the order of changes its messages have covered. */
-  #seen: number;
+  readonly #context: WatchContext;
+  #sink: WatchSink | undefined;
+  /** IDs that the snapshot has not sent yet. */
+  #snapshotIds: Iterator<string> | undefined;
+  /** An ID that did not fit into the last message of the snapshot. */
+  #carriedId: string | undefined;
+  /** The position in the order of changes up to which messages were sent. */
+  #position: number;
   #sentAt = Number.NEGATIVE_INFINITY;
   #endsAt = Number.POSITIVE_INFINITY;
-  /** Where it is in the wheel; never later than when something is due. */
+  /** The slot in the timer wheel. Never later than the next message is due. */
   #slot = NO_SLOT;
   #wasStale = false;
-  #isDirty = false;
-  /** Whether the last message of changes was too short for all. */
-  #isCut = false;
+  #hasChanges = false;
+  /** Whether the last message of changes had no room for all of them. */
+  #isTruncated = false;
   #isEnding = false;
   #isClosed = false;
 
-  constructor(ground: WatchContext, request: WatchRequest) {
-    this.#ground = ground;
+  constructor(context: WatchContext, request: WatchRequest) {
+    this.#context = context;
     this.request = request;
-    this.#seen = ground.recency.sequence;
+    this.#position = context.recency.sequence;
   }
 
-  /** Begins to tell, with the snapshot, in the same turn. */
-  start(reader: WatchReader): void {
+  /** Sends the first message of the snapshot in the current turn of the event loop. */
+  start(sink: WatchSink): void {
     if (this.#isClosed) {
-      reader.end();
+      sink.end();
       return;
     }
-    const { limits, mirror } = this.#ground;
-    this.#reader = reader;
-    this.#endsAt = this.#ground.now() + limits.lifeMs * (1 + LIFE_SPREAD * (2 * Math.random() - 1));
-    this.#untold = (this.request.productIds ?? mirror.visibleIds())[Symbol.iterator]();
-    this.#ground.tellNow(this);
+    const { limits, mirror } = this.#context;
+    this.#sink = sink;
+    this.#endsAt = this.#context.now() + limits.lifetimeMs * (1 + LIFETIME_SPREAD * (2 * Math.random() - 1));
+    this.#snapshotIds = (this.request.productIds ?? mirror.visibleIds())[Symbol.iterator]();
+    this.#context.sendNow(this);
   }
 
   /** A product of this watch has changed. */
-  wake(): void {
-    if (!this.#isDirty) {
-      this.#isDirty = true;
-      this.#ground.queue(this);
+  onChange(): void {
+    if (!this.#hasChanges) {
+      this.#hasChanges = true;
+      this.#context.schedule(this);
     }
   }
 
-  /** The reader takes messages again. */
+  /** The sink is ready again. */
   resume(): void {
-    this.#ground.queue(this);
+    this.#context.schedule(this);
   }
 
-  /** The slot of the wheel has come in which it is. */
-  onSlot(): void {
+  /** Its slot in the timer wheel is due. */
+  onTimer(): void {
     this.#slot = NO_SLOT;
-    this.#ground.queue(this);
+    this.#context.schedule(this);
   }
 
-  /** The next message is the last. */
-  sayGoodbye(): void {
+  /** The next message asks the client to reconnect, and is the last. */
+  endWithReconnect(): void {
     this.#isEnding = true;
-    this.#ground.queue(this);
+    this.#context.schedule(this);
   }
 
-  /** Frees everything; the reader is told that this is the end. */
+  /** Releases everything and ends the sink. */
   close(): void {
     if (this.#isClosed) {
       return;
     }
     this.#isClosed = true;
-    this.#untold = undefined;
+    this.#snapshotIds = undefined;
     if (this.#slot !== NO_SLOT) {
-      this.#ground.wheel.delete(this, this.#slot);
+      this.#context.wheel.delete(this, this.#slot);
       this.#slot = NO_SLOT;
     }
-    this.#ground.onClose(this);
-    this.#reader?.end();
+    this.#context.onClose(this);
+    this.#sink?.end();
   }
 
-  /** Tells the reader what is due now, as far as it takes it. */
-  tell(now: number): void {
-    const reader = this.#reader;
-    for (let told = 0; told < MESSAGES_PER_TURN_MAX; told += 1) {
-      if (reader === undefined || this.#isClosed) {
+  /** Sends what is due at `now`, as far as the sink accepts it. */
+  send(now: number): void {
+    const sink = this.#sink;
+    for (let sent = 0; sent < MESSAGES_PER_TURN_MAX; sent += 1) {
+      if (sink === undefined || this.#isClosed) {
         return;
       }
-      if (!reader.isReady) {
-        this.#ground.readerWaits += told === 0 ? 1 : 0;
+      if (!sink.isReady) {
+        this.#context.readerWaits += sent === 0 ? 1 : 0;
         return;
       }
       const update = this.#next(now);
       if (update === undefined) {
-        this.#sleep();
+        this.#setTimer();
         return;
       }
       this.#sentAt = now;
       this.#wasStale = update.stale;
-      this.#ground.told[kindOf(update)] += 1;
-      reader.take(update);
+      this.#context.messageCounts[kindOf(update)] += 1;
+      sink.write(update);
       if (update.reconnectAfterMs !== undefined) {
         this.close();
       }
     }
-    this.#ground.queue(this);
+    this.#context.schedule(this);
   }
 
   #next(now: number): WatchUpdate | undefined {
-    const { mirror, limits } = this.#ground;
-    if (this.#untold !== undefined) {
-      return this.#nextOfSnapshot(this.#untold);
+    const { mirror, limits } = this.#context;
+    if (this.#snapshotIds !== undefined) {
+      return this.#nextOfSnapshot(this.#snapshotIds);
     }
-    if (this.#isCut) {
+    if (this.#isTruncated) {
       return this.#changes();
     }
     if (this.#isEnding || now >= this.#endsAt) {
-      return watchUpdate(mirror, { reconnectAfterMs: Math.ceil(Math.random() * limits.reconnectMs) });
+      return watchUpdate(mirror, { reconnectAfterMs: Math.ceil(Math.random() * limits.reconnectSpreadMs) });
     }
-    const silence = now - this.#sentAt;
-    const isDue = silence >= this.#silenceMsMax() || mirror.isStale !== this.#wasStale;
+    const isDue = now - this.#sentAt >= this.#intervalMs() || mirror.isStale !== this.#wasStale;
     return isDue ? this.#changes() : undefined;
   }
 
-  #nextOfSnapshot(untold: Iterator<string>): WatchUpdate {
-    const { mirror } = this.#ground;
+  #nextOfSnapshot(ids: Iterator<string>): WatchUpdate {
+    const { mirror } = this.#context;
     const message = new WatchMessage();
     for (;;) {
-      const productId = this.#held ?? untold.next().value;
+      const productId = this.#carriedId ?? ids.next().value;
       if (productId === undefined) {
-        this.#untold = undefined;
+        this.#snapshotIds = undefined;
         return watchUpdate(mirror, { ...message.parts, snapshot: true, lastOfSnapshot: true });
       }
-      this.#held = undefined;
+      this.#carriedId = undefined;
       if (!message.add(productId, mirror.get(productId), true)) {
-        this.#held = productId;
+        this.#carriedId = productId;
         return watchUpdate(mirror, { ...message.parts, snapshot: true });
       }
     }
   }
 
   #changes(): WatchUpdate {
-    const { update, seen, isAll } = this.#ground.messages.after(this.#seen, this.request.productIds);
-    this.#isDirty = false;
-    this.#seen = seen;
-    this.#isCut = !isAll;
+    const { update, position, isComplete } = this.#context.messages.after(
+      this.#position,
+      this.request.productIds,
+    );
+    this.#hasChanges = false;
+    this.#position = position;
+    this.#isTruncated = !isComplete;
     return update;
   }
 
-  /** From the last message to the next: the least interval where there is something to tell, else the heartbeat. */
-  #silenceMsMax(): number {
-    return this.#isDirty ? this.request.minIntervalMs : this.#ground.limits.heartbeatMs;
+  /** Time from the last message to the next: the minimum interval if there are changes, else the heartbeat. */
+  #intervalMs(): number {
+    return this.#hasChanges ? this.request.minIntervalMs : this.#context.limits.heartbeatMs;
   }
 
-  /** Sees to it that the wheel knows this watch before something is due. A slot that is too early does no harm. */
-  #sleep(): void {
-    const { wheel } = this.#ground;
-    const slot = wheel.slotOf(Math.min(this.#endsAt, this.#sentAt + this.#silenceMsMax()));
+  /** Enters the timer wheel no later than the next message is due. A slot that is too early does no harm. */
+  #setTimer(): void {
+    const { wheel } = this.#context;
+    const slot = wheel.slotOf(Math.min(this.#endsAt, this.#sentAt + this.#intervalMs()));
     if (this.#slot !== NO_SLOT) {
       if (this.#slot <= slot) {
         return;
@@ -224,7 +229,7 @@ export class Watch {
   }
 }
 
-function kindOf({ snapshot, stocks, removed, reconnectAfterMs }: WatchUpdate): keyof WatchCounts {
+function kindOf({ snapshot, stocks, removed, reconnectAfterMs }: WatchUpdate): keyof WatchMessageCounts {
   if (reconnectAfterMs !== undefined) {
     return "goodbye";
   }
