@@ -1,6 +1,6 @@
 /**
- * A Kafka to play with, as the tests use it: one node on 127.0.0.1:9092 (or KAFKA_PORT) with the service's topics, in the
- * foreground. Ctrl-C ends it, and its data with it.
+ * Runs a Kafka broker for development in the foreground, as the tests do: one node on 127.0.0.1:9092 (or KAFKA_PORT)
+ * with the service's topics. Ctrl-C stops it and removes its data.
  */
 import { once } from "node:events";
 import { startKafka } from "../test/support/kafka-broker.ts";
@@ -8,15 +8,15 @@ import { findJavaKafka, need } from "../test/support/programs.ts";
 
 const topics = { product: 3, collection: 3, inventory: 3, "product.inventory.dead-letter": 3 };
 const portDefault = 9092;
-const portMost = 65_535;
+const portMax = 65_535;
 
 const { KAFKA_PORT } = process.env;
 const port = KAFKA_PORT ? Number(KAFKA_PORT) : portDefault;
 
-if (!Number.isInteger(port) || port < 1 || port > portMost) {
-  fail(`KAFKA_PORT is "${KAFKA_PORT}"; it must be a number from 1 to ${portMost}`, 2);
+if (!Number.isInteger(port) || port < 1 || port > portMax) {
+  fail(`KAFKA_PORT is "${KAFKA_PORT}"; it must be a number from 1 to ${portMax}`, 2);
 } else if (findJavaKafka() === undefined) {
-  fail(`There is ${need("own-kafka").missing}. "npm run provision" brings what is missing.`, 1);
+  fail(`There is ${need("own-kafka").missing}. "npm run provision" installs what is missing.`, 1);
 } else {
   await serve(port).catch((error: unknown) =>
     fail(error instanceof Error ? error.message : String(error), 1),
@@ -31,7 +31,7 @@ function fail(message: string, exitCode: number): void {
 async function serve(port: number): Promise<void> {
   const ended = Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
   await using broker = await startKafka({ port, topics, own: true });
-  process.stdout.write(`Topics: ${Object.keys(topics).join(", ")}. Ctrl-C ends it.\n`);
+  process.stdout.write(`Topics: ${Object.keys(topics).join(", ")}. Ctrl-C stops it.\n`);
   process.stdout.write(`KAFKA_BROKERS=${broker.brokers.join(",")}\n`);
   const keepAlive = setInterval(() => undefined, 1 << 30);
   await ended;

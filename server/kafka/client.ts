@@ -2,17 +2,17 @@ import { Kafka, type LogEntry, logLevel, type SASLOptions } from "kafkajs";
 import type { Logger } from "pino";
 import { installCodecs } from "./codecs.ts";
 
-/** How long a connection to a broker may take. */
+/** Timeout for connecting to a broker. */
 const CONNECT_MS_MAX = 2_000;
-/** How long a broker may owe an answer before the connection counts as dead. */
+/** Timeout for a response, after which the connection counts as broken. */
 const RESPONSE_MS_MAX = 10_000;
 /**
- * kafkajs's own tries of one request: about three seconds in all. What lasts longer is an outage, and
- * whoever asked begins anew with a client that holds nothing of the old connections.
+ * kafkajs's retries of one request: about three seconds in all. A longer failure is an outage; the caller then starts
+ * over with a new client, which shares no connections with the old one.
  */
 const RETRY = { initialRetryTime: 100, maxRetryTime: 1_000, retries: 6 };
 
-/** Where Kafka is and how the topics are called. */
+/** The brokers, the names of topics and group, and the credentials. */
 export interface KafkaSettings {
   /** `host:port`, at least one. */
   readonly brokers: readonly string[];
@@ -34,7 +34,7 @@ export interface SaslSettings {
 export const SASL_MECHANISMS = ["plain", "scram-sha-256", "scram-sha-512"] as const;
 export type SaslMechanism = (typeof SASL_MECHANISMS)[number];
 
-/** A client whose connections are made when they are first needed, and whose log is ours. */
+/** Creates a client that connects on first use and logs to `log`. */
 export function createKafka(settings: KafkaSettings, name: string, log: Logger): Kafka {
   installCodecs();
   return new Kafka({
@@ -46,7 +46,7 @@ export function createKafka(settings: KafkaSettings, name: string, log: Logger):
     ssl: settings.ssl,
     ...(settings.sasl && { sasl: saslOptions(settings.sasl) }),
     logLevel: logLevel.INFO,
-    logCreator: () => (entry) => tellLog(log, entry),
+    logCreator: () => (entry) => forwardLog(log, entry),
   });
 }
 
@@ -62,10 +62,10 @@ function saslOptions({ mechanism, username, password }: SaslSettings): SASLOptio
 }
 
 /**
- * kafkajs tells each failed try as an error. We tell an outage once, where it begins, so what the
- * library says of it is for those who look closer.
+ * kafkajs logs every failed attempt as an error. This service logs an outage once, when it begins, so the library's
+ * own messages are logged at debug level.
  */
-function tellLog(
+function forwardLog(
   log: Logger,
   { level, namespace, log: { message, timestamp: _, logger: __, ...fields } }: LogEntry,
 ): void {

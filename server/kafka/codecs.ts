@@ -5,36 +5,36 @@ import { decompressLz4Frame } from "./lz4.ts";
 import { decompressSnappy } from "./snappy.ts";
 
 /**
- * The most that one batch of records may grow to when it is decompressed: 64 times what a broker takes by default.
- * Without a bound, one batch of a megabyte could fill the memory.
+ * Maximum size of a decompressed batch: 64 times a broker's default `max.message.bytes`. Without a bound, one batch of
+ * a megabyte could exhaust the memory.
  */
 export const DECOMPRESSED_BYTES_MAX = 64 * 1024 * 1024;
 
-// Node does not find these two among the names that a CommonJS module exports.
+// Node does not detect these as named exports of the CommonJS module.
 const { CompressionCodecs, CompressionTypes } = kafkajs;
 
-/** Of 1 to 9. The best of zlib's quick levels: the default, 6, takes four times as long for a sixth fewer bytes. */
+/** From 1 to 9. The best of zlib's fast levels: the default, 6, takes four times as long and saves a sixth of the bytes. */
 const GZIP_LEVEL = 3;
 
 const compressGzip: (bytes: Buffer, options: ZlibOptions) => Promise<Buffer> = promisify(gzip);
 const decompressGzip = promisify(gunzip);
 const decompressZstd: (bytes: Buffer, options: ZstdOptions) => Promise<Buffer> = promisify(zstdDecompress);
 
-/** As kafkajs hands it over: an encoder whose bytes are to be compressed. */
+/** kafkajs's encoder, whose bytes are to be compressed. */
 interface Encoder {
   readonly buffer: Buffer;
 }
 
-/** A batch that could not be decompressed. kafkajs reads no further in this partition until somebody acts. */
+/** A batch that could not be decompressed. kafkajs does not read past it. */
 export class UnreadableBatch extends Error {
   override readonly name = "UnreadableBatch";
-  // kafkajs looks at this: reading the same bytes again helps nobody.
+  // Read by kafkajs: decompressing the same bytes again would fail again.
   readonly retriable = false;
 }
 
 /**
- * Teaches kafkajs to read every codec that Kafka has; by itself it knows gzip, and without a bound. It
- * keeps codecs for the whole process, so this may be called again. This service writes gzip alone.
+ * Installs decompressors for every codec of Kafka. kafkajs itself supports only gzip, without a bound. Codecs are
+ * global to the process; calling this again has no further effect. This service compresses with gzip only.
  */
 export function installCodecs(): void {
   const options = { maxOutputLength: DECOMPRESSED_BYTES_MAX };
@@ -60,7 +60,7 @@ function install(
   CompressionCodecs[type] = () => ({
     compress: async (encoder: Encoder) => {
       if (compress === undefined) {
-        throw new Error(`This service reads ${name}, and does not write it`);
+        throw new Error(`${name} is supported for reading only`);
       }
       return await compress(encoder.buffer);
     },

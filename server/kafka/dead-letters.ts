@@ -1,26 +1,26 @@
 import type { IHeaders, Message } from "kafkajs";
 import type { DeadLetterReason, IncomingHeaders, IncomingMessage, Undeliverable } from "./decode.ts";
 
-/** What tells of the dead letter itself. All else among its headers is the original's. */
+/** Prefix of the headers that describe the dead letter. All other headers are the original's. */
 const HEADER_PREFIX = "inventory-dead-letter-";
-/** How often a message was sent back from the dead letters, in decimal digits. */
+/** Header that counts how often a message was redriven, in decimal digits. */
 export const REDRIVE_HEADER = "inventory-redrive";
 const DETAIL_CHARACTERS_MAX = 500;
 
 const header = (name: string): string => `${HEADER_PREFIX}${name}`;
 
-/** Where a dead letter came from, and why it is one. */
+/** The origin of a dead letter and the reason for it. */
 export interface DeadLetterOrigin {
   readonly topic: string;
   readonly partition: number;
   readonly offset: string;
-  /** The original record's time, ms since 1970: it stands for `updatedAt` where the event has none. */
+  /** The original record's time, ms since 1970. It replaces `updatedAt` if the event has none. */
   readonly timestamp: string;
   readonly reason: DeadLetterReason | string;
   readonly detail: string;
 }
 
-/** A message as it goes to the dead-letter topic: key, value and headers as they came, and headers that say why, where from and when. */
+/** Builds a dead letter: the original key, value and headers, plus headers with the reason, the origin and the time. */
 export function toDeadLetter(message: IncomingMessage, why: Undeliverable, nowMs: number): Message {
   return {
     key: message.key,
@@ -38,11 +38,11 @@ export function toDeadLetter(message: IncomingMessage, why: Undeliverable, nowMs
   };
 }
 
-/** Reads a dead letter's headers; `undefined` where they are not those of one. */
+/** Parses a dead letter's headers; `undefined` if the record is not a dead letter. */
 export function originOf(headers: IncomingHeaders): DeadLetterOrigin | undefined {
   const text = (name: string): string | undefined => {
     const value = headers[header(name)];
-    // A letter that died twice has its newest headers last.
+    // A message that was dead-lettered twice has its newest headers last.
     return (Array.isArray(value) ? value.at(-1) : value)?.toString();
   };
   const [topic, partition, offset, timestamp] = ["topic", "partition", "offset", "timestamp"].map(text);
@@ -59,10 +59,7 @@ export function originOf(headers: IncomingHeaders): DeadLetterOrigin | undefined
   };
 }
 
-/**
- * The original message again, for the topic that it came from: key, value, headers and time as they
- * were, and one more in the count of its returns.
- */
+/** Restores the original message for its topic: key, value, headers and time, with the redrive count incremented. */
 export function toRedriven(letter: IncomingMessage, origin: DeadLetterOrigin): Message {
   const original = Object.entries(letter.headers).filter(([name]) => !name.startsWith(HEADER_PREFIX));
   const before = Number(last(letter.headers[REDRIVE_HEADER]) ?? 0);
@@ -81,7 +78,7 @@ function last(value: IncomingHeaders[string]): string | undefined {
   return (Array.isArray(value) ? value.at(-1) : value)?.toString();
 }
 
-/** Headers for kafkajs to send; one without a value gets an empty one, since kafkajs cannot write null. */
+/** Headers for kafkajs. A null value becomes an empty one, because kafkajs cannot encode null. */
 function sendable(headers: IncomingHeaders): IHeaders {
   return Object.fromEntries(
     Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? [...value] : (value ?? "")]),

@@ -7,17 +7,16 @@ import { DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX, Violations } from "../inventory/
 import { readTime, TIME_MICROS_MAX } from "./event-time.ts";
 
 /**
- * Why an event can never be applied as it is. The words stand in the dead letters' headers and in
- * metrics.
+ * Why an event can never be applied as it is. Used as the reason in dead-letter headers and as a metric label.
  *
- * - `not-json`: no value, no UTF-8, no JSON, or JSON that is no object.
- * - `no-message-type`, `unknown-message-type`: the header `MessageType`.
- * - `bad-id`: no ID, or none that an ID may be.
- * - `bad-stock`: `inventory` or `quantity` is no stock count, or the two differ.
- * - `bad-details`: name, description, price or collection ID of another type or out of bounds.
- * - `incomplete-details`: some of name and price, but not both: details are replaced as a whole.
- * - `bad-time`: a time that is none, or from before 1970.
- * - `time-ahead`: a time more than five minutes ahead of the store's clock.
+ * - `not-json`: the value is missing, not UTF-8, not JSON, or not a JSON object.
+ * - `no-message-type`, `unknown-message-type`: the header `MessageType` is missing or has an unknown value.
+ * - `bad-id`: `id` is missing or not a valid ID.
+ * - `bad-stock`: `inventory` or `quantity` is not a stock count, or the two differ.
+ * - `bad-details`: name, description, price or collection ID has the wrong type or is out of bounds.
+ * - `incomplete-details`: name or price is given without the other. Details are replaced as a whole.
+ * - `bad-time`: the time is malformed or before 1970.
+ * - `time-ahead`: the time is more than five minutes ahead of the store's clock.
  */
 export const DEAD_LETTER_REASONS = [
   "not-json",
@@ -44,27 +43,27 @@ export interface IncomingMessage {
   readonly timestamp: string;
 }
 
-/** A header that was sent more than once has a list. */
+/** A header that occurs more than once has a list of values. */
 export type IncomingHeaders = Readonly<Record<string, HeaderValue | HeaderValue[] | undefined>>;
 type HeaderValue = Buffer | string;
 
-/** What a message asks of the store. */
+/** The store operation that a message requests. */
 export type SellerEvent =
   | { readonly kind: "upsert"; readonly event: ProductUpsert }
   | { readonly kind: "delete"; readonly event: ProductDelete }
   | { readonly kind: "collection"; readonly event: CollectionEvent };
 
-/** A message that no repetition will make applicable. */
+/** A message that cannot be applied, however often it is retried. */
 export interface Undeliverable {
   readonly kind: "dead";
   readonly reason: DeadLetterReason;
-  /** The field and the value met, for people. */
+  /** The field and its value, for operators. */
   readonly detail: string;
 }
 
 export type Decoded = SellerEvent | Undeliverable;
 
-/** What the messages of a topic are about. */
+/** The kind of entity that a topic's messages describe. */
 export type Subject = "product" | "collection";
 
 const MESSAGE_TYPES = ["Create", "Update", "Delete"] as const;
@@ -72,7 +71,7 @@ type MessageType = (typeof MESSAGE_TYPES)[number];
 
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
-// Sellers' service leaves out what it does not know, and other encoders write null for it: the two mean the same.
+// Some encoders omit an unknown field and others write null. Both mean that the field is not given.
 const optional = <Schema extends z.ZodType>(schema: Schema) =>
   schema.nullish().transform((value) => value ?? undefined);
 
@@ -97,7 +96,7 @@ const Collection = z.object({
   description: optional(z.string()),
 });
 
-/** The reason for a field of another type than the schemas ask for. */
+/** The reason for a field whose type does not match the schema. */
 const REASON_BY_FIELD: Readonly<Record<string, DeadLetterReason>> = {
   id: "bad-id",
   updatedAt: "bad-time",
@@ -106,11 +105,11 @@ const REASON_BY_FIELD: Readonly<Record<string, DeadLetterReason>> = {
   quantity: "bad-stock",
 };
 
-/** Only what a deletion needs: the rest of the object tells of a product that is no more, and need not be right. */
+/** The fields that a deletion uses. The others are not validated. */
 const DELETION_FIELDS = { id: true, updatedAt: true, deletedAt: true } as const;
 const Deletion = Product.pick(DELETION_FIELDS);
 
-/** Thrown inside of this file alone. */
+/** Never leaves this file. */
 class Unfit extends Error {
   readonly reason: DeadLetterReason;
 
@@ -120,7 +119,7 @@ class Unfit extends Error {
   }
 }
 
-/** Turns a message into what it asks of the store, or says why it never can be. Does not throw. */
+/** Decodes a message into a store operation, or into the reason why it cannot be applied. Does not throw. */
 export function decodeMessage(message: IncomingMessage, subject: Subject): Decoded {
   try {
     const type = messageType(message.headers);
@@ -177,7 +176,7 @@ function collectionEvent(type: MessageType, json: object, recordTimestamp: strin
   return { kind: "collection", event: { collectionId, collection, updateTimeMicros } };
 }
 
-/** `inventory`, or `quantity` in the older form; `undefined` where the event leaves the stock alone. */
+/** `inventory`, or `quantity` in the older form; `undefined` if the event does not change the stock. */
 function declaredOf({ inventory, quantity }: Product): number | undefined {
   if (inventory !== undefined && quantity !== undefined && inventory !== quantity) {
     throw new Unfit("bad-stock", `inventory is ${inventory} and quantity is ${quantity}; give one of them`);
@@ -187,11 +186,11 @@ function declaredOf({ inventory, quantity }: Product): number | undefined {
     return undefined;
   }
   check("bad-stock", (violations) => violations.integer(field, declared, 0));
-  // JSON knows -0.
+  // JSON can express -0.
   return declared + 0;
 }
 
-/** The details, which are replaced as a whole; `undefined` where the event has none of them. */
+/** The details, which are replaced as a whole; `undefined` if the event has none of them. */
 function detailsOf({ name, description, price, collectionId }: Product): ProductDetails | undefined {
   const given = [name, description, price, collectionId].some((field) => field !== undefined);
   if (!given) {
@@ -211,7 +210,7 @@ function detailsOf({ name, description, price, collectionId }: Product): Product
   return details;
 }
 
-/** The seller's time of the event, µs since 1970; the record's where the seller gave none. */
+/** The seller's time of the event, µs since 1970, or the record's time if the event has none. */
 function timeOf(text: string | undefined, recordTimestamp: string): number {
   const time = text === undefined ? undefined : readTime(text);
   if (time === "unset" || time === undefined) {
@@ -239,7 +238,7 @@ function checkId(id: string): string {
   return id;
 }
 
-/** The last of several headers of that name counts, as in Kafka's own clients. */
+/** If the header is repeated, the last value counts, as in Kafka's Java client. */
 function messageType(headers: IncomingHeaders): MessageType {
   const header = headers["MessageType"];
   const last = Array.isArray(header) ? header.at(-1) : header;
@@ -268,7 +267,7 @@ function parseJson(value: Buffer | null): object {
     throw new Unfit("not-json", error instanceof Error ? error.message : String(error));
   }
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
-    throw new Unfit("not-json", "the value is JSON, but no object");
+    throw new Unfit("not-json", "the value is JSON but not an object");
   }
   return json;
 }

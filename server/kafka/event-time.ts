@@ -1,16 +1,16 @@
-/** The latest time that is exact in µs and that Redis's scripts keep exact: in the year 2255. */
+/** The latest time, in µs since 1970, that a double represents exactly, here and in Redis scripts. It is in the year 2255. */
 export const TIME_MICROS_MAX = Number.MAX_SAFE_INTEGER;
 
-/** What Go's encoder writes for a time that was never set. */
+/** Go's JSON encoding of a zero `time.Time`. */
 const GO_ZERO_TIME = "0001-01-01T00:00:00Z";
 
 const RFC3339 =
   /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d{2}):(\d{2}))$/;
 
 /**
- * Reads RFC 3339 with up to nine digits of the second as µs since 1970; digits past the sixth are
- * cut off. `Date` would keep milliseconds only, and two updates within one would then be one.
- * `"unset"` for Go's zero time, `"malformed"` for what is no time.
+ * Parses RFC 3339 with up to nine fractional digits into µs since 1970. Digits after the sixth are truncated. `Date` is
+ * not used because it keeps milliseconds only, which would merge two updates within one millisecond. Returns `"unset"`
+ * for Go's zero time and `"malformed"` for anything that is not a time.
  */
 export function readTime(text: string): number | "unset" | "malformed" {
   if (text === GO_ZERO_TIME) {
@@ -39,7 +39,7 @@ export function readTime(text: string): number | "unset" | "malformed" {
   }
   const midnight = new Date(0);
   midnight.setUTCFullYear(year, month - 1, day);
-  // A day that the month does not have rolls over.
+  // `Date` rolls a day that the month does not have over into the next month.
   if (midnight.getUTCMonth() !== month - 1 || midnight.getUTCDate() !== day) {
     return "malformed";
   }

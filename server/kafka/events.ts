@@ -14,23 +14,22 @@ import { Publisher } from "./publisher.ts";
 interface EventsOptions {
   readonly settings: KafkaSettings;
   readonly store: InventoryStore;
-  /** Absent with a store that forgets: then nothing is published. */
+  /** Absent with the embedded store, which has no outbox: then nothing is published. */
   readonly outbox: ChangeOutbox | undefined;
   readonly metrics: Metrics;
   readonly tracing?: Tracing | undefined;
   readonly log: Logger;
 }
 
-/** Both directions while they run. As a part of the health report it never makes the server unready. */
+/** The running ingestor and publisher. As a part of the health report they never make the server unready. */
 export interface Events extends HealthPart {
-  /** Ends both directions. The store must still be there. */
+  /** Stops both. The store must still be open. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts to take sellers' events in and to publish changes. Returns at once, also where no broker can
- * be reached: reads and Orders need no Kafka, so the server serves, and both directions
- * begin when a broker comes.
+ * Starts to ingest sellers' events and to publish changes. Returns at once, even if no broker is reachable: reads and
+ * Orders do not need Kafka, so the server serves, and both start as soon as a broker is available.
  */
 export function startEvents({ settings, store, outbox, metrics, tracing, log }: EventsOptions): Events {
   const kafka = createKafka(settings, "events", log);
@@ -54,7 +53,7 @@ export function startEvents({ settings, store, outbox, metrics, tracing, log }: 
       log,
     });
   if (publisher === undefined) {
-    log.warn("Sellers' events are taken in, but no changes are published: the embedded store has no outbox");
+    log.warn("Sellers' events are ingested, but no changes are published: the embedded store has no outbox");
   }
   metrics.setSource({ ingestLagSeconds: () => ingestor.lagSeconds() });
   return {

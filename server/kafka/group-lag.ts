@@ -2,20 +2,20 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Admin, Kafka } from "kafkajs";
 import type { Metrics } from "../ops/metrics.ts";
 
-/** Between two looks at the offsets. Two requests for each topic. */
-const LOOK_INTERVAL_MS = 5_000;
+/** Interval between two polls of the offsets. Each takes two requests per topic. */
+const POLL_INTERVAL_MS = 5_000;
 
 interface GroupLagOptions {
   readonly kafka: Kafka;
   readonly group: string;
   readonly topics: readonly string[];
   readonly metrics: Metrics;
-  readonly lookIntervalMs?: number;
+  readonly pollIntervalMs?: number;
 }
 
 /**
- * Asks the brokers how many messages the whole group has not acknowledged. What a consumer knows
- * by itself stands still when the consumer does, which is when the figure matters.
+ * Polls the brokers for the number of messages that the whole group has not acknowledged. A consumer's own figure stops
+ * changing when the consumer stops, which is when the figure matters.
  */
 export class GroupLag {
   readonly #options: GroupLagOptions;
@@ -28,7 +28,7 @@ export class GroupLag {
     this.#running = this.#watch();
   }
 
-  /** Of all partitions together; `undefined` while the brokers do not say. */
+  /** Sum over all partitions; `undefined` while the brokers cannot be reached. */
   get messages(): number | undefined {
     return this.#messages;
   }
@@ -40,17 +40,17 @@ export class GroupLag {
 
   async #watch(): Promise<void> {
     const { signal } = this.#stopping;
-    const intervalMs = this.#options.lookIntervalMs ?? LOOK_INTERVAL_MS;
+    const intervalMs = this.#options.pollIntervalMs ?? POLL_INTERVAL_MS;
     while (!signal.aborted) {
       const admin = this.#options.kafka.admin({ retry: { retries: 0 } });
       try {
         await admin.connect();
         while (!signal.aborted) {
-          this.#messages = await this.#look(admin);
+          this.#messages = await this.#poll(admin);
           await wait(intervalMs, undefined, { signal });
         }
       } catch {
-        // The consumer and the producer tell of an outage; here the figure is just not known.
+        // The ingestor and the publisher report an outage. Here the figure is unknown.
         this.#messages = undefined;
         this.#options.metrics.ingestLagMessages.reset();
       } finally {
@@ -60,7 +60,7 @@ export class GroupLag {
     }
   }
 
-  async #look(admin: Admin): Promise<number> {
+  async #poll(admin: Admin): Promise<number> {
     const { group, topics, metrics } = this.#options;
     const committed = await admin.fetchOffsets({ groupId: group, topics: [...topics] });
     let sum = 0;
@@ -68,7 +68,7 @@ export class GroupLag {
       const ends = await admin.fetchTopicOffsets(topic);
       for (const { partition, high, low } of ends) {
         const offset = partitions.find((each) => each.partition === partition)?.offset ?? "-1";
-        // -1: nothing was committed yet, and the group begins at the oldest message.
+        // -1: nothing is committed yet, and the group starts at the oldest message.
         const next = Math.max(Number(offset), Number(low));
         const behind = Math.max(0, Number(high) - next);
         metrics.ingestLagMessages.set({ topic, partition: String(partition) }, behind);

@@ -19,30 +19,30 @@ import { Oldest } from "./oldest.ts";
 import type { OrderedProducer } from "./ordered-producer.ts";
 import { processSpan } from "./spans.ts";
 
-/** Events of one partition applied at once: four of the store's own batches, so that it always has a next one. */
+/** Events of one partition applied at once: four of the store's batches, so that its queue is never empty. */
 const EVENTS_IN_FLIGHT_MAX = 256;
-/** Partitions of one server worked on at once. */
+/** Partitions of one server processed at once. */
 const PARTITIONS_AT_ONCE = 4;
-/** A member that is silent this long has died, and its partitions go to others. The least that brokers allow by default. */
+/** Session timeout: a member that sends no heartbeat for this long loses its partitions. The minimum that brokers allow by default. */
 const SESSION_MS = 6_000;
 const HEARTBEAT_INTERVAL_MS = 1_000;
-/** How long a rebalance waits for members that work on a batch. */
+/** How long a rebalance waits for members that process a batch. */
 const REBALANCE_MS_MAX = 30_000;
-/** How long a fetch waits for a first message. Bounds how late a member hears of a rebalance or of its own stop. */
+/** How long a fetch waits for a first message. Bounds the delay until a member notices a rebalance or its own stop. */
 const FETCH_WAIT_MS_MAX = 500;
-/** Between two tries while the store or the dead-letter topic is away; doubles from the one to the other. */
+/** Bounds of the backoff while the store or the dead-letter topic is unavailable. It doubles from the first to the second. */
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 1_000;
-/** Between a consumer's end and its successor; doubles from the one to the other. */
+/** Bounds of the backoff before a consumer is replaced. It doubles from the first to the second. */
 const REPLACE_MS_MIN = 250;
 const REPLACE_MS_MAX = 2_000;
-/** A consumer that neither fetches nor works on a batch for this long hangs. */
-const SILENT_MS_MAX = 60_000;
+/** A consumer that neither fetches nor processes a batch for this long counts as stalled. */
+const STALLED_MS = 60_000;
 const WATCH_INTERVAL_MS = 5_000;
-/** Longest part of a message's key that the log takes. */
+/** Maximum length of a message's key in the log. */
 const KEY_LENGTH_MAX = 128;
-/** A consumer that has lived this long was sound: the next outage begins with the shortest wait again. */
-const SOUND_MS = 30_000;
+/** A consumer that has run this long resets the backoff. */
+const BACKOFF_RESET_MS = 30_000;
 
 interface IngestorOptions {
   readonly kafka: Kafka;
@@ -55,9 +55,9 @@ interface IngestorOptions {
 }
 
 /**
- * Applies sellers' events from Kafka to the store. Events of a batch are applied in parallel, since
- * their order does not matter, and an offset is committed only after the store has answered for all
- * before it: what a crash leaves uncommitted comes again, and changes nothing the second time.
+ * Applies sellers' events from Kafka to the store. Events of a batch are applied in parallel, because their order does
+ * not matter. An offset is committed only after the store has acknowledged all events before it. Events that a crash
+ * leaves uncommitted are delivered again and change nothing the second time.
  */
 export class Ingestor {
   readonly #options: IngestorOptions;
@@ -66,11 +66,11 @@ export class Ingestor {
   readonly #oldest = new Oldest();
   readonly #running: Promise<void>;
   #aliveAt = performance.now();
-  /** Why no events are taken, or why they cannot be applied. */
+  /** Why no events are consumed, and why they cannot be applied. */
   #trouble: string | undefined = "the consumer is not connected yet";
   #storeTrouble: string | undefined;
 
-  /** Starts to consume at once, and does not stop before it is told to. */
+  /** Starts to consume at once, until `stop` is called. */
   constructor(options: IngestorOptions) {
     this.#options = options;
     this.#subjects = new Map<string, Subject>([
@@ -78,7 +78,7 @@ export class Ingestor {
       [options.settings.collectionTopic, "collection"],
     ]);
     for (const topic of this.#subjects.keys()) {
-      // Already the first letter is to be seen as a growth.
+      // Starting at 0, so that an alert on the increase sees the first dead letter.
       for (const reason of DEAD_LETTER_REASONS) {
         options.metrics.deadLetters.inc({ topic, reason }, 0);
       }
@@ -86,19 +86,19 @@ export class Ingestor {
     this.#running = this.#consumeUntilStopped();
   }
 
-  /** What does not work, a sentence each; empty while events are consumed. */
+  /** Current problems, one sentence each; empty while events are consumed. */
   get troubles(): string[] {
     return [this.#trouble, this.#storeTrouble]
       .filter((trouble) => trouble !== undefined)
-      .map((trouble) => `Events of sellers are not applied: ${trouble}`);
+      .map((trouble) => `Sellers' events are not applied: ${trouble}`);
   }
 
-  /** Age of the oldest message that this server has met and not acknowledged, in seconds. */
+  /** Age of the oldest message that this server has fetched and not acknowledged, in seconds. */
   lagSeconds(): number {
     return this.#oldest.ageMs(Date.now()) / 1_000;
   }
 
-  /** Leaves the group. Resolves when no more event will be applied. */
+  /** Leaves the group. Resolves when no more events will be applied. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#running;
@@ -118,18 +118,20 @@ export class Ingestor {
         }
         const reason = error instanceof Error ? error.message : String(error);
         if (this.#trouble !== reason) {
-          log.warn({ err: error }, "The Kafka consumer ended; it is replaced until one stays");
+          log.warn({ err: error }, "The Kafka consumer failed and is being replaced");
         }
         this.#trouble = reason;
         metrics.consumersReplaced.inc();
       }
       replaceMs =
-        performance.now() - startedAt > SOUND_MS ? REPLACE_MS_MIN : Math.min(replaceMs * 2, REPLACE_MS_MAX);
+        performance.now() - startedAt > BACKOFF_RESET_MS
+          ? REPLACE_MS_MIN
+          : Math.min(replaceMs * 2, REPLACE_MS_MAX);
       await pause(replaceMs, signal);
     }
   }
 
-  /** Runs one consumer until it ends, and rejects with why; resolves when this ingestor is stopped. */
+  /** Runs one consumer until it fails, and rejects with the error; resolves when this ingestor is stopped. */
   async #consume(): Promise<void> {
     const { kafka, settings, log } = this.#options;
     const consumer = kafka.consumer({
@@ -139,13 +141,13 @@ export class Ingestor {
       rebalanceTimeout: REBALANCE_MS_MAX,
       maxWaitTimeInMs: FETCH_WAIT_MS_MAX,
       allowAutoTopicCreation: false,
-      // A consumer that crashes is replaced here, for whatever reason it did.
+      // The ingestor itself replaces a consumer that crashes, whatever the reason.
       retry: { restartOnFailure: async () => false },
     });
     const ended = Promise.withResolvers<void>();
     const watch = setInterval(() => {
-      if (performance.now() - this.#aliveAt > SILENT_MS_MAX) {
-        ended.reject(new Error(`the consumer has not fetched for ${SILENT_MS_MAX / 1_000} seconds`));
+      if (performance.now() - this.#aliveAt > STALLED_MS) {
+        ended.reject(new Error(`the consumer has not fetched for ${STALLED_MS / 1_000} seconds`));
       }
     }, WATCH_INTERVAL_MS);
     const onAbort = () => ended.resolve();
@@ -171,10 +173,10 @@ export class Ingestor {
       this.#stopping.signal.removeEventListener("abort", onAbort);
       ended.promise.catch(() => {});
       this.#oldest.keep({});
-      // A connection that comes about after the end is ended too.
+      // If the consumer connects after it has been given up, disconnect it as well.
       started.catch(() => consumer.disconnect()).catch(() => {});
       await consumer.disconnect().catch((error: unknown) => {
-        log.debug({ err: error }, "The Kafka consumer could not say good-bye");
+        log.debug({ err: error }, "The Kafka consumer could not leave its group");
       });
     }
   }
@@ -209,14 +211,14 @@ export class Ingestor {
       if (first === undefined || last === undefined) {
         return;
       }
-      this.#oldest.met(topic, partition, Number(first.timestamp));
-      const isOurs = () => isRunning() && !isStale() && !this.#stopping.signal.aborted;
-      if (!(await this.#applyAll(messages, subject, heartbeat, isOurs))) {
+      this.#oldest.started(topic, partition, Number(first.timestamp));
+      const isAssigned = () => isRunning() && !isStale() && !this.#stopping.signal.aborted;
+      if (!(await this.#applyAll(messages, subject, heartbeat, isAssigned))) {
         return;
       }
       const offset = (BigInt(last.offset) + 1n).toString();
       await commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition, offset }] }] });
-      // Only now: after a commit that failed the same messages are fetched again, and the commit with them.
+      // Only after the commit: if it fails, the same messages are fetched and committed again.
       resolveOffset(last.offset);
       this.#oldest.done(topic, partition);
       await heartbeat();
@@ -224,20 +226,20 @@ export class Ingestor {
   }
 
   /**
-   * Applies messages until each is in the store or among the dead letters, however long either is away;
-   * the heartbeats in between keep the membership. False where the partition is not ours any more.
+   * Applies messages until each is in the store or in the dead-letter topic, however long either is unavailable.
+   * Heartbeats in between keep the membership. Returns false if the partition has been revoked.
    */
   async #applyAll(
     messages: readonly IncomingMessage[],
     subject: Subject,
     heartbeat: () => Promise<void>,
-    isOurs: () => boolean,
+    isAssigned: () => boolean,
   ): Promise<boolean> {
     let left = messages;
     const dead: { message: IncomingMessage; why: Undeliverable }[] = [];
     for (let retryMs = RETRY_MS_MIN; ; retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)) {
       this.#alive();
-      if (!isOurs()) {
+      if (!isAssigned()) {
         return false;
       }
       const results = await Promise.all(left.map((message) => this.#apply(message, subject)));
@@ -248,7 +250,7 @@ export class Ingestor {
         }
         return result === "later";
       });
-      if (left.length === 0 && (await this.#bury(dead))) {
+      if (left.length === 0 && (await this.#sendDeadLetters(dead))) {
         this.#storeTrouble = undefined;
         return true;
       }
@@ -257,7 +259,7 @@ export class Ingestor {
     }
   }
 
-  /** Resolves with nothing where the store has answered, with why where it never will, or with `"later"`. */
+  /** Resolves with `undefined` if the store has answered, with the reason if the event can never be applied, or with `"later"`. */
   async #apply(message: IncomingMessage, subject: Subject): Promise<Undeliverable | "later" | undefined> {
     const decoded = decodeMessage(message, subject);
     if (decoded.kind === "dead") {
@@ -276,17 +278,17 @@ export class Ingestor {
       if (!(error instanceof InventoryError)) {
         log.error(
           { ...placeOf(message), traceId: span?.traceId, err: error },
-          "An event of a seller failed by a fault of the server; it is tried again",
+          "A seller's event failed with an internal error; it is retried",
         );
         throw error;
       }
       switch (error.code) {
         case "STORE_UNAVAILABLE":
         case "OVERLOADED":
-          this.#tellStoreTrouble(error.message, message);
+          this.#reportStoreTrouble(error.message, message);
           return "later";
         case "INVALID_INPUT":
-          // Every other bound was looked at before.
+          // All other bounds were checked by the decoder.
           return { kind: "dead", reason: "time-ahead", detail: error.message };
         default:
           throw error;
@@ -294,8 +296,10 @@ export class Ingestor {
     }
   }
 
-  /** Puts what can never be applied among the dead letters. False where that could not be done now. */
-  async #bury(dead: readonly { message: IncomingMessage; why: Undeliverable }[]): Promise<boolean> {
+  /** Sends dead letters. Returns false if they could not be sent now. */
+  async #sendDeadLetters(
+    dead: readonly { message: IncomingMessage; why: Undeliverable }[],
+  ): Promise<boolean> {
     const { deadLetters, settings, metrics, log } = this.#options;
     if (dead.length === 0) {
       return true;
@@ -305,7 +309,7 @@ export class Ingestor {
       await deadLetters.send(settings.deadLetterTopic, letters);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      this.#tellStoreTrouble(`dead letters are not taken by topic ${settings.deadLetterTopic}: ${reason}`);
+      this.#reportStoreTrouble(`dead letters cannot be sent to topic ${settings.deadLetterTopic}: ${reason}`);
       return false;
     }
     for (const { message, why } of dead) {
@@ -319,16 +323,16 @@ export class Ingestor {
         reason: first?.why.reason,
         detail: first?.why.detail,
       },
-      "Messages that can never be applied went to the dead letters; the first one is told here",
+      "Messages that can never be applied were sent to the dead-letter topic; this is the first of them",
     );
     return true;
   }
 
-  #tellStoreTrouble(reason: string, message?: IncomingMessage): void {
+  #reportStoreTrouble(reason: string, message?: IncomingMessage): void {
     if (this.#storeTrouble === undefined) {
       this.#options.log.warn(
         { reason, ...(message && placeOf(message)) },
-        "Events of sellers wait; they are tried again until they are applied",
+        "Sellers' events are waiting; they are retried until they are applied",
       );
     }
     this.#storeTrouble = reason;
@@ -339,12 +343,12 @@ export class Ingestor {
   }
 }
 
-/** Where to find a message again. */
+/** The position of a message, for the log. */
 function placeOf({ topic, partition, offset, key }: IncomingMessage): Record<string, unknown> {
   return { topic, partition, offset, key: key?.toString().slice(0, KEY_LENGTH_MAX) };
 }
 
-/** Waits, or returns at once when told to stop. */
+/** Waits, or returns at once when stopped. */
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
   await wait(ms, undefined, { signal }).catch(() => {});
 }

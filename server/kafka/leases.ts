@@ -3,11 +3,11 @@ import type { Logger } from "pino";
 import type { ChangeOutbox, OutboxLease } from "../inventory/outbox.ts";
 import type { Metrics } from "../ops/metrics.ts";
 
-/** A server that is silent this long has died, and its buckets go to others. */
+/** Duration of a lease. A server that does not renew it loses its buckets to others. */
 const LEASE_MS_DEFAULT = 5_000;
-/** Looks at the leases while one lasts: four may fail before it is lost. */
-const LOOKS_PER_LEASE = 5;
-/** Between two looks after one failed. */
+/** Renewals per lease duration: four may fail before the lease expires. */
+const RENEWALS_PER_LEASE = 5;
+/** Interval between two attempts after one failed. */
 const RETRY_MS = 250;
 
 interface LeasesOptions {
@@ -20,19 +20,19 @@ interface LeasesOptions {
 
 interface Held {
   readonly lease: OutboxLease;
-  /** By this process's clock, counted from before the request: never later than the store's. */
+  /** By this process's monotonic clock, counted from before the request: never later than the store's expiry. */
   validUntil: number;
 }
 
-/** Changes that are not published, and the age of the oldest. */
+/** The number of unpublished changes and the age of the oldest. */
 export interface Backlog {
   readonly messages: number;
   readonly seconds: number;
 }
 
 /**
- * Holds this server's fair share of the buckets: as many as there are, divided by the servers that
- * are there, rounded up. Looks at the backlog on the way.
+ * Holds this server's fair share of the buckets: the number of buckets divided by the number of live servers, rounded
+ * up. Polls the backlog as well.
  */
 export class Leases {
   readonly #options: LeasesOptions;
@@ -47,43 +47,43 @@ export class Leases {
   constructor(options: LeasesOptions) {
     this.#options = options;
     this.#leaseMs = options.leaseMs ?? LEASE_MS_DEFAULT;
-    this.#running = this.#lookUntilStopped();
+    this.#running = this.#renewUntilStopped();
   }
 
-  /** Why leases can be neither taken nor kept. */
+  /** Why leases can be neither acquired nor renewed. */
   get trouble(): string | undefined {
     return this.#trouble;
   }
 
-  /** How far publishing is behind, by all servers together; `undefined` before the first look. */
+  /** The backlog of all servers together; `undefined` before the first poll. */
   get backlog(): Backlog | undefined {
     return this.#backlog;
   }
 
-  /** The leases that have not run out. */
+  /** The leases that have not expired. */
   held(): OutboxLease[] {
     const now = performance.now();
     return [...this.#held.values()].filter(({ validUntil }) => validUntil > now).map(({ lease }) => lease);
   }
 
-  /** The store has refused this lease. */
+  /** Drops a lease that the store has refused. */
   lost(lease: OutboxLease): void {
     if (this.#held.get(lease.bucket)?.lease === lease) {
       this.#held.delete(lease.bucket);
     }
   }
 
-  /** Gives up what is more than this server's share. For moments at which nothing is being published. */
+  /** Releases the buckets beyond this server's share. To be called while nothing is being published. */
   async settle(): Promise<void> {
     const excess = [...this.#held.values()].slice(this.#share);
     for (const { lease } of excess) {
       this.#held.delete(lease.bucket);
-      // Where that fails, the lease runs out.
+      // If the release fails, the lease expires by itself.
       await this.#options.outbox.release(lease).catch(() => {});
     }
   }
 
-  /** Gives all leases up, where the store can be reached. */
+  /** Releases all leases, if the store is reachable. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#running;
@@ -93,18 +93,18 @@ export class Leases {
     this.#options.metrics.publishLeases.set(0);
   }
 
-  async #lookUntilStopped(): Promise<void> {
+  async #renewUntilStopped(): Promise<void> {
     const { log, metrics } = this.#options;
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      let waitMs = this.#leaseMs / LOOKS_PER_LEASE;
+      let waitMs = this.#leaseMs / RENEWALS_PER_LEASE;
       try {
-        await this.#look();
-        await this.#lookAtBacklog();
+        await this.#renew();
+        await this.#pollBacklog();
         this.#trouble = undefined;
       } catch (error) {
         if (this.#trouble === undefined && !signal.aborted) {
-          log.debug({ err: error }, "The leases of the outbox cannot be kept");
+          log.debug({ err: error }, "The outbox leases cannot be renewed");
         }
         this.#trouble = error instanceof Error ? error.message : String(error);
         waitMs = Math.min(waitMs, RETRY_MS);
@@ -114,7 +114,7 @@ export class Leases {
     }
   }
 
-  async #look(): Promise<void> {
+  async #renew(): Promise<void> {
     const { outbox, owner } = this.#options;
     const publishers = await outbox.announce(owner, this.#leaseMs);
     this.#share = Math.ceil(outbox.buckets / Math.max(1, publishers));
@@ -128,7 +128,7 @@ export class Leases {
         }
       }),
     );
-    // Each server begins elsewhere, so that they do not all reach for the same bucket.
+    // A random start, so that servers do not all try to acquire the same bucket first.
     const first = Math.floor(Math.random() * outbox.buckets);
     for (let n = 0; n < outbox.buckets && this.#held.size < this.#share; n++) {
       const bucket = (first + n) % outbox.buckets;
@@ -142,7 +142,7 @@ export class Leases {
     }
   }
 
-  async #lookAtBacklog(): Promise<void> {
+  async #pollBacklog(): Promise<void> {
     const { outbox, metrics } = this.#options;
     const backlog = await outbox.backlog();
     for (const { bucket, entries } of backlog) {

@@ -11,30 +11,30 @@ const UNCOMPRESSED_BLOCK = 0x80000000;
 const MATCH_BYTES_MIN = 4;
 
 /**
- * Decompresses an LZ4 frame, with or without the header checksum, which is not verified: Kafka has its own over the
- * whole batch. Throws on bytes that are no such frame, and where more than `bytesMax` would come out.
+ * Decompresses an LZ4 frame. The header checksum is not verified, because Kafka has a checksum over the whole batch.
+ * Throws if the bytes are not a valid frame, or if the output would be larger than `bytesMax`.
  *
- * After https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md and lz4_Block_format.md.
+ * See https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md and lz4_Block_format.md.
  */
 export function decompressLz4Frame(bytes: Buffer, bytesMax: number): Buffer {
   if (bytes.length < 7 || bytes.readUInt32LE(0) !== FRAME_MAGIC) {
-    throw new Error("it is no LZ4 frame");
+    throw new Error("not an LZ4 frame");
   }
   const flags = bytes.readUInt8(4);
   const blockBytesMax = BLOCK_BYTES_MAX_BY_ID[(bytes.readUInt8(5) >> 4) & 7];
   if (flags >> 6 !== 1 || blockBytesMax === undefined) {
-    throw new Error("it is an LZ4 frame of an unknown version or block size");
+    throw new Error("an LZ4 frame of an unknown version or block size");
   }
   const blockChecksumBytes = flags & 0x10 ? 4 : 0;
   let at = 7 + (flags & 0x08 ? 8 : 0) + (flags & 0x01 ? 4 : 0);
-  // Blocks may refer back to the 64 KB before them, so all of them are written into one buffer.
+  // A block may reference the 64 KB before it, so all blocks are written into one buffer.
   let out = Buffer.allocUnsafe(Math.min(bytesMax, Math.max(blockBytesMax, bytes.length * 4)));
   let written = 0;
   for (let size = bytes.readUInt32LE(at); size !== 0; size = bytes.readUInt32LE(at)) {
     at += 4;
     const length = size % UNCOMPRESSED_BLOCK;
     if (at + length > bytes.length) {
-      throw new Error(`an LZ4 block of ${length} bytes is cut off`);
+      throw new Error(`an LZ4 block of ${length} bytes is truncated`);
     }
     const block = bytes.subarray(at, at + length);
     if (written + blockBytesMax > out.length) {
@@ -54,7 +54,7 @@ export function decompressLz4Frame(bytes: Buffer, bytesMax: number): Buffer {
   return out.subarray(0, written);
 }
 
-/** Writes from `start` on, at most up to `end`; returns where it came to. */
+/** Writes from `start` on, at most up to `end`; returns the end of what was written. */
 function decompressBlock(block: Buffer, out: Buffer, start: number, end: number, bytesMax: number): number {
   let at = 0;
   let written = start;
@@ -75,7 +75,7 @@ function decompressBlock(block: Buffer, out: Buffer, start: number, end: number,
     at += 1;
     const literals = readLength(token >> 4);
     if (at + literals > block.length) {
-      throw new Error("LZ4 literals are cut off");
+      throw new Error("LZ4 literals are truncated");
     }
     if (written + literals > end) {
       throw tooLarge(bytesMax);
@@ -100,5 +100,5 @@ function decompressBlock(block: Buffer, out: Buffer, start: number, end: number,
 }
 
 function tooLarge(bytesMax: number): Error {
-  return new Error(`an LZ4 block is larger than its frame allows, or all of them than ${bytesMax} bytes`);
+  return new Error(`an LZ4 block exceeds its frame's block size, or the output exceeds ${bytesMax} bytes`);
 }

@@ -1,18 +1,18 @@
-/** The time of the oldest message under way in each partition. */
+/** The time of the oldest unacknowledged message of each partition. */
 export class Oldest {
   readonly #times = new Map<string, number>();
 
-  /** A message of this time, ms since 1970, is being worked on. */
-  met(topic: string, partition: number, timestampMs: number): void {
+  /** A message of this time, ms since 1970, is being processed. */
+  started(topic: string, partition: number, timestampMs: number): void {
     this.#times.set(keyOf(topic, partition), timestampMs);
   }
 
-  /** What was met in the partition is done. */
+  /** The partition's messages are acknowledged. */
   done(topic: string, partition: number): void {
     this.#times.delete(keyOf(topic, partition));
   }
 
-  /** Forgets all partitions but these. */
+  /** Removes all partitions except these. */
   keep(assignment: Readonly<Record<string, readonly number[]>>): void {
     const kept = new Set(
       Object.entries(assignment).flatMap(([topic, partitions]) =>
@@ -26,7 +26,7 @@ export class Oldest {
     }
   }
 
-  /** Age of the oldest one, in ms; 0 where there is none. */
+  /** Age of the oldest message, in ms; 0 if there is none. */
   ageMs(nowMs: number): number {
     return this.#times.size === 0 ? 0 : Math.max(0, nowMs - Math.min(...this.#times.values()));
   }

@@ -1,21 +1,20 @@
 import { setTimeout as wait } from "node:timers/promises";
 import kafkajs, { type Kafka, type Message, type Producer } from "kafkajs";
 
-// Node does not find these among the names that a CommonJS module exports.
+// Node does not detect these as named exports of the CommonJS module.
 const { CompressionTypes, Partitioners } = kafkajs;
 
-/** Most bytes of messages in one request: half of what a broker takes as one batch by default, headers and all. */
+/** Maximum size of the messages in one request: half of a broker's default `max.message.bytes`. */
 const REQUEST_BYTES_MAX = 512 * 1024;
-/** What a record costs besides key, value and headers. */
+/** Size of a record without key, value and headers. */
 const RECORD_OVERHEAD_BYTES = 64;
-/** How long the end of a producer may wait for its connections to end. */
+/** Timeout for disconnecting a producer. */
 const DISCONNECT_MS_MAX = 1_000;
 
 /**
- * Sends in order, one request at a time, and waits for all in-sync replicas. kafkajs's idempotent
- * producer reuses sequence numbers when two sends overlap, so calls queue here. After a failure the
- * next send starts with a new producer: what became of the failed messages is unknown, and the
- * caller sends them again.
+ * Sends in order, one request at a time, acknowledged by all in-sync replicas. kafkajs's idempotent producer reuses
+ * sequence numbers if two sends overlap, so calls are queued here. After a failure the next send uses a new producer:
+ * it is unknown whether the failed messages were written, and the caller sends them again.
  */
 export class OrderedProducer {
   readonly #kafka: Kafka;
@@ -29,14 +28,14 @@ export class OrderedProducer {
     this.#closing.promise.catch(() => {});
   }
 
-  /** Resolves when every message is acknowledged. Rejects with kafkajs's error; some may have been written then. */
+  /** Resolves when every message is acknowledged. Rejects with kafkajs's error; some messages may have been written. */
   send(topic: string, messages: readonly Message[]): Promise<void> {
     const sent = this.#last.then(() => this.#send(topic, messages));
     this.#last = sent.catch(() => {});
     return sent;
   }
 
-  /** What is under way and what is asked for later rejects. Resolves when the connections have ended, within a second. */
+  /** Rejects pending and later sends. Resolves when the connections are closed, within a second. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#closing.reject(new Error("The producer is closed"));
@@ -58,7 +57,7 @@ export class OrderedProducer {
       } catch (error) {
         const producer = this.#producer;
         await this.#drop();
-        // kafkajs may still be trying, and would then connect again.
+        // kafkajs may still be retrying, and would then connect again.
         sending.catch(() => producer.then((connected) => connected.disconnect())).catch(() => {});
         throw error;
       }
@@ -85,14 +84,14 @@ export class OrderedProducer {
     const producer = this.#producer;
     this.#producer = undefined;
     if (producer !== undefined) {
-      // One that never connected has nothing to end, and a broken one need not say so twice.
+      // A failure to connect or disconnect has been reported already.
       const ended = producer.then((connected) => connected.disconnect()).catch(() => {});
       await Promise.race([ended, wait(DISCONNECT_MS_MAX, undefined, { ref: false })]);
     }
   }
 }
 
-/** Cuts messages into requests, in order. A message that is larger than a request travels alone. */
+/** Splits messages into requests, in order. A message larger than a request is sent alone. */
 function* requestsOf(messages: readonly Message[]): Generator<Message[]> {
   let request: Message[] = [];
   let bytes = 0;

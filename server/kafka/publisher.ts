@@ -10,25 +10,25 @@ import { type Backlog, Leases } from "./leases.ts";
 import type { OrderedProducer } from "./ordered-producer.ts";
 import { sendSpan, withHeaders } from "./spans.ts";
 
-/** Changes of one bucket that are read, sent and acknowledged together. */
+/** Maximum number of changes of one bucket that are read, sent and acknowledged together. */
 const CHANGES_PER_READ_MAX = 250;
 /**
- * Between two looks for changes where the last one found none. A look costs Redis one short script for each bucket,
- * some 0.3 % of its time in all, and a change waits 25 ms on average; a blocking read would save that, but would
- * need a connection of its own for as long as it blocks, and could not check the lease.
+ * Polling interval while there are no changes. A poll costs Redis one short script per bucket, about 0.3 % of its time
+ * in all, and a change waits 25 ms on average. A blocking read would avoid both, but would need a connection of its own
+ * and could not check the lease.
  */
-const LOOK_INTERVAL_MS = 50;
-/** Between two tries after a failure; doubles from the one to the other. */
+const POLL_INTERVAL_MS = 50;
+/** Bounds of the backoff after a failure. It doubles from the first to the second. */
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 2_000;
-/** How long the end may wait for what is being sent. What is cut off is sent again by the next owner. */
+/** How long `stop` waits for a send. The next owner repeats a send that was interrupted. */
 const STOP_MS_MAX = 2_000;
 
 interface PublisherOptions {
   readonly outbox: ChangeOutbox;
   readonly producer: OrderedProducer;
   readonly topic: string;
-  /** Unlike that of every other server. */
+  /** Unique to this server. */
   readonly owner: string;
   readonly metrics: Metrics;
   readonly tracing?: Tracing | undefined;
@@ -37,9 +37,9 @@ interface PublisherOptions {
 }
 
 /**
- * Publishes the change stream to Kafka: at least once, each product's changes in order. A place in the stream is moved
- * past only after Kafka acknowledged what comes before it, and only by the holder of the bucket's
- * lease, so a crash at any point leads to a repetition and never to a gap.
+ * Publishes the change stream to Kafka: at least once, each product's changes in order. The cursor of a bucket advances
+ * only after Kafka has acknowledged the changes before it, and only for the holder of the bucket's lease, so a crash at
+ * any point leads to duplicates and never to a gap.
  */
 export class Publisher {
   readonly #options: PublisherOptions;
@@ -48,25 +48,25 @@ export class Publisher {
   readonly #running: Promise<void>;
   #trouble: string | undefined;
 
-  /** Starts to publish at once, and does not stop before it is told to. */
+  /** Starts to publish at once, until `stop` is called. */
   constructor(options: PublisherOptions) {
     this.#options = options;
     this.#leases = new Leases(options);
     this.#running = this.#publishUntilStopped();
   }
 
-  /** What does not work, a sentence each; empty while changes are published. */
+  /** Current problems, one sentence each; empty while changes are published. */
   get troubles(): string[] {
     const trouble = this.#trouble ?? this.#leases.trouble;
     return trouble === undefined ? [] : [`Changes are not published: ${trouble}`];
   }
 
-  /** How far publishing is behind, by all servers together. */
+  /** The backlog of all servers together. */
   get backlog(): Backlog | undefined {
     return this.#leases.backlog;
   }
 
-  /** Ends what is being sent, gives the leases up, and closes the producer. */
+  /** Finishes the current send, releases the leases, and closes the producer. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await Promise.race([this.#running, wait(STOP_MS_MAX, undefined, { ref: false })]);
@@ -80,28 +80,25 @@ export class Publisher {
     const { signal } = this.#stopping;
     let retryMs = RETRY_MS_MIN;
     while (!signal.aborted) {
-      let waitMs = LOOK_INTERVAL_MS;
+      let waitMs = POLL_INTERVAL_MS;
       try {
         const { full, snapshotsDue } = await this.#publishNext();
         for (const lease of snapshotsDue) {
           await this.#publishSnapshot(lease);
         }
         if (this.#trouble !== undefined) {
-          log.info("Changes are published again");
+          log.info("Publishing of changes has resumed");
           this.#trouble = undefined;
         }
         retryMs = RETRY_MS_MIN;
-        waitMs = full.size > 0 ? 0 : LOOK_INTERVAL_MS;
+        waitMs = full.size > 0 ? 0 : POLL_INTERVAL_MS;
       } catch (error) {
         if (signal.aborted) {
           break;
         }
         metrics.publishFailures.inc();
         if (this.#trouble === undefined) {
-          log.warn(
-            { err: error },
-            "Changes cannot be published; they stay in the backlog, and are tried again",
-          );
+          log.warn({ err: error }, "Changes cannot be published; they stay in the backlog and are retried");
         }
         this.#trouble = error instanceof Error ? error.message : String(error);
         waitMs = retryMs;
@@ -115,8 +112,8 @@ export class Publisher {
   }
 
   /**
-   * Publishes the next changes of every bucket that is ours, in one send. Tells which buckets had as many as fit, so that more are
-   * there, and for which a snapshot is due.
+   * Publishes the next changes of every leased bucket, in one send. Returns the buckets that had a full batch, and so
+   * may have more, and those for which a snapshot is due.
    */
   async #publishNext(): Promise<{ full: ReadonlySet<number>; snapshotsDue: OutboxLease[] }> {
     const { outbox, metrics } = this.#options;
@@ -168,14 +165,14 @@ export class Publisher {
   }
 
   /**
-   * Publishes the newest state of every product of a bucket. Before each batch the changes that were
-   * made until it was read are published, so that no state overtakes an older change of its product.
+   * Publishes the latest state of every product of a bucket. The changes made before a batch of states was read are
+   * published before the batch, so that no state overtakes an older change of its product.
    */
   async #publishSnapshot(lease: OutboxLease): Promise<void> {
     const { outbox, metrics, log } = this.#options;
     log.warn(
       { bucket: lease.bucket },
-      "Changes fell out of the backlog before they were published; every product's newest state is published instead",
+      "Changes were trimmed from the backlog before they were published; the latest state of every product is published instead",
     );
     let products = 0;
     for await (const states of outbox.snapshot(lease.bucket)) {
@@ -191,7 +188,7 @@ export class Publisher {
     }
     if (await outbox.snapshotDone(lease)) {
       metrics.snapshots.inc();
-      log.info({ bucket: lease.bucket, products }, "Every product's newest state is published");
+      log.info({ bucket: lease.bucket, products }, "The latest state of every product is published");
     }
   }
 }

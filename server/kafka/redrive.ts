@@ -4,46 +4,46 @@ import { type DeadLetterOrigin, originOf, toRedriven } from "./dead-letters.ts";
 import type { IncomingMessage } from "./decode.ts";
 import { OrderedProducer } from "./ordered-producer.ts";
 
-/** Dead letters sent back together. */
+/** Maximum number of dead letters that are redriven together. */
 const LETTERS_PER_SEND_MAX = 256;
 
 interface RedriveOptions {
   readonly kafka: Kafka;
   readonly settings: KafkaSettings;
-  /** Only tell what there is; send nothing, and leave the group's offsets where they are. */
+  /** Only report the dead letters; send nothing, and commit no offsets. */
   readonly dryRun: boolean;
-  /** Told of each dead letter once. */
+  /** Called once for each dead letter. */
   readonly onLetter: (letter: RedriveLetter) => void;
   readonly signal: AbortSignal;
 }
 
-/** A dead letter that was met. */
+/** A record of the dead-letter topic. */
 export interface RedriveLetter {
   readonly partition: number;
   readonly offset: string;
-  /** Absent where the record is no dead letter of this service, or is from a topic that it does not read. */
+  /** Absent if the record is not a dead letter of this service, or is from a topic that it does not read. */
   readonly origin: DeadLetterOrigin | undefined;
 }
 
-/** How many dead letters there were, and how many of them were sent back. */
+/** How many dead letters were found, and how many of them were redriven. */
 export interface RedriveResult {
-  readonly met: number;
+  readonly found: number;
   readonly redriven: number;
 }
 
-/** Where each partition of the dead-letter topic begins and ends for one run. */
+/** The first and last offset of each partition of the dead-letter topic in one run. */
 type Range = Map<number, { next: bigint; readonly end: bigint }>;
 
 /**
- * Sends the dead letters that stood in the topic at the start back to where they came from, and remembers how
- * far it came in a group of its own, `<group>-redrive`. An offset is committed after what comes
- * before it was acknowledged: an interrupted run leads to a repetition, which the store drops.
+ * Sends the dead letters that were in the topic at the start back to their source topics. Progress is committed in a
+ * consumer group of its own, `<group>-redrive`, after the messages before it were acknowledged: an interrupted run
+ * leads to duplicates, which the store drops.
  */
 export async function redrive(options: RedriveOptions): Promise<RedriveResult> {
   const { kafka, settings, signal } = options;
   const groupId = `${settings.group}-redrive`;
   const range = await rangeOf(kafka, settings.deadLetterTopic, groupId);
-  const result = { met: 0, redriven: 0 };
+  const result = { found: 0, redriven: 0 };
   const isDone = () => [...range.values()].every(({ next, end }) => next >= end);
   if (isDone()) {
     return result;
@@ -82,7 +82,7 @@ async function redriveBatch(
   range: Range,
   producer: OrderedProducer,
   options: RedriveOptions,
-  result: { met: number; redriven: number },
+  result: { found: number; redriven: number },
 ): Promise<void> {
   const { topic, partition } = batch;
   const place = range.get(partition);
@@ -108,12 +108,12 @@ async function redriveBatch(
       const partitions = [{ partition, offset: next.toString() }];
       await commitOffsetsIfNecessary({ topics: [{ topic, partitions }] });
     }
-    result.met += part.length;
+    result.found += part.length;
     place.next = next;
     resolveOffset(last.offset);
     await heartbeat();
   }
-  // Offsets that no message has, such as those of a transaction's end, are not waited for.
+  // Offsets without a message, such as those of transaction markers, are not waited for.
   const seen = BigInt(batch.lastOffset()) + 1n;
   place.next = seen > place.next ? seen : place.next;
 }

@@ -1,12 +1,12 @@
-/** What the Java client puts before its snappy blocks: each then has its length, big-endian, and is a snappy text by itself. */
+/** Header of the Java client's framing. It is followed by snappy blocks, each preceded by its length, big-endian. */
 const XERIAL_MAGIC = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0x00]);
 const XERIAL_HEADER_BYTES = 16;
 
 /**
- * Decompresses snappy, bare as librdkafka writes it or in the Java client's frame. Throws on bytes that are no
- * snappy, and where more than `bytesMax` would come out.
+ * Decompresses snappy, raw as librdkafka writes it or in the Java client's framing. Throws if the bytes are not valid
+ * snappy, or if the output would be larger than `bytesMax`.
  *
- * After the format's description: https://github.com/google/snappy/blob/main/format_description.txt
+ * See https://github.com/google/snappy/blob/main/format_description.txt
  */
 export function decompressSnappy(bytes: Buffer, bytesMax: number): Buffer {
   if (!bytes.subarray(0, XERIAL_MAGIC.length).equals(XERIAL_MAGIC)) {
@@ -18,7 +18,7 @@ export function decompressSnappy(bytes: Buffer, bytesMax: number): Buffer {
     const length = bytes.readUInt32BE(at);
     at += 4;
     if (at + length > bytes.length) {
-      throw new Error(`a snappy block of ${length} bytes is cut off`);
+      throw new Error(`a snappy block of ${length} bytes is truncated`);
     }
     const block = decompressBlock(bytes.subarray(at, at + length), left);
     blocks.push(block);
@@ -31,7 +31,7 @@ export function decompressSnappy(bytes: Buffer, bytesMax: number): Buffer {
 function decompressBlock(bytes: Buffer, bytesMax: number): Buffer {
   const { length, at: start } = readLength(bytes);
   if (length > bytesMax) {
-    throw new Error(`snappy of ${length} bytes; the most is ${bytesMax}`);
+    throw new Error(`snappy output of ${length} bytes exceeds the maximum of ${bytesMax}`);
   }
   const out = Buffer.allocUnsafe(length);
   let written = 0;
@@ -46,7 +46,7 @@ function decompressBlock(bytes: Buffer, bytesMax: number): Buffer {
       const count = (lengthBytes === 0 ? short : bytes.readUIntLE(at, lengthBytes)) + 1;
       at += lengthBytes;
       if (at + count > bytes.length || written + count > length) {
-        throw new Error("a snappy literal is cut off");
+        throw new Error("a snappy literal is truncated");
       }
       bytes.copy(out, written, at, at + count);
       at += count;
@@ -62,12 +62,12 @@ function decompressBlock(bytes: Buffer, bytesMax: number): Buffer {
     }
   }
   if (written !== length) {
-    throw new Error(`snappy of ${length} bytes gave ${written}`);
+    throw new Error(`snappy output of ${written} bytes instead of ${length}`);
   }
   return out;
 }
 
-/** The length in front: a varint of up to 32 bits. */
+/** The uncompressed length at the start: a varint of up to 32 bits. */
 function readLength(bytes: Buffer): { length: number; at: number } {
   let length = 0;
   for (let at = 0; at < 5; at++) {
@@ -77,13 +77,13 @@ function readLength(bytes: Buffer): { length: number; at: number } {
       return { length, at: at + 1 };
     }
   }
-  throw new Error("the length of a snappy block has more than 32 bits");
+  throw new Error("the length of a snappy block exceeds 32 bits");
 }
 
-/** Repeats `count` bytes from `offset` back; source and target may overlap, which repeats a pattern. */
+/** Copies `count` bytes from `offset` bytes back. Source and target may overlap, which repeats a pattern. */
 export function copyWithin(out: Buffer, at: number, offset: number, count: number, limit: number): void {
   if (offset === 0 || offset > at || at + count > limit) {
-    throw new Error(`a copy of ${count} bytes from ${offset} back at byte ${at} of ${limit}`);
+    throw new Error(`a copy of ${count} bytes from ${offset} bytes back, at byte ${at} of ${limit}`);
   }
   if (offset >= count) {
     out.copyWithin(at, at - offset, at - offset + count);

@@ -4,7 +4,7 @@ import type { IncomingMessage } from "./decode.ts";
 
 // Names and attributes of OpenTelemetry's semantic conventions for messaging, version 1.45.
 
-/** Applying one event of a seller: below the sender's span where the message has a `traceparent`. */
+/** A span for applying one event; a child of the sender's span if the message has a `traceparent`. */
 export function processSpan(tracing: Tracing, message: IncomingMessage, group: string): TraceSpan {
   const { topic, partition, offset, headers } = message;
   return tracing.startSpan(
@@ -23,7 +23,7 @@ export function processSpan(tracing: Tracing, message: IncomingMessage, group: s
   );
 }
 
-/** Sending changes together. Their own causes are not known here: the change stream does not carry them. */
+/** A span for sending a batch of changes. The change stream does not carry the trace contexts of their causes. */
 export function sendSpan(tracing: Tracing, topic: string, messages: number): TraceSpan {
   return tracing.startSpan("producer", `send ${topic}`, {
     "messaging.system.name": "kafka",

@@ -24,15 +24,15 @@ import {
 
 const run = promisify(execFile);
 const REDRIVE = join(import.meta.dirname, "../../tools/redrive.ts");
-const POISONED = 1_000;
+const INVALID = 1_000;
 const GOOD = 1_000;
 const TIMES_AHEAD = 100;
-const CURED = 100;
+const CURABLE = 100;
 const HOUR_MS = 3_600_000;
 
 /** Messages that can never be applied, all different, by reason. */
-function poison(n: number): { reason: string; message: Message } {
-  const id = `poisoned-${n}`;
+function invalidMessage(n: number): { reason: string; message: Message } {
+  const id = `invalid-${n}`;
   const make = (reason: string, message: Message) => ({ reason, message });
   if (n < TIMES_AHEAD) {
     const updatedAt = new Date(Date.now() + HOUR_MS).toISOString();
@@ -63,10 +63,10 @@ function poison(n: number): { reason: string; message: Message } {
   }
 }
 
-/** A message as it was set aside an hour ago, for a time that lay ahead then. Time has cured it. */
-function cured(n: number): Message {
+/** A message that was dead-lettered an hour ago because its time was ahead, which it no longer is. */
+function curable(n: number): Message {
   const message = productMessage("Update", {
-    id: `cured-${n}`,
+    id: `curable-${n}`,
     inventory: n,
     updatedAt: new Date().toISOString(),
   });
@@ -86,7 +86,7 @@ function letterHeaders(reason: string, timestampMs: number): Record<string, stri
   };
 }
 
-/** What tells a message apart and must not change: its key, its value, and its own headers. */
+/** The parts of a message that must not change: its key, its value, and its own headers. */
 function essence({ key, value, headers = {} }: Message | KafkaMessage): string {
   const own = Object.entries(headers).filter(([name]) => !name.startsWith("inventory-"));
   const bytes = (part: Buffer | string | null | undefined) =>
@@ -109,16 +109,16 @@ describe("dead letters", { skip }, () => {
   });
   after(() => platform?.[Symbol.asyncDispose]());
 
-  it(`${POISONED} poisoned messages among ${GOOD} good ones are set aside, and go back on request`, async (t) => {
+  it(`${INVALID} invalid messages among ${GOOD} valid ones are dead-lettered, and redriven on request`, async (t) => {
     const seed = newSeed();
     t.diagnostic(`seed ${seed}`);
     const { kafka } = platform;
     await using app = await startTestApp(platform.environment);
-    const poisoned = Array.from({ length: POISONED }, (_, n) => poison(n));
+    const invalid = Array.from({ length: INVALID }, (_, n) => invalidMessage(n));
     const good = Array.from({ length: GOOD }, (_, n) =>
       productMessage("Update", { id: `good-${n}`, quantity: n }),
     );
-    const mixed = shuffle([...poisoned.map(({ message }) => message), ...good], randomFrom(seed));
+    const mixed = shuffle([...invalid.map(({ message }) => message), ...good], randomFrom(seed));
     await produce(kafka, "product", mixed);
     await untilConsumed(kafka);
     await using store = await openStore(platform);
@@ -127,8 +127,8 @@ describe("dead letters", { skip }, () => {
       assert.equal((await store.getLedger(`good-${n}`)).declared, n);
     }
     const letters = await readTopic(kafka, DEAD_LETTERS);
-    assert.deepEqual(letters.map(essence).sort(), poisoned.map(({ message }) => essence(message)).sort());
-    const expected = new Map(poisoned.map(({ reason, message }) => [essence(message), reason]));
+    assert.deepEqual(letters.map(essence).sort(), invalid.map(({ message }) => essence(message)).sort());
+    const expected = new Map(invalid.map(({ reason, message }) => [essence(message), reason]));
     for (const letter of letters) {
       assert.equal(headerOf(letter, "inventory-dead-letter-reason"), expected.get(essence(letter)));
       assert.equal(headerOf(letter, "inventory-dead-letter-topic"), "product");
@@ -159,33 +159,33 @@ describe("dead letters", { skip }, () => {
     await produce(
       kafka,
       DEAD_LETTERS,
-      Array.from({ length: CURED }, (_, n) => cured(n)),
+      Array.from({ length: CURABLE }, (_, n) => curable(n)),
     );
-    const all = POISONED + CURED;
+    const all = INVALID + CURABLE;
     const listed = await redrive("--dry-run");
     assert.match(listed, new RegExp(`${all} dead letters; none was sent`));
     assert.equal(listed.match(/bad-stock, from product/g)?.length, reasons["bad-stock"]);
 
     assert.match(await redrive(), new RegExp(`${all} of ${all} dead letters were sent back`));
     await untilConsumed(kafka);
-    for (let n = 0; n < CURED; n++) {
-      assert.equal((await store.getLedger(`cured-${n}`)).declared, n);
+    for (let n = 0; n < CURABLE; n++) {
+      assert.equal((await store.getLedger(`curable-${n}`)).declared, n);
     }
     const returned = (await readTopic(kafka, DEAD_LETTERS)).filter(
       (letter) => headerOf(letter, "inventory-redrive") === "1",
     );
-    assert.deepEqual(returned.map(essence).sort(), poisoned.map(({ message }) => essence(message)).sort());
-    // The time of the first record stands for an event without one, however often it goes round.
+    assert.deepEqual(returned.map(essence).sort(), invalid.map(({ message }) => essence(message)).sort());
+    // The first record's timestamp stays the event's time, however often it is redriven.
     const firstTimes = new Map(
       letters.map((each) => [essence(each), headerOf(each, "inventory-dead-letter-timestamp")]),
     );
     for (const letter of returned) {
       assert.equal(headerOf(letter, "inventory-dead-letter-timestamp"), firstTimes.get(essence(letter)));
     }
-    assert.match(await redrive("--dry-run"), new RegExp(`${POISONED} dead letters`));
+    assert.match(await redrive("--dry-run"), new RegExp(`${INVALID} dead letters`));
   });
 
-  it("an event without a time keeps its record's through the dead letters, so a newer one stays newer", async () => {
+  it("an event without a time keeps its record timestamp when it is redriven, so a newer event stays newer", async () => {
     const { kafka } = platform;
     await using _app = await startTestApp(platform.environment);
     const early = Date.now() - 60_000;
@@ -195,13 +195,13 @@ describe("dead letters", { skip }, () => {
         value,
         headers: { MessageType: "Update", ...letterHeaders("bad-stock", early) },
       },
-      { value: "somebody else's record" },
+      { value: "another service's record" },
     ]);
     await produce(kafka, "product", [productMessage("Update", { id: "p", quantity: 2 })]);
     await untilConsumed(kafka);
     const env = { PATH: process.env["PATH"], KAFKA_BROKERS: platform.environment["KAFKA_BROKERS"] };
     const { stdout } = await run(process.execPath, [REDRIVE], { env });
-    assert.match(stdout, /no dead letter of a topic that is read here/);
+    assert.match(stdout, /not a dead letter of a topic that this service reads/);
     assert.match(stdout, /\d+ of \d+ dead letters were sent back/);
     await untilConsumed(kafka);
     await using store = await openStore(platform);

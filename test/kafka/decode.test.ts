@@ -144,7 +144,7 @@ describe("a collection message becomes an event", () => {
   });
 });
 
-describe("a message that can never be applied is told why", () => {
+describe("a message that can never be applied has a reason", () => {
   const cases: [DeadLetterReason, string, Given][] = [
     ["no-message-type", "no header", { value: full, type: null }],
     ["no-message-type", "no header in the list", { value: full, type: [] }],
@@ -201,7 +201,7 @@ describe("a message that can never be applied is told why", () => {
   }
 });
 
-describe("a time is read to the microsecond", () => {
+describe("a time is parsed to the microsecond", () => {
   const cases: Record<string, number | string> = {
     "1970-01-01T00:00:00Z": 0,
     "2023-10-07T17:04:05.123456Z": FULL_MICROS,
@@ -227,7 +227,7 @@ describe("a time is read to the microsecond", () => {
     it(text, () => assert.equal(readTime(text), expected));
   }
 
-  it("two updates within a millisecond stay apart", () => {
+  it("two updates within a millisecond stay distinct", () => {
     const first = readTime("2023-10-07T17:09:41.000218Z");
     const second = readTime("2023-10-07T17:09:41.000219Z");
     assert.equal(Number(second) - Number(first), 1);

@@ -22,14 +22,14 @@ import { Shoppers } from "./shoppers.ts";
 const PRODUCTS = 50;
 const SHOPPERS = 4;
 const EVENTS_PER_SEND = 50;
-/** Some thousand events in all, so that the test is about the kills and not about load. */
+/** Some thousand events in all: this test is about kills, not about load. */
 const SEND_INTERVAL_MS = 50;
 /** KAFKA_TEST_ROUNDS=10 is the longer form. */
 const ROUNDS = Number(process.env["KAFKA_TEST_ROUNDS"] ?? 1);
 const SETTLE_MS_MAX = 60_000;
 
 describe("kill -9 while both directions run", { skip }, () => {
-  it("of the broker, of Redis and of the server loses nothing and doubles nothing", async (t) => {
+  it("of the broker, Redis and the server loses and duplicates nothing", async (t) => {
     const seed = newSeed();
     t.diagnostic(`seed ${seed}`);
     const random = randomFrom(seed);
@@ -56,7 +56,7 @@ describe("kill -9 while both directions run", { skip }, () => {
       const [sold, bought] = [events, shoppers.purchases];
       await until(
         () => events > sold + EVENTS_PER_SEND && shoppers.purchases > bought + 20,
-        `sellers and shoppers go on ${after}`,
+        `sellers and shoppers continue ${after}`,
         SETTLE_MS_MAX,
       );
     };
@@ -71,15 +71,15 @@ describe("kill -9 while both directions run", { skip }, () => {
       for (const [name, killAndRestart] of Object.entries(kills)) {
         const start = performance.now();
         await killAndRestart();
-        await untilBothMove(`after the death of ${name}`);
-        t.diagnostic(`${name}: all went on after ${Math.round(performance.now() - start)} ms`);
+        await untilBothMove(`after ${name} was killed`);
+        t.diagnostic(`${name}: everything resumed after ${Math.round(performance.now() - start)} ms`);
       }
     }
     selling = false;
     await sales;
     await untilConsumed(kafka, SETTLE_MS_MAX);
     await shoppers.stop();
-    t.diagnostic(`${events} events, ${shoppers.purchases} purchases, ${shoppers.retries} calls repeated`);
+    t.diagnostic(`${events} events, ${shoppers.purchases} purchases, ${shoppers.retries} calls retried`);
 
     await using store = await openStore(platform);
     const newest = new Map<string, number>();
@@ -102,7 +102,7 @@ describe("kill -9 while both directions run", { skip }, () => {
     t.diagnostic(`${versions} versions, ${published.length - versions} published more than once`);
 
     await t.test(
-      "Redis away for longer: events wait, the group keeps its member, and then all are applied",
+      "with Redis unavailable for longer, events wait, the member stays in the group, and then all are applied",
       async () => {
         const members = await untilMembers(kafka, 1);
         await redis.kill9();
@@ -119,7 +119,7 @@ describe("kill -9 while both directions run", { skip }, () => {
           async () => {
             const found = await report();
             const { ingest } = found.details.kafka;
-            // Longer than a silent member would stay in the group.
+            // Longer than the session timeout.
             return ingest.lagSeconds > 7 && ingest.lagMessages === 1 && found;
           },
           "the event waits for longer than a session",
@@ -127,13 +127,13 @@ describe("kill -9 while both directions run", { skip }, () => {
         );
         assert.match(
           waiting.degraded.join(),
-          /Events of sellers are not applied: The stock store is unavailable/,
+          /Sellers' events are not applied: The stock store is unavailable/,
         );
-        assert.equal(waiting.ready, false, "without Redis there is no stock to tell");
+        assert.equal(waiting.ready, false, "without Redis there is no stock to report");
         await redis.restart();
         await untilConsumed(kafka);
         assert.deepEqual(await untilMembers(kafka, 1), members);
-        // The test's own store may find Redis again later than the server did.
+        // The test's own store may reconnect later than the server.
         const { declared } = await until(() => store.getLedger("patient"), "the store answers");
         assert.equal(declared, 3);
         await until(async () => (await report()).degraded.length === 0, "nothing is degraded", SETTLE_MS_MAX);

@@ -25,11 +25,11 @@ export interface Platform extends AsyncDisposable {
   readonly broker: KafkaBroker;
   /** A plain client, as another team has it. */
   readonly kafka: Kafka;
-  /** What a server is started with. */
+  /** The environment of a server. */
   readonly environment: NodeJS.ProcessEnv;
 }
 
-/** Its Redis keeps nothing over a restart unless it is `durable`, and so never waits for the disk. */
+/** Redis persists nothing unless `durable` is set, and so never waits for the disk. */
 export async function startPlatform({ durable = false } = {}): Promise<Platform> {
   const redis = await startRedis({ appendonly: durable ? "yes" : "no" });
   try {
@@ -73,13 +73,13 @@ export function plainClient(broker: KafkaBroker): Kafka {
     brokers: broker.brokers,
     logLevel: logLevel.NOTHING,
     connectionTimeout: 2_000,
-    // A broker that is slow must not be asked twice: what it took twice would be there twice.
+    // A slow broker must not get a request twice: it would write the messages twice.
     requestTimeout: 30_000,
     retry: { initialRetryTime: 100, maxRetryTime: 500, retries: 60 },
   });
 }
 
-/** The store itself, for a look behind the service. */
+/** The store itself, bypassing the service. */
 export async function openStore({ redis }: Platform): Promise<RedisStore & AsyncDisposable> {
   const keys = new Keys(BUCKETS);
   const store = new RedisStore({ endpoint: { url: redis.url }, log: pino({ level: "silent" }), keys });
@@ -109,7 +109,7 @@ export function productMessage(type: string, value: object): Message {
   };
 }
 
-/** All that a topic holds now, each partition in its order, read by a plain consumer. */
+/** All current messages of a topic, each partition in order, read by a plain consumer. */
 export async function readTopic(kafka: Kafka, topic: string): Promise<KafkaMessage[]> {
   const ends = await endsOf(kafka, topic);
   const consumer = kafka.consumer({ groupId: `reader-${randomUUID()}`, maxWaitTimeInMs: 100 });
@@ -143,7 +143,7 @@ async function endsOf(kafka: Kafka, topic: string): Promise<Map<number, bigint>>
   );
 }
 
-/** Waits until so many servers have their share of the partitions; returns their member IDs. */
+/** Waits until `count` servers are members of the stable group; returns their member IDs. */
 export async function untilMembers(kafka: Kafka, count: number): Promise<string[]> {
   const admin = kafka.admin();
   await admin.connect();
@@ -162,7 +162,7 @@ export async function untilMembers(kafka: Kafka, count: number): Promise<string[
   }
 }
 
-/** Waits until the group has acknowledged all that both topics hold. */
+/** Waits until the group has acknowledged all messages of both topics. */
 export async function untilConsumed(kafka: Kafka, timeoutMs = DRAIN_MS_MAX): Promise<void> {
   const admin = kafka.admin();
   await admin.connect();
@@ -186,12 +186,12 @@ async function groupLag(admin: ReturnType<Kafka["admin"]>, topic: string): Promi
   }, 0);
 }
 
-/** One header as text. */
+/** A header's value as text. */
 export function headerOf(message: Pick<KafkaMessage, "headers">, name: string): string | undefined {
   return message.headers?.[name]?.toString();
 }
 
-/** A number generator whose whole course follows from its seed: mulberry32. */
+/** A deterministic random number generator: mulberry32. */
 export function randomFrom(seed: number): (below: number) => number {
   let state = seed >>> 0;
   return (below) => {
@@ -202,7 +202,7 @@ export function randomFrom(seed: number): (below: number) => number {
   };
 }
 
-/** KAFKA_TEST_SEED, or a new one. To be printed, so that a failure can be had again. */
+/** KAFKA_TEST_SEED, or a new seed. Print it, so that a failure can be reproduced. */
 export function newSeed(): number {
   return Number(process.env["KAFKA_TEST_SEED"] ?? randomInt(2 ** 31));
 }
@@ -220,8 +220,8 @@ export function shuffle<T>(items: T[], random: (below: number) => number): T[] {
 }
 
 /**
- * What is wrong with the outgoing topic: for each product, each version from 1 to the newest must be there, for
- * the first time directly after the one before it. Repetitions of what was there before are right.
+ * Violations of the outgoing topic's contract: each version of a product, from 1 to the newest, must first occur
+ * directly after the version before it. Duplicates of earlier versions are allowed.
  */
 export function findDisorder(
   messages: readonly KafkaMessage[],

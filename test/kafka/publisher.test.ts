@@ -21,7 +21,7 @@ import {
 
 const keys = new Keys(8);
 const PRODUCTS = 40;
-/** A broker that was killed may take a session of its members, and the members their rest, until all goes on. */
+/** After a broker was killed, recovery may take a session timeout and the members' backoff. */
 const SETTLE_MS_MAX = 60_000;
 
 interface Report {
@@ -93,7 +93,7 @@ describe("the publisher", { skip }, () => {
     return shares;
   }
 
-  it("two servers share the buckets; one that is killed is taken over within seconds", async (t) => {
+  it("two servers share the buckets; the buckets of a killed one are taken over within seconds", async (t) => {
     await using _first = await startTestApp(platform.environment);
     await until(
       async () => [...(await leasesOf()).values()].join() === "8",
@@ -121,7 +121,7 @@ describe("the publisher", { skip }, () => {
     assert.deepEqual(findDisorder(await readTopic(platform.kafka, "inventory"), await newestVersions()), []);
   });
 
-  it("a server that stops in order hands over at once", async () => {
+  it("a server that stops gracefully hands over at once", async () => {
     const first = await startTestApp(platform.environment);
     await until(
       async () => [...(await leasesOf()).values()].join() === "8",
@@ -133,7 +133,7 @@ describe("the publisher", { skip }, () => {
     assert.equal(await client.zcard(keys.publishers()), 0);
   });
 
-  it("what fell out of the backlog is made good by every product's newest state, and none overtakes a change", async (t) => {
+  it("trimmed changes are replaced by the latest state of every product, and no state overtakes a change", async (t) => {
     await changeAll(4);
     for (let bucket = 0; bucket < keys.buckets; bucket++) {
       await client.xtrim(keys.changes(bucket), "MAXLEN", 3);
@@ -173,7 +173,7 @@ describe("the publisher", { skip }, () => {
     t.diagnostic(`${messages.length} messages, ${states.length} of them states`);
   });
 
-  it("while Kafka is away the server serves and tells; afterwards nothing is missing", async () => {
+  it("while Kafka is unavailable the server serves and reports it; afterwards nothing is missing", async () => {
     await using app = await startTestApp(platform.environment);
     await untilPublished();
     await platform.broker.kill9();
@@ -181,11 +181,11 @@ describe("the publisher", { skip }, () => {
     const { degraded, ready, details } = await until(
       async () => {
         const report = await reportOf(app);
-        const told = ["Events of sellers are not applied", "Changes are not published"];
-        const isTold = told.every((text) => report.degraded.some((each) => each.startsWith(text)));
-        return isTold && report.details.kafka.publish.lagSeconds > 1 && report;
+        const expected = ["Sellers' events are not applied", "Changes are not published"];
+        const isReported = expected.every((text) => report.degraded.some((each) => each.startsWith(text)));
+        return isReported && report.details.kafka.publish.lagSeconds > 1 && report;
       },
-      "both directions tell that they are down",
+      "both directions report that they are down",
       SETTLE_MS_MAX,
     );
     assert.equal(ready, true, degraded.join());
@@ -221,7 +221,7 @@ interface Published {
   readonly reason: string;
 }
 
-/** After a gap a product may go ahead by more than one, once; and what a state told must not come as a change later. */
+/** After a gap a product's version may skip numbers once; a version covered by a state must not follow as a change. */
 function findOvertaken(messages: readonly KafkaMessage[]): string[] {
   const wrong: string[] = [];
   const products = new Map<string, { newest: number; state: number; leaps: number }>();

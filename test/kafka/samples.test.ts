@@ -25,7 +25,7 @@ interface Sample {
   readonly value: Readonly<Record<string, unknown>>;
 }
 
-/** The messages of the platform, to the letter. */
+/** The platform's messages, verbatim. */
 const samples = readFileSync(join(import.meta.dirname, "product-events.jsonl"), "utf8")
   .trim()
   .split("\n")
@@ -35,7 +35,7 @@ const DRESS = "5f0c8a62-6d0e-4b55-9a58-0d0f8d2b7c11";
 const SHIRT = "0b7e1c9e-3a51-4a43-8f6e-6a0c1a7f5e20";
 const RECORD_MS = 1_700_000_000_000;
 
-/** What the samples define, in whatever order they come. */
+/** The state that the samples define, in any order of delivery. */
 async function assertRightLedger(store: InventoryStore): Promise<void> {
   const dress = await store.getLedger(DRESS);
   assert.equal(dress.declared, 100);
@@ -92,7 +92,7 @@ function* permutations<T>(items: readonly T[]): Generator<T[]> {
 }
 
 describe("the platform's samples", () => {
-  it("give the right ledger in each of their 720 orders, and when each comes twice", async () => {
+  it("give the right ledger in each of their 720 orders, and when each is delivered twice", async () => {
     let orders = 0;
     for (const order of permutations(samples)) {
       const store = new MemoryStore();

@@ -1,7 +1,7 @@
 import type { Message } from "kafkajs";
 import { productMessage } from "./platform.ts";
 
-/** What the newest events of a product say. */
+/** The state of a product that its newest events define. */
 export interface Told {
   readonly declared: number;
   readonly declareTimeMicros: number;
@@ -9,12 +9,12 @@ export interface Told {
   readonly deleted: boolean;
 }
 
-/** A seller who keeps book of what the events define, whatever order they come in. */
+/** A seller that tracks the state that its events define, whatever the order of delivery. */
 export class Seller {
   readonly #random: (below: number) => number;
   readonly #productIds: readonly string[];
   readonly #told = new Map<string, Told>();
-  /** µs since 1970 of the next event. */
+  /** Time of the next event, µs since 1970. */
   #clock: number;
 
   constructor(productIds: readonly string[], random: (below: number) => number, startMs: number) {
@@ -27,7 +27,7 @@ export class Seller {
     return this.#told;
   }
 
-  /** The next event of some product: mostly a count, sometimes details alone, now and then a deletion. */
+  /** The next event of a random product: usually a count, sometimes details only, occasionally a deletion. */
   next(): Message {
     this.#clock += 1 + this.#random(3);
     const id = this.#productIds[this.#random(this.#productIds.length)] ?? "";
@@ -55,7 +55,7 @@ export class Seller {
   }
 }
 
-/** To the microsecond, which `Date` cannot. */
+/** With microseconds, which `Date` does not have. */
 function rfc3339(micros: number): string {
   const seconds = Math.floor(micros / 1_000_000);
   const fraction = String(micros % 1_000_000).padStart(6, "0");

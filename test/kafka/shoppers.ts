@@ -5,15 +5,15 @@ import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { type GrpcJsTransport, grpcJsTransport } from "../support/grpc-js-transport.ts";
 
 const TRY_MS_MAX = 2_000;
-/** Between two tries of a call whose answer was lost. */
+/** Interval between two attempts of a call whose response was lost. */
 const RETRY_MS = 50;
 
-/** What a call came to. Where a try before it had no answer, it may happen after the refusal. */
-type Verdict = "done" | "refused" | "refused after a lost try";
+/** The outcome of a call. If an earlier attempt had no response, that attempt may still be executed after the refusal. */
+type Verdict = "done" | "refused" | "refused after a lost attempt";
 
-/** Shoppers who buy one unit after the other until they are stopped, each purchase until it has an answer. */
+/** Shoppers that buy one unit at a time until stopped, and retry each purchase until it has a response. */
 export class Shoppers {
-  /** Units bought by product, as acknowledged. */
+  /** Acknowledged units by product. */
   readonly bought = new Map<string, number>();
   refused = 0;
   retries = 0;
@@ -34,7 +34,7 @@ export class Shoppers {
     return [...this.bought.values()].reduce((sum, units) => sum + units, 0);
   }
 
-  /** Resolves when every purchase under way has an answer. */
+  /** Resolves when every pending purchase has a response. */
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#buying;
@@ -53,7 +53,7 @@ export class Shoppers {
       if (reserved !== "done") {
         this.refused += 1;
         if (reserved !== "refused") {
-          // As Orders should: now the late try holds nothing.
+          // As Orders should: a late attempt then holds nothing.
           await this.#untilAnswered(shopper, (client) =>
             client.releaseReservation({ reservationId }, { timeoutMs: TRY_MS_MAX }),
           );
@@ -68,7 +68,7 @@ export class Shoppers {
     }
   }
 
-  /** As Orders should: the same request until there is an answer, from whichever server. */
+  /** As Orders should: retries the same request until there is a response, on any server. */
   async #untilAnswered(
     shopper: number,
     call: (client: Client<typeof ReservationService>) => Promise<unknown>,
@@ -84,7 +84,7 @@ export class Shoppers {
       } catch (error) {
         const { code } = ConnectError.from(error);
         if (code === Code.NotFound || code === Code.FailedPrecondition) {
-          return attempt === shopper ? "refused" : "refused after a lost try";
+          return attempt === shopper ? "refused" : "refused after a lost attempt";
         }
         this.retries += 1;
         await wait(RETRY_MS);

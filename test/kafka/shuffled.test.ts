@@ -22,12 +22,12 @@ import { Shoppers } from "./shoppers.ts";
 const EVENTS = Number(process.env["KAFKA_TEST_EVENTS"] ?? 20_000);
 const PRODUCTS = 500;
 const SHOPPERS = 8;
-/** One event in so many comes a second time. */
+/** One event in this many is delivered twice. */
 const TWICE_IN = 10;
 const SETTLE_MS_MAX = 120_000;
 
-describe("events in any order, some twice, over two servers of which one dies", { skip }, () => {
-  it("end in the state that the newest event of each product and the purchases define", async (t) => {
+describe("events in any order, some twice, over two servers of which one is killed", { skip }, () => {
+  it("result in the state that the newest event of each product and the purchases define", async (t) => {
     const seed = newSeed();
     t.diagnostic(`seed ${seed}`);
     const random = randomFrom(seed);

@@ -10,13 +10,13 @@ import { createTopics, plainClient, produce, productMessage, skip, untilConsumed
 
 const RECOVERY_MS_MAX = 30_000;
 
-describe("a server whose broker is not there at its start", { skip }, () => {
-  it("serves, tells what is missing, and begins when the broker and its topics come", async () => {
+describe("a server whose broker is unavailable at its start", { skip }, () => {
+  it("serves, reports what is missing, and starts when the broker and its topics appear", async () => {
     const lines: string[] = [];
     const log = pino({ level: "info" }, { write: (line: string) => void lines.push(line) });
     const port = await freePort();
     const environment = { KAFKA_BROKERS: `127.0.0.1:${port}`, ADMIN_PORT: "0" };
-    // There is none, and so it has not waited for one.
+    // No broker is running, so the server has not waited for one.
     await using app = await startTestApp(environment, { log });
     assert.equal(app.runsOn.events, `Kafka at 127.0.0.1:${port}`);
     const readiness = async (url: string | undefined) => {
@@ -31,7 +31,7 @@ describe("a server whose broker is not there at its start", { skip }, () => {
         const found = await readiness(app.url);
         return found.report.degraded.some((each) => /ECONNREFUSED/.test(each)) && found;
       },
-      "the health report tells of the broker",
+      "the health report names the broker",
       RECOVERY_MS_MAX,
     );
     assert.equal(missing.status, 200);
@@ -39,17 +39,17 @@ describe("a server whose broker is not there at its start", { skip }, () => {
       const [report, sameReport] = await Promise.all([readiness(app.url), readiness(app.adminUrl)]);
       assert.deepEqual(sameReport, report);
       return true;
-    }, "the admin server tells the same");
+    }, "the admin server reports the same");
     assert.deepEqual(missing.report.details, {
       kafka: { ingest: { lagMessages: null, lagSeconds: 0 }, publish: null },
     });
-    assert.match(lines.join(), /The Kafka consumer ended; it is replaced until one stays/);
+    assert.match(lines.join(), /The Kafka consumer failed and is being replaced/);
     assert.match(lines.join(), /no changes are published: the embedded store has no outbox/);
 
     await using broker = await startKafka({ own: true, port });
     await until(
       async () => (await readiness(app.url)).report.degraded.some((each) => /topic/.test(each)),
-      "the health report tells of the topics",
+      "the health report names the topics",
       RECOVERY_MS_MAX,
     );
     await createTopics(broker);
@@ -85,13 +85,13 @@ describe("the settings of Kafka", () => {
   const faults: [string, NodeJS.ProcessEnv, RegExp][] = [
     ["a broker without a port", { KAFKA_BROKERS: "kafka" }, /KAFKA_BROKERS is "kafka"; must be host:port/],
     [
-      "a topic that cannot be",
+      "an invalid topic name",
       { KAFKA_PRODUCT_TOPIC: "a b" },
       /KAFKA_PRODUCT_TOPIC is "a b"; must have 1 to 249/,
     ],
-    ["two topics that are one", { KAFKA_INVENTORY_TOPIC: "product" }, /KAFKA_PRODUCT_TOPIC is the same/],
+    ["two equal topics", { KAFKA_INVENTORY_TOPIC: "product" }, /KAFKA_PRODUCT_TOPIC has the same value/],
     ["a login without its password", { KAFKA_SASL_USERNAME: "u" }, /must be set together/],
-    ["a mechanism that nobody has", { KAFKA_SASL_MECHANISM: "gssapi" }, /must be one of plain, scram/],
+    ["an unknown mechanism", { KAFKA_SASL_MECHANISM: "gssapi" }, /must be one of plain, scram/],
   ];
   for (const [name, environment, message] of faults) {
     it(`refuse ${name}`, () => {

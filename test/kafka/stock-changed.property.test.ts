@@ -11,11 +11,11 @@ const { FC_SEED } = process.env;
 const seed = FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED);
 
 const RUNS = 2_000;
-/** Sums of int32 numbers lie outside of int32 now and then. */
+/** Sums of int32 numbers may exceed int32. */
 const sum = fc.oneof(fc.integer(), fc.integer({ min: -8 * QUANTITY_MAX, max: 8 * QUANTITY_MAX }));
 const quantity = fc.oneof(fc.constant(0), fc.nat(QUANTITY_MAX));
 const text = fc.string({ unit: "binary", maxLength: 20 });
-/** With zeros at the end of the second, since they decide how many digits are written. */
+/** With trailing zeros in the fraction, because they determine how many digits are written. */
 const micros = fc
   .tuple(fc.nat(8_000_000_000), fc.constantFrom(1, 1_000, 1_000_000), fc.nat(999_999))
   .map(([second, step, micro]) => second * 1_000_000 + Math.floor(micro / step) * step);
@@ -41,7 +41,7 @@ const change: fc.Arbitrary<StockChange> = fc.record({
 });
 
 describe("stockChangedJson", () => {
-  it("writes what protobuf-es writes of the same message", (t) => {
+  it("writes the same JSON as protobuf-es", (t) => {
     t.diagnostic(`FC_SEED=${seed}`);
     fc.assert(
       fc.property(change, (each) => {

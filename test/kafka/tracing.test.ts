@@ -45,7 +45,7 @@ it("a trace goes on from a seller's message, and changes carry the trace that se
     "the change is published",
     30_000,
   );
-  // Not the first span of that name: a send that failed has one, too.
+  // Not necessarily the first span of that name: a failed send has a span, too.
   const sent = await until(
     () => collector.spans.find(({ spanId }) => headerOf(change, "traceparent")?.includes(spanId)),
     "the send is told",

@@ -17,10 +17,10 @@ const kcat = need("kcat");
 const CODECS = ["none", "gzip", "snappy", "lz4", "zstd"] as const;
 const PRODUCTS_PER_CODEC = 200;
 const MEBIBYTE = 1024 * 1024;
-/** A member that could not say good-bye is missed after its session, and brokers under load take their time. */
+/** Covers the session timeout of a member that did not leave, on a busy machine. */
 const SETTLE_MS_MAX = 60_000;
 
-/** Produces lines with librdkafka, each under its key, in as few batches as it likes. */
+/** Produces lines with librdkafka, each with its key, batched as it decides. */
 async function produceWithKcat(brokers: string, codec: string, lines: readonly string[]): Promise<void> {
   const args = ["-P", "-b", brokers, "-t", "product", "-K", "\t", "-z", codec, "-H", "MessageType=Update"];
   const child = spawn(kcat.path, [...args, "-X", "linger.ms=100"], { stdio: ["pipe", "ignore", "inherit"] });
@@ -29,13 +29,13 @@ async function produceWithKcat(brokers: string, codec: string, lines: readonly s
   assert.deepEqual(await ended, [0, null]);
 }
 
-/** A description that compresses, but not to nothing: it takes more than one block, and looks back far. */
+/** A description that compresses moderately: it needs more than one block, and references at long distances. */
 function descriptionOf(n: number): string {
   return Array.from({ length: 120 }, (_, i) => `${(n * 7919 + i * 104_729) % 9_973} linen`).join(" ");
 }
 
-describe("an upstream in another form", { skip: skip || kcat.missing }, () => {
-  it("events from librdkafka are applied in every codec that it has", async (t) => {
+describe("an upstream with another client", { skip: skip || kcat.missing }, () => {
+  it("events from librdkafka are applied with each of its codecs", async (t) => {
     await using platform = await startPlatform();
     await using app = await startAppProcess(platform.environment);
     for (const codec of CODECS) {
@@ -63,12 +63,12 @@ describe("an upstream in another form", { skip: skip || kcat.missing }, () => {
     t.diagnostic(`${CODECS.length * PRODUCTS_PER_CODEC} events in ${CODECS.join(", ")}`);
 
     await t.test(
-      "a batch that cannot be read is told in the log and in the health report, and holds its place",
+      "a batch that cannot be read is reported in the log and the health report, and blocks its partition",
       async () => {
-        // One megabyte of zeros 80 times over: a few kilobytes on the way, and more than a batch may grow to.
+        // 80 MB of zeros: a few kilobytes compressed, and more than a batch may have decompressed.
         CompressionCodecs[CompressionTypes.ZSTD] = () => ({
           compress: ({ buffer }: { buffer: Buffer }) => promisify(zstdCompress)(buffer),
-          decompress: () => assert.fail("nothing is read here"),
+          decompress: () => assert.fail("nothing is decompressed here"),
         });
         const producer = platform.kafka.producer({
           createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
@@ -92,14 +92,14 @@ describe("an upstream in another form", { skip: skip || kcat.missing }, () => {
             const found = await readiness();
             return found.report.degraded.some((each) => each.includes("cannot be read")) && found;
           },
-          "the health report tells of the batch",
+          "the health report names the batch",
           SETTLE_MS_MAX,
         );
         assert.equal(status, 200, "buyers need no Kafka");
-        assert.match(report.degraded.join(), /Events of sellers are not applied: .*zstd cannot be read/);
+        assert.match(report.degraded.join(), /Sellers' events are not applied: .*zstd cannot be read/);
         assert.match(await app.output(), /A batch compressed with zstd cannot be read/);
 
-        // What docs/events.md tells to do: with the group at rest, move its offset past the batch.
+        // As docs/events.md describes: stop the group and move its offset past the batch.
         await app.process().end("SIGTERM");
         const admin = platform.kafka.admin();
         await admin.connect();
@@ -136,7 +136,7 @@ describe("the decompressors", () => {
     "Wikipedia is a free, web-based, collaborative, multilingual encyclopedia project.",
   );
 
-  it("read a snappy block, bare and in the Java client's frame", () => {
+  it("read a snappy block, raw and in the Java client's framing", () => {
     const block = Buffer.concat([Buffer.from([text.length, 60 << 2, text.length - 1]), text]);
     assert.deepEqual(decompressSnappy(block, 1_000), text);
     const frame = Buffer.alloc(20);
@@ -147,15 +147,15 @@ describe("the decompressors", () => {
     assert.equal(decompressSnappy(pattern, 1_000).toString(), "ababababab");
   });
 
-  it("refuse what is cut off, refers to nothing, or grows too large", () => {
+  it("reject truncated input, invalid references, and output that is too large", () => {
     const wrong: [string, () => unknown][] = [
-      ["snappy that is empty", () => decompressSnappy(Buffer.alloc(0), 10)],
-      ["a literal cut off", () => decompressSnappy(Buffer.from([5, 4 << 2, 0x61]), 10)],
+      ["empty snappy", () => decompressSnappy(Buffer.alloc(0), 10)],
+      ["a truncated literal", () => decompressSnappy(Buffer.from([5, 4 << 2, 0x61]), 10)],
       [
         "a copy from before the start",
         () => decompressSnappy(Buffer.from([8, 0, 0x61, (3 << 2) | 2, 9, 0]), 10),
       ],
-      ["a copy from nowhere", () => decompressSnappy(Buffer.from([8, 0, 0x61, (3 << 2) | 2, 0, 0]), 10)],
+      ["a copy with offset 0", () => decompressSnappy(Buffer.from([8, 0, 0x61, (3 << 2) | 2, 0, 0]), 10)],
       ["fewer bytes than announced", () => decompressSnappy(Buffer.from([5, 0, 0x61]), 10)],
       ["more bytes than allowed", () => decompressSnappy(Buffer.from([11, 0, 0x61]), 10)],
       ["no LZ4 frame", () => decompressLz4Frame(Buffer.alloc(16), 10)],
