@@ -1,6 +1,6 @@
 /**
- * npm run conformance: the Connect project's conformance suite against this server's listener, lane and long way, with the
- * lane on and off. `npm run conformance -- --run PATTERN` runs a part. Exits with 1 when a case fails that is not known to.
+ * npm run conformance: runs the Connect project's conformance suite against this server, with the fast path on and off.
+ * `npm run conformance -- --run PATTERN` runs a part. Exits with 1 when a case fails that is not known to fail.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -15,7 +15,7 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** The suite's program. Where it is missing and Go is there, it is built once, into the cache. */
+/** The path of the suite's program. Builds it once, into the cache, where it is missing and Go is installed. */
 function findSuite(): string | undefined {
   const found = findProgram("connectconformance");
   const go = [findProgram("go"), "/usr/local/go/bin/go"].find((path) => path && existsSync(path));
@@ -31,21 +31,21 @@ function findSuite(): string | undefined {
 
 const program = findSuite();
 if (program === undefined) {
-  say("There is no connectconformance. Install Go and run this again, or put it into PATH:");
+  say("connectconformance was not found. Install Go and run this command again, or install it into PATH:");
   say(`  go install ${SUITE}`);
   process.exit(1);
 }
 say(spawnSync(program, ["--version"], { encoding: "utf8" }).stdout.trim());
-for (const lane of ["on", "off"] as const) {
+for (const fastPath of ["on", "off"] as const) {
   const begin = performance.now();
-  say(`\nLANE=${lane}`);
-  const { passed, requests, taken } = await runSuite({
+  say(`\nLANE=${fastPath}`);
+  const { passed, requests, handled } = await runSuite({
     program,
-    lane,
+    fastPath,
     args: process.argv.slice(2),
     onLine: (line) => line.trim() !== "" && say(`  ${line}`),
   });
-  if (lane === "on") say(`  The lane took ${taken} of ${requests} requests.`);
+  if (fastPath === "on") say(`  The fast path handled ${handled} of ${requests} requests.`);
   say(`  ${passed ? "Passed" : "FAILED"} in ${Math.round((performance.now() - begin) / 1_000)} s`);
   if (!passed) process.exitCode = 1;
 }

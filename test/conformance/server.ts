@@ -14,13 +14,14 @@ import {
   file_connectrpc_conformance_v1_service,
 } from "./gen/connectrpc/conformance/v1/service_pb.ts";
 import { conformanceService } from "./service.ts";
-import { TAKEN_LINE } from "./suite.ts";
+import { HANDLED_LINE } from "./suite.ts";
 
-// The server that the conformance suite starts: it says on standard input how, and learns on standard output where.
+// The server that the conformance suite starts. Reads its settings from standard input, and writes its address to standard
+// output.
 
-/** Longest that calls in flight may take after SIGTERM. */
+/** Drain deadline after SIGTERM. */
 const DRAIN_MS_MAX = 2_000;
-/** Four bytes before each message. */
+/** Length of the size prefix of each message. */
 const PREFIX_BYTES = 4;
 const { LANE = "on", LOG_LEVEL = "silent" } = process.env;
 
@@ -36,9 +37,9 @@ async function readRequest(): Promise<ServerCompatRequest> {
   throw new Error(`Standard input ended after ${received.length} bytes, before the whole request was read`);
 }
 
-function writeAnswer(port: number, pemCert: Uint8Array): void {
-  const answer = create(ServerCompatResponseSchema, { host: "127.0.0.1", port, pemCert });
-  const bytes = toBinary(ServerCompatResponseSchema, answer);
+function writeResponse(port: number, pemCert: Uint8Array): void {
+  const response = create(ServerCompatResponseSchema, { host: "127.0.0.1", port, pemCert });
+  const bytes = toBinary(ServerCompatResponseSchema, response);
   const prefix = Buffer.alloc(PREFIX_BYTES);
   prefix.writeUInt32BE(bytes.length);
   process.stdout.write(Buffer.concat([prefix, bytes]));
@@ -56,22 +57,22 @@ function tlsOf({ serverCreds, clientTlsCert }: ServerCompatRequest): ListenerTls
 
 const request = await readRequest();
 let requests = 0;
-let taken = 0;
+let handled = 0;
 const listener = await startPort({
   routes: (router) => router.service(ConformanceService, conformanceService),
   services: LANE === "on" ? [{ desc: ConformanceService, implementation: conformanceService }] : [],
-  // On standard error: standard output is the suite's.
+  // To standard error: the suite reads standard output.
   log: pino({ level: LOG_LEVEL }, pino.destination(2)),
   requestBytesMax: request.messageReceiveLimit || REQUEST_BYTES_MAX,
   json: { registry: createRegistry(file_connectrpc_conformance_v1_service) },
   tls: tlsOf(request),
-  onOffered: (isTaken) => {
+  onOffered: (isHandled) => {
     requests += 1;
-    if (isTaken) taken += 1;
+    if (isHandled) handled += 1;
   },
 });
-writeAnswer(listener.port, request.serverCreds?.cert ?? new Uint8Array());
+writeResponse(listener.port, request.serverCreds?.cert ?? new Uint8Array());
 await once(process, "SIGTERM");
 await listener.drain(DRAIN_MS_MAX);
-process.stderr.write(`${TAKEN_LINE} ${taken} of ${requests}\n`);
+process.stderr.write(`${HANDLED_LINE} ${handled} of ${requests}\n`);
 process.exit(0);

@@ -18,7 +18,7 @@ import {
   type Error as WantedError,
 } from "./gen/connectrpc/conformance/v1/service_pb.ts";
 
-/** What a method uses of a call. The URL is there on the long way alone, which is the way of every GET. */
+/** The parts of the call's context that the methods use. Only the Connect path has the URL; it handles every GET. */
 type Context = CallContext & Partial<Pick<HandlerContext, "requestMethod" | "url">>;
 
 interface Payload {
@@ -27,29 +27,29 @@ interface Payload {
 }
 
 /**
- * The service that the conformance suite calls: each request says how it is to be answered, and the answer tells
- * what arrived. `Unimplemented` is left out, as the contract asks.
+ * The service that the conformance suite calls. Each request defines its response, and the response reports what was
+ * received. `Unimplemented` is missing, as its contract requires.
  */
 export const conformanceService = {
   async unary(request, context: Context) {
     const received = [anyPack(UnaryRequestSchema, request)];
-    return { payload: await answerOnce(request.responseDefinition, received, context) };
+    return { payload: await respondOnce(request.responseDefinition, received, context) };
   },
 
   async idempotentUnary(request, context: Context) {
     const received = [anyPack(IdempotentUnaryRequestSchema, request)];
-    return { payload: await answerOnce(request.responseDefinition, received, context) };
+    return { payload: await respondOnce(request.responseDefinition, received, context) };
   },
 
   async clientStream(requests, context) {
     const all = await readAll(requests);
     const received = all.map((each) => anyPack(ClientStreamRequestSchema, each));
-    return { payload: await answerOnce(all[0]?.responseDefinition, received, context) };
+    return { payload: await respondOnce(all[0]?.responseDefinition, received, context) };
   },
 
   async *serverStream(request, context) {
     const received = [anyPack(ServerStreamRequestSchema, request)];
-    yield* answerMany(request.responseDefinition, received, context);
+    yield* respondMany(request.responseDefinition, received, context);
   },
 
   async *bidiStream(requests, context) {
@@ -58,16 +58,16 @@ export const conformanceService = {
     if (first.done === true) return;
     const { responseDefinition, fullDuplex } = first.value;
     if (fullDuplex) {
-      yield* answerInTurn(responseDefinition, first.value, iterator, context);
+      yield* respondInTurn(responseDefinition, first.value, iterator, context);
       return;
     }
     const rest = await readAll({ [Symbol.asyncIterator]: () => iterator });
     const received = [first.value, ...rest].map((each) => anyPack(BidiStreamRequestSchema, each));
-    yield* answerMany(responseDefinition, received, context);
+    yield* respondMany(responseDefinition, received, context);
   },
 } satisfies Partial<ServiceImpl<typeof ConformanceService>>;
 
-async function answerOnce(
+async function respondOnce(
   definition: UnaryResponseDefinition | undefined,
   received: readonly Any[],
   context: Context,
@@ -81,8 +81,8 @@ async function answerOnce(
   return response.case === "responseData" ? { requestInfo, data: response.value } : { requestInfo };
 }
 
-/** All answers after the whole request; the first one tells what arrived. */
-async function* answerMany(
+/** All responses after the request; the first reports what was received. */
+async function* respondMany(
   definition: StreamResponseDefinition | undefined,
   received: readonly Any[],
   context: Context,
@@ -99,8 +99,8 @@ async function* answerMany(
   }
 }
 
-/** An answer for each request as it comes; those that are left when the requests end follow then. */
-async function* answerInTurn<Request extends MessageShape<typeof BidiStreamRequestSchema>>(
+/** One response per request as it arrives. The remaining ones follow the last request. */
+async function* respondInTurn<Request extends MessageShape<typeof BidiStreamRequestSchema>>(
   definition: StreamResponseDefinition | undefined,
   first: Request,
   requests: AsyncIterator<Request>,
@@ -135,7 +135,7 @@ async function readAll<T extends Message>(requests: AsyncIterable<T>): Promise<T
   return all;
 }
 
-/** Asks for the signal only where it waits: most unary calls never do. */
+/** Reads the signal only where it waits: on the fast path, that creates an AbortController. */
 async function delay(ms: number, context: Context): Promise<void> {
   if (ms > 0) await wait(ms, undefined, { signal: context.signal });
 }

@@ -12,7 +12,7 @@ import { type Shop, SMALL_SHOP, shopAt } from "../web/shop.ts";
 const SHOP_ORIGIN = "https://shop.example";
 const STOCK = "/inventory.v1.StockService";
 
-interface Answer {
+interface HttpResult {
   readonly status: number;
   readonly headers: Readonly<Record<string, unknown>>;
   readonly body: Buffer;
@@ -23,7 +23,7 @@ type Send = (
   path: string,
   headers?: Record<string, string>,
   method?: string,
-) => Promise<Answer>;
+) => Promise<HttpResult>;
 
 const overHttp1: Send = (app, path, headers = {}, method = "GET") =>
   new Promise((resolve, reject) => {
@@ -47,16 +47,16 @@ const overHttp2: Send = (app, path, headers = {}, method = "GET") =>
     const session = connect(app.url);
     session.on("error", reject);
     const stream = session.request({ ...headers, ":path": path, ":method": method });
-    let answer: Record<string, unknown> = {};
+    let head: Record<string, unknown> = {};
     const chunks: Buffer[] = [];
     stream.on("response", (received) => {
-      answer = received;
+      head = received;
     });
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
     stream.on("error", reject);
     stream.on("end", () => {
       session.close();
-      resolve({ status: Number(answer[":status"]), headers: answer, body: Buffer.concat(chunks) });
+      resolve({ status: Number(head[":status"]), headers: head, body: Buffer.concat(chunks) });
     });
   });
 
@@ -65,7 +65,7 @@ function read(path: string, message: object): string {
   return `${path}?connect=v1&encoding=json&message=${encodeURIComponent(JSON.stringify(message))}`;
 }
 
-/** What an answer depends on: foreign pages are allowed StockService alone. */
+/** The expected Vary: cross-origin pages may call StockService only. */
 const varyOf = (path: string): string =>
   path.startsWith(STOCK) ? "origin, accept-encoding" : "accept-encoding";
 
@@ -95,7 +95,7 @@ for (const [version, send] of [
     });
 
     for (const [name, path] of READS) {
-      it(`${name} says how long it may be kept, and is not sent again to who has it`, async () => {
+      it(`${name} has cache headers and an ETag, and is a 304 where the client has it`, async () => {
         const first = await send(app, path);
         assert.equal(first.status, 200, first.body.toString());
         assert.equal(
@@ -105,7 +105,7 @@ for (const [version, send] of [
         assert.equal(first.headers["vary"], varyOf(path));
         const etag = String(first.headers["etag"]);
         assert.match(etag, /^"[\w-]{22}"$/);
-        assert.equal((await send(app, path)).headers["etag"], etag, "one body has one tag");
+        assert.equal((await send(app, path)).headers["etag"], etag, "equal bodies have equal ETags");
 
         for (const known of [etag, `W/${etag}`, `"other", ${etag}`]) {
           const again = await send(app, path, { "if-none-match": known });
@@ -118,7 +118,7 @@ for (const [version, send] of [
         assert.equal((await send(app, path, { "if-none-match": '"other"' })).status, 200);
       });
 
-      it(`${name} answers HEAD as GET, without the body`, async () => {
+      it(`${name} responds to HEAD as to GET, without the body`, async () => {
         const got = await send(app, path);
         const head = await send(app, path, {}, "HEAD");
         assert.equal(head.status, 200);
@@ -133,7 +133,7 @@ for (const [version, send] of [
       });
     }
 
-    it("gives a changed stock another tag", async () => {
+    it("gives a changed stock another ETag", async () => {
       const path = read(`${STOCK}/GetStock`, { productId: "bowl" });
       const before = await send(app, path);
       await shop.reserve("bowl", 1);
@@ -143,7 +143,7 @@ for (const [version, send] of [
       assert.notEqual(changed.headers["etag"], before.headers["etag"]);
     });
 
-    it("tags each encoding by itself", async () => {
+    it("gives each content encoding its own ETag", async () => {
       const path = read(`${STOCK}/BatchGetStock`, {
         productIds: Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? "mug" : "pan")),
       });
@@ -160,20 +160,20 @@ for (const [version, send] of [
       assert.equal(again.headers["content-encoding"], undefined);
     });
 
-    it("says that it depends on who asks, where foreign pages may", async () => {
+    it("varies by origin where cross-origin pages are allowed", async () => {
       const [, path] = READS[0] ?? ["", ""];
-      const answer = await send(app, path, { origin: SHOP_ORIGIN });
-      assert.equal(answer.headers["access-control-allow-origin"], SHOP_ORIGIN);
-      assert.equal(answer.headers["vary"], "origin, accept-encoding");
+      const response = await send(app, path, { origin: SHOP_ORIGIN });
+      assert.equal(response.headers["access-control-allow-origin"], SHOP_ORIGIN);
+      assert.equal(response.headers["vary"], "origin, accept-encoding");
       const again = await send(app, path, {
         origin: SHOP_ORIGIN,
-        "if-none-match": String(answer.headers["etag"]),
+        "if-none-match": String(response.headers["etag"]),
       });
       assert.equal(again.status, 304);
       assert.equal(again.headers["access-control-allow-origin"], SHOP_ORIGIN);
     });
 
-    it("lets no error be kept, nor what is for its caller alone, and says nothing of POST", async () => {
+    it("forbids caching of errors and of non-public methods, and sets no headers on POST", async () => {
       for (const [path, status] of [
         [read(`${STOCK}/GetStock`, { productId: "nothing" }), 404],
         [read(`${STOCK}/GetStock`, { productId: "" }), 400],
@@ -183,10 +183,10 @@ for (const [version, send] of [
         [read("/inventory.v1.SupplyService/GetLedger", { productId: "mug" }), 200],
         [read("/inventory.v1.SupplyService/PutProduct", { productId: "mug" }), 405],
       ] as const) {
-        const answer = await send(app, path);
-        assert.equal(answer.status, status, `${path} ${answer.body}`);
-        assert.equal(answer.headers["cache-control"], "no-store", path);
-        assert.equal(answer.headers["etag"], undefined, path);
+        const response = await send(app, path);
+        assert.equal(response.status, status, `${path} ${response.body}`);
+        assert.equal(response.headers["cache-control"], "no-store", path);
+        assert.equal(response.headers["etag"], undefined, path);
       }
       const posted = await fetch(`${app.url}${STOCK}/GetStock`, {
         method: "POST",
@@ -201,14 +201,14 @@ for (const [version, send] of [
 }
 
 describe("cacheable reads without Redis", { skip: need("redis-server").missing }, () => {
-  it("do not let what is old grow older", async () => {
+  it("drop stale-while-revalidate from a stale response", async () => {
     await using redis = await startRedis();
     await using app = await startTestApp({ REDIS_URL: redis.url });
     const shop = shopAt(app.url);
     await shop.put(...SMALL_SHOP);
     shop.close();
     const [, path] = READS[0] ?? ["", ""];
-    // Until the server knows of its own writes by the change stream, it asks Redis for them.
+    // Until the mirror has the server's own writes, reads go to Redis.
     await until(async () => {
       const { body } = await overHttp1(app, read(`${STOCK}/ListStock`, { pageSize: 1 }));
       return JSON.parse(body.toString()).totalSize === SMALL_SHOP.length;
@@ -216,9 +216,9 @@ describe("cacheable reads without Redis", { skip: need("redis-server").missing }
     assert.match(String((await overHttp1(app, path)).headers["cache-control"]), /stale-while-revalidate/);
     await redis.kill9();
     const stale = await until(async () => {
-      const answer = await overHttp1(app, path);
-      return answer.headers["stock-stale"] === "true" && answer;
-    }, "an answer is marked as stale");
+      const response = await overHttp1(app, path);
+      return response.headers["stock-stale"] === "true" && response;
+    }, "a response is marked as stale");
     assert.equal(stale.status, 200);
     assert.equal(stale.headers["cache-control"], "public, max-age=0, s-maxage=1");
   });

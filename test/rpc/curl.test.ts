@@ -15,7 +15,7 @@ const run = promisify(execFile);
 const JSON_POST = ["-H", "Content-Type: application/json", "-d"];
 const H2 = "--http2-prior-knowledge";
 
-interface Answer {
+interface CurlResponse {
   readonly protocol: string;
   readonly status: number;
   readonly headers: Headers;
@@ -28,7 +28,7 @@ interface WireError {
   readonly details?: readonly { readonly type: string; readonly value: string; readonly debug: unknown }[];
 }
 
-async function curl(...args: readonly string[]): Promise<Answer> {
+async function curl(...args: readonly string[]): Promise<CurlResponse> {
   const { stdout } = await run(program.path, ["-sS", "-i", "--max-time", "20", ...args], {
     maxBuffer: 16 * 1024 * 1024,
   });
@@ -44,25 +44,25 @@ async function curl(...args: readonly string[]): Promise<Answer> {
   return { protocol, status: Number(status), headers, text: stdout.slice(end + 4) };
 }
 
-function bodyOf(answer: Answer): Record<string, unknown> {
-  assert.equal(answer.headers.get("content-type"), "application/json", answer.text);
-  return JSON.parse(answer.text) as Record<string, unknown>;
+function bodyOf(response: CurlResponse): Record<string, unknown> {
+  assert.equal(response.headers.get("content-type"), "application/json", response.text);
+  return JSON.parse(response.text) as Record<string, unknown>;
 }
 
-function assertError(answer: Answer, status: number, code: string, told: RegExp): WireError {
-  assert.equal(answer.status, status, answer.text);
-  const error = bodyOf(answer) as unknown as WireError;
+function assertError(response: CurlResponse, status: number, code: string, message: RegExp): WireError {
+  assert.equal(response.status, status, response.text);
+  const error = bodyOf(response) as unknown as WireError;
   assert.equal(error.code, code);
-  assert.match(error.message, told);
+  assert.match(error.message, message);
   return error;
 }
 
 describe("by curl", { skip: program.missing }, () => {
   let app: TestApp;
   const url = (path: string): string => `${app.url}${path}`;
-  const post = (method: string, message: unknown, ...args: readonly string[]): Promise<Answer> =>
+  const post = (method: string, message: unknown, ...args: readonly string[]): Promise<CurlResponse> =>
     curl(...args, ...JSON_POST, JSON.stringify(message), url(`/${method}`));
-  const get = (method: string, message: unknown, ...args: readonly string[]): Promise<Answer> =>
+  const get = (method: string, message: unknown, ...args: readonly string[]): Promise<CurlResponse> =>
     curl(
       ...args,
       url(`/${method}?connect=v1&encoding=json&message=${encodeURIComponent(JSON.stringify(message))}`),
@@ -115,17 +115,17 @@ describe("by curl", { skip: program.missing }, () => {
       it(`POST and GET ${method} over ${version}`, async () => {
         const posted = await post(method, message, ...args);
         const got = await get(method, message, ...args);
-        for (const answer of [posted, got]) {
-          assert.equal(answer.protocol, version);
-          assert.equal(answer.status, 200, answer.text);
-          assert.partialDeepStrictEqual(bodyOf(answer), expected);
+        for (const response of [posted, got]) {
+          assert.equal(response.protocol, version);
+          assert.equal(response.status, 200, response.text);
+          assert.partialDeepStrictEqual(bodyOf(response), expected);
         }
         assert.deepEqual(bodyOf(got), bodyOf(posted));
       });
     }
   }
 
-  it("takes proto names as well as JSON names, and refuses a mutation by GET", async () => {
+  it("accepts proto names as well as JSON names, and refuses a mutation by GET", async () => {
     const proto = { product_id: "curl-names", declared: 2 };
     assert.equal((await post("inventory.v1.SupplyService/PutProduct", proto)).status, 200);
     const refused = await get("inventory.v1.SupplyService/PutProduct", { ...proto, declared: 9 });
@@ -133,8 +133,8 @@ describe("by curl", { skip: program.missing }, () => {
     assert.deepEqual(bodyOf(await post("Inventory/Get", { id: "curl-names" })), { count: "2" });
   });
 
-  it("tells an error's code, message and details in JSON, with the HTTP status of the code", async () => {
-    const supply = (method: string, message: object): Promise<Answer> =>
+  it("reports an error's code, message and details in JSON, with the HTTP status of the code", async () => {
+    const supply = (method: string, message: object): Promise<CurlResponse> =>
       post(`inventory.v1.SupplyService/${method}`, message);
     const productId = "curl-errors";
     await supply("PutProduct", { productId, declared: 1 });
@@ -173,8 +173,8 @@ describe("by curl", { skip: program.missing }, () => {
   for (const args of [["--http1.1"], [H2]]) {
     it(`refuses malformed JSON with invalid_argument (${args[0]})`, async () => {
       for (const body of ['{"id":"shown"', "", "[]", '"shown"', '{"id":{}}']) {
-        const answer = await curl(...args, ...JSON_POST, body, url("/Inventory/Get"));
-        assertError(answer, 400, "invalid_argument", /cannot decode (message|field) InventoryRequest/);
+        const response = await curl(...args, ...JSON_POST, body, url("/Inventory/Get"));
+        assertError(response, 400, "invalid_argument", /cannot decode (message|field) InventoryRequest/);
         const query = `connect=v1&encoding=json&message=${encodeURIComponent(body)}`;
         assertError(
           await curl(...args, url(`/Inventory/Get?${query}`)),
@@ -186,7 +186,7 @@ describe("by curl", { skip: program.missing }, () => {
     });
 
     it(`refuses a wrong content type with 415, an unknown method and path with 404 (${args[0]})`, async () => {
-      const typed = (type: string, path: string): Promise<Answer> =>
+      const typed = (type: string, path: string): Promise<CurlResponse> =>
         curl(...args, "-X", "POST", "-H", `Content-Type: ${type}`, url(path));
       for (const type of ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", "", "x"]) {
         assert.equal((await typed(type, "/Inventory/Get")).status, 415, type);
@@ -202,13 +202,13 @@ describe("by curl", { skip: program.missing }, () => {
         assert.equal((await curl(...args, url(path))).status, 404, path);
       }
       for (const method of ["PUT", "DELETE", "PATCH"]) {
-        const answer = await curl(...args, "-X", method, url("/Inventory/Get"));
-        assert.equal(answer.status, 405, method);
+        const response = await curl(...args, "-X", method, url("/Inventory/Get"));
+        assert.equal(response.status, 405, method);
       }
     });
   }
 
-  it("answers two requests on one HTTP/1.1 connection", async () => {
+  it("serves two requests on one HTTP/1.1 connection", async () => {
     const { stdout } = await run(program.path, [
       "-sS",
       "--http1.1",
@@ -223,7 +223,7 @@ describe("by curl", { skip: program.missing }, () => {
     assert.deepEqual(stdout.trim().split("\n"), ["1.1 200 1", "1.1 200 0"]);
   });
 
-  it("gives a client that takes compressed answers the same answer", async () => {
+  it("sends the same response to a client that accepts compression", async () => {
     const productIds = Array.from({ length: 50 }, () => "shown");
     const batch = ["inventory.v1.StockService/BatchGetStock", { productIds }] as const;
     const plain = await post(...batch);
@@ -245,7 +245,7 @@ describe("by curl", { skip: program.missing }, () => {
     assert.equal((JSON.parse(stdout) as WireError).code, "resource_exhausted");
   });
 
-  it("/healthz and /readyz answer 200, also to HTTP/1.0 without a Host", async () => {
+  it("/healthz and /readyz are 200, also over HTTP/1.0 without a Host", async () => {
     for (const args of [["--http1.1"], [H2], ["--http1.0", "-H", "Host:"]]) {
       assert.equal((await curl(...args, url("/healthz"))).status, 200);
       const ready = await curl(...args, url("/readyz"));
@@ -255,7 +255,7 @@ describe("by curl", { skip: program.missing }, () => {
     }
   });
 
-  it("the page is HTML under a policy that lets nothing in from elsewhere", async () => {
+  it("the page is HTML with a content security policy for its own origin only", async () => {
     const page = await curl(url("/"));
     assert.equal(page.status, 200);
     assert.match(page.headers.get("content-type") ?? "", /^text\/html; charset=utf-8$/);
@@ -275,13 +275,13 @@ describe("by curl", { skip: program.missing }, () => {
   it("refuses gRPC over HTTP/1.1 with 505", async () => {
     for (const type of ["application/grpc", "application/grpc+proto", "application/grpc+json"]) {
       const path = url("/Inventory/Get");
-      const answer = await curl("--http1.1", "-H", `Content-Type: ${type}`, "--data-binary", "x", path);
-      assert.equal(answer.status, 505, type);
-      assert.match(answer.text, /HTTP\/2/);
+      const response = await curl("--http1.1", "-H", `Content-Type: ${type}`, "--data-binary", "x", path);
+      assert.equal(response.status, 505, type);
+      assert.match(response.text, /HTTP\/2/);
     }
   });
 
-  it("answers 400 to a Host that is none, on every valid path, and lives", async () => {
+  it("responds with 400 to an invalid Host on every valid path, and stays up", async () => {
     const malformed = [
       ["--http1.1", "-H", "Host: ["],
       ["--http1.1", "-H", "Host: a b"],
@@ -297,8 +297,8 @@ describe("by curl", { skip: program.missing }, () => {
         "/inventory.v1.StockService/GetStock",
         "/grpc.health.v1.Health/Check",
       ]) {
-        const answer = await curl(...args, url(`${path}?connect=v1&encoding=json&message=%7B%7D`));
-        assert.equal(answer.status, 400, `${args.join(" ")} ${path}`);
+        const response = await curl(...args, url(`${path}?connect=v1&encoding=json&message=%7B%7D`));
+        assert.equal(response.status, 400, `${args.join(" ")} ${path}`);
       }
     }
     await assertAlive();
@@ -306,16 +306,16 @@ describe("by curl", { skip: program.missing }, () => {
 });
 
 describe("by curl on Redis", { skip: program.missing || redis.missing }, () => {
-  it("/readyz is 503 with the reason while Redis is away, and calls say unavailable", async () => {
+  it("/readyz is 503 with the reason while Redis is unavailable, and calls end with unavailable", async () => {
     await using server = await startRedis();
     await using app = await startTestApp({ REDIS_URL: server.url });
-    const readiness = async (status: number): Promise<Answer | false> => {
-      const answer = await curl(`${app.url}/readyz`);
-      return answer.status === status && answer;
+    const readiness = async (status: number): Promise<CurlResponse | false> => {
+      const response = await curl(`${app.url}/readyz`);
+      return response.status === status && response;
     };
     await until(() => readiness(200), "the server is ready");
     await server.kill9();
-    const unready = await until(() => readiness(503), "/readyz says that Redis is away");
+    const unready = await until(() => readiness(503), "/readyz reports that Redis is unavailable");
     const { ready, reasons } = bodyOf(unready) as { ready: boolean; reasons: readonly string[] };
     assert.equal(ready, false);
     assert.match(reasons.join(), /Redis/);
@@ -324,11 +324,11 @@ describe("by curl on Redis", { skip: program.missing || redis.missing }, () => {
     const error = assertError(await curl(...call), 503, "unavailable", /./);
     assert.equal(error.details?.[0]?.type, "google.rpc.RetryInfo");
     await server.restart();
-    await until(() => readiness(200), "/readyz says that Redis is back");
+    await until(() => readiness(200), "/readyz reports that Redis is available again");
     assertError(await curl(...call), 404, "not_found", /"any"/);
   });
 
-  it("Connect-Timeout-Ms is a deadline: 504 deadline_exceeded while the store is silent", async () => {
+  it("Connect-Timeout-Ms is a deadline: 504 deadline_exceeded while Redis does not respond", async () => {
     await using server = await startRedis();
     await using app = await startTestApp({ REDIS_URL: server.url });
     server.pause();

@@ -31,11 +31,11 @@ import { type RedisServer, startRedis } from "../support/redis-server.ts";
 const redis = need("redis-server");
 const INT32_MAX = 2_147_483_647;
 /** Requests in flight at a time. */
-const LANES = 16;
-/** Each of these is far from what an answer takes; it only ends a test that would hang. */
+const CONCURRENCY = 16;
+/** Far above any response time; it only ends a test that would hang. */
 const RESPONSE_MS_MAX = 20_000;
 
-/** Set FUZZ_SEED to what a failure printed, and the same requests are made. */
+/** Set FUZZ_SEED to the value that a failure printed to repeat its requests. */
 const seed = Number(process.env["FUZZ_SEED"] ?? Math.floor(Math.random() * 2 ** 32));
 
 /** Mulberry32 (Tommy Ettinger, public domain): small, and good enough to choose by. */
@@ -72,10 +72,10 @@ class Random {
     return Buffer.from(Array.from({ length: this.below(most + 1) }, () => this.below(256)));
   }
 
-  /** The bytes with one to four wounds. */
+  /** The bytes with one to four changes. */
   mutate(original: Buffer): Buffer {
     let bytes = Buffer.from(original);
-    for (let wounds = 1 + this.below(4); wounds > 0; wounds--) {
+    for (let changes = 1 + this.below(4); changes > 0; changes--) {
       const at = this.below(bytes.length + 1);
       const to = Math.min(bytes.length, at + this.below(9));
       const [head, middle, tail] = [bytes.subarray(0, at), bytes.subarray(at, to), bytes.subarray(to)];
@@ -154,20 +154,20 @@ const GRPC_WEB_TYPES = ["application/grpc-web", "application/grpc-web+proto", "a
 const TIMEOUTS = ["1S", "0n", "-1S", "1", "S", "99999999999S", "1e3m", "1n"];
 const ENCODINGS = ["gzip", "identity", "br", "x", "gzip,br"];
 
-/** An enveloped message, whose five bytes before the message may lie. */
+/** An enveloped message whose prefix may be wrong. */
 function envelope(random: Random, message: Buffer): Buffer {
   const prefix = Buffer.alloc(5);
   prefix[0] = random.chance(0.3) ? random.pick([1, 2, 0x80, 0xff]) : 0;
-  const lies = [0, 1, message.length - 1, message.length + 1, 2 ** 24, 2 ** 31, 2 ** 32 - 1];
-  prefix.writeUInt32BE(Math.max(0, random.chance(0.5) ? random.pick(lies) : message.length), 1);
+  const lengths = [0, 1, message.length - 1, message.length + 1, 2 ** 24, 2 ** 31, 2 ** 32 - 1];
+  prefix.writeUInt32BE(Math.max(0, random.chance(0.5) ? random.pick(lengths) : message.length), 1);
   const single = Buffer.concat([prefix, message]);
   return random.chance(0.1) ? Buffer.concat([single, single]) : single;
 }
 
-/** Makes `count` requests, `LANES` at a time, each from a seed of its own, so that timing changes none. */
+/** Makes `count` requests, `CONCURRENCY` at a time, each with its own seed, so that timing does not change them. */
 async function fire(salt: number, count: number, make: (random: Random) => Promise<void>): Promise<void> {
   let made = 0;
-  const lane = async (): Promise<void> => {
+  const worker = async (): Promise<void> => {
     while (made < count) {
       made += 1;
       const own = (seed ^ Math.imul(salt * 100_003 + made, 0x9e3779b1)) >>> 0;
@@ -176,14 +176,14 @@ async function fire(salt: number, count: number, make: (random: Random) => Promi
       });
     }
   };
-  await Promise.all(Array.from({ length: LANES }, lane));
+  await Promise.all(Array.from({ length: CONCURRENCY }, worker));
 }
 
-describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
+describe("malformed bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
   let store: RedisServer | undefined;
   let app: AppProcess;
   let pid = 0;
-  const agent = new Agent({ keepAlive: true, maxSockets: LANES });
+  const agent = new Agent({ keepAlive: true, maxSockets: CONCURRENCY });
   before(async () => {
     store = redis.missing ? undefined : await startRedis();
     app = await startAppProcess({ LOG_LEVEL: "debug", ...(store && { REDIS_URL: store.url }) });
@@ -218,10 +218,10 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
     });
     // Not by events.once, which rejects when the server resets.
     await new Promise((resolve) => socket.once("close", resolve));
-    assert.ok(!timedOut, "the server neither answers nor closes");
+    assert.ok(!timedOut, "the server neither responds nor closes");
   }
 
-  async function askHttp1(
+  async function sendHttp1(
     method: string,
     path: string,
     headers: OutgoingHttpHeaders,
@@ -234,31 +234,31 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
     return { status: Number(response.statusCode), text: await text(response) };
   }
 
-  /** Bytes that do not parse Connect answers with 500 "internal", as gRPC libraries do; the handlers' faults look different. */
-  function assertAnswered({ status, text }: { status: number; text: string }, request: string): void {
+  /** A malformed request must not become an internal error. */
+  function assertResponded({ status, text }: { status: number; text: string }, request: string): void {
     assert.ok(status >= 200 && status < 600, `${request}: ${status}`);
-    assert.doesNotMatch(text, /Something went wrong in the server/, request);
+    assert.doesNotMatch(text, /Internal server error/, request);
   }
 
-  /** The answer's status and gRPC status; neither where the server reset the stream. */
-  async function askHttp2(session: ClientHttp2Session, headers: OutgoingHttpHeaders, body: Buffer) {
-    const answer: { status?: unknown; grpcStatus?: unknown } = {};
+  /** The status and gRPC status of the response; neither where the server reset the stream. */
+  async function sendHttp2(session: ClientHttp2Session, headers: OutgoingHttpHeaders, body: Buffer) {
+    const result: { status?: unknown; grpcStatus?: unknown } = {};
     const stream = session.request(headers);
     stream.on("error", () => {});
     stream.setTimeout(RESPONSE_MS_MAX, () => stream.destroy());
     stream.on("response", (response) => {
-      answer.status = response[":status"];
-      answer.grpcStatus = response["grpc-status"];
+      result.status = response[":status"];
+      result.grpcStatus = response["grpc-status"];
     });
     stream.on("trailers", (trailers) => {
-      answer.grpcStatus = trailers["grpc-status"];
+      result.grpcStatus = trailers["grpc-status"];
     });
     stream.end(body);
     stream.resume();
     await new Promise<void>((resolve) => {
       stream.once("close", resolve);
     });
-    return answer;
+    return result;
   }
 
   async function withSession(use: (session: ClientHttp2Session) => Promise<void>): Promise<void> {
@@ -327,12 +327,12 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
             headers["content-encoding"] = random.pick(ENCODINGS);
           }
           const hasBody = headers[":method"] === "POST" || headers[":method"] === "PUT";
-          const answer = askHttp2(session, headers, hasBody ? random.mutate(proto) : Buffer.alloc(0));
+          const result = sendHttp2(session, headers, hasBody ? random.mutate(proto) : Buffer.alloc(0));
           if (random.chance(0.05)) {
             session.destroy();
             return;
           }
-          await answer;
+          await result;
         }
       }),
     );
@@ -353,7 +353,7 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
           if (random.chance(0.2)) headers["grpc-timeout"] = random.pick(TIMEOUTS);
           if (random.chance(0.2)) headers["grpc-encoding"] = random.pick(ENCODINGS);
           const message = random.chance(0.7) ? random.mutate(proto) : proto;
-          const { status, grpcStatus } = await askHttp2(session, headers, envelope(random, message));
+          const { status, grpcStatus } = await sendHttp2(session, headers, envelope(random, message));
           assert.equal(status, 200);
           assert.match(String(grpcStatus), /^([0-9]|1[0-6])$/, "every gRPC call ends with a status");
         }
@@ -367,7 +367,7 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
       const framed = envelope(random, random.chance(0.7) ? random.mutate(proto) : proto);
       const type = random.pick(GRPC_WEB_TYPES);
       const body = type.endsWith("-text") ? Buffer.from(framed.toString("base64")) : framed;
-      const { status } = await askHttp1("POST", path, { "content-type": type, "x-grpc-web": "1" }, body);
+      const { status } = await sendHttp1("POST", path, { "content-type": type, "x-grpc-web": "1" }, body);
       assert.ok([200, 415].includes(status), `${type}: ${status}`);
     });
   });
@@ -389,7 +389,7 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
         ];
         const query = parameters.filter(() => random.chance(0.8)).join("&");
         const request = `${path}?${query}`;
-        assertAnswered(await askHttp1("GET", request, {}, Buffer.alloc(0)), request);
+        assertResponded(await sendHttp1("GET", request, {}, Buffer.alloc(0)), request);
         return;
       }
       const headers: OutgoingHttpHeaders = { "content-type": `application/${codec}` };
@@ -397,11 +397,11 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
       if (random.chance(0.2))
         headers["connect-timeout-ms"] = random.pick(["1000", "-1", "x", "1e3", "99999999999"]);
       if (random.chance(0.2)) headers["connect-protocol-version"] = random.pick(["1", "2", "x"]);
-      assertAnswered(await askHttp1("POST", path, headers, message), `${path} ${message.toString("hex")}`);
+      assertResponded(await sendHttp1("POST", path, headers, message), `${path} ${message.toString("hex")}`);
     });
   });
 
-  it("are nobody's fault but the sender's: the same process answers on all protocols", async () => {
+  it("leave the process running and serving every protocol", async () => {
     assert.equal(app.process().pid, pid);
     assert.ok(app.process().running(), app.process().describe());
     const baseUrl = app.url;
@@ -420,15 +420,15 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
     const output = await app.output();
     assert.doesNotMatch(output, /uncaught|unhandled/i);
     const faults = output.split("\n").filter((line) => /^\{"level":[56]0/.test(line));
-    assert.deepEqual(faults, [], "nothing was logged as a fault of the server");
-    const strangers = output.split("\n").filter((line) => line !== "" && !line.startsWith('{"level":'));
+    assert.deepEqual(faults, [], "no error of the server was logged");
+    const unstructured = output.split("\n").filter((line) => line !== "" && !line.startsWith('{"level":'));
     assert.ok(
-      strangers.every((line) => !/^\s+at /.test(line)),
-      strangers.join("\n"),
+      unstructured.every((line) => !/^\s+at /.test(line)),
+      unstructured.join("\n"),
     );
   });
 
-  it("left nothing in the store that is not valid", { skip: redis.missing }, async () => {
+  it("left only valid data in the store", { skip: redis.missing }, async () => {
     const client = new Redis(store?.url ?? "");
     const sets = await client.keys("{b*}:products");
     const products = (await Promise.all(sets.map((key) => client.smembers(key)))).flat();
@@ -456,7 +456,7 @@ describe("bad bytes", { timeout: 6 * RESPONSE_MS_MAX }, () => {
     }
   });
 
-  it("left no connection behind that the drain must cut", async () => {
+  it("left no connection open that the drain must close", async () => {
     agent.destroy();
     await app.process().end("SIGTERM", RESPONSE_MS_MAX);
     const [ending] = app.process().describe().split(";");

@@ -11,9 +11,9 @@ import { ChangeCause, SupplyService } from "../../gen/inventory/v1/supply_pb.ts"
 import { Inventory } from "../../gen/inventory_pb.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 
-// What a browser does, by Node's fetch, which is that of a browser but for CORS.
+// Browser clients on Node's fetch, which differs from a browser's in CORS only.
 
-/** A request as it went out: `POST application/grpc-web+proto`, `GET`. */
+/** A sent request: `POST application/grpc-web+proto`, `GET`. */
 type Sent = string;
 
 interface Variant {
@@ -70,7 +70,7 @@ async function errorOf(call: Promise<unknown>): Promise<ConnectError> {
     assert.ok(error instanceof ConnectError, String(error));
     return error;
   }
-  assert.fail("the call was answered with OK");
+  assert.fail("the call ended with OK");
 }
 
 for (const [index, { name, transport, read, write }] of VARIANTS.entries()) {
@@ -127,7 +127,7 @@ for (const [index, { name, transport, read, write }] of VARIANTS.entries()) {
       assert.deepEqual(sent, [read, read, read, read, read]);
     });
 
-    it("gives errors with their code, message and details", async () => {
+    it("reports errors with their code, message and details", async () => {
       const inventory = createClient(Inventory, over);
       const supply = createClient(SupplyService, over);
       const unknown = await errorOf(inventory.get({ id: "nowhere" }));
@@ -149,7 +149,7 @@ for (const [index, { name, transport, read, write }] of VARIANTS.entries()) {
       assert.match(short.rawMessage, /by -1000/);
     });
 
-    it("takes headers and a deadline, and lets a call be cancelled", async () => {
+    it("accepts headers and a deadline, and a call can be cancelled", async () => {
       const inventory = createClient(Inventory, over);
       const headers = { "x-request-id": "one" };
       const { count } = await inventory.get({ id: productId }, { headers, timeoutMs: 10_000 });
@@ -159,7 +159,7 @@ for (const [index, { name, transport, read, write }] of VARIANTS.entries()) {
       assert.equal((await inventory.get({ id: productId })).count, count);
     });
 
-    it("streams, until the caller ends it", async () => {
+    it("streams until the caller cancels", async () => {
       const health = createClient(Health, over);
       const calling = new AbortController();
       const statuses: Serving[] = [];

@@ -13,7 +13,7 @@ import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
 
-// The seed contract alone, as a caller in another language has it: nothing of gen/ is imported here.
+// Uses the protos only, as a caller in another language does: nothing of gen/ is imported here.
 
 const PROTO = join(import.meta.dirname, "../../proto");
 const LOADER_OPTIONS = { keepCase: true, longs: String, enums: String, defaults: true };
@@ -26,7 +26,7 @@ const contract = loadSync(
   ],
   { ...LOADER_OPTIONS, includeDirs: [PROTO] },
 );
-/** What `grpc-status-details-bin` holds; every gRPC library brings it, grpc-js does not. */
+/** The type of `grpc-status-details-bin`, which grpc-js does not provide. */
 const statusContract = fromJSON(
   {
     nested: {
@@ -44,7 +44,7 @@ const statusContract = fromJSON(
 );
 
 const INT32_MAX = 2_147_483_647;
-/** Ends a test that hangs; nothing here takes near as long. */
+/** Far above any duration here; it only ends a test that hangs. */
 const HANG_MS = 120_000;
 type Reply = Record<string, unknown>;
 
@@ -71,13 +71,13 @@ async function errorOf(call: Promise<unknown>): Promise<ServiceError> {
     assert.ok(error instanceof Error && "code" in error && "metadata" in error, String(error));
     return error as ServiceError;
   }
-  assert.fail("the call was answered with OK");
+  assert.fail("the call ended with OK");
 }
 
-async function assertCode(call: Promise<unknown>, code: status, told: RegExp): Promise<void> {
+async function assertCode(call: Promise<unknown>, code: status, message: RegExp): Promise<void> {
   const error = await errorOf(call);
   assert.equal(status[error.code], status[code], error.details);
-  assert.match(error.details, told);
+  assert.match(error.details, message);
 }
 
 function statusDetailsOf(error: ServiceError): Status {
@@ -86,7 +86,7 @@ function statusDetailsOf(error: ServiceError): Status {
   return decode<Status>(statusContract, "Status", bytes);
 }
 
-/** Inventory.Get with a deadline that is only sent: grpc-js would end the call by its own clock. */
+/** Inventory.Get with a deadline that only the server enforces: grpc-js would end the call by its own timer. */
 async function statusOfRawGet(url: string, timeout: string): Promise<number> {
   const session = connect(url);
   const stream = session.request({
@@ -116,7 +116,7 @@ const SETUPS: readonly {
   { name: "the memory store", skip: false, onRedis: false },
   { name: "the Redis store", skip: REDIS, onRedis: true },
   {
-    name: "the Redis store, without the short way",
+    name: "the Redis store, with LANE=off",
     skip: REDIS,
     onRedis: true,
     environment: { LANE: "off" },
@@ -146,7 +146,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       await redis?.stop();
     });
 
-    it("Inventory.Get gives what is available as decimal digits", async () => {
+    it("Inventory.Get returns the available units as decimal digits", async () => {
       await put("get-1", INT32_MAX);
       assert.deepEqual(await ask("Inventory/Get", { id: "get-1" }), { count: "2147483647" });
       await put("get-0", 0);
@@ -154,7 +154,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       await assertCode(ask("Inventory/Get", { id: "get-none" }), status.NOT_FOUND, /"get-none"/);
     });
 
-    it("StockService.GetStock gives the product with its details", async () => {
+    it("StockService.GetStock returns the product with its details", async () => {
       const product = { name: "Häkelmütze 🧶", description: "warm", price: 19.9, collection_id: "winter" };
       await ask("inventory.v1.SupplyService/PutProduct", { product_id: "stock-1", declared: 3, product });
       const { stock } = await ask("inventory.v1.StockService/GetStock", { product_id: "stock-1" });
@@ -163,7 +163,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       assert.match(seconds, /^\d{10}$/);
     });
 
-    it("StockService.BatchGetStock keeps the order, and names the unknown apart", async () => {
+    it("StockService.BatchGetStock keeps the order, and lists unknown IDs separately", async () => {
       await Promise.all([put("batch-a", 1), put("batch-b", 2)]);
       const reply = await ask("inventory.v1.StockService/BatchGetStock", {
         product_ids: ["batch-b", "none-2", "batch-a", "none-1", "batch-b"],
@@ -180,7 +180,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       assert.deepEqual(reply["unknown_product_ids"], ["none-2", "none-1"]);
     });
 
-    it("SupplyService moves each number of the ledger by itself", async () => {
+    it("SupplyService changes each number of the ledger independently", async () => {
       const product_id = "ledger-1";
       const update_time = { seconds: "1700000000", nanos: 123_456_000 };
       const declared = await ask("inventory.v1.SupplyService/PutProduct", {
@@ -239,7 +239,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       assert.equal(last["next_page_token"], "");
     });
 
-    it("SupplyService.DeleteProduct leaves a tombstone that a late update does not lift", async () => {
+    it("SupplyService.DeleteProduct leaves a tombstone that a late update does not remove", async () => {
       const product_id = "deleted-1";
       const at = (seconds: number): object => ({ product_id, update_time: { seconds, nanos: 0 } });
       await ask("inventory.v1.SupplyService/PutProduct", { ...at(1_000), declared: 1 });
@@ -281,7 +281,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       );
     });
 
-    it("refuses what the ledger does not allow", async () => {
+    it("refuses changes that the ledger does not allow", async () => {
       const product_id = "refused-1";
       await put(product_id, 2);
       const adjust = (delta: number): Promise<Reply> =>
@@ -294,7 +294,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       assert.partialDeepStrictEqual(ledger, { on_hand: 2, version: "1" }, "a refusal writes nothing");
     });
 
-    it("answers NOT_FOUND for an unknown product on every method that needs one", async () => {
+    it("ends with NOT_FOUND for an unknown product in every method that requires one", async () => {
       const product_id = "nowhere";
       for (const [method, request] of [
         ["StockService/GetStock", { product_id }],
@@ -308,7 +308,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       }
     });
 
-    it("tells each field that broke a bound in grpc-status-details-bin", async () => {
+    it("reports each invalid field in grpc-status-details-bin", async () => {
       const error = await errorOf(
         ask("inventory.v1.SupplyService/AdjustStock", { product_id: "", delta: 0, adjustment_id: "a\u0007" }),
       );
@@ -334,7 +334,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       }
     });
 
-    it("takes metadata of any kind, and gives no more back than the protocol's", async () => {
+    it("accepts any metadata, and does not echo it", async () => {
       await put("metadata-1", 1);
       const metadata = new Metadata();
       metadata.add("x-request-id", "one");
@@ -359,7 +359,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       }
     });
 
-    it("answers UNIMPLEMENTED for an unknown method and an unknown service", async () => {
+    it("ends with UNIMPLEMENTED for an unknown method and an unknown service", async () => {
       for (const path of [
         "/Inventory/Set",
         "/inventory.v1.StockService/Nothing",
@@ -367,18 +367,22 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
         "/",
       ]) {
         const { requestSerialize, responseDeserialize } = methodOf(contract, "Inventory/Get");
-        const answer = new Promise((resolve, reject) => {
-          client.makeUnaryRequest(path, requestSerialize, responseDeserialize, { id: "a" }, (error, reply) =>
-            error ? reject(error) : resolve(reply),
+        const reply = new Promise((resolve, reject) => {
+          client.makeUnaryRequest(
+            path,
+            requestSerialize,
+            responseDeserialize,
+            { id: "a" },
+            (error, message) => (error ? reject(error) : resolve(message)),
           );
         });
-        await assertCode(answer, status.UNIMPLEMENTED, new RegExp(path));
+        await assertCode(reply, status.UNIMPLEMENTED, new RegExp(path));
       }
     });
 
-    // The memory store is never silent.
+    // The memory store always responds.
     const itOnRedis = onRedis ? it : () => {};
-    itOnRedis("meets a deadline while the store is silent, and answers again after", async () => {
+    itOnRedis("enforces a deadline while Redis does not respond, and serves again afterwards", async () => {
       const read = (options?: UnaryOptions): Promise<Reply> =>
         ask("inventory.v1.SupplyService/GetLedger", { product_id: "silent-1" }, options);
       await put("silent-1", 1);
@@ -411,7 +415,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
         redis?.resume();
       }
       const again = async (): Promise<unknown> => (await read())["ledger"];
-      assert.partialDeepStrictEqual(await until(again, "the store answers again"), { on_hand: 1 });
+      assert.partialDeepStrictEqual(await until(again, "the store responds again"), { on_hand: 1 });
     });
   });
 }

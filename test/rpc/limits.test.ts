@@ -16,7 +16,7 @@ import { until } from "../support/until.ts";
 const SHOPPER = "203.0.113.7";
 const OTHER_SHOPPER = "203.0.113.8";
 
-/** A client whose calls an edge passes on, for whoever is at `address`. */
+/** A transport with the headers of a proxy that forwards calls of the client at `address`. */
 function transportOf(app: TestApp, protocol: string, address: string, token?: string): Transport {
   const create = PROTOCOLS[protocol];
   assert.ok(create);
@@ -32,7 +32,7 @@ function order(transport: Transport): Promise<ConnectError | undefined> {
   return errorOf(createClient(ReservationService, transport).getReservation({ reservationId: "r1" }));
 }
 
-/** Calls until one is refused for load; gives that error, and how many came before. */
+/** Calls until one ends with RESOURCE_EXHAUSTED. Returns that error and the number of calls before it. */
 async function callUntilRefused(
   call: () => Promise<ConnectError | undefined>,
   callsMax: number,
@@ -46,7 +46,7 @@ async function callUntilRefused(
   return assert.fail(`none of ${callsMax} calls was refused`);
 }
 
-/** Opens reads for an address, and sends no request. */
+/** Opens streams for an address without sending a request. */
 function holdReads(
   app: TestApp,
   count: number,
@@ -62,7 +62,7 @@ function holdReads(
       te: "trailers",
     });
     stream.on("error", () => {
-      // Its end is this test's doing.
+      // The test destroys the session.
     });
     return stream;
   });
@@ -76,21 +76,21 @@ function holdReads(
   };
 }
 
-/** More than ten times the calls in flight that are let in at once. */
-const STRANGERS = 20;
+/** More than ten times the limit of calls in flight. */
+const UNAUTHENTICATED = 20;
 
-/** Above the lateness that a busy machine gives to any event loop. A jam is above it, and far below the tenfold that is for Orders. */
+/** Above the delay of an event loop on a busy machine. JAM_MS is above it, and far below the tenfold limit of Orders. */
 const SHED_DELAY_MS = 50;
 const JAM_MS = 120;
-/** Less than between two looks at the loop, so that each of them is late. */
+/** Shorter than the sampling interval of the loop delay, so that each sample is delayed. */
 const BETWEEN_JAMS_MS = 5;
 const SHED_MS_MAX = 30_000;
 
-/** Calls without a token, whose refusals wait for a window that never opens. */
-function strangers(app: TestApp): Disposable & { readonly refused: () => number } {
+/** Calls without a token, on a connection whose flow-control window lets no error body through. */
+function unauthenticatedCalls(app: TestApp): Disposable & { readonly refused: () => number } {
   const session = connect(app.url, { settings: { initialWindowSize: 0 } });
   let refused = 0;
-  for (let each = 0; each < STRANGERS; each += 1) {
+  for (let each = 0; each < UNAUTHENTICATED; each += 1) {
     const stream = session.request({
       ":method": "POST",
       ":path": "/inventory.v1.ReservationService/GetReservation",
@@ -100,7 +100,7 @@ function strangers(app: TestApp): Disposable & { readonly refused: () => number 
       refused += status === 401 ? 1 : 0;
     });
     stream.on("error", () => {
-      // Its end is this test's doing.
+      // The test destroys the session.
     });
     stream.end("{}");
   }
@@ -113,7 +113,7 @@ for (const LANE of ["on", "off"]) {
       const start = (environment: NodeJS.ProcessEnv): Promise<TestApp> =>
         startTestApp({ LANE, AUTH_TOKENS, TRUSTED_PROXIES: "127.0.0.1", ...environment });
 
-      it("gives one address its part, and others theirs", async () => {
+      it("limits the rate of one address independently of others", async () => {
         await using app = await start({ READS_PER_ADDRESS: "1" });
         const shopper = transportOf(app, protocol, SHOPPER);
         const { error } = await callUntilRefused(() => read(shopper), 1_000);
@@ -123,13 +123,13 @@ for (const LANE of ["on", "off"]) {
         assert.equal(await read(transportOf(app, protocol, OTHER_SHOPPER)), undefined);
         const inside = transportOf(app, protocol, "10.1.2.3");
         for (let calls = 0; calls < 20; calls += 1) {
-          assert.equal(await read(inside), undefined, "an address of a private network has no bound");
+          assert.equal(await read(inside), undefined, "private addresses are not limited");
         }
         const orders = transportOf(app, protocol, SHOPPER, TOKENS.orders);
-        assert.equal((await order(orders))?.code, Code.NotFound, "Orders may come from anywhere");
+        assert.equal((await order(orders))?.code, Code.NotFound, "authenticated calls are not limited");
       });
 
-      it("counts a /64 of IPv6 as one address", async () => {
+      it("treats a /64 of IPv6 as one client", async () => {
         await using app = await start({ READS_PER_ADDRESS: "1" });
         let host = 0;
         const fromNextHost = (): Promise<ConnectError | undefined> => {
@@ -140,26 +140,32 @@ for (const LANE of ["on", "off"]) {
         assert.equal(await read(transportOf(app, protocol, "2001:db8:7:8::1")), undefined);
       });
 
-      it("lets one address hold a tenth of the calls in flight", async () => {
+      it("limits one address to a tenth of the calls in flight", async () => {
         await using app = await start({ CALLS_IN_FLIGHT_MAX: "20" });
         using held = holdReads(app, 2, SHOPPER);
         const shopper = transportOf(app, protocol, SHOPPER);
-        await until(async () => (await read(shopper))?.code === Code.ResourceExhausted, "it holds two");
+        await until(
+          async () => (await read(shopper))?.code === Code.ResourceExhausted,
+          "the address has two calls in flight",
+        );
         assert.equal(await read(transportOf(app, protocol, OTHER_SHOPPER)), undefined);
         held.release();
-        await until(async () => (await read(shopper)) === undefined, "its places are free again");
+        await until(async () => (await read(shopper)) === undefined, "its calls have ended");
       });
 
-      it("looks at no more tokens of one address after many that were refused", async () => {
+      it("stops verifying tokens of an address after many refused ones", async () => {
         await using app = await start({});
         const guesser = transportOf(app, protocol, SHOPPER, "a guess");
         const { before } = await callUntilRefused(() => order(guesser), 10_000);
-        assert.ok(before >= 20, "a burst is let through, so that a mistake is told as one");
+        assert.ok(
+          before >= 20,
+          "a burst gets UNAUTHENTICATED, so that a misconfiguration is reported as one",
+        );
         const right = transportOf(app, protocol, OTHER_SHOPPER, TOKENS.orders);
         assert.equal((await order(right))?.code, Code.NotFound);
       });
 
-      it("refuses shoppers while the event loop is late, and neither Orders nor probes", async () => {
+      it("refuses public reads while the event loop is delayed, but not Orders or health checks", async () => {
         await using app = await start({ SHED_DELAY_MS: String(SHED_DELAY_MS) });
         const shopper = transportOf(app, protocol, SHOPPER);
         const orders = transportOf(app, protocol, SHOPPER, TOKENS.orders);
@@ -168,7 +174,7 @@ for (const LANE of ["on", "off"]) {
         const jam = (): void => {
           const until = performance.now() + JAM_MS;
           while (performance.now() < until) {
-            // The loop of the server is this one.
+            // Blocks the event loop, which the server shares.
           }
           if (isJammed) {
             setTimeout(jam, BETWEEN_JAMS_MS);
@@ -187,7 +193,7 @@ for (const LANE of ["on", "off"]) {
                 shed?.code === Code.ResourceExhausted && kept?.code === Code.NotFound && probed === undefined
               );
             },
-            "shoppers alone are refused",
+            "only public reads are refused",
             SHED_MS_MAX,
           );
         } finally {
@@ -195,7 +201,7 @@ for (const LANE of ["on", "off"]) {
         }
         await until(
           async () => (await read(shopper)) === undefined,
-          "shoppers are served again",
+          "public reads are served again",
           SHED_MS_MAX,
         );
       });
@@ -203,7 +209,7 @@ for (const LANE of ["on", "off"]) {
   }
 
   describe(`calls in flight, with LANE=${LANE}`, () => {
-    it("are bounded for shoppers before they are for Orders", async () => {
+    it("are limited for public reads before they are for Orders", async () => {
       await using app = await startTestApp({ LANE, AUTH_TOKENS, CALLS_IN_FLIGHT_MAX: "2" });
       const transport = (token?: string): Transport => transportOf(app, "gRPC", SHOPPER, token);
       using held = holdReads(app, 2, SHOPPER);
@@ -214,56 +220,56 @@ for (const LANE of ["on", "off"]) {
       const supply = createClient(SupplyService, transport(TOKENS.supply));
       assert.equal(await errorOf(supply.putProduct({ productId: "p1", declared: 1 })), undefined);
       held.release();
-      await until(async () => (await read(shopper)) === undefined, "their places are free again");
+      await until(async () => (await read(shopper)) === undefined, "both calls have ended");
     });
 
-    it("are no more those that were refused to a stranger, read or not", async () => {
+    it("do not include calls that authentication refused, even if the error is not read", async () => {
       await using app = await startTestApp({ LANE, AUTH_TOKENS, CALLS_IN_FLIGHT_MAX: "1" });
-      using session = strangers(app);
-      await until(() => session.refused() === STRANGERS, "all are refused, and open on the strangers' side");
+      using session = unauthenticatedCalls(app);
+      await until(() => session.refused() === UNAUTHENTICATED, "all are refused, and their streams are open");
       assert.equal((await order(transportOf(app, "gRPC", SHOPPER, TOKENS.orders)))?.code, Code.NotFound);
     });
 
-    it("is told to Connect as 429, which no cache may keep", async () => {
+    it("are a 429 that must not be cached in the Connect protocol", async () => {
       await using app = await startTestApp({ LANE, TRUSTED_PROXIES: "127.0.0.1", READS_PER_ADDRESS: "1" });
       const query = "connect=v1&encoding=json&message=%7B%22productIds%22%3A%5B%22p1%22%5D%7D";
       const url = `${app.url}/inventory.v1.StockService/BatchGetStock?${query}`;
-      const ask = (): Promise<Response> => fetch(url, { headers: { "x-forwarded-for": SHOPPER } });
-      const answer = await until(async () => {
-        const each = await ask();
+      const call = (): Promise<Response> => fetch(url, { headers: { "x-forwarded-for": SHOPPER } });
+      const response = await until(async () => {
+        const each = await call();
         await each.arrayBuffer();
         return each.status === 200 ? undefined : each;
-      }, "it is refused");
-      assert.deepEqual([answer.status, answer.headers.get("cache-control")], [429, "no-store"]);
+      }, "a call is refused");
+      assert.deepEqual([response.status, response.headers.get("cache-control")], [429, "no-store"]);
     });
   });
 }
 
-describe("the budget of addresses", () => {
-  it("forgets addresses that were asked about longest ago, and remembers a bounded number", () => {
-    const budget = new RateLimiter(1);
+describe("the rate limiter", () => {
+  it("drops the least recently used addresses, and keeps a bounded number", () => {
+    const limiter = new RateLimiter(1);
     const spend = (address: string): boolean =>
-      budget.take(address) && budget.take(address) && budget.take(address);
+      limiter.take(address) && limiter.take(address) && limiter.take(address);
     assert.equal(spend("198.51.100.1"), false);
     assert.equal(spend("198.51.100.2"), false);
     let most = 0;
     for (let each = 0; each < 120_000; each += 1) {
-      budget.take(`203.${each >> 16}.${(each >> 8) & 255}.${each & 255}`);
-      budget.take("198.51.100.2");
-      most = Math.max(most, budget.size);
+      limiter.take(`203.${each >> 16}.${(each >> 8) & 255}.${each & 255}`);
+      limiter.take("198.51.100.2");
+      most = Math.max(most, limiter.size);
     }
-    assert.ok(budget.take("198.51.100.1"), "it was forgotten");
-    assert.equal(budget.has("198.51.100.2"), false, "it was not");
-    assert.ok(most <= 100_000, `${most} are remembered`);
+    assert.ok(limiter.take("198.51.100.1"), "dropped");
+    assert.equal(limiter.has("198.51.100.2"), false, "kept");
+    assert.ok(most <= 100_000, `${most} are kept`);
   });
 
-  it("knows one client of the outside, however its address is written", () => {
+  it("recognizes one client in every spelling of its address", () => {
     for (const inside of ["127.0.0.1", "10.1.2.3", "::1", "fd00::7", "fe80::1%eth0", "::ffff:10.1.2.3"]) {
       assert.equal(externalNetworkOf(inside), undefined, inside);
     }
     assert.equal(externalNetworkOf("2001:db8::7:1:2:3:4"), externalNetworkOf("2001:db8:0:7:ffff::"));
     assert.notEqual(externalNetworkOf("2001:db8:0:7::1"), externalNetworkOf("2001:db8:0:8::1"));
-    // As a dual-stack socket tells it.
+    // The form that a dual-stack socket reports.
     const socket = { remoteAddress: "::ffff:203.0.113.7" };
     assert.equal(unmapped(socket.remoteAddress), "203.0.113.7");
   });

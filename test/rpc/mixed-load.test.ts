@@ -14,18 +14,18 @@ import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
 
 const PRODUCTS = 20;
-/** Sockets of each HTTP/1.1 client. The calls themselves are all begun at once. */
+/** Sockets of each HTTP/1.1 client. All calls start at once. */
 const SOCKETS = 24;
 const DECLARED = 100;
 
-/** What is asked, and what must come of it: the code, and a number where the answer has one. */
-interface Ask {
+/** One call. Its kind decides the expected code. */
+interface TestCall {
   readonly kind: "get" | "stock" | "batch" | "ledger" | "adjust" | "unknown" | "invalid" | "short";
   readonly productId: string;
   readonly adjustmentId: string;
 }
 
-const EXPECTED: Readonly<Record<Ask["kind"], Code | "OK">> = {
+const EXPECTED: Readonly<Record<TestCall["kind"], Code | "OK">> = {
   get: "OK",
   stock: "OK",
   batch: "OK",
@@ -35,12 +35,12 @@ const EXPECTED: Readonly<Record<Ask["kind"], Code | "OK">> = {
   invalid: Code.InvalidArgument,
   short: Code.FailedPrecondition,
 };
-const KINDS = Object.keys(EXPECTED) as readonly Ask["kind"][];
+const KINDS = Object.keys(EXPECTED) as readonly TestCall["kind"][];
 
-/** Asks by one protocol, and resolves with the units told; rejects with a `ConnectError`. */
-type Asker = (ask: Ask) => Promise<number | undefined>;
+/** Calls in one protocol. Resolves with the number of units, or rejects with a `ConnectError`. */
+type Caller = (call: TestCall) => Promise<number | undefined>;
 
-function byConnect(transport: Transport): Asker {
+function byConnect(transport: Transport): Caller {
   const inventory = createClient(Inventory, transport);
   const stock = createClient(StockService, transport);
   const supply = createClient(SupplyService, transport);
@@ -49,13 +49,13 @@ function byConnect(transport: Transport): Asker {
       case "get":
         return Number((await inventory.get({ id: productId })).count);
       case "unknown":
-        return Number((await inventory.get({ id: "nobody's" })).count);
+        return Number((await inventory.get({ id: "unknown" })).count);
       case "invalid":
         return Number((await inventory.get({ id: "" })).count);
       case "stock":
         return (await stock.getStock({ productId })).stock?.available;
       case "batch":
-        return (await stock.batchGetStock({ productIds: [productId, "nobody's"] })).stocks[0]?.available;
+        return (await stock.batchGetStock({ productIds: [productId, "unknown"] })).stocks[0]?.available;
       case "ledger":
         return (await supply.getLedger({ productId })).ledger?.onHand;
       case "adjust":
@@ -66,7 +66,7 @@ function byConnect(transport: Transport): Asker {
   };
 }
 
-/** Node's fetch opens a connection for each request under way; this one has at most `most` under way. */
+/** Node's fetch opens one connection per request in flight. This one has at most `most` requests in flight. */
 function boundedFetch(most: number): typeof fetch {
   const waiting: (() => void)[] = [];
   let free = most;
@@ -78,7 +78,7 @@ function boundedFetch(most: number): typeof fetch {
     }
     try {
       const response = await fetch(input, init);
-      // Read to its end, so that the connection is free when the place is.
+      // Read to its end, so that the connection is free before the next request starts.
       const body = await response.arrayBuffer();
       return new Response(body, { status: response.status, headers: response.headers });
     } finally {
@@ -92,17 +92,17 @@ function boundedFetch(most: number): typeof fetch {
   };
 }
 
-async function outcomeOf(asker: Asker, ask: Ask): Promise<string | undefined> {
-  const expected = EXPECTED[ask.kind];
+async function outcomeOf(caller: Caller, call: TestCall): Promise<string | undefined> {
+  const expected = EXPECTED[call.kind];
   try {
-    const units = await asker(ask);
-    if (expected !== "OK") return `${ask.kind} was answered with ${units}`;
+    const units = await caller(call);
+    if (expected !== "OK") return `${call.kind} returned ${units}`;
     // Counts only grow here, and never beyond one for each call.
     const sane = units !== undefined && units >= DECLARED && units <= DECLARED + 10_000;
-    return sane ? undefined : `${ask.kind} told ${units} units`;
+    return sane ? undefined : `${call.kind} returned ${units} units`;
   } catch (error) {
     const { code, message } = ConnectError.from(error);
-    return code === expected ? undefined : `${ask.kind} failed: ${message}`;
+    return code === expected ? undefined : `${call.kind} failed: ${message}`;
   }
 }
 
@@ -112,7 +112,7 @@ async function runMixedLoad(count: number, environment: NodeJS.ProcessEnv): Prom
   using grpc = grpcJsTransport(app.address);
   try {
     const baseUrl = app.url;
-    const askers: Readonly<Record<string, Asker>> = {
+    const callers: Readonly<Record<string, Caller>> = {
       gRPC: byConnect(grpc),
       "gRPC-Web": byConnect(createGrpcWebTransport({ baseUrl, fetch: boundedFetch(SOCKETS) })),
       "JSON by POST": byConnect(createNodeTransport({ baseUrl, httpVersion: "1.1", nodeOptions: { agent } })),
@@ -120,7 +120,7 @@ async function runMixedLoad(count: number, environment: NodeJS.ProcessEnv): Prom
         createConnectTransport({ baseUrl, useHttpGet: true, fetch: boundedFetch(SOCKETS) }),
       ),
     };
-    const names = Object.keys(askers);
+    const names = Object.keys(callers);
     const products = Array.from({ length: PRODUCTS }, (_, n) => `mixed-${n}`);
     const supply = createClient(SupplyService, createConnectTransport({ baseUrl }));
     for (const productId of products) {
@@ -133,19 +133,19 @@ async function runMixedLoad(count: number, environment: NodeJS.ProcessEnv): Prom
       const kind = KINDS[Math.floor(n / names.length) % KINDS.length] ?? "get";
       const productId = products[Math.floor(n / (names.length * KINDS.length)) % products.length] ?? "";
       if (kind === "adjust") adjusted.set(productId, (adjusted.get(productId) ?? 0) + 1);
-      const asker = askers[name];
-      assert.ok(asker);
-      const wrong = await outcomeOf(asker, { kind, productId, adjustmentId: randomUUID() });
+      const caller = callers[name];
+      assert.ok(caller);
+      const wrong = await outcomeOf(caller, { kind, productId, adjustmentId: randomUUID() });
       return wrong && `${name}: ${wrong}`;
     });
     const wrong = (await Promise.all(calls)).filter((outcome) => outcome !== undefined);
     const log = (await app.output()).split("\n").filter((line) => /^\{"level":[456]0/.test(line));
-    const told = [
-      `${wrong.length} calls ended otherwise than asked for`,
+    const report = [
+      `${wrong.length} calls had an unexpected outcome`,
       ...wrong.slice(0, 5),
       ...log.slice(0, 5),
     ];
-    assert.ok(wrong.length === 0, told.join("\n"));
+    assert.ok(wrong.length === 0, report.join("\n"));
     assert.deepEqual(
       log.filter((line) => !line.startsWith('{"level":40')),
       [],
@@ -160,11 +160,11 @@ async function runMixedLoad(count: number, environment: NodeJS.ProcessEnv): Prom
   }
 }
 
-describe("concurrent calls of gRPC, gRPC-Web and JSON on one port end as asked for", () => {
+describe("concurrent calls of gRPC, gRPC-Web and JSON on one port have the expected outcomes", () => {
   const redis = need("redis-server");
 
   it("10,000 on the Redis store", { skip: redis.missing }, async () => {
-    // Without a file, so that a slow disk is not an error that nobody asked for.
+    // Without an append-only file, so that a slow disk causes no errors.
     await using server = await startRedis({ appendonly: "no" });
     await runMixedLoad(10_000, { REDIS_URL: server.url });
   });

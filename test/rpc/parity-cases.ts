@@ -4,7 +4,7 @@ import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
 
-/** One call, as JSON. Both servers get the same ones in the same order, so they are in the same state. */
+/** One call, as JSON. Both servers get the same calls in the same order, so that their states are equal. */
 export interface ParityCase {
   readonly method: DescMethodUnary;
   readonly request: JsonValue;
@@ -15,7 +15,7 @@ const { getStock, batchGetStock, listStock, listCollections } = StockService.met
 const supply = SupplyService.method;
 const reservation = ReservationService.method;
 
-/** Every unary method, with answers of every kind. `run` makes the IDs of one pass its own. */
+/** Calls of every unary method, with all kinds of outcomes. `run` makes the IDs of each pass unique. */
 export function parityCases(run: string): ParityCase[] {
   const product = `p-${run}`;
   const order = `o-${run}`;
@@ -87,7 +87,7 @@ export function parityCases(run: string): ParityCase[] {
       method: reservation.returnReservation,
       request: { reservationId: order, returnId: `r-${run}`, lines: [{ productId: product, quantity: 1 }] },
     },
-    { method: reservation.commitReservation, request: { reservationId: `nobody-${run}` } },
+    { method: reservation.commitReservation, request: { reservationId: `unknown-${run}` } },
     { method: reservation.listReservations, request: { pageSize: 3 } },
     { method: supply.deleteProduct, request: { productId: product, updateTime: "2025-01-01T00:00:00Z" } },
     { method: getStock, request: { productId: product } },

@@ -1,6 +1,6 @@
 import type { WireRequest } from "./parity-wire.ts";
 
-/** One change of the kind that clients, proxies and attackers make. */
+/** Applies one change, of a kind that clients, proxies and attackers make. */
 export function mutate(request: WireRequest, random: () => number): WireRequest {
   const { path, headers, body } = request;
   const at = (length: number): number => Math.floor(random() * length);
@@ -47,7 +47,7 @@ export function mutate(request: WireRequest, random: () => number): WireRequest 
   return mutations[at(mutations.length)]?.() ?? request;
 }
 
-/** A small seeded generator (https://github.com/bryc/code/blob/master/jshash/PRNGs.md#mulberry32). */
+/** Mulberry32, a seeded generator (https://github.com/bryc/code/blob/master/jshash/PRNGs.md#mulberry32). */
 export function mulberry32(seed: number): () => number {
   let state = seed;
   return () => {

@@ -11,7 +11,7 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 
-/** A way to say the same call. */
+/** A protocol with a codec, over one version of HTTP. */
 export interface Dialect {
   readonly name: string;
   readonly isHttp2: boolean;
@@ -42,7 +42,7 @@ export const DIALECTS: readonly Dialect[] = [
   ]),
 ];
 
-/** The same for a method with a stream of answers. */
+/** The same for a server-streaming method. */
 export const STREAM_DIALECTS: readonly Dialect[] = [
   ...DIALECTS.filter(({ isEnveloped }) => isEnveloped),
   ...[false, true].flatMap((isHttp2) =>
@@ -59,15 +59,15 @@ export const STREAM_DIALECTS: readonly Dialect[] = [
   ),
 ];
 
-/** A request as bytes. */
+/** An encoded request. */
 export interface WireRequest {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
 }
 
-/** An answer, or how the call ended without one. */
-export interface WireAnswer {
+/** A response; where there is none, `status` is the error. */
+export interface WireResponse {
   readonly status: number | string;
   readonly headers: Readonly<Record<string, unknown>>;
   readonly trailers: Readonly<Record<string, unknown>>;
@@ -77,7 +77,7 @@ export interface WireAnswer {
 /** The flag of the last envelope of a Connect stream. */
 const CONNECT_END = 2;
 
-/** Headers that differ from call to call, or that the protocols leave to the server. */
+/** Headers that may differ between equal responses. */
 const INCIDENTAL = new Set([
   "date",
   "connection",
@@ -102,7 +102,7 @@ export function wireRequest(dialect: Dialect, method: DescMethod, json: JsonValu
   };
 }
 
-/** Both kinds of connection to one server. */
+/** Connects to one server over HTTP/1.1 and HTTP/2. */
 export class WireClient {
   readonly #port: number;
   #session: ClientHttp2Session | undefined;
@@ -111,8 +111,8 @@ export class WireClient {
     this.#port = port;
   }
 
-  /** The whole answer; `onHead` is told when its headers are here. */
-  call(isHttp2: boolean, request: WireRequest, onHead: () => void = () => {}): Promise<WireAnswer> {
+  /** Resolves with the complete response. `onHead` is called when its headers arrive. */
+  call(isHttp2: boolean, request: WireRequest, onHead: () => void = () => {}): Promise<WireResponse> {
     return isHttp2 ? this.#callHttp2(request, onHead) : this.#callHttp1(request, onHead);
   }
 
@@ -120,20 +120,20 @@ export class WireClient {
     this.#session?.destroy();
   }
 
-  #callHttp2({ path, headers, body }: WireRequest, onHead: () => void): Promise<WireAnswer> {
+  #callHttp2({ path, headers, body }: WireRequest, onHead: () => void): Promise<WireResponse> {
     if (this.#session === undefined || this.#session.closed || this.#session.destroyed) {
       this.#session = http2Connect(`http://127.0.0.1:${this.#port}`);
       this.#session.on("error", () => {});
     }
     const stream = this.#session.request({ ":method": "POST", ":path": path, ...headers });
     return new Promise((resolve) => {
-      let status: number | string = "no answer";
-      let answerHeaders: Record<string, unknown> = {};
+      let status: number | string = "no response";
+      let responseHeaders: Record<string, unknown> = {};
       let trailers: Record<string, unknown> = {};
       const chunks: Buffer[] = [];
       stream.on("response", (received) => {
         status = received[":status"] ?? "none";
-        answerHeaders = received;
+        responseHeaders = received;
         onHead();
       });
       stream.on("trailers", (received) => {
@@ -144,7 +144,7 @@ export class WireClient {
       stream.on("close", () =>
         resolve({
           status,
-          headers: plain(answerHeaders),
+          headers: plain(responseHeaders),
           trailers: plain(trailers),
           body: Buffer.concat(chunks),
         }),
@@ -153,9 +153,9 @@ export class WireClient {
     });
   }
 
-  #callHttp1({ path, headers, body }: WireRequest, onHead: () => void): Promise<WireAnswer> {
+  #callHttp1({ path, headers, body }: WireRequest, onHead: () => void): Promise<WireResponse> {
     return new Promise((resolve) => {
-      const gone = (error: NodeJS.ErrnoException): void =>
+      const onError = (error: NodeJS.ErrnoException): void =>
         resolve({ status: error.code ?? "error", headers: {}, trailers: {}, body: Buffer.alloc(0) });
       const request = http1Request(
         {
@@ -170,7 +170,7 @@ export class WireClient {
           onHead();
           const chunks: Buffer[] = [];
           response.on("data", (chunk: Buffer) => chunks.push(chunk));
-          response.on("error", gone);
+          response.on("error", onError);
           response.on("end", () =>
             resolve({
               status: response.statusCode ?? "none",
@@ -181,18 +181,18 @@ export class WireClient {
           );
         },
       );
-      request.on("error", gone);
+      request.on("error", onError);
       request.end(body);
     });
   }
 }
 
-/** The answer as far as it must not depend on the way, with its messages readable and without the times of day. */
-export function comparable(dialect: Dialect, method: DescMethod, answer: WireAnswer): unknown {
-  const { status, headers } = answer;
-  const trailers = Object.entries(answer.trailers).map(([name, value]) => clearField(`${name}: ${value}`));
+/** The parts of a response that must be equal on both paths, decoded, with times and random IDs replaced. */
+export function comparable(dialect: Dialect, method: DescMethod, response: WireResponse): unknown {
+  const { status, headers } = response;
+  const trailers = Object.entries(response.trailers).map(([name, value]) => clearField(`${name}: ${value}`));
   return JSON.parse(
-    JSON.stringify({ status, headers, trailers, body: readable(dialect, method, answer) })
+    JSON.stringify({ status, headers, trailers, body: readable(dialect, method, response) })
       .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, "TIME")
       .replace(/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/g, "UUID")
       .replace(/"nextPageToken":"[^"]*"/g, '"nextPageToken":"TOKEN"')
@@ -200,11 +200,11 @@ export function comparable(dialect: Dialect, method: DescMethod, answer: WireAns
   );
 }
 
-function readable(dialect: Dialect, method: DescMethod, answer: WireAnswer): unknown {
-  const { body } = answer;
+function readable(dialect: Dialect, method: DescMethod, response: WireResponse): unknown {
+  const { body } = response;
   if (!dialect.isEnveloped) {
-    const isJson = String(answer.headers["content-type"]).startsWith("application/json");
-    return isJson || answer.status !== 200 ? clearDetails(body.toString()) : decoded(method, body, false);
+    const isJson = String(response.headers["content-type"]).startsWith("application/json");
+    return isJson || response.status !== 200 ? clearDetails(body.toString()) : decoded(method, body, false);
   }
   const parts: unknown[] = [];
   let rest = body;
@@ -214,7 +214,7 @@ function readable(dialect: Dialect, method: DescMethod, answer: WireAnswer): unk
     const sent = rest.subarray(5, 5 + length);
     const data = flags % 2 === 1 ? gunzipSync(sent) : sent;
     if (flags >= 128) {
-      // Trailers of gRPC-Web may come in any order.
+      // The order of gRPC-Web trailers is not significant.
       parts.push(data.toString().split("\r\n").map(clearField).sort());
     } else if (flags >= CONNECT_END) {
       parts.push({ end: clearDetails(data.toString()) });
@@ -226,7 +226,7 @@ function readable(dialect: Dialect, method: DescMethod, answer: WireAnswer): unk
   return [...parts, rest.toString("hex")];
 }
 
-/** A trailer with what is encoded in it made readable, since messages may name the store's time. */
+/** Decodes a trailer, so that times in messages can be replaced. */
 function clearField(field: string): string {
   const details = /^grpc-status-details-bin: (.*)$/.exec(field);
   return details?.[1] === undefined
@@ -234,7 +234,7 @@ function clearField(field: string): string {
     : Buffer.from(details[1], "base64").toString("latin1");
 }
 
-/** The same for the binary details in an error of the Connect protocol. */
+/** Decodes the binary details of an error in the Connect protocol. */
 function clearDetails(json: string): string {
   return json.replace(
     /"value":"([^"]*)"/g,

@@ -16,8 +16,8 @@ import {
 const MUTATIONS = 600;
 const SEED = Number(process.env["PARITY_SEED"] ?? randomInt(2 ** 31));
 
-/** Two servers that have seen the same calls: one with the lane, one where Connect answers everything. */
-describe("the lane and the long way", () => {
+/** Two servers with the same calls: one with the fast path, one with the Connect path only. */
+describe("unary calls on the fast path and the Connect path", () => {
   const servers: { app: TestApp; client: WireClient }[] = [];
   before(async () => {
     for (const LANE of ["on", "off"]) {
@@ -32,25 +32,25 @@ describe("the lane and the long way", () => {
     }
   });
 
-  async function assertAlike(
+  async function assertEqual(
     dialect: Dialect,
     { method }: ParityCase,
     request: WireRequest,
     what: string,
   ): Promise<void> {
-    const [short, long] = await Promise.all(
+    const [fast, connect] = await Promise.all(
       servers.map(({ client }) => client.call(dialect.isHttp2, request)),
     );
-    assert.ok(short && long);
-    assert.deepEqual(comparable(dialect, method, short), comparable(dialect, method, long), what);
+    assert.ok(fast && connect);
+    assert.deepEqual(comparable(dialect, method, fast), comparable(dialect, method, connect), what);
   }
 
   for (const dialect of DIALECTS) {
-    it(`answer alike in ${dialect.name} over HTTP/${dialect.isHttp2 ? 2 : 1.1}, every method`, async () => {
+    it(`have equal responses in ${dialect.name} over HTTP/${dialect.isHttp2 ? 2 : 1.1}, in every method`, async () => {
       const run = `${dialect.name}-${dialect.isHttp2}`.replaceAll(" ", "-");
       for (const each of parityCases(run)) {
         const request = wireRequest(dialect, each.method, each.request);
-        await assertAlike(
+        await assertEqual(
           dialect,
           each,
           request,
@@ -60,7 +60,7 @@ describe("the lane and the long way", () => {
     });
   }
 
-  it(`answer alike what is odd: ${MUTATIONS} mutated requests`, async (t) => {
+  it(`have equal responses to ${MUTATIONS} mutated requests`, async (t) => {
     t.diagnostic(`PARITY_SEED=${SEED}`);
     const random = mulberry32(SEED);
     const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
@@ -68,7 +68,7 @@ describe("the lane and the long way", () => {
       const dialect = pick(DIALECTS);
       const each = pick(parityCases(`m${n}`));
       const request = mutate(wireRequest(dialect, each.method, each.request), random);
-      await assertAlike(
+      await assertEqual(
         dialect,
         each,
         request,

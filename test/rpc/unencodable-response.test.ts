@@ -6,19 +6,19 @@ import type { Listener } from "../../server/http/listener/listener.ts";
 import { startPort } from "../support/port.ts";
 import { DIALECTS, WireClient, wireRequest } from "./parity-wire.ts";
 
-/** A count that the binary format has no room for, and a time that JSON cannot say. */
+/** A count out of the range of int32, and a time out of the range of JSON timestamps. */
 const implementation = {
   getStock: () => ({ stock: { available: 2 ** 40, updateTime: { seconds: 10n ** 15n } } }),
 };
 
-for (const lane of [true, false]) {
-  describe(`an answer that does not fit its message, with the lane ${lane ? "on" : "off"}`, () => {
+for (const hasFastPath of [true, false]) {
+  describe(`a response that cannot be encoded, with LANE=${hasFastPath ? "on" : "off"}`, () => {
     let listener: Listener;
     let client: WireClient;
     before(async () => {
       listener = await startPort({
         routes: (router) => router.service(StockService, implementation),
-        services: lane ? [{ desc: StockService, implementation }] : [],
+        services: hasFastPath ? [{ desc: StockService, implementation }] : [],
         log: pino({ level: "silent" }),
       });
       client = new WireClient(listener.port);
@@ -29,12 +29,12 @@ for (const lane of [true, false]) {
     });
 
     for (const dialect of DIALECTS) {
-      it(`is INTERNAL in ${dialect.name} over HTTP/${dialect.isHttp2 ? 2 : 1.1}, and the server lives`, async () => {
+      it(`is INTERNAL in ${dialect.name} over HTTP/${dialect.isHttp2 ? 2 : 1.1}, and the server stays up`, async () => {
         const request = wireRequest(dialect, StockService.method.getStock, { productId: "p1" });
         const { status, trailers, body } = await client.call(dialect.isHttp2, request);
-        const told = `${JSON.stringify(trailers)}${body}`;
+        const text = `${JSON.stringify(trailers)}${body}`;
         assert.equal(status, dialect.isEnveloped ? 200 : 500);
-        assert.match(told, /"grpc-status":"13"|grpc-status: 13|"code":"internal"/);
+        assert.match(text, /"grpc-status":"13"|grpc-status: 13|"code":"internal"/);
       });
     }
   });
