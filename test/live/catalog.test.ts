@@ -25,7 +25,7 @@ const ALL: ListQuery = {
   after: undefined,
 };
 
-/** Letters with the plain one that each is found by: what the oracle folds with. */
+/** Letters, and how the oracle folds each. */
 const LETTERS = [
   ["a", "a"],
   ["A", "a"],
@@ -50,7 +50,7 @@ const letters = (max: number, min = 0) =>
 const foldedOf = (text: readonly string[]): string =>
   text.map((letter) => PLAIN.get(letter) ?? letter).join("");
 
-/** A state of a product with the folded name that goes with it. */
+/** A state of a product, with its folded name. */
 interface Known {
   readonly state: ProductState;
   readonly name: string;
@@ -102,17 +102,17 @@ const listQuery = (draft: QueryDraft): ListQuery => ({
   after: undefined,
 });
 
-/** A mirror with its catalog, and what a plain map knows of the same products. */
+/** A mirror with its catalog, and a plain map of the same products. */
 class World {
   readonly mirror: Mirror = loadedMirror([]);
   readonly catalog = new Catalog(this.mirror);
   readonly known = new Map<string, Known>();
 
-  /** The product comes to another state. What is not said of it stays: its details, or that it is there. */
+  /** Changes a product. Omitted values do not change. */
   put({ id, available, updateTimeMs, deleted, details }: ProductDraft): void {
     const before = this.known.get(id);
-    const told = details && detailsOf(details.name.join(""), { ...details, name: details.name.join("") });
-    const kept = told ?? before?.state.details;
+    const changed = details && detailsOf(details.name.join(""), { ...details, name: details.name.join("") });
+    const kept = changed ?? before?.state.details;
     const state = stateOf(id, (before?.state.version ?? 0) + 1, {
       available,
       updateTimeMs,
@@ -120,14 +120,14 @@ class World {
       details: kept,
     });
     this.known.set(id, { state, name: details ? foldedOf(details.name) : (before?.name ?? "") });
-    this.mirror.onChanges([changeTo(state, told)]);
+    this.mirror.onChanges([changeTo(state, changed)]);
   }
 
   get visible(): Known[] {
     return [...this.known.values()].filter(({ state }) => !state.deleted);
   }
 
-  /** By brute force: all that match, in order. */
+  /** All that match, in order, by brute force. */
   expected(draft: QueryDraft): ProductState[] {
     const words = foldedOf(draft.words)
       .split(" ")
@@ -167,8 +167,8 @@ function keyOf({ state, name }: Known, order: ListQuery["order"]): string | numb
   }
 }
 
-/** A place as it comes back in a page token. */
-const throughToken = (place: ListCursor): ListCursor => JSON.parse(JSON.stringify(place)) as ListCursor;
+/** A cursor after a round trip through a page token. */
+const throughToken = (cursor: ListCursor): ListCursor => JSON.parse(JSON.stringify(cursor)) as ListCursor;
 
 const idsOf = (page: ListPage): string[] => page.stocks.map(({ productId }) => productId);
 
@@ -219,7 +219,7 @@ describe("Catalog against brute force", () => {
     t.diagnostic(`${matched} products matched; the longest list had ${deepest} pages`);
   });
 
-  it("skips and repeats nothing that stays in its place while the rest changes between the pages", (t) => {
+  it("neither skips nor repeats a product that keeps its position while others change between pages", (t) => {
     let stayed = 0;
     fc.assert(
       fc.property(
@@ -268,8 +268,8 @@ describe("Catalog against brute force", () => {
   });
 });
 
-describe("Catalog of many products", () => {
-  /** More than one segment of the text index, and more renames in it than it keeps loose. */
+describe("Catalog with many products", () => {
+  /** More than one segment of the text index, and more renames than a segment's unindexed rows. */
   const PRODUCTS = 18_000;
   const RENAMES = 3_000;
   const EVERYTHING: QueryDraft = {
@@ -283,7 +283,7 @@ describe("Catalog of many products", () => {
     limit: 20,
   };
 
-  it("lists what brute force finds, after a load, and after many changes", (t) => {
+  it("lists what brute force finds, after a load and after many changes", (t) => {
     const seed = seedOf(t);
     const [draft] = fc.sample(
       fc.array(productWith(fc.nat(PRODUCTS - 1).map(String)), {
@@ -336,16 +336,16 @@ describe("Catalog of many products", () => {
     for (const one of draft.slice(PRODUCTS + RENAMES)) {
       world.put({ ...one, id: `P${one.id}` });
     }
-    // The words of before are known by now, and must follow the changes.
+    // The results of these words are cached by now, and must follow the changes.
     compare([...searches, ...queries.slice(25)]);
     t.diagnostic(`${matched} products matched`);
   });
 });
 
-describe("Catalog by example", () => {
+describe("Catalog: examples", () => {
   const find = (world: World, words: string): string[] => idsOf(world.catalog.list({ ...ALL, words })).sort();
 
-  it("finds words in name or ID: any case, accents aside, all of them, in any order", () => {
+  it("finds words in name or ID, all of them, in any order, ignoring case and accents", () => {
     const world = worldWith(
       { id: "sku-1", name: "Crème Brûlée Torch" },
       { id: "SKU-2", name: "creme cheese" },
@@ -359,12 +359,12 @@ describe("Catalog by example", () => {
     assert.deepEqual(find(world, "Sku"), ["SKU-2", "sku-1"]);
     assert.deepEqual(find(world, "sku-2 cheese"), ["SKU-2"], "a word in the ID, another in the name");
     assert.deepEqual(find(world, "DETAILS"), ["no-details"]);
-    assert.deepEqual(find(world, "cheesesku"), [], "not over the end of the name");
+    assert.deepEqual(find(world, "cheesesku"), [], "not across the end of the name");
     assert.deepEqual(find(world, "nothing"), []);
-    assert.equal(find(world, "   ").length, 4, "no word finds all");
+    assert.equal(find(world, "   ").length, 4, "no words match everything");
   });
 
-  it("searches a new name, and no more the old one", () => {
+  it("finds a product by its new name only", () => {
     const world = worldWith({ id: "p", name: "old" });
     world.put({
       id: "p",
@@ -377,7 +377,7 @@ describe("Catalog by example", () => {
     assert.deepEqual(find(world, "n"), ["p"]);
   });
 
-  it("keeps a place valid when its product is gone, and when it has moved behind it", () => {
+  it("keeps a cursor valid when its product is deleted or moved", () => {
     const world = worldWith({ id: "a" }, { id: "b" }, { id: "c" }, { id: "d" });
     const first = world.catalog.list({ ...ALL, limit: 2 });
     assert.deepEqual(idsOf(first), ["a", "b"]);
@@ -390,13 +390,13 @@ describe("Catalog by example", () => {
     assert.deepEqual([last.stocks, last.next, last.total], [[], undefined, 1]);
   });
 
-  it("has no next page where the last one is just full", () => {
+  it("has no next page if the last one is exactly full", () => {
     const world = worldWith({ id: "a" }, { id: "b" });
     assert.equal(world.catalog.list({ ...ALL, limit: 2 }).next, undefined);
     assert.notEqual(world.catalog.list({ ...ALL, limit: 1 }).next, undefined);
   });
 
-  it("has what the mirror had before it, what a reload brings, and nothing that a reload drops", () => {
+  it("has the products that the mirror had before, those of a reload, and none that a reload drops", () => {
     const mirror = loadedMirror([
       stateOf("a", 5),
       stateOf("gone", 5),
@@ -414,7 +414,7 @@ describe("Catalog by example", () => {
     assert.equal(catalog.isStale, true);
   });
 
-  it("sorts itself when the mirror is loaded, by and by where it is large", async () => {
+  it("builds its orders when the mirror is loaded, in steps if it is large", async () => {
     const mirror = new Mirror();
     const catalog = new Catalog(mirror);
     assert.equal(catalog.isSorted, false);

@@ -6,7 +6,7 @@ import type { ProductDetails, StockChange } from "../../server/inventory/ledger.
 import { Mirror, type MirrorChange } from "../../server/live/mirror.ts";
 import { changeTo, detailsOf, load, loadedMirror, seedOf, stateOf } from "./states.ts";
 
-/** A product's life: the state after each change, and the change as the stream tells it. */
+/** A product's history: the state after each change, and the change as the stream reports it. */
 interface Step {
   readonly state: ProductState;
   readonly change: StockChange;
@@ -15,7 +15,7 @@ interface Step {
 const life = fc.array(
   fc.record({
     available: fc.nat(100),
-    /** New details, or those of the step before. */
+    /** New details; absent if they do not change. */
     name: fc.option(fc.constantFrom("a", "b", "c"), { nil: undefined, freq: 3 }),
     deleted: fc.boolean(),
   }),
@@ -25,25 +25,25 @@ const life = fc.array(
 function stepsOf(productId: string, what: typeof life extends fc.Arbitrary<infer T> ? T : never): Step[] {
   let details: ProductDetails | undefined;
   return what.map(({ available, name, deleted }, index) => {
-    const told = name === undefined ? undefined : detailsOf(name);
-    details = told ?? details;
+    const changed = name === undefined ? undefined : detailsOf(name);
+    details = changed ?? details;
     const state = stateOf(productId, index + 1, { available, deleted, details });
-    return { state, change: changeTo(state, told) };
+    return { state, change: changeTo(state, changed) };
   });
 }
 
-/** Lives of some products, how far each had come when the picture was taken, and where the stream begins. */
+/** Histories of some products, the state of each in the full load, and where the stream begins. */
 const history = fc
   .array(fc.record({ life, taken: fc.nat(12), start: fc.nat(12) }), { minLength: 1, maxLength: 5 })
   .map((products) =>
     products.map(({ life, taken, start }, n) => {
       const steps = stepsOf(`p${n}`, life);
-      const picture = Math.min(taken, steps.length);
-      return { steps, picture, streamFrom: Math.min(start, picture) };
+      const loaded = Math.min(taken, steps.length);
+      return { steps, loaded, streamFrom: Math.min(start, loaded) };
     }),
   );
 
-/** Merges queues in an order that the numbers choose; each queue keeps its own. */
+/** Interleaves queues in an order that the numbers choose. Each queue keeps its own order. */
 function interleave<T>(queues: readonly (readonly T[])[], choices: readonly number[]): T[] {
   const rest = queues.map((queue) => [...queue]);
   const merged: T[] = [];
@@ -59,31 +59,31 @@ function interleave<T>(queues: readonly (readonly T[])[], choices: readonly numb
 
 const choices = fc.array(fc.nat(1_000), { minLength: 1, maxLength: 80 });
 
-/** What the mirror tells of its changes leads from nothing to what it has, and never goes back. */
+/** Collects the changes that the mirror emits. Each continues the one before, and versions never decrease. */
 function follow(mirror: Mirror): Map<string, ProductState> {
-  const told = new Map<string, ProductState>();
+  const states = new Map<string, ProductState>();
   mirror.on("change", (changes: readonly MirrorChange[]) => {
     assert.equal(new Set(changes.map(({ after }) => after.productId)).size, changes.length, "each once");
     for (const { before, after } of changes) {
-      assert.deepEqual(before, told.get(after.productId), "it goes on from what was told before");
+      assert.deepEqual(before, states.get(after.productId), "it continues the change before");
       assert.ok(after.version > (before?.version ?? 0), "it is newer");
-      told.set(after.productId, after);
+      states.set(after.productId, after);
     }
   });
-  return told;
+  return states;
 }
 
 const withoutDetails = ({ details: _, ...rest }: ProductState): Omit<ProductState, "details"> => rest;
 
 describe("Mirror: versions", () => {
-  it("ends in the newest state, however picture, stream and repetitions mix", (t) => {
+  it("has the newest state for every interleaving of full load, stream and repeated changes", (t) => {
     fc.assert(
       fc.property(history, choices, choices, fc.nat(100), (products, order, repeats, loadedAt) => {
         const mirror = new Mirror();
-        const told = follow(mirror);
+        const emitted = follow(mirror);
         const events = interleave(
-          products.flatMap(({ steps, picture, streamFrom }) => {
-            const state = picture === 0 ? undefined : steps[picture - 1]?.state;
+          products.flatMap(({ steps, loaded, streamFrom }) => {
+            const state = loaded === 0 ? undefined : steps[loaded - 1]?.state;
             const stream = steps.slice(streamFrom).map(({ change }) => ({ change }));
             const again = stream.filter((_, n) => (repeats[n % repeats.length] ?? 0) % 2 === 0);
             return [state === undefined ? [] : [{ state }], stream, again] as {
@@ -111,7 +111,7 @@ describe("Mirror: versions", () => {
         }
         for (const { steps } of products) {
           const newest = steps.at(-1)?.state;
-          const found = told.get(newest?.productId ?? "");
+          const found = emitted.get(newest?.productId ?? "");
           assert.deepEqual(found && withoutDetails(found), newest && withoutDetails(newest));
           assert.equal(mirror.get(newest?.productId ?? "") === undefined, newest?.deleted);
         }
@@ -120,14 +120,14 @@ describe("Mirror: versions", () => {
     );
   });
 
-  it("ends with the newest details too, where a product's picture comes before its changes", (t) => {
+  it("has the newest details if a product is loaded before its changes", (t) => {
     fc.assert(
       fc.property(history, choices, fc.integer({ min: 1, max: 6 }), (products, order, batch) => {
         const mirror = new Mirror();
-        const told = follow(mirror);
+        const emitted = follow(mirror);
         load(
           mirror,
-          products.flatMap(({ steps, picture }) => (picture === 0 ? [] : (steps[picture - 1]?.state ?? []))),
+          products.flatMap(({ steps, loaded }) => (loaded === 0 ? [] : (steps[loaded - 1]?.state ?? []))),
         );
         const stream = interleave(
           products.map(({ steps, streamFrom }) => steps.slice(streamFrom).map(({ change }) => change)),
@@ -138,7 +138,7 @@ describe("Mirror: versions", () => {
         }
         for (const { steps } of products) {
           const newest = steps.at(-1)?.state;
-          assert.deepEqual(told.get(newest?.productId ?? ""), newest);
+          assert.deepEqual(emitted.get(newest?.productId ?? ""), newest);
           assert.deepEqual(mirror.current(newest?.productId ?? ""), newest);
         }
       }),
@@ -146,7 +146,7 @@ describe("Mirror: versions", () => {
     );
   });
 
-  it("keeps the details of the change before, in the same batch too", () => {
+  it("keeps the details of the previous change, also in one batch", () => {
     const mirror = loadedMirror([]);
     mirror.onChanges([
       changeTo(stateOf("p", 1), detailsOf("first")),
@@ -164,7 +164,7 @@ describe("Mirror: versions", () => {
 });
 
 describe("Mirror: deletion and reload", () => {
-  it("hides a deleted product, keeps its version, and shows it again when it is revived", () => {
+  it("hides a deleted product, keeps its version, and shows it when it is restored", () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
     mirror.onChanges([changeTo(stateOf("p", 2, { deleted: true }))]);
     assert.equal(mirror.get("p"), undefined);
@@ -172,25 +172,25 @@ describe("Mirror: deletion and reload", () => {
     assert.equal(mirror.current("p")?.deleted, true);
     mirror.onChanges([changeTo(stateOf("p", 1))]);
     mirror.onProducts([stateOf("p", 1)]);
-    assert.equal(mirror.get("p"), undefined, "an older state does not bring it back");
+    assert.equal(mirror.get("p"), undefined, "an older state does not restore it");
     mirror.onChanges([changeTo(stateOf("p", 3), detailsOf("again"))]);
     assert.equal(mirror.get("p")?.details?.name, "again");
     assert.equal(mirror.size, 1);
   });
 
-  it("drops what a full picture does not name, once, and keeps what a change named meanwhile", () => {
+  it("drops once what a full load does not report, and keeps what a change reported during it", () => {
     const mirror = loadedMirror([stateOf("p", 5), stateOf("q", 5), stateOf("r", 5, { deleted: true })]);
-    const told: MirrorChange[] = [];
-    mirror.on("change", (changes) => told.push(...changes));
+    const emitted: MirrorChange[] = [];
+    mirror.on("change", (changes) => emitted.push(...changes));
     mirror.onLoading(false);
     mirror.onProducts([stateOf("q", 5)]);
     mirror.onChanges([changeTo(stateOf("new", 1))]);
-    assert.ok(mirror.get("p"), "nothing is gone until the picture is whole");
+    assert.ok(mirror.get("p"), "nothing is dropped before the load is complete");
     mirror.onLoaded();
     assert.equal(mirror.get("p"), undefined);
     assert.equal(mirror.current("p"), undefined);
     assert.deepEqual(
-      told.map(({ after }) => [after.productId, after.deleted]),
+      emitted.map(({ after }) => [after.productId, after.deleted]),
       [
         ["new", false],
         ["p", true],
@@ -199,10 +199,10 @@ describe("Mirror: deletion and reload", () => {
     );
     assert.ok(mirror.get("new"));
     mirror.onChanges([changeTo(stateOf("p", 1))]);
-    assert.equal(mirror.get("p")?.version, 1, "a product that was dropped begins anew");
+    assert.equal(mirror.get("p")?.version, 1, "a dropped product may start again at version 1");
   });
 
-  it("takes lower versions of a picture of other data, and only of that", () => {
+  it("accepts lower versions only from a full load of other data", () => {
     const mirror = loadedMirror([stateOf("p", 50), stateOf("gone", 50)]);
     load(mirror, [stateOf("p", 2), stateOf("gone", 50)], false);
     assert.equal(mirror.get("p")?.version, 50);
@@ -212,10 +212,10 @@ describe("Mirror: deletion and reload", () => {
     mirror.onChanges([changeTo(stateOf("p", 1)), changeTo(stateOf("p", 3))]);
     assert.equal(mirror.get("p")?.version, 3);
     load(mirror, [stateOf("p", 2)], false);
-    assert.equal(mirror.get("p")?.version, 3, "the next picture is compared by version again");
+    assert.equal(mirror.get("p")?.version, 3, "the next load is compared by version");
   });
 
-  it("is loaded after the first picture, and stays so while a second one loads", () => {
+  it("is loaded after the first full load, and stays loaded during the second", () => {
     const mirror = new Mirror();
     let loaded = 0;
     mirror.on("loaded", () => {
@@ -233,7 +233,7 @@ describe("Mirror: deletion and reload", () => {
     assert.equal(loaded, 2);
   });
 
-  it("is stale at first, and tells flips alone", () => {
+  it("is stale at first, and emits only changes of staleness", () => {
     const mirror = new Mirror();
     assert.equal(mirror.isStale, true);
     const flips: boolean[] = [];
@@ -246,7 +246,7 @@ describe("Mirror: deletion and reload", () => {
     assert.deepEqual(flips, [false, true, false]);
   });
 
-  it("sorts collections by name, in any case and accents aside", () => {
+  it("sorts collections by name, ignoring case and accents", () => {
     const mirror = new Mirror();
     const named = ["zoo", "Émile", "apple", "Zoe", "emil"];
     mirror.onCollections(named.map((name) => ({ collectionId: name, name, description: "" })));
@@ -257,13 +257,13 @@ describe("Mirror: deletion and reload", () => {
   });
 });
 
-describe("Mirror: what this server has acknowledged", () => {
-  it("knows nothing current of a product until it has come to the acknowledged version", () => {
+describe("Mirror: versions that this server has acknowledged", () => {
+  it("has no current state of a product until it reaches the acknowledged version", () => {
     const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1)]);
     mirror.expect("p", 3);
     mirror.expect("p", 2);
     assert.equal(mirror.current("p"), undefined);
-    assert.equal(mirror.get("p")?.version, 1, "for a read while the store is away");
+    assert.equal(mirror.get("p")?.version, 1, "for a read while the store is unavailable");
     assert.equal(mirror.current("q")?.version, 1);
     mirror.onChanges([changeTo(stateOf("p", 2))]);
     assert.equal(mirror.current("p"), undefined);
@@ -271,19 +271,19 @@ describe("Mirror: what this server has acknowledged", () => {
     assert.equal(mirror.current("p")?.version, 3);
     mirror.expect("p", 3);
     mirror.expect("p", 1);
-    assert.equal(mirror.current("p")?.version, 3, "it had come there before the acknowledgement");
+    assert.equal(mirror.current("p")?.version, 3, "it reached the version before the acknowledgement");
     mirror.expect("never-heard-of", 1);
     assert.equal(mirror.current("never-heard-of"), undefined);
   });
 
-  it("expects nothing of data that is gone", () => {
+  it("drops expected versions with the previous data", () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
     mirror.expect("p", 9);
     load(mirror, [stateOf("p", 2)], true);
     assert.equal(mirror.current("p")?.version, 2);
   });
 
-  it("still expects what was acknowledged while a picture loads that was read before", () => {
+  it("keeps expecting a version during a full load that was read before it", () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
     mirror.onLoading(false);
     mirror.onProducts([stateOf("p", 1)]);
@@ -298,7 +298,7 @@ describe("Mirror: what this server has acknowledged", () => {
     assert.equal(mirror.current("p")?.version, 2);
   });
 
-  it("never reads less than was acknowledged, whatever comes in between", (t) => {
+  it("never returns less than was acknowledged, for any sequence of events", (t) => {
     const event = fc.oneof(
       fc.record({ kind: fc.constant("expect" as const), version: fc.integer({ min: 1, max: 8 }) }),
       fc.record({ kind: fc.constant("change" as const), version: fc.integer({ min: 1, max: 8 }) }),
@@ -318,7 +318,7 @@ describe("Mirror: what this server has acknowledged", () => {
           assert.ok(read === undefined || read.version >= acknowledged);
         }
         mirror.onChanges([changeTo(stateOf("p", 8))]);
-        assert.equal(mirror.current("p")?.version, 8, "in the end it is read from the mirror again");
+        assert.equal(mirror.current("p")?.version, 8, "at the end it is read from the mirror again");
       }),
       { seed: seedOf(t), numRuns: 300 },
     );

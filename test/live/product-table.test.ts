@@ -15,7 +15,7 @@ const put = fc.record({
   price: fc.constantFrom(0, 0.5, 1e12),
   collectionId: fc.constantFrom("", "c1", "c2", "c3"),
   name: fc.option(text, { nil: undefined }),
-  /** Long ones fill the chunks of texts. */
+  /** Long texts fill the chunks. */
   description: fc.oneof(
     text,
     fc.integer({ min: 0, max: 16_000 }).map((length) => "x".repeat(length)),
@@ -26,12 +26,12 @@ const remove = fc.record({ kind: fc.constant("remove" as const), id: put.map(({ 
 const command = fc.oneof({ weight: 9, arbitrary: put }, { weight: 1, arbitrary: remove });
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never;
 
-/** The table beside a plain map, and what a follower makes of what it is told. */
+/** The table, a plain map of the same products, and a copy that an observer keeps. */
 class Pair {
   readonly table = new ProductTable();
   readonly plain = new Map<string, ProductState>();
   readonly rows = new Map<string, number>();
-  /** As a follower that keeps a copy of each visible product knows them. */
+  /** The visible products, as the observer copied them. */
   readonly followed = new Map<number, ProductState>();
 
   constructor() {
@@ -39,8 +39,8 @@ class Pair {
       beforeChange: (row) => {
         const { available, price, collection } = this.#columns(row);
         const before = this.followed.get(row);
-        assert.ok(before, "it was told of the product before");
-        assert.equal(available, before.available, "the columns are as they were");
+        assert.ok(before, "it was notified of the product before");
+        assert.equal(available, before.available, "the columns still have the old values");
         assert.equal(price, before.details?.price ?? 0);
         assert.equal(collection, this.#collectionOf(before));
         this.followed.delete(row);
@@ -75,7 +75,7 @@ class Pair {
 
   check(): void {
     assert.equal(this.table.size, this.plain.size);
-    assert.equal(new Set(this.rows.values()).size, this.rows.size, "a row is of one product");
+    assert.equal(new Set(this.rows.values()).size, this.rows.size, "rows are distinct");
     for (const [id, state] of this.plain) {
       const row = this.table.find(id);
       assert.equal(row, this.rows.get(id));
@@ -101,7 +101,7 @@ class Pair {
 }
 
 describe("ProductTable", () => {
-  it("is like a plain map, and tells a follower of each change while it still has what was", (t) => {
+  it("behaves like a plain map, and notifies an observer before and after each change", (t) => {
     fc.assert(
       fc.property(fc.array(command, { minLength: 1, maxLength: 400, size: "max" }), (commands) => {
         const pair = new Pair();
@@ -114,7 +114,7 @@ describe("ProductTable", () => {
     );
   });
 
-  it("keeps 30,000 products apart while their texts are written anew, and what it takes stays bounded", () => {
+  it("keeps 30,000 products while their texts are rewritten, in bounded memory", () => {
     const table = new ProductTable();
     const stateAt = (n: number, round: number): ProductState =>
       stateOf(`product-${n}`, round, {
@@ -133,7 +133,7 @@ describe("ProductTable", () => {
     }
   });
 
-  it("gives the same object for a product until it changes, and keeps the details that did not", () => {
+  it("returns the same object for a product until it changes, and keeps unchanged details", () => {
     const table = new ProductTable();
     const details = detailsOf("name");
     const row = table.put(stateOf("p", 1, { details }));
@@ -144,10 +144,10 @@ describe("ProductTable", () => {
     assert.equal(table.state(row).details, first.details);
   });
 
-  it("says what of a product changed", () => {
+  it("reports which columns changed", () => {
     const table = new ProductTable();
-    const told: number[] = [];
-    table.observe({ beforeChange: () => {}, afterChange: (_, changed) => told.push(changed) });
+    const reported: number[] = [];
+    table.observe({ beforeChange: () => {}, afterChange: (_, changed) => reported.push(changed) });
     const before = stateOf("p", 1, { available: 1, updateTimeMs: 1, details: detailsOf("a") });
     table.put(before);
     table.put({ ...before, version: 2, available: 2 });
@@ -160,7 +160,13 @@ describe("ProductTable", () => {
       updateTimeMs: 2,
       details: detailsOf("b", { price: 9 }),
     });
-    assert.deepEqual(told, [CHANGED_ALL, CHANGED.available, CHANGED.updateTime, CHANGED.text, CHANGED.price]);
+    assert.deepEqual(reported, [
+      CHANGED_ALL,
+      CHANGED.available,
+      CHANGED.updateTime,
+      CHANGED.text,
+      CHANGED.price,
+    ]);
   });
 });
 
@@ -170,7 +176,7 @@ describe("sortRows", () => {
     { maxLength: 200, size: "max" },
   );
 
-  it("sorts texts by their bytes and leaves equal ones in their order", (t) => {
+  it("sorts texts by their bytes, stably", (t) => {
     fc.assert(
       fc.property(names, (texts) => {
         const rows = Uint32Array.from(texts.keys());
@@ -192,7 +198,7 @@ describe("sortRows", () => {
     );
   });
 
-  it("sorts numbers that are not negative, small parts of one too", (t) => {
+  it("sorts non-negative numbers, including fractions", (t) => {
     const number = fc.oneof(
       fc.constantFrom(0, -0, 0.01, 0.1, 1, 5e-324, 2 ** 31, 2 ** 53 - 1),
       fc.nat(5),

@@ -25,15 +25,15 @@ function descending(index: SortedIndex, isBefore?: Beyond): number[] {
   return rows;
 }
 
-/** Few distinct keys make ties; many items make several blocks. */
+/** Few distinct keys cause ties; many items need several blocks. */
 const command = fc.oneof(
   fc.record({
     kind: fc.constant("insert" as const),
     count: fc.oneof(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 500, max: 3_000 })),
     keys: fc.constantFrom(3, 50, 1_000_000),
-    /** Rising and falling keys always hit the last or the first block. */
+    /** Rising and falling keys always fall into the last or the first block. */
     order: fc.constantFrom("random" as const, "rising" as const, "falling" as const),
-    /** At once, with all that is there already, or one by one. */
+    /** All at once, together with the existing items, or one by one. */
     built: fc.boolean(),
     salt: fc.nat(),
   }),
@@ -46,7 +46,7 @@ const command = fc.oneof(
   fc.record({ kind: fc.constant("deleteAbsent" as const), salt: fc.nat() }),
 );
 
-/** Numbers below `bound`, always the same of one salt (a linear congruential generator). */
+/** Numbers below `bound`, reproducible from the salt (a linear congruential generator). */
 function numbersOf(salt: number): (bound: number) => number {
   let state = salt >>> 0;
   return (bound) => {
@@ -55,7 +55,7 @@ function numbersOf(salt: number): (bound: number) => number {
   };
 }
 
-/** The index beside a plain array that is sorted anew after each command. */
+/** The index, and a plain array that is sorted after each command. */
 class Pair {
   /** By row, which is the item's ID. */
   readonly items: Item[] = [];
@@ -101,19 +101,19 @@ class Pair {
       const gone = new Set(shuffled.slice(0, count));
       for (const item of gone) {
         assert.equal(this.index.delete(item.id), true);
-        assert.equal(this.index.delete(item.id), false, "it is gone after the first deletion");
+        assert.equal(this.index.delete(item.id), false, "it was deleted before");
       }
       this.plain = this.plain.filter((item) => !gone.has(item));
     } else {
       const id = this.items.length;
       this.items.push({ key: below(1_000), id });
-      assert.equal(this.index.delete(id), false, "it never was in the index");
+      assert.equal(this.index.delete(id), false, "it was never in the index");
       this.items.push({ key: 2_000_000, id: id + 1 });
-      assert.equal(this.index.delete(id + 1), false, "it would come after all");
+      assert.equal(this.index.delete(id + 1), false, "it would be the last");
       const some = this.plain[below(this.plain.length)];
       if (some !== undefined) {
         this.items.push({ ...some });
-        assert.equal(this.index.delete(id + 2), false, "an equal item is another item");
+        assert.equal(this.index.delete(id + 2), false, "an item with an equal key is a different item");
       }
     }
   }
@@ -125,7 +125,7 @@ class Pair {
     assert.deepEqual(descending(this.index), rows.reverse());
   }
 
-  /** From a point that is an item, from one between items, and from beyond both ends. */
+  /** From a point at an item, between two items, and beyond both ends. */
   checkFrom(point: Item): void {
     const isAfter = (row: number): boolean => compare(this.item(row), point) > 0;
     const isBefore = (row: number): boolean => compare(this.item(row), point) < 0;
@@ -147,7 +147,7 @@ class Pair {
 }
 
 describe("SortedIndex", () => {
-  it("is like a plain sorted array, over several blocks", (t) => {
+  it("behaves like a sorted array, over several blocks", (t) => {
     let largest = 0;
     fc.assert(
       fc.property(fc.array(command, { minLength: 1, maxLength: 8 }), fc.nat(), (commands, salt) => {
@@ -175,7 +175,7 @@ describe("SortedIndex", () => {
     t.diagnostic(`the largest index had ${largest} items`);
   });
 
-  it("can be read in part, and is empty at first", () => {
+  it("is empty at first, and stops when the visitor does", () => {
     const index = new SortedIndex((a, b) => a - b);
     const firstOf = (walk: "ascending" | "descending", beyond?: Beyond): number[] => {
       const rows: number[] = [];

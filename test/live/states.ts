@@ -9,7 +9,7 @@ import { updatesOf as pulled } from "../../server/live/watch/watch-updates.ts";
 
 const { FC_SEED } = process.env;
 
-/** The seed of a random test: FC_SEED, or a new one, which is printed. */
+/** The seed of a random test, which is printed: FC_SEED, or a new one. */
 export function seedOf(t: TestContext): number {
   const seed = FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED);
   t.diagnostic(`FC_SEED=${seed}`);
@@ -20,7 +20,7 @@ export function detailsOf(name: string, more: Partial<ProductDetails> = {}): Pro
   return { name, description: "", price: 1, collectionId: "", ...more };
 }
 
-/** A product at a version; by the version alone two states of a product differ unless more is said. */
+/** A product at a version. Two states of a product differ in the version only, unless `more` has other values. */
 export function stateOf(productId: string, version: number, more: Partial<ProductState> = {}): ProductState {
   return {
     productId,
@@ -33,7 +33,7 @@ export function stateOf(productId: string, version: number, more: Partial<Produc
   };
 }
 
-/** The change that brought a product to a state; its details are told only where `details` says so. */
+/** The change that led to a state. It has the details only if they are given. */
 export function changeTo(state: ProductState, details?: ProductDetails): StockChange {
   const ledger: Ledger = {
     productId: state.productId,
@@ -57,14 +57,14 @@ export function changeTo(state: ProductState, details?: ProductDetails): StockCh
   };
 }
 
-/** Tells a mirror a full picture. */
+/** Reports a full load to a mirror. */
 export function load(mirror: Mirror, states: readonly ProductState[], isOtherData = false): void {
   mirror.onLoading(isOtherData);
   mirror.onProducts(states);
   mirror.onLoaded();
 }
 
-/** A mirror that follows a store which can be reached. */
+/** A mirror that follows an available store. */
 export function loadedMirror(states: readonly ProductState[]): Mirror {
   const mirror = new Mirror();
   load(mirror, states);
@@ -72,7 +72,7 @@ export function loadedMirror(states: readonly ProductState[]): Mirror {
   return mirror;
 }
 
-/** What a watch tells; ended after the test, also where that fails: an open watch has timers. */
+/** The messages of a watch. Ended after the test even if it fails, because an open watch has timers. */
 export function updatesOf(watch: Watch): AsyncGenerator<WatchUpdate> {
   const updates = pulled(watch);
   opened.push({ watch, updates });

@@ -14,7 +14,7 @@ import { changeTo, detailsOf, endUpdatesAfterEach, loadedMirror, stateOf, update
 endUpdatesAfterEach();
 
 const HOURS = 3_600_000;
-/** What a reader that stops reading may hold. */
+/** Memory that a reader that stops reading may hold. */
 const HELD_BYTES_MAX = 32 * 1024;
 
 function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}): Hub {
@@ -57,7 +57,7 @@ describe("Watch limits", { timeout: 20_000 }, () => {
     ["watchesPerConnectionMax", /on one connection/, (n: number) => ({ address: `a${n}`, connection: SAME })],
     ["watchesPerAddressMax", /from one address/, () => ({ address: "a", connection: {} })],
   ] as const) {
-    it(`${limit}: one more is OVERLOADED, and each that closes makes room for one`, async () => {
+    it(`${limit}: one more is OVERLOADED, and each close makes room for one`, async () => {
       const hub = hubOver(loadedMirror([]), { [limit]: 3 });
       const next = (n: number): Watch => {
         const { address, connection } = of(n);
@@ -65,7 +65,7 @@ describe("Watch limits", { timeout: 20_000 }, () => {
       };
       const watches = [next(1), next(2), next(3)];
       assert.throws(() => next(4), isOverloaded(where));
-      assert.throws(() => next(5), isOverloaded(where), "a refusal takes no place, and frees none");
+      assert.throws(() => next(5), isOverloaded(where), "a refused watch is not counted");
       assert.equal(hub.size, 3);
       watches.shift()?.close();
       watches.push(next(6));
@@ -74,7 +74,7 @@ describe("Watch limits", { timeout: 20_000 }, () => {
       first?.close();
       first?.close();
       watches.push(next(8));
-      assert.throws(() => next(9), isOverloaded(where), "closing twice frees one place");
+      assert.throws(() => next(9), isOverloaded(where), "closing twice frees one slot");
       for (const watch of watches) {
         watch.close();
       }
@@ -83,7 +83,7 @@ describe("Watch limits", { timeout: 20_000 }, () => {
     });
   }
 
-  it("others are not in the way: another connection, another address", () => {
+  it("limits of one connection or address do not affect others", () => {
     const hub = hubOver(loadedMirror([]), { watchesPerConnectionMax: 1, watchesPerAddressMax: 2 });
     const connection = {};
     open(hub, "a", connection);
@@ -97,8 +97,8 @@ describe("Watch limits", { timeout: 20_000 }, () => {
 
 const SAME = {};
 
-describe("Watch: its end", { timeout: 20_000 }, () => {
-  it("close ends a reader that waits, and one that comes later, and the hub forgets it", async () => {
+describe("Watch: closing", { timeout: 20_000 }, () => {
+  it("close ends a waiting reader and a later one, and the hub releases the watch", async () => {
     const hub = hubOver(loadedMirror([stateOf("p", 1)]));
     const watch = open(hub);
     const updates = updatesOf(watch);
@@ -131,7 +131,7 @@ describe("Watch: its end", { timeout: 20_000 }, () => {
     assert.equal(hub.size, 0);
   });
 
-  it("a hub without watches holds nothing of those that were", () => {
+  it("a hub holds no memory of closed watches", () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
     const hub = hubOver(mirror);
     const round = (): void => {
@@ -157,22 +157,22 @@ describe("Watch: its end", { timeout: 20_000 }, () => {
 });
 
 describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
-  it("is sent each product once, the newest, when it reads again", async () => {
+  it("receives each product once, in its newest state, when it reads again", async () => {
     const mirror = loadedMirror(Array.from({ length: 100 }, (_, n) => stateOf(`p${n}`, 1)));
     const hub = hubOver(mirror);
     const updates = await openPastSnapshot(hub);
     for (let change = 0; change < 5_000; change++) {
       mirror.onChanges([changeTo(stateOf(`p${change % 100}`, 2 + Math.floor(change / 100)))]);
     }
-    const told: string[] = [];
-    while (told.length < 100) {
+    const received: string[] = [];
+    while (received.length < 100) {
       const { stocks } = (await updates.next()).value as WatchUpdate;
-      told.push(...stocks.map((stock) => `${stock.productId} ${stock.version}`));
+      received.push(...stocks.map((stock) => `${stock.productId} ${stock.version}`));
     }
-    assert.deepEqual(told.sort(), Array.from({ length: 100 }, (_, n) => `p${n} 51`).sort());
+    assert.deepEqual(received.sort(), Array.from({ length: 100 }, (_, n) => `p${n} 51`).sort());
   });
 
-  it("is told in several messages what does not fit into one, without waiting for anything", async () => {
+  it("receives what does not fit into one message in several, without a delay", async () => {
     const products = 1_000;
     const mirror = loadedMirror(Array.from({ length: products }, (_, n) => stateOf(`product-${n}`, 1)));
     const ids = Array.from({ length: products }, (_, n) => `product-${n}`);
@@ -184,14 +184,14 @@ describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
     const watches = [await openPastSnapshot(hub), some];
     mirror.onChanges(ids.map((id) => changeTo(stateOf(id, 2))));
     for (const updates of watches) {
-      const told: string[] = [];
+      const received: string[] = [];
       let messages = 0;
-      while (told.length < products) {
+      while (received.length < products) {
         const { stocks } = (await updates.next()).value as WatchUpdate;
-        told.push(...stocks.map((stock) => `${stock.productId} ${stock.version}`));
+        received.push(...stocks.map((stock) => `${stock.productId} ${stock.version}`));
         messages += 1;
       }
-      assert.deepEqual(told.sort(), ids.map((id) => `${id} 2`).sort());
+      assert.deepEqual(received.sort(), ids.map((id) => `${id} 2`).sort());
       assert.ok(messages > 1);
     }
   });
@@ -234,7 +234,7 @@ describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
 });
 
 describe("RecencyList", () => {
-  it("tells what changed after a place: each product once, oldest change first, with its details", () => {
+  it("returns what changed after a position: each product once, oldest change first", () => {
     const recency = new RecencyList();
     assert.deepEqual(recency.after(0, 9), []);
     recency.touch("a", true);
@@ -245,21 +245,21 @@ describe("RecencyList", () => {
     recency.touch("c", true);
     recency.touch("b", false);
     recency.touch("b", false);
-    const told = (changes: readonly RecentChange[]) =>
+    const parts = (changes: readonly RecentChange[]) =>
       changes.map(({ productId, details }) => [productId, details]);
     const [a, c, b] = [
       ["a", false],
       ["c", true],
       ["b", false],
     ];
-    assert.deepEqual(told(recency.after(place, 9)), [a, c, b]);
-    assert.deepEqual(told(recency.after(0, 9)), [["a", true], c, b]);
+    assert.deepEqual(parts(recency.after(place, 9)), [a, c, b]);
+    assert.deepEqual(parts(recency.after(0, 9)), [["a", true], c, b]);
     assert.deepEqual(recency.after(recency.sequence, 9), []);
     const [first] = recency.after(place, 1);
     assert.ok(first);
-    assert.deepEqual(told([first]), [a]);
-    assert.deepEqual(told(recency.after(first.sequence, 9)), [c, b], "a watcher goes on where it stopped");
-    assert.deepEqual(told(recency.afterAmong(place, ["b", "c", "unknown"])), [c, b]);
+    assert.deepEqual(parts([first]), [a]);
+    assert.deepEqual(parts(recency.after(first.sequence, 9)), [c, b], "a watch continues at its position");
+    assert.deepEqual(parts(recency.afterAmong(place, ["b", "c", "unknown"])), [c, b]);
     assert.deepEqual(recency.afterAmong(recency.sequence, ["a", "b", "c"]), []);
   });
 });

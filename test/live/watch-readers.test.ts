@@ -8,29 +8,29 @@ import { until } from "../support/until.ts";
 import { type Clients, clientsOf, Envelopes, each, envelopedRequest, type WatchWish } from "./wire.ts";
 
 const PATH = "/inventory.v1.StockService/WatchStock";
-/** What a reader that stops reading may hold in the server. */
+/** Memory that a reader that stops reading may hold in the server. */
 const HELD_BYTES_MAX = 32 * 1024;
 const CHANGES = 5_000;
 const PRODUCTS = 50;
 const LONG_TEXT = "x".repeat(4_000);
 const UNKNOWN_IDS = Array.from({ length: 1_000 }, (_, n) => String(n).padEnd(128, "-"));
-/** Longer than any wait of these tests, and soon over: what outlives its reader shows, and ends with the file. */
+/** Longer than any wait of these tests, so that a watch that outlives its reader is seen, and short enough to end with the file. */
 const LIFE_MS = 60_000;
-/** What a busy machine may take until fifty watchers have their first message. */
+/** Time for fifty watches to receive their first message on a busy machine. */
 const OPENED_MS_MAX = 30_000;
 
-/** A watcher that decides when to read. */
+/** A client that decides when to read. */
 interface Reader {
   readonly received: Envelopes;
-  /** Whether the head of the answer has come. */
+  /** Whether the response headers have arrived. */
   readonly isAnswered: () => boolean;
-  /** Begins to read, and reads on. */
+  /** Starts reading. */
   readonly resume: () => void;
-  /** Is gone, without a word more than TCP or HTTP/2 says. */
+  /** Disconnects at the level of TCP or HTTP/2. */
   readonly vanish: () => void;
 }
 
-/** Its flow-control window is never opened, so that not a byte of an answer may be sent to it. */
+/** Its flow-control window stays closed, so that no byte of a response may be sent. */
 function stoppedHttp2Reader(app: TestApp, wish: WatchWish): Reader {
   const received = new Envelopes();
   const session: ClientHttp2Session = connect(app.url, { settings: { initialWindowSize: 0 } });
@@ -58,7 +58,7 @@ function stoppedHttp2Reader(app: TestApp, wish: WatchWish): Reader {
   };
 }
 
-/** It takes the head of the answer, and leaves the rest in the buffers of the system until they are full. */
+/** It reads the response headers, and leaves the rest in the buffers of the system until they are full. */
 function stoppedHttp1Reader(app: TestApp, wish: WatchWish): Reader {
   const received = new Envelopes();
   const call: ClientRequest = request(new URL(PATH, app.url), {
@@ -82,7 +82,7 @@ function stoppedHttp1Reader(app: TestApp, wish: WatchWish): Reader {
   };
 }
 
-/** The server's side of every watch that begins, as Node tells of it. */
+/** The server's side of every watch, observed through Node's diagnostics. */
 class ServerSide implements Disposable {
   readonly #held: { readonly protocol: string; readonly bytes: () => number }[] = [];
   readonly #onStream: ChannelListener = (message) => {
@@ -109,7 +109,7 @@ class ServerSide implements Disposable {
     return this.#held.length;
   }
 
-  /** Bytes that wait for each reader. */
+  /** Bytes buffered for each reader. */
   held(): number[] {
     return this.#held.map(({ bytes }) => bytes());
   }
@@ -133,7 +133,7 @@ const READERS = [
 ];
 
 describe("a reader that stops reading", () => {
-  it(`holds no more than 32 KB over ${CHANGES} changes, and ends on the newest value`, async (t) => {
+  it(`holds at most 32 KB over ${CHANGES} changes, and receives the newest value`, async (t) => {
     await using app = await startTestApp();
     await using clients = clientsOf(app);
     using server = new ServerSide();
@@ -149,8 +149,8 @@ describe("a reader that stops reading", () => {
         return { name, reader, ids: wish.productIds };
       }),
     );
-    await until(() => server.watches === readers.length, "they watch");
-    await until(() => readers.every(({ reader }) => reader.isAnswered()), "they are answered");
+    await until(() => server.watches === readers.length, "the watches are open");
+    await until(() => readers.every(({ reader }) => reader.isAnswered()), "the responses have started");
     const most = new Map<string, number>();
     await each(CHANGES, 32, async (n) => {
       await put(clients, `p${n % PRODUCTS}`, n, `${n} ${LONG_TEXT}`);
@@ -183,14 +183,14 @@ describe("a reader that stops reading", () => {
   });
 
   for (const { name, open } of READERS) {
-    it(`${name}: costs nothing when it is gone: its place is free, its timers are cleared`, async () => {
+    it(`${name}: is released when it disconnects: its slot is free, its timers are cleared`, async () => {
       const watchers = 50;
       await using app = await startTestApp(
         {},
         { watchLimits: { watchesMax: watchers, lifetimeMs: LIFE_MS } },
       );
       await using clients = clientsOf(app);
-      // More than is taken at once for a reader: the watch is left in the middle of its snapshot.
+      // More than one reader's buffer: the client disconnects in the middle of the snapshot.
       await each(40, 8, (n) => put(clients, `p${n}`, 1, LONG_TEXT));
       using server = new ServerSide();
       const timers = (): number =>
@@ -204,7 +204,11 @@ describe("a reader that stops reading", () => {
         for (const { vanish } of readers) {
           ends.defer(vanish);
         }
-        await until(() => readers.every(({ isAnswered }) => isAnswered()), "all watch", OPENED_MS_MAX);
+        await until(
+          () => readers.every(({ isAnswered }) => isAnswered()),
+          "all watches are open",
+          OPENED_MS_MAX,
+        );
         opened += watchers;
         await put(clients, "p0", opened, `${opened} ${LONG_TEXT}`);
         await assert.rejects(
@@ -218,7 +222,7 @@ describe("a reader that stops reading", () => {
           await clients.stock.watchStock({}, { signal: end.signal })[Symbol.asyncIterator]().next();
           end.abort();
           return true;
-        }, "there is room");
+        }, "a slot is free");
         await until(
           () => server.held().every((bytes) => bytes === 0),
           "nothing waits for those that are gone",
@@ -232,17 +236,17 @@ describe("a reader that stops reading", () => {
     });
   }
 
-  it("is held to the bound by a request whose answer is long: unknown IDs, and long collection IDs", async (t) => {
+  it("stays within the bound for long responses: unknown IDs, and long collection IDs", async (t) => {
     await using app = await startTestApp({}, { watchLimits: { lifetimeMs: LIFE_MS } });
     await using clients = clientsOf(app);
     using server = new ServerSide();
     using ends = new DisposableStack();
     ends.defer(stoppedHttp2Reader(app, { productIds: UNKNOWN_IDS }).vanish);
-    await until(() => (server.held()[0] ?? 0) > 0, "it watches");
+    await until(() => (server.held()[0] ?? 0) > 0, "the watch is open");
     const ofUnknown = server.held()[0] ?? 0;
     await each(400, 32, (n) => put(clients, `${n}`, 2_147_483_647, "", "c".repeat(128)));
     ends.defer(stoppedHttp2Reader(app, {}).vanish);
-    await until(() => (server.held()[1] ?? 0) > 0, "it watches");
+    await until(() => (server.held()[1] ?? 0) > 0, "the watch is open");
     const ofAll = server.held()[1] ?? 0;
     t.diagnostic(`${ofUnknown} bytes of 1,000 unknown IDs, ${ofAll} of 400 products in long collections`);
     assert.ok(ofAll <= HELD_BYTES_MAX, `${ofAll} bytes`);

@@ -38,11 +38,14 @@ for (const onRedis of [false, true]) {
         await Promise.all(ids.map((id) => put(clients, id, 1_000_000)));
         const isListed = async (): Promise<boolean> =>
           (await clients.stock.listStock({})).totalSize === ids.length;
-        await until(isListed, "the server knows all products");
+        await until(isListed, "the server has all products");
 
         await using all = new Shown(watch, app);
         await using some = new Shown(watch, app, { productIds: ["p1", "unknown"] });
-        await until(() => all.last?.lastOfSnapshot && some.last?.lastOfSnapshot, "the snapshots are here");
+        await until(
+          () => all.last?.lastOfSnapshot && some.last?.lastOfSnapshot,
+          "the snapshots have arrived",
+        );
         assert.deepEqual([...all.counts.keys()].sort(), [...ids].sort());
         assert.deepEqual(all.counts.get("p3"), {
           productId: "p3",
@@ -55,7 +58,7 @@ for (const onRedis of [false, true]) {
 
         await clients.reservations.reserve({ reservationId: "r", lines: [{ productId: "p1", quantity: 7 }] });
         await until(() => some.counts.get("p1")?.available === 999_993, "the reservation is seen");
-        assert.equal(some.last?.stocks[0]?.name, undefined, "a change of stock alone has no details");
+        assert.equal(some.last?.stocks[0]?.name, undefined, "a change of stock has no details");
         await put(clients, "p1", 1_000_000, "renamed");
         await until(() => some.counts.get("p1")?.name === "renamed", "the new name is seen");
         await put(clients, "unknown", 5, "no longer");
@@ -74,22 +77,22 @@ for (const onRedis of [false, true]) {
         for (const { ledger } of ledgers) {
           assert.equal(all.counts.get(ledger?.productId ?? "")?.available, ledger?.available);
         }
-        await until(() => some.version("p1") === all.version("p1"), "the watch of one has, too");
+        await until(() => some.version("p1") === all.version("p1"), "the watch of one product has it too");
         assert.deepEqual([...some.counts.keys()], ["p1"]);
         t.diagnostic(`${BURST} changes came in ${all.messages.length - from} messages`);
       });
 
-      it(`${name}: a goodbye when the server stops`, async () => {
+      it(`${name}: a request to reconnect when the server stops`, async () => {
         await using redis = onRedis ? await startRedis() : undefined;
         await using app = await startTestApp(redis ? { REDIS_URL: redis.url } : {}, {
           watchLimits: { reconnectSpreadMs: 500 },
         });
         await untilLoaded(app);
         await using shown = new Shown(watch, app);
-        await until(() => shown.last?.lastOfSnapshot, "the snapshot is here");
+        await until(() => shown.last?.lastOfSnapshot, "the snapshot has arrived");
         await app.stop();
         await shown.ended;
-        assert.equal(shown.error, undefined, "the stream ended in order");
+        assert.equal(shown.error, undefined, "the stream ended without an error");
         const { reconnectMs } = shown.last ?? {};
         assert.ok(reconnectMs !== undefined && reconnectMs > 0 && reconnectMs <= 500, `${reconnectMs} ms`);
       });
@@ -99,13 +102,13 @@ for (const onRedis of [false, true]) {
 
 describe("WatchStock: limits", () => {
   for (const { name, watch } of PROTOCOLS) {
-    it(`${name}: RESOURCE_EXHAUSTED with a delay beyond the limit; a watcher that goes makes room`, async () => {
+    it(`${name}: RESOURCE_EXHAUSTED with a delay beyond the limit; a client that disconnects makes room`, async () => {
       await using app = await startTestApp({}, { watchLimits: { watchesMax: 2 } });
       await using clients = clientsOf(app);
       await using first = new Shown(watch, app);
       {
         await using second = new Shown(watch, app);
-        await until(() => first.last && second.last, "both watch");
+        await until(() => first.last && second.last, "both watches are open");
         const refused = clients.stock.watchStock({})[Symbol.asyncIterator]().next();
         await assert.rejects(refused, (error: unknown) => {
           assert.ok(hasCode(Code.ResourceExhausted)(error), String(error));
@@ -120,8 +123,8 @@ describe("WatchStock: limits", () => {
       }
       await until(async () => {
         await using again = new Shown(watch, app);
-        return (await until(() => again.last ?? again.error, "it watches, or is refused")) === again.last;
-      }, "the place of the one that went is free");
+        return (await until(() => again.last ?? again.error, "the watch is open or refused")) === again.last;
+      }, "the slot of the closed watch is free");
     });
   }
 
@@ -142,11 +145,11 @@ describe("WatchStock: limits", () => {
     await assert.rejects(open(three), /from one address/);
     abort.abort();
     const end = new AbortController();
-    await until(() => open(three, end.signal).then(() => true), "their places are free");
+    await until(() => open(three, end.signal).then(() => true), "their slots are free");
     end.abort();
   });
 
-  it("refuses bad input by name", async () => {
+  it("names the field of bad input", async () => {
     await using app = await startTestApp();
     await using clients = clientsOf(app);
     const watching = (request: object) => clients.stock.watchStock(request)[Symbol.asyncIterator]().next();
@@ -166,7 +169,7 @@ describe("WatchStock: limits", () => {
   });
 });
 
-describe("while Redis is away", { skip }, () => {
+describe("while Redis is unavailable", { skip }, () => {
   const staleHeader = async (
     read: (options: { onHeader: (headers: Headers) => void }) => Promise<unknown>,
   ) => {
@@ -180,7 +183,7 @@ describe("while Redis is away", { skip }, () => {
   };
 
   for (const how of ["kill -9", "freeze"] as const) {
-    it(`${how}: reads go on, marked stale; reservations are refused; then all is as if nothing had been`, async () => {
+    it(`${how}: reads continue, marked stale; reservations are refused; then the service recovers`, async () => {
       await using redis = await startRedis();
       await using proxy = await startTcpProxy({ target: redis });
       await using app = await startTestApp({ REDIS_URL: proxy.url("redis") });
@@ -190,11 +193,11 @@ describe("while Redis is away", { skip }, () => {
       await put(clients, "p", 10);
       await put(clients, "q", 20);
       const isListed = async (): Promise<boolean> => (await clients.stock.listStock({})).totalSize === 2;
-      await until(isListed, "the server knows both products");
+      await until(isListed, "the server has both products");
       const watchBy = PROTOCOLS[1]?.watch;
       assert.ok(watchBy);
       await using shown = new Shown(watchBy, app);
-      await until(() => shown.last?.stale === false, "the snapshot is here, and fresh");
+      await until(() => shown.last?.stale === false, "the snapshot has arrived, and is fresh");
       const reads = {
         GetStock: (options: object) => clients.stock.getStock({ productId: "p" }, options),
         BatchGetStock: (options: object) => clients.stock.batchGetStock({ productIds: ["q", "p"] }, options),
@@ -206,7 +209,7 @@ describe("while Redis is away", { skip }, () => {
       }
 
       await (how === "freeze" ? proxy.freeze() : redis.kill9());
-      await until(() => shown.last?.stale, "the watch says that it may be behind");
+      await until(() => shown.last?.stale, "the watch is marked stale");
       for (const [name, read] of Object.entries(reads)) {
         assert.equal(await staleHeader(read), "true", name);
       }
@@ -222,7 +225,7 @@ describe("while Redis is away", { skip }, () => {
       );
       await assert.rejects(clients.supply.getLedger({ productId: "p" }), hasCode(Code.Unavailable));
       await using late = new Shown(watchBy, app);
-      await until(() => late.last?.lastOfSnapshot, "a new watch gets its snapshot");
+      await until(() => late.last?.lastOfSnapshot, "a new watch receives its snapshot");
       assert.equal(late.last?.stale, true);
       assert.equal(late.counts.get("q")?.available, 20);
 
@@ -237,8 +240,8 @@ describe("while Redis is away", { skip }, () => {
         () => shown.last?.stale === false && late.last?.stale === false,
         "the watches are fresh again",
       );
-      // What became of the reservation that was refused is unknown: its units may be held.
-      await until(() => shown.counts.get("q")?.available === 15, "the other server's change is here");
+      // The outcome of the refused reservation is unknown: its units may be held.
+      await until(() => shown.counts.get("q")?.available === 15, "the other server's change has arrived");
       await until(async () => {
         const { ledger } = await clients.supply.getLedger({ productId: "p" });
         return ledger?.available === shown.counts.get("p")?.available && (ledger?.adjusted ?? 0) >= 5;
@@ -246,9 +249,9 @@ describe("while Redis is away", { skip }, () => {
       for (const [name, read] of Object.entries(reads)) {
         assert.equal(await staleHeader(read), null, name);
       }
-      // The connection that writes comes back by itself, not at the moment when the one that reads does.
+      // The connections for reads and writes reconnect independently.
       const again = { reservationId: "r2", lines: [{ productId: "p", quantity: 1 }] };
-      await until(() => clients.reservations.reserve(again), "reservations are taken again");
+      await until(() => clients.reservations.reserve(again), "reservations are accepted again");
     });
   }
 });

@@ -20,7 +20,7 @@ import {
 endUpdatesAfterEach();
 
 const HOURS = 3_600_000;
-/** Nothing comes by itself. */
+/** No heartbeat and no end of life within a test. */
 const QUIET: Partial<WatchLimits> = { heartbeatMs: HOURS, lifetimeMs: HOURS };
 
 type Updates = AsyncGenerator<WatchUpdate>;
@@ -47,7 +47,7 @@ async function next(updates: Updates): Promise<WatchUpdate> {
   return result.value;
 }
 
-/** Turns of the event loop in which everything that could run now has run, for as many watches as a test opens. */
+/** Turns of the event loop after which everything that can run has run, for as many watches as a test opens. */
 const TURNS = 20;
 
 async function turns(): Promise<void> {
@@ -56,7 +56,7 @@ async function turns(): Promise<void> {
   }
 }
 
-/** Whether it is still pending when everything that could run now has run. */
+/** Whether it is still pending after everything that can run has run. */
 async function isPending(promise: Promise<unknown>): Promise<boolean> {
   let settled = false;
   void promise.finally(() => {
@@ -66,7 +66,7 @@ async function isPending(promise: Promise<unknown>): Promise<boolean> {
   return !settled;
 }
 
-/** A clock that stands still until a test lets time pass, and the timers of the process with it. */
+/** A clock, and the process's timers, that only advance by `pass`. */
 function stoppedClock() {
   mock.timers.enable({ apis: ["setTimeout"] });
   let nowMs = 0;
@@ -89,12 +89,12 @@ async function snapshotOf(updates: Updates): Promise<WatchUpdate[]> {
   return messages;
 }
 
-const told = (update: WatchUpdate): [string, number][] =>
+const parts = (update: WatchUpdate): [string, number][] =>
   update.stocks.map((stock) => [stock.productId, stock.version]);
 const hasCode = (code: string) => (error: unknown) => error instanceof InventoryError && error.code === code;
 
-describe("Watch: the snapshot", { timeout: 20_000 }, () => {
-  it("tells the products asked for at once, with details, and names those that are not there", async () => {
+describe("Watch: snapshot", { timeout: 20_000 }, () => {
+  it("has the requested products with details, and the IDs of those that do not exist", async () => {
     const mirror = loadedMirror([
       stateOf("p", 3, { details: detailsOf("P") }),
       stateOf("q", 1),
@@ -103,7 +103,7 @@ describe("Watch: the snapshot", { timeout: 20_000 }, () => {
     ]);
     const updates = updatesOf(open(hubOver(mirror), request(["p", "unknown", "deleted", "q"])));
     const message = await next(updates);
-    assert.deepEqual(told(message), [
+    assert.deepEqual(parts(message), [
       ["p", 3],
       ["q", 1],
     ]);
@@ -113,7 +113,7 @@ describe("Watch: the snapshot", { timeout: 20_000 }, () => {
     assert.equal(message.stale, false);
   });
 
-  it("is one message where there is nothing: of an empty catalog, and of unknown IDs alone", async () => {
+  it("is one message for an empty catalog and for unknown IDs only", async () => {
     const hub = hubOver(loadedMirror([]));
     for (const [ids, removed] of [
       [undefined, []],
@@ -126,7 +126,7 @@ describe("Watch: the snapshot", { timeout: 20_000 }, () => {
     }
   });
 
-  it("comes in several messages where it is long, each product once, and the last one says so", async () => {
+  it("is split into several messages if it is long; the last one is marked", async () => {
     const states = Array.from({ length: 2_000 }, (_, n) =>
       stateOf(`product-${n}`, 1, { details: detailsOf(`name ${n}`) }),
     );
@@ -140,13 +140,13 @@ describe("Watch: the snapshot", { timeout: 20_000 }, () => {
     assert.equal(new Set(ids).size, 2_000);
   });
 
-  it("loses no change that is made while it is read", async () => {
+  it("loses no change that is made while it is sent", async () => {
     const states = Array.from({ length: 2_000 }, (_, n) => stateOf(`product-${n}`, 1));
     const mirror = loadedMirror(states);
     const updates = updatesOf(open(hubOver(mirror)));
     const newest = new Map<string, number>();
     const take = (message: WatchUpdate): void => {
-      for (const [id, version] of told(message)) {
+      for (const [id, version] of parts(message)) {
         newest.set(id, Math.max(version, newest.get(id) ?? 0));
       }
       for (const id of message.removed) {
@@ -173,7 +173,7 @@ describe("Watch: the snapshot", { timeout: 20_000 }, () => {
 });
 
 describe("Watch: changes", { timeout: 20_000 }, () => {
-  it("merges what changes between two messages: each product once, newest state", async () => {
+  it("coalesces changes between two messages: each product once, newest state", async () => {
     const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1), stateOf("r", 1)]);
     const updates = updatesOf(open(hubOver(mirror), request(["p", "q"])));
     await next(updates);
@@ -182,29 +182,29 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
     }
     mirror.onChanges([changeTo(stateOf("q", 2))]);
     const message = await next(updates);
-    assert.deepEqual(told(message).sort(), [
+    assert.deepEqual(parts(message).sort(), [
       ["p", 50],
       ["q", 2],
     ]);
     assert.equal(message.snapshot || message.lastOfSnapshot, false);
     const pull = updates.next();
     mirror.onChanges([changeTo(stateOf("r", 51))]);
-    assert.ok(await isPending(pull), "a product that it does not watch is no news");
+    assert.ok(await isPending(pull), "other products cause no message");
     mirror.onChanges([changeTo(stateOf("p", 51))]);
-    assert.deepEqual(told((await pull).value as WatchUpdate), [["p", 51]]);
+    assert.deepEqual(parts((await pull).value as WatchUpdate), [["p", 51]]);
   });
 
-  it("a watch of all hears of new products, too", async () => {
+  it("a watch of all products receives new products", async () => {
     const mirror = loadedMirror([]);
     const updates = updatesOf(open(hubOver(mirror)));
     await next(updates);
     mirror.onChanges([changeTo(stateOf("new", 1), detailsOf("New"))]);
     const message = await next(updates);
-    assert.deepEqual(told(message), [["new", 1]]);
+    assert.deepEqual(parts(message), [["new", 1]]);
     assert.deepEqual(message.withDetails, new Set(["new"]));
   });
 
-  it("waits for the least interval, and not longer", async () => {
+  it("waits for the minimum interval, and no longer", async () => {
     using clock = stoppedClock();
     const mirror = loadedMirror([stateOf("p", 1)]);
     const hub = hubOver(mirror, {}, clock.now);
@@ -224,24 +224,24 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
       note("eager", eager.next()),
     ];
     mirror.onChanges([changeTo(stateOf("p", 2))]);
-    assert.deepEqual(told((await first) as WatchUpdate), [["p", 2]]);
+    assert.deepEqual(parts((await first) as WatchUpdate), [["p", 2]]);
     mirror.onChanges([changeTo(stateOf("p", 3))]);
     await clock.pass(19);
     assert.deepEqual(order, ["eager"]);
     await clock.pass(1);
     assert.deepEqual(
-      told((await second) as WatchUpdate),
+      parts((await second) as WatchUpdate),
       [["p", 3]],
       "what came within the interval is merged",
     );
     assert.ok(await isPending(waiting));
     assert.deepEqual(order, ["eager", "quick"]);
     hub.drain();
-    assert.notEqual((await waiting)?.reconnectAfterMs, undefined, "the goodbye does not wait for it");
+    assert.notEqual((await waiting)?.reconnectAfterMs, undefined, "the last message does not wait for it");
     await Promise.all([patient, quick, eager].map((updates) => updates.return(undefined)));
   });
 
-  it("tells details only where they changed", async () => {
+  it("has details only if they changed", async () => {
     const mirror = loadedMirror([stateOf("p", 1, { details: detailsOf("P") }), stateOf("q", 1)]);
     const updates = updatesOf(open(hubOver(mirror)));
     await next(updates);
@@ -252,7 +252,7 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
     mirror.onChanges([changeTo(stateOf("q", 4))]);
     const merged = await next(updates);
     assert.deepEqual(
-      [told(merged), merged.withDetails],
+      [parts(merged), merged.withDetails],
       [[["q", 4]], new Set(["q"])],
       "details of a change that was merged away",
     );
@@ -260,7 +260,7 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
     assert.deepEqual((await next(updates)).withDetails, new Set());
   });
 
-  it("tells a removal, and a revival with details", async () => {
+  it("reports a removal, and a restored product with details", async () => {
     const mirror = loadedMirror([stateOf("p", 1, { details: detailsOf("P") })]);
     const updates = updatesOf(open(hubOver(mirror), request(["p"])));
     await next(updates);
@@ -269,23 +269,26 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
     assert.deepEqual([removal.stocks, removal.removed], [[], ["p"]]);
     mirror.onChanges([changeTo(stateOf("p", 3))]);
     const revival = await next(updates);
-    assert.deepEqual([told(revival), revival.removed, revival.withDetails], [[["p", 3]], [], new Set(["p"])]);
+    assert.deepEqual(
+      [parts(revival), revival.removed, revival.withDetails],
+      [[["p", 3]], [], new Set(["p"])],
+    );
     mirror.onChanges([changeTo(stateOf("p", 4, { deleted: true })), changeTo(stateOf("p", 5))]);
-    assert.deepEqual(told(await next(updates)), [["p", 5]], "removed and back between two messages");
+    assert.deepEqual(parts(await next(updates)), [["p", 5]], "removed and restored between two messages");
   });
 
-  it("tells what a reload drops as removed, and lower versions of other data", async () => {
+  it("reports products that a reload drops as removed, and lower versions of other data", async () => {
     const mirror = loadedMirror([stateOf("p", 9), stateOf("q", 9)]);
     const updates = updatesOf(open(hubOver(mirror), request(["p", "q"])));
     await next(updates);
     load(mirror, [stateOf("p", 2)], true);
     const message = await next(updates);
-    assert.deepEqual([told(message), message.removed], [[["p", 2]], ["q"]]);
+    assert.deepEqual([parts(message), message.removed], [[["p", 2]], ["q"]]);
   });
 });
 
-describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
-  it("tells at once that the store is away and that it is back, whatever the least interval", async () => {
+describe("Watch: staleness, heartbeat and lifetime", { timeout: 20_000 }, () => {
+  it("reports changes of staleness at once, whatever the minimum interval", async () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
     const updates = updatesOf(open(hubOver(mirror), request(["p"], HOURS / 2)));
     await next(updates);
@@ -298,13 +301,13 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
     const pull = updates.next();
     mirror.onStale(false);
     mirror.onStale(true);
-    assert.ok(await isPending(pull), "back to what was told is no news");
+    assert.ok(await isPending(pull), "a return to the reported value causes no message");
     mirror.onStale(false);
     mirror.onChanges([changeTo(stateOf("p", 2))]);
     assert.equal(((await pull).value as WatchUpdate).stale, false);
   });
 
-  it("sends heartbeats with nothing in them while nothing changes", async () => {
+  it("sends empty heartbeats while nothing changes", async () => {
     const hub = hubOver(loadedMirror([stateOf("p", 1)]), { heartbeatMs: 5 });
     const updates = updatesOf(open(hub));
     await next(updates);
@@ -317,7 +320,7 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
     }
   });
 
-  it("tells what changes after a heartbeat, to watches of all and of some", async () => {
+  it("reports changes after a heartbeat, to watches of all products and of some", async () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
     const hub = hubOver(mirror, { heartbeatMs: 5 });
     for (const ids of [undefined, ["p"]]) {
@@ -325,18 +328,18 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
       await next(updates);
       for (let round = 0; round < 3; round++) {
         const version = (mirror.get("p")?.version ?? 0) + 1;
-        assert.deepEqual(told(await next(updates)), [], "a heartbeat");
+        assert.deepEqual(parts(await next(updates)), [], "a heartbeat");
         mirror.onChanges([changeTo(stateOf("p", version))]);
         let message = await next(updates);
         while (message.stocks.length === 0) {
           message = await next(updates);
         }
-        assert.deepEqual(told(message), [["p", version]]);
+        assert.deepEqual(parts(message), [["p", version]]);
       }
     }
   });
 
-  it("ends with a goodbye at its life's end, spread by 20% either way", async () => {
+  it("ends with a request to reconnect after its lifetime, ± 20%", async () => {
     using clock = stoppedClock();
     const hub = hubOver(loadedMirror([]), { lifetimeMs: 1_000, reconnectSpreadMs: 50 }, clock.now);
     const all = Array.from({ length: 200 }, () => updatesOf(open(hub)));
@@ -346,19 +349,19 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
       const goodbye = await next(updates);
       ended += 1;
       assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 99) <= 50);
-      assert.equal((await updates.next()).done, true, "nothing follows the goodbye");
+      assert.equal((await updates.next()).done, true, "nothing follows the last message");
     });
     await clock.pass(799);
     assert.equal(ended, 0);
     await clock.pass(201);
     assert.ok(ended > 40 && ended < 160, `${ended} of 200 ended in the first half of the spread`);
-    // A slot of the wheel is 10 ms.
+    // A slot of the timer wheel is 10 ms.
     await clock.pass(210);
     await Promise.all(goodbyes);
     assert.equal(hub.size, 0);
   });
 
-  it("says goodbye to all when the server drains, and takes no more", async () => {
+  it("asks all clients to reconnect when the server drains, and refuses new watches", async () => {
     const mirror = loadedMirror([stateOf("p", 1)]);
     const hub = hubOver(mirror, { reconnectSpreadMs: 100 });
     const waiting = updatesOf(open(hub, request(["p"])));
@@ -369,7 +372,7 @@ describe("Watch: staleness, heartbeat and life", { timeout: 20_000 }, () => {
     const goodbye = (await pull).value as WatchUpdate;
     assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 999) <= 100);
     assert.equal((await waiting.next()).done, true);
-    assert.equal((await next(unread)).lastOfSnapshot, true, "who has just come gets its snapshot");
+    assert.equal((await next(unread)).lastOfSnapshot, true, "a new watch still receives its snapshot");
     assert.notEqual((await next(unread)).reconnectAfterMs, undefined);
     assert.equal((await unread.next()).done, true);
     assert.throws(() => open(hub), hasCode("STORE_UNAVAILABLE"));

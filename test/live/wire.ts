@@ -18,8 +18,8 @@ import type { TestApp } from "../support/app.ts";
 import { methodOf } from "../support/grpc-contract.ts";
 import { grpcJsTransport } from "../support/grpc-js-transport.ts";
 
-/** A message of a watch, the same whichever protocol it came by. */
-export interface Told {
+/** A message of a watch, independent of the protocol. */
+export interface Received {
   readonly stocks: readonly {
     readonly productId: string;
     readonly available: number;
@@ -37,29 +37,29 @@ export interface WatchWish {
   readonly minIntervalMs?: number;
 }
 
-export type OpenWatch = (app: TestApp, wish: WatchWish, signal: AbortSignal) => AsyncIterable<Told>;
+export type OpenWatch = (app: TestApp, wish: WatchWish, signal: AbortSignal) => AsyncIterable<Received>;
 
 const contract = loadSync("inventory/v1/stock.proto", {
   includeDirs: [join(import.meta.dirname, "../../proto")],
   longs: Number,
 });
 
-/** Native gRPC by grpc-js, which knows the proto alone. */
-async function* watchByGrpcJs(app: TestApp, wish: WatchWish, signal: AbortSignal): AsyncIterable<Told> {
+/** Native gRPC through grpc-js, which has only the proto. */
+async function* watchByGrpcJs(app: TestApp, wish: WatchWish, signal: AbortSignal): AsyncIterable<Received> {
   const method = methodOf(contract, "inventory.v1.StockService/WatchStock");
   const client = new GrpcClient(app.address, credentials.createInsecure());
   const interval = wish.minIntervalMs ?? 0;
   const call = client.makeServerStreamRequest(
     method.path,
     method.requestSerialize,
-    // The bytes are read by the generated code: what is tested is the wire, not two decoders.
-    (bytes) => told(fromBinary(WatchStockResponseSchema, bytes)),
+    // The generated code decodes the bytes: the test compares the wire, not two decoders.
+    (bytes) => received(fromBinary(WatchStockResponseSchema, bytes)),
     { productIds: wish.productIds ?? [], minInterval: { seconds: 0, nanos: interval * 1e6 } },
   );
   const cancel = (): void => call.cancel();
   signal.addEventListener("abort", cancel);
   try {
-    yield* call as AsyncIterable<Told>;
+    yield* call as AsyncIterable<Received>;
   } finally {
     signal.removeEventListener("abort", cancel);
     call.cancel();
@@ -74,12 +74,12 @@ function watchBy(clientOf: (app: TestApp) => Client<typeof StockService>): OpenW
       minInterval: durationFromMs(wish.minIntervalMs ?? 0),
     };
     for await (const message of clientOf(app).watchStock(request, { signal })) {
-      yield told(message);
+      yield received(message);
     }
   };
 }
 
-/** Every way in which a caller can watch. */
+/** Every protocol with which a client can watch. */
 export const PROTOCOLS: readonly { readonly name: string; readonly watch: OpenWatch }[] = [
   { name: "native gRPC (grpc-js)", watch: watchByGrpcJs },
   {
@@ -94,7 +94,7 @@ export const PROTOCOLS: readonly { readonly name: string; readonly watch: OpenWa
   },
 ];
 
-export function told(message: WatchStockResponse): Told {
+export function received(message: WatchStockResponse): Received {
   return {
     stocks: message.stocks.map(({ productId, available, version, product }) => ({
       productId,
@@ -109,10 +109,10 @@ export function told(message: WatchStockResponse): Told {
   };
 }
 
-/** What a page would show: the newest of everything told so far. */
+/** What a page would show: the newest of everything received. */
 export class Shown implements AsyncDisposable {
-  readonly counts = new Map<string, Told["stocks"][number]>();
-  readonly messages: Told[] = [];
+  readonly counts = new Map<string, Received["stocks"][number]>();
+  readonly messages: Received[] = [];
   readonly ended: Promise<void>;
   readonly #abort = new AbortController();
   error: unknown;
@@ -121,7 +121,7 @@ export class Shown implements AsyncDisposable {
     this.ended = this.#follow(watch(app, wish, this.#abort.signal));
   }
 
-  get last(): Told | undefined {
+  get last(): Received | undefined {
     return this.messages.at(-1);
   }
 
@@ -134,7 +134,7 @@ export class Shown implements AsyncDisposable {
     await this.ended;
   }
 
-  async #follow(messages: AsyncIterable<Told>): Promise<void> {
+  async #follow(messages: AsyncIterable<Received>): Promise<void> {
     try {
       for await (const message of messages) {
         this.messages.push(message);
@@ -154,7 +154,7 @@ export class Shown implements AsyncDisposable {
   }
 }
 
-/** Clients of every service: watches over one HTTP/2 connection, what is changed over another. */
+/** Clients of every service: watches over one HTTP/2 connection, mutations over another. */
 export interface Clients extends AsyncDisposable {
   readonly stock: Client<typeof StockService>;
   readonly supply: Client<typeof SupplyService>;
@@ -175,7 +175,7 @@ export function clientsOf(app: { readonly url: string }): Clients {
   };
 }
 
-/** A watch request as its one enveloped message. */
+/** A watch request as an enveloped message. */
 export function envelopedRequest(wish: WatchWish): Buffer {
   const message = toBinary(WatchStockRequestSchema, {
     $typeName: "inventory.v1.WatchStockRequest",
@@ -187,9 +187,9 @@ export function envelopedRequest(wish: WatchWish): Buffer {
   return Buffer.concat([head, message]);
 }
 
-/** Reads enveloped messages, of gRPC and Connect alike, as they come. */
+/** Reads enveloped messages of gRPC and Connect as they arrive. */
 export class Envelopes {
-  readonly messages: Told[] = [];
+  readonly messages: Received[] = [];
   bytes = 0;
   largest = 0;
   #rest = Buffer.alloc(0);
@@ -204,7 +204,7 @@ export class Envelopes {
       }
       const message = this.#rest.subarray(5, 5 + length);
       if (this.#rest[0] === 0) {
-        this.messages.push(told(fromBinary(WatchStockResponseSchema, message)));
+        this.messages.push(received(fromBinary(WatchStockResponseSchema, message)));
         this.largest = Math.max(this.largest, length);
       }
       this.#rest = this.#rest.subarray(5 + length);
@@ -219,7 +219,7 @@ export class Envelopes {
   }
 }
 
-/** Runs an action for each number below `count`, some at a time. */
+/** Runs an action for each number below `count`, several concurrently. */
 export async function each(
   count: number,
   atOnce: number,
