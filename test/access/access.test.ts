@@ -21,7 +21,7 @@ const GUARDED: readonly [DescService, readonly string[]][] = [
   [SupplyService, ["supply", "ops"]],
 ];
 
-/** Calls a unary method with an empty request, which no method that changes something accepts. */
+/** Calls a unary method with an empty request, which every mutation rejects as invalid. */
 function callOf(transport: Transport, method: DescMethod): Promise<unknown> {
   assert.equal(method.methodKind, "unary");
   return transport.unary(method as DescMethod & { methodKind: "unary" }, undefined, undefined, undefined, {});
@@ -45,7 +45,7 @@ for (const lane of ["on", "off"]) {
       const transportWith = (...interceptors: ReturnType<typeof bearer>[]): Transport =>
         create({ baseUrl: app.url, interceptors });
 
-      it(`${protocol}: every method lets in the roles of its service, and no other`, async () => {
+      it(`${protocol}: every method admits the roles of its service, and no others`, async () => {
         for (const [service, allowed] of GUARDED) {
           for (const method of unaryMethodsOf(service)) {
             assert.equal(await codeNameOf(callOf(transportWith(), method)), "Unauthenticated", method.name);
@@ -58,7 +58,7 @@ for (const lane of ["on", "off"]) {
         }
       });
 
-      it(`${protocol}: reads are for everybody, whatever token comes with them`, async () => {
+      it(`${protocol}: reads are public, with any token`, async () => {
         for (const method of PUBLIC.flatMap(unaryMethodsOf)) {
           for (const transport of [transportWith(), transportWith(bearer("nobody's"))]) {
             assert.match(await codeNameOf(callOf(transport, method)), /^(InvalidArgument|OK)$/, method.name);
@@ -66,7 +66,7 @@ for (const lane of ["on", "off"]) {
         }
       });
 
-      it(`${protocol}: tells what is missing, and of a token nothing but that it is not accepted`, async () => {
+      it(`${protocol}: errors name the missing role or token, and not why a token is rejected`, async () => {
         const { getReservation } = ReservationService.method;
         const without = await errorOf(callOf(transportWith(), getReservation));
         assert.match(without?.rawMessage ?? "", /authorization: Bearer/);
@@ -84,7 +84,7 @@ for (const lane of ["on", "off"]) {
       });
     }
 
-    it("logs every write with its caller and what it was about, and never a token", async () => {
+    it("logs every write with its caller and its IDs, and never a token", async () => {
       const transport = createGrpcTransport({
         baseUrl: app.url,
         interceptors: [bearer(TOKENS.ops), sending({ "x-request-id": "request-7" })],
@@ -119,8 +119,8 @@ for (const lane of ["on", "off"]) {
   });
 }
 
-describe("a call that is over and logged", () => {
-  it("writes nothing with a request that comes after its deadline", async () => {
+describe("a call that has ended and is logged", () => {
+  it("writes nothing if its request body arrives after the deadline", async () => {
     await using app = await startTestApp({ AUTH_TOKENS, LANE: "on" });
     const session = connect(app.url);
     const stream = session.request(
@@ -150,7 +150,7 @@ describe("the schema", () => {
     ["on", "OK"],
     ["off", "Unimplemented"],
   ] as const) {
-    it(`REFLECTION=${setting} answers ${expected}`, async () => {
+    it(`REFLECTION=${setting} responds ${expected}`, async () => {
       await using app = await startTestApp({ REFLECTION: setting });
       const client = createClient(ServerReflection, createGrpcTransport({ baseUrl: app.url }));
       const ask = async (): Promise<void> => {
@@ -158,7 +158,7 @@ describe("the schema", () => {
           yield { messageRequest: { case: "listServices" as const, value: "" } };
         }
         for await (const _answer of client.serverReflectionInfo(requests())) {
-          // One answer for each request.
+          // One response for each request.
         }
       };
       assert.equal(await codeNameOf(ask()), expected);
@@ -167,7 +167,7 @@ describe("the schema", () => {
 });
 
 describe("the demo shop", () => {
-  it("is a caller that is known where callers must be", async () => {
+  it("authenticates where that is required", async () => {
     const lines: string[] = [];
     const log = pino({ level: "debug" }, { write: (line) => lines.push(line) });
     await using app = await startTestApp({ AUTH_TOKENS, DEMO: "on" }, { log });

@@ -16,7 +16,7 @@ const productId = PRODUCT;
 const lines = [{ productId, quantity: 1 }];
 const ofHeld = { reservationId: "held" };
 
-/** For each method that is not for everybody, a request that a known caller is granted, in an order in which all of them are. */
+/** A request for each method that is not public. Sent in this order with a token, all of them succeed. */
 const REQUESTS: readonly [DescMethod, JsonValue][] = [
   [ReservationService.method.reserve, { reservationId: "stolen", lines }],
   [ReservationService.method.extendReservation, { ...ofHeld, ttl: "7200s" }],
@@ -34,7 +34,7 @@ const REQUESTS: readonly [DescMethod, JsonValue][] = [
   [SupplyService.method.deleteProduct, { productId }],
 ];
 
-/** A request in the ways in which it may be written. */
+/** A request in the forms in which it can be written. */
 interface Written {
   /** `/inventory.v1.SupplyService/PutProduct` */
   readonly path: string;
@@ -62,7 +62,7 @@ function queryOf(json: string): string {
   return `?connect=v1&encoding=json&message=${encodeURIComponent(json)}`;
 }
 
-/** What a stranger changes of a good request, by what he hopes for. */
+/** Changes to a valid request by which an unauthenticated client may try to bypass access control. */
 type Probe = (written: Written) => Partial<RawRequest>;
 type Probes = Readonly<Record<string, Probe>>;
 
@@ -122,7 +122,7 @@ const BODIES: Readonly<Record<string, (written: Written) => string | Buffer>> = 
   "application/grpc-web-text+proto": ({ proto }) => envelope(proto).toString("base64"),
 };
 
-/** Headers beside those of a good request. */
+/** Headers besides those of a valid request. */
 const HEADERS: readonly Readonly<Record<string, string | string[]>>[] = [
   ...["", " ", "Bearer", "Bearer ", "Basic b3BzOm9wcw==", TOKENS.ops, `Token ${TOKENS.ops}`].map(
     (authorization) => ({ authorization }),
@@ -148,7 +148,7 @@ const HEADERS: readonly Readonly<Record<string, string | string[]>>[] = [
 
 const WEBSOCKET = { "sec-websocket-version": "13", "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==" };
 
-/** What both versions of HTTP can carry. */
+/** Changes that both versions of HTTP can carry. */
 const PROBES: Probes = {
   ...Object.fromEntries(
     PATHS.map((pathOf): [string, Probe] => [
@@ -195,7 +195,7 @@ const PROBES: Probes = {
   }),
 };
 
-/** What HTTP/2 has no words for. */
+/** Changes that HTTP/2 cannot express. */
 const PROBES_OF_HTTP1: Probes = {
   "an upgrade to a WebSocket": ({ path, json }) => ({
     method: "GET",
@@ -209,7 +209,7 @@ const PROBES_OF_HTTP1: Probes = {
   "a body in chunks": () => ({ headers: { "transfer-encoding": "chunked" } }),
 };
 
-/** How each version of HTTP carries a good request. */
+/** How each version of HTTP carries a valid request. */
 const GOOD: Readonly<Record<keyof typeof SEND, (written: Written) => RawRequest>> = {
   "1.1": ({ path, json }) => ({
     method: "POST",
@@ -225,7 +225,7 @@ const GOOD: Readonly<Record<keyof typeof SEND, (written: Written) => RawRequest>
   }),
 };
 
-/** Whether a client of any of the protocols would take this for an answer that is no error. */
+/** Whether a client of any protocol would accept this as a successful response. */
 function isGranted({ status, headers, body }: RawAnswer): boolean {
   const text = body.toString("latin1");
   const grpcStatus = headers["grpc-status"] ?? /grpc-status: *(\d+)/.exec(text)?.[1] ?? "0";
@@ -234,7 +234,7 @@ function isGranted({ status, headers, body }: RawAnswer): boolean {
 
 for (const LANE of ["on", "off"]) {
   for (const version of ["1.1", "2"] as const) {
-    describe(`whoever has no token, over HTTP/${version} with LANE=${LANE}`, () => {
+    describe(`a client without a token, over HTTP/${version} with LANE=${LANE}`, () => {
       const written = REQUESTS.map(write);
       let app: TestApp;
       const send = (one: Written, change: Partial<RawRequest>): Promise<RawAnswer> => {
@@ -263,44 +263,44 @@ for (const LANE of ["on", "off"]) {
       });
       after(() => app?.stop());
 
-      it("does nothing and learns nothing, however odd the request", async () => {
+      it("changes nothing and reads nothing, however malformed the request", async () => {
         const untouched = await state();
         assert.equal(untouched.changes.length, 2);
         const probes = { ...PROBES, ...(version === "1.1" && PROBES_OF_HTTP1) };
         for (const [what, change] of Object.entries(probes)) {
-          const answers = await Promise.all(written.map((one) => send(one, change(one))));
-          for (const [index, answer] of answers.entries()) {
-            const told = `${written[index]?.method.name}, ${what}: ${answer.status} ${answer.body}`;
-            assert.ok(!isGranted(answer), told);
-            assert.ok(!answer.body.includes(PRODUCT), told);
+          const responses = await Promise.all(written.map((one) => send(one, change(one))));
+          for (const [index, response] of responses.entries()) {
+            const text = `${written[index]?.method.name}, ${what}: ${response.status} ${response.body}`;
+            assert.ok(!isGranted(response), text);
+            assert.ok(!response.body.includes(PRODUCT), text);
           }
         }
         assert.deepEqual(await state(), untouched);
       });
 
-      it("is asked for a token by GET where GET can read, and may not GET where it would write", async () => {
+      it("gets 401 for GET of a read, and 405 for GET of a mutation", async () => {
         for (const one of written) {
           const path = one.path + queryOf(one.json);
-          const answer = await send(one, {
+          const response = await send(one, {
             method: "GET",
             path,
             headers: { "content-type": [] },
             body: "",
           });
           const isRead = one.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
-          assert.equal(answer.status, isRead ? 401 : 405, one.method.name);
-          assert.equal(answer.headers["cache-control"], "no-store");
-          assert.equal(answer.headers["www-authenticate"], isRead ? "Bearer" : undefined);
+          assert.equal(response.status, isRead ? 401 : 405, one.method.name);
+          assert.equal(response.headers["cache-control"], "no-store");
+          assert.equal(response.headers["www-authenticate"], isRead ? "Bearer" : undefined);
         }
       });
 
-      it("would have been granted each of these requests with one", async () => {
+      it("would succeed with each of these requests if it sent a token", async () => {
         const covered = new Set(REQUESTS.map(([method]) => method));
         assert.deepEqual(covered, new Set([...ReservationService.methods, ...SupplyService.methods]));
         const authorization = `Bearer ${TOKENS.ops}`;
         for (const one of written) {
-          const answer = await send(one, { headers: { authorization } });
-          assert.ok(isGranted(answer), `${one.method.name}: ${answer.status} ${answer.body}`);
+          const response = await send(one, { headers: { authorization } });
+          assert.ok(isGranted(response), `${one.method.name}: ${response.status} ${response.body}`);
         }
       });
     });

@@ -6,7 +6,7 @@ import {
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
 
-/** Tokens by role, and the AUTH_TOKENS that knows them. */
+/** Tokens by role, and the AUTH_TOKENS that lists them. */
 export const TOKENS = {
   orders: "token-of-orders-4b7e",
   supply: "token-of-supply-91ac",
@@ -44,7 +44,7 @@ export function bearer(token: string): Interceptor {
   return sending({ authorization: `Bearer ${token}` });
 }
 
-/** The error that a call ends with; `undefined` where it succeeds. */
+/** The error of a call; `undefined` if it succeeds. */
 export async function errorOf(call: Promise<unknown>): Promise<ConnectError | undefined> {
   try {
     await call;
@@ -54,7 +54,7 @@ export async function errorOf(call: Promise<unknown>): Promise<ConnectError | un
   }
 }
 
-/** `Unauthenticated`, `PermissionDenied`, …; `OK` where the call succeeds. */
+/** `Unauthenticated`, `PermissionDenied`, …; `OK` if the call succeeds. */
 export async function codeNameOf(call: Promise<unknown>): Promise<string> {
   const error = await errorOf(call);
   return error === undefined ? "OK" : (Code[error.code] ?? String(error.code));

@@ -10,7 +10,7 @@ import { type Authority, type Certificate, createAuthority } from "../support/ce
 import { need } from "../support/programs.ts";
 import { codeNameOf, PROTOCOLS, sending } from "./callers.ts";
 
-describe("callers with certificates", { skip: need("openssl").missing }, () => {
+describe("clients with certificates", { skip: need("openssl").missing }, () => {
   let authority: Authority;
   let environment: NodeJS.ProcessEnv;
   let app: TestApp;
@@ -50,7 +50,7 @@ describe("callers with certificates", { skip: need("openssl").missing }, () => {
       };
     };
 
-    it(`${protocol}: knows them by common name or by subject name, and gives each its role`, async () => {
+    it(`${protocol}: are identified by common name or subject alternative name, and have its role`, async () => {
       const letIn = { orders: "NotFound", stock: "NotFound" };
       assert.deepEqual(await callsWith(await authority.issue("orders.shop.example")), letIn);
       assert.deepEqual(await callsWith(await authority.issue("x", "DNS:orders.shop.example")), letIn);
@@ -58,16 +58,16 @@ describe("callers with certificates", { skip: need("openssl").missing }, () => {
       assert.deepEqual(await callsWith(supply), { orders: "PermissionDenied", stock: "NotFound" });
     });
 
-    it(`${protocol}: knows nobody without one, with a strange name, or of a strange authority`, async () => {
+    it(`${protocol}: are unauthenticated without a certificate, with an unlisted name, or from another CA`, async () => {
       const unknown = { orders: "Unauthenticated", stock: "NotFound" };
       assert.deepEqual(await callsWith(undefined), unknown);
       assert.deepEqual(await callsWith(await authority.issue("orders.shop.example.evil")), unknown);
-      await using stranger = await createAuthority();
-      assert.deepEqual(await callsWith(await stranger.issue("orders.shop.example")), unknown);
+      await using otherAuthority = await createAuthority();
+      assert.deepEqual(await callsWith(await otherAuthority.issue("orders.shop.example")), unknown);
     });
   }
 
-  it("speak for themselves, and for none of the clients of a proxy", async () => {
+  it("are authenticated, while clients of their proxy are not", async () => {
     await using behindProxy = await startTestApp({ ...environment, TRUSTED_PROXIES: "127.0.0.1" });
     const { cert, key } = await authority.issue("orders.shop.example");
     const codeWith = (headers: Readonly<Record<string, string>>): Promise<string> => {
@@ -82,10 +82,10 @@ describe("callers with certificates", { skip: need("openssl").missing }, () => {
     }
   });
 
-  it("are known by an authority, and by no other file", () => {
+  it("require a CA file; other files are rejected at start", () => {
     for (const file of [authority.keyFile, "/dev/null"]) {
       const read = () => readConfig({ ...environment, TLS_CLIENT_CA: file });
-      assert.throws(read, /^ConfigError: TLS_CLIENT_CA is ".*"; it is no certificate: /);
+      assert.throws(read, /^ConfigError: TLS_CLIENT_CA is ".*"; it is not a certificate: /);
     }
   });
 });

@@ -18,7 +18,7 @@ import { SEND } from "./raw-request.ts";
 const ISSUER = "https://issuer.example";
 const AUDIENCE = "inventory";
 
-/** An issuer's key, as it signs and as it is published. */
+/** An issuer's key pair. */
 async function createKey(kid: string, alg = "ES256") {
   const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true });
   const jwk = { ...(await exportJWK(publicKey)), kid, alg, use: "sig" };
@@ -33,7 +33,7 @@ async function createKey(kid: string, alg = "ES256") {
   return { jwk, sign, publicKey };
 }
 
-/** How a call of Orders ends that carries this token. */
+/** The result of an Orders call with this token. */
 async function ask(app: TestApp, token: string, protocol = "gRPC"): Promise<string> {
   const transport = PROTOCOLS[protocol]?.({ baseUrl: app.url, interceptors: [bearer(token)] });
   assert.ok(transport);
@@ -62,14 +62,14 @@ describe("tokens of an issuer whose keys are in a file", () => {
   });
 
   for (const protocol of Object.keys(PROTOCOLS)) {
-    it(`${protocol}: lets in whom it names, at first sight and later`, async () => {
+    it(`${protocol}: are accepted on the first call and from the cache`, async () => {
       const token = await key.sign({ sub: protocol });
       assert.equal(await ask(app, token, protocol), LET_IN);
       assert.equal(await ask(app, token, protocol), LET_IN);
     });
   }
 
-  it("takes the role as a word, a list, or words with spaces between them", async () => {
+  it("may have the role claim as a string, a list, or a space-separated string", async () => {
     for (const role of ["ops", ["supply", "orders"], "supply orders"]) {
       assert.equal(await ask(app, await key.sign({ role })), LET_IN, JSON.stringify(role));
     }
@@ -78,7 +78,7 @@ describe("tokens of an issuer whose keys are in a file", () => {
     }
   });
 
-  it("refuses what is late, early, for others, of others, unsigned or changed, in the same words", async () => {
+  it("are rejected with one message if expired, not yet valid, of another issuer or audience, unsigned or modified", async () => {
     const now = Math.floor(Date.now() / 1_000);
     const good = await key.sign();
     const [head = "", body = "", signature = ""] = good.split(".");
@@ -86,17 +86,17 @@ describe("tokens of an issuer whose keys are in a file", () => {
       JSON.stringify({ ...JSON.parse(Buffer.from(body, "base64url").toString()), role: "ops" }),
     );
     const secret = new TextEncoder().encode(await exportSPKI(key.publicKey));
-    const stranger = await createKey("k1");
+    const otherKey = await createKey("k1");
     const bad: Readonly<Record<string, string>> = {
       late: await key.sign({ exp: now - 60 }),
       early: await key.sign({ nbf: now + 60 }),
       "without an end": await key.sign({ exp: undefined }),
-      "of nobody": await key.sign({ sub: undefined }),
+      "without a subject": await key.sign({ sub: undefined }),
       "of an empty name": await key.sign({ sub: "" }),
       "of what is no name": await key.sign({ sub: { name: "orders-eu" } }),
       "for others": await key.sign({ aud: "billing" }),
       "of another issuer": await key.sign({ iss: "https://other.example" }),
-      "of another key": await stranger.sign(),
+      "of another key": await otherKey.sign(),
       "of a key that is not published": await (await createKey("k2")).sign(),
       changed: [head, forged.toString("base64url"), signature].join("."),
       "signed with the public key as a secret": await new SignJWT({ role: "ops" })
@@ -126,7 +126,7 @@ describe("tokens of an issuer whose keys are in a file", () => {
 });
 
 describe("keys in a file", () => {
-  it("may be of Ed25519 under its old name and its new one, and never private", async () => {
+  it("may be Ed25519 keys under the old or the new name, and must not be private", async () => {
     const dir = await mkdtemp(join(tmpdir(), "inventory-jwks-"));
     const file = join(dir, "jwks.json");
     const environment = { AUTH_JWKS: file, AUTH_JWT_ISSUER: ISSUER, AUTH_JWT_AUDIENCE: AUDIENCE };
@@ -145,9 +145,9 @@ describe("keys in a file", () => {
   });
 });
 
-/** An issuer who publishes his keys as `answer` will have it. */
-async function startIssuer(answer: (response: ServerResponse) => void) {
-  const server = createServer((_request, response) => answer(response));
+/** An issuer that publishes its keys by `respond`. */
+async function startIssuer(respond: (response: ServerResponse) => void) {
+  const server = createServer((_request, response) => respond(response));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
@@ -164,8 +164,8 @@ async function startIssuer(answer: (response: ServerResponse) => void) {
   };
 }
 
-describe("tokens of an issuer who publishes keys", () => {
-  it("follows a new key, and says UNAVAILABLE while the keys cannot be had", async () => {
+describe("tokens of an issuer that publishes its keys", () => {
+  it("are accepted with a new key, and rejected with UNAVAILABLE while the keys are unavailable", async () => {
     const [first, second] = [await createKey("k1"), await createKey("k2", "RS256")];
     let published: object | undefined;
     using issuer = await startIssuer((response) => {
@@ -181,7 +181,7 @@ describe("tokens of an issuer who publishes keys", () => {
     assert.equal(await ask(app, await second.sign()), LET_IN);
   });
 
-  it("goes on with the last keys for four hours while the issuer is away, and takes new ones when it is back", async (t) => {
+  it("are verified with the last keys for four hours while the issuer is unavailable, and with new ones afterwards", async (t) => {
     const [first, second] = [await createKey("k1"), await createKey("k2")];
     let published: object | undefined = { keys: [first.jwk] };
     using issuer = await startIssuer((response) => {
@@ -210,10 +210,10 @@ describe("tokens of an issuer who publishes keys", () => {
     assert.equal(await at(242, first), "Unauthenticated", "its key is withdrawn");
   });
 
-  it("lets no call write that is over before its token is found good", async () => {
+  it("allow no write after the call has ended, even if the token is verified later", async () => {
     const key = await createKey("k1");
-    const asked = Promise.withResolvers<ServerResponse>();
-    using issuer = await startIssuer(asked.resolve);
+    const keysRequest = Promise.withResolvers<ServerResponse>();
+    using issuer = await startIssuer(keysRequest.resolve);
     await using app = await startTestApp({ ...issuer.settings, LANE: "on" });
     const authorization = `Bearer ${await key.sign({ role: "ops" })}`;
     const call = (name: string, body: object, headers: Readonly<Record<string, string>> = {}) =>
@@ -227,7 +227,7 @@ describe("tokens of an issuer who publishes keys", () => {
     const deadline = { "connect-timeout-ms": "100" };
     const late = await call("PutProduct", { productId: "p1", declared: 5 }, deadline);
     assert.equal(late.status, 504);
-    (await asked.promise).end(JSON.stringify({ keys: [key.jwk] }));
+    (await keysRequest.promise).end(JSON.stringify({ keys: [key.jwk] }));
     for (const _again of [1, 2]) {
       const ledger = await call("GetLedger", { productId: "p1" });
       assert.equal(ledger.status, 404, ledger.body.toString());

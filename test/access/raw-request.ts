@@ -1,21 +1,21 @@
 import { request as requestHttp1 } from "node:http";
 import { type ClientSessionOptions, connect } from "node:http2";
 
-/** A request as a client that keeps to no protocol sends it. */
+/** A request of a client that may violate the protocols. */
 export interface RawRequest {
   readonly method: string;
-  /** Goes out as it is: `//x`, `http://host/x`, `/x/../y`. */
+  /** Sent unchanged: `//x`, `http://host/x`, `/x/../y`. */
   readonly path: string;
-  /** A list is sent as that many headers of one name. */
+  /** A list is sent as several header lines with the same name. */
   readonly headers: Readonly<Record<string, string | string[]>>;
   readonly body: string | Buffer;
   readonly trailers?: Readonly<Record<string, string>>;
 }
 
 export interface RawAnswer {
-  /** 0 where the connection was cut without an answer. */
+  /** 0 if the connection was closed without a response. */
   readonly status: number;
-  /** Headers, and trailers where a header has not the same name. */
+  /** Headers, and trailers whose name no header has. */
   readonly headers: Readonly<Record<string, unknown>>;
   readonly body: Buffer;
 }
@@ -51,7 +51,7 @@ const overHttp1: Send = (port, { method, path, headers, body, trailers }) =>
     request.end(body);
   });
 
-/** What is allowed to stand once is sent twice, too. Node's types do not know of it. */
+/** Allows single-value headers to be sent twice, which Node's types do not cover. */
 const SINGLE_VALUES_TWICE: ClientSessionOptions & { readonly strictSingleValueFields: boolean } = {
   strictSingleValueFields: false,
 };

@@ -13,12 +13,12 @@ import { startTraceCollector } from "../support/trace-collector.ts";
 import { until } from "../support/until.ts";
 import { type RawRequest, SEND } from "./raw-request.ts";
 
-/** So many characters of a token in a row count as a part of it. */
+/** The length of a substring of a token that counts as a leak. */
 const PART_LENGTH = 10;
 const RESERVE = "/inventory.v1.ReservationService/Reserve";
 const GET_LEDGER = "/inventory.v1.SupplyService/GetLedger?connect=v1&encoding=json&message=%7B%7D";
 
-/** As it should be sent, and as somebody may send it. */
+/** Ways to send a token, correct and incorrect. */
 const AUTHORIZATIONS: readonly ((token: string) => string)[] = [
   (token) => `Bearer ${token}`,
   (token) => `Bearer ${token}é`,
@@ -37,7 +37,7 @@ const REQUESTS: readonly ((token: string) => RawRequest)[] = [
   (token) => ({ ...POST, path: `/${token}`, headers: { cookie: `token=${token}` } }),
 ];
 
-/** What is no HTTP. */
+/** Bytes that are not HTTP. */
 const UNREADABLE: readonly ((token: string) => string)[] = [
   (token) => `POST ${RESERVE} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${token}\0\r\n\r\n`,
   (token) => `POST ${RESERVE} HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer ${token}\r\n\r\n`,
@@ -45,14 +45,14 @@ const UNREADABLE: readonly ((token: string) => string)[] = [
   (token) => `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${token}`,
 ];
 
-/** As `npm run token` makes them. */
+/** A token of the form that `npm run token` generates. */
 const newToken = (): string => randomBytes(32).toString("base64url");
 
 function partsOf(token: string): string[] {
   return Array.from({ length: token.length - PART_LENGTH + 1 }, (_, at) => token.slice(at, at + PART_LENGTH));
 }
 
-/** Sends bytes that no HTTP client would, and gives what comes back; nothing where the connection is cut. */
+/** Sends raw bytes and returns the response; empty if the connection is closed. */
 function sendBytes(port: number, bytes: string): Promise<string> {
   const socket = connect(port, "127.0.0.1");
   socket.end(bytes, "latin1");
@@ -79,7 +79,7 @@ describe("a token", () => {
     ["with LANE=on", "on", true],
     ["with LANE=off, while the issuer's keys cannot be had,", "off", false],
   ] as const) {
-    it(`${what} is in no log, trace, metric or answer, and no part of it`, async () => {
+    it(`${what} does not appear in any log, trace, metric or response, not even in part`, async () => {
       const accepted = newToken();
       const signed = await sign({ sub: "jwt-caller", role: "orders" });
       const tokens = [
@@ -102,23 +102,23 @@ describe("a token", () => {
         OTEL_BSP_SCHEDULE_DELAY: "10",
       });
 
-      // The log takes ten refusals a second: the first of them are of every kind.
-      const answers: string[] = [];
+      // The log is limited to ten rejections a second: the first ones are of every kind.
+      const responses: string[] = [];
       for (const authorizationOf of AUTHORIZATIONS) {
         for (const requestOf of REQUESTS) {
           for (const send of Object.values(SEND)) {
             for (const token of tokens) {
               const request = requestOf(token);
               const headers = { ...request.headers, authorization: authorizationOf(token) };
-              const answer = await send(app.port, { ...request, headers });
-              answers.push(`${JSON.stringify(answer.headers)} ${answer.body}`);
+              const response = await send(app.port, { ...request, headers });
+              responses.push(`${JSON.stringify(response.headers)} ${response.body}`);
             }
           }
         }
       }
       for (const bytesOf of UNREADABLE) {
         for (const token of tokens) {
-          answers.push(await sendBytes(app.port, bytesOf(token)));
+          responses.push(await sendBytes(app.port, bytesOf(token)));
         }
       }
       const last = randomBytes(16).toString("hex");
@@ -131,18 +131,18 @@ describe("a token", () => {
         return output.includes(last) && output;
       }, "the last call is logged");
       const spans = await until(() => {
-        const told = JSON.stringify(collector.spans);
-        return told.includes(last) && told;
+        const text = JSON.stringify(collector.spans);
+        return text.includes(last) && text;
       }, "the last call is traced");
       const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
       assert.match(metrics, /grpc_server_handled_total\{[^}]*grpc_code="Unauthenticated"/);
       assert.match(log, /"caller":"orders-service"/);
       assert.match(log, hasKeys ? /"caller":"jwt-caller"/ : /the issuer's keys are unavailable/);
 
-      for (const [where, told] of Object.entries({ log, spans, metrics, answers: answers.join("\n") })) {
+      for (const [where, text] of Object.entries({ log, spans, metrics, responses: responses.join("\n") })) {
         for (const part of tokens.flatMap(partsOf)) {
-          // Not by `doesNotMatch`, which would print all of it.
-          assert.ok(!told.includes(part), `${where}: ${told.slice(told.indexOf(part) - 200).slice(0, 300)}`);
+          // Not `doesNotMatch`, which would print the whole text.
+          assert.ok(!text.includes(part), `${where}: ${text.slice(text.indexOf(part) - 200).slice(0, 300)}`);
         }
       }
     });

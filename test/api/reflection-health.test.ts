@@ -17,7 +17,7 @@ const PACKAGES = join(import.meta.dirname, "../../node_modules");
 const grpcurl = need("grpcurl");
 const redis = need("redis-server");
 const run = promisify(execFile);
-/** Ends a test that hangs; nothing here takes near as long. */
+/** Timeout of a hanging test, far above the normal duration. */
 const HANG_MS = 120_000;
 
 const SERVICES = [
@@ -29,7 +29,7 @@ const SERVICES = [
   "inventory.v1.StockService",
   "inventory.v1.SupplyService",
 ];
-/** Those that the health service knows by name; the empty one is the server. */
+/** The service names of the health service; the empty one is the server. */
 const CHECKED_SERVICES = ["", ...SERVICES.filter((service) => !service.startsWith("grpc."))];
 
 const contract = loadSync(
@@ -56,7 +56,7 @@ interface ReflectionResponse {
   readonly error_response?: { readonly error_code: number; readonly error_message: string };
 }
 
-/** Asks all questions on one stream, and gives the answers when the server has ended it. */
+/** Sends all requests on one stream, and returns the responses when the server has ended it. */
 async function reflect(
   client: Client,
   version: string,
@@ -73,25 +73,25 @@ async function reflect(
     stream.write(question);
   }
   stream.end();
-  const answers: ReflectionResponse[] = [];
-  for await (const answer of stream) {
-    answers.push(answer as ReflectionResponse);
+  const responses: ReflectionResponse[] = [];
+  for await (const response of stream) {
+    responses.push(response as ReflectionResponse);
   }
-  return answers;
+  return responses;
 }
 
-/** The files of an answer, which must be whole: every import is in it, before or after. */
-function filesOf(answer: ReflectionResponse | undefined) {
-  assert.equal(answer?.message_response, "file_descriptor_response", JSON.stringify(answer));
-  const bytes = answer?.file_descriptor_response?.file_descriptor_proto ?? [];
+/** The files of a response, which must be complete: it contains every import, in any order. */
+function filesOf(response: ReflectionResponse | undefined) {
+  assert.equal(response?.message_response, "file_descriptor_response", JSON.stringify(response));
+  const bytes = response?.file_descriptor_response?.file_descriptor_proto ?? [];
   const file = bytes.map((descriptor) => fromBinary(FileDescriptorProtoSchema, descriptor));
   const names = file.map(({ name }) => name);
   assert.equal(new Set(names).size, names.length, "no file twice");
-  // Throws if a file misses an import; wants imports first, which the protocol does not.
+  // Throws if an import is missing. It requires imports first, which the protocol does not.
   const ordered: typeof file = [];
   const place = (name: string): void => {
     const found = file.find((candidate) => candidate.name === name);
-    assert.ok(found, `${name} is not in the answer`);
+    assert.ok(found, `${name} is not in the response`);
     if (!ordered.includes(found)) {
       found.dependency.forEach(place);
       ordered.push(found);
@@ -118,12 +118,12 @@ describe("reflection", { timeout: HANG_MS }, () => {
       const ask = (...questions: readonly object[]) => reflect(client, version, questions);
 
       it("lists every service", async () => {
-        const [answer] = await ask({ host: "any", list_services: "" });
-        const services = answer?.list_services_response?.service ?? [];
+        const [response] = await ask({ host: "any", list_services: "" });
+        const services = response?.list_services_response?.service ?? [];
         assert.deepEqual(services.map(({ name }) => name).toSorted(), SERVICES);
       });
 
-      it("gives the file that has a symbol, with all that it imports", async () => {
+      it("returns the file that contains a symbol, with its transitive imports", async () => {
         const symbols: Record<string, string> = {
           Inventory: "inventory.proto",
           "Inventory.Get": "inventory.proto",
@@ -141,12 +141,12 @@ describe("reflection", { timeout: HANG_MS }, () => {
           "grpc.health.v1.HealthCheckResponse.ServingStatus": "grpc/health/v1/health.proto",
           "google.protobuf.Timestamp": "google/protobuf/timestamp.proto",
         };
-        const answers = await ask(
+        const responses = await ask(
           ...Object.keys(symbols).map((symbol) => ({ file_containing_symbol: symbol })),
         );
         for (const [index, [symbol, file]] of Object.entries(symbols).entries()) {
-          const { names, registry } = filesOf(answers[index]);
-          // Which of the two names of the health proto's file is right nobody agrees on.
+          const { names, registry } = filesOf(responses[index]);
+          // The health proto's file has two names in use.
           const same = names[0] === file || names[0] === file.replace("grpc/health", "health");
           assert.ok(same, `${symbol} is in ${file}, not in ${names[0]}`);
           const type = /^(?:[a-z0-9]+\.)*[A-Z]\w*(?:\.[A-Z]\w*)?/.exec(symbol)?.[0] ?? symbol;
@@ -155,12 +155,12 @@ describe("reflection", { timeout: HANG_MS }, () => {
         }
       });
 
-      it("gives a file by its name, and every service it lists can be described", async () => {
-        const asked = ["inventory.proto", "inventory/v1/supply.proto", "google/protobuf/timestamp.proto"];
-        const files = await ask(...asked.map((name) => ({ file_by_filename: name })));
+      it("returns a file by its name, and describes every listed service", async () => {
+        const fileNames = ["inventory.proto", "inventory/v1/supply.proto", "google/protobuf/timestamp.proto"];
+        const files = await ask(...fileNames.map((name) => ({ file_by_filename: name })));
         assert.deepEqual(
-          files.map((answer) => filesOf(answer).names[0]),
-          asked,
+          files.map((response) => filesOf(response).names[0]),
+          fileNames,
         );
         const described = await ask(...SERVICES.map((service) => ({ file_containing_symbol: service })));
         for (const [index, service] of SERVICES.entries()) {
@@ -169,8 +169,8 @@ describe("reflection", { timeout: HANG_MS }, () => {
         }
       });
 
-      it("answers what is unknown with an error response, and goes on", async () => {
-        const answers = await ask(
+      it("responds to an unknown name with an error response, and continues", async () => {
+        const responses = await ask(
           { file_containing_symbol: "inventory.v1.Nothing" },
           { file_containing_symbol: "" },
           { file_by_filename: "../../package.json" },
@@ -181,16 +181,16 @@ describe("reflection", { timeout: HANG_MS }, () => {
           { list_services: "" },
         );
         assert.deepEqual(
-          answers.map((answer) => answer.message_response),
+          responses.map((response) => response.message_response),
           [
             ...Array.from({ length: 6 }, () => "error_response"),
             "all_extension_numbers_response",
             "list_services_response",
           ],
         );
-        assert.equal(answers[0]?.error_response?.error_code, status.NOT_FOUND);
-        assert.match(answers[0]?.error_response?.error_message ?? "", /inventory\.v1\.Nothing/);
-        assert.partialDeepStrictEqual(answers[0]?.original_request, {
+        assert.equal(responses[0]?.error_response?.error_code, status.NOT_FOUND);
+        assert.match(responses[0]?.error_response?.error_message ?? "", /inventory\.v1\.Nothing/);
+        assert.partialDeepStrictEqual(responses[0]?.original_request, {
           file_containing_symbol: "inventory.v1.Nothing",
         });
       });
@@ -222,8 +222,8 @@ describe("reflection", { timeout: HANG_MS }, () => {
     it("Inventory.Get", async () => {
       const put = '{"product_id":"p1","declared":5}';
       await call("-d", put, app.address, "inventory.v1.SupplyService/PutProduct");
-      const answer = await call("-d", '{"id":"p1"}', app.address, "Inventory.Get");
-      assert.deepEqual(JSON.parse(answer), { count: "5" });
+      const response = await call("-d", '{"id":"p1"}', app.address, "Inventory.Get");
+      assert.deepEqual(JSON.parse(response), { count: "5" });
       await assert.rejects(
         call("-d", '{"id":"p2"}', app.address, "Inventory.Get"),
         /Code: NotFound\s+Message: There is no product "p2"/,
@@ -235,7 +235,7 @@ describe("reflection", { timeout: HANG_MS }, () => {
 const askHealth = (client: Client, name: "Check" | "List", request: object): Promise<object> =>
   callUnary(client, methodOf(contract, `grpc.health.v1.Health/${name}`), request);
 
-/** A watch, message by message: `next` gives a status, or how the stream ended. */
+/** A watch: `next` returns the next status, or how the stream ended. */
 function watch(client: Client, service: string) {
   const method = methodOf(contract, "grpc.health.v1.Health/Watch");
   const stream = client.makeServerStreamRequest(
@@ -273,7 +273,7 @@ describe("health", { timeout: HANG_MS }, () => {
     };
   }
 
-  it("Check and List say SERVING for the server and each service, NOT_FOUND for an unknown one", async () => {
+  it("Check and List return SERVING for the server and each service, NOT_FOUND for an unknown one", async () => {
     await using server = await connected();
     for (const service of CHECKED_SERVICES) {
       assert.deepEqual(await askHealth(server.client, "Check", { service }), { status: "SERVING" });
@@ -286,7 +286,7 @@ describe("health", { timeout: HANG_MS }, () => {
     });
   });
 
-  it("Watch says SERVICE_UNKNOWN for an unknown service and stays open, and other calls go on", async () => {
+  it("Watch sends SERVICE_UNKNOWN for an unknown service and stays open, while other calls proceed", async () => {
     await using server = await connected();
     const unknown = watch(server.client, "nothing.v1.NoService");
     assert.equal(await unknown.next(), "SERVICE_UNKNOWN");
@@ -299,7 +299,7 @@ describe("health", { timeout: HANG_MS }, () => {
     assert.deepEqual([await ended, await known.next()], ["CANCELLED", "CANCELLED"]);
   });
 
-  it("a watch has a deadline as any call", async () => {
+  it("Watch observes the deadline", async () => {
     await using server = await connected();
     const method = methodOf(contract, "grpc.health.v1.Health/Watch");
     const stream = server.client.makeServerStreamRequest(
@@ -312,7 +312,7 @@ describe("health", { timeout: HANG_MS }, () => {
     await assert.rejects(Array.fromAsync(stream), { code: status.DEADLINE_EXCEEDED });
   });
 
-  it("Watch says NOT_SERVING when the server drains, and then ends", async () => {
+  it("Watch sends NOT_SERVING when the server drains, and then ends", async () => {
     await using server = await connected({ DRAIN_WAIT_MS: "2000" });
     const watches = ["", "Inventory", "nothing.v1.NoService"].map((name) => watch(server.client, name));
     assert.deepEqual(await Promise.all(watches.map((each) => each.next())), [
@@ -332,7 +332,7 @@ describe("health", { timeout: HANG_MS }, () => {
     await stopped;
   });
 
-  it("Watch follows Redis: away and back", { skip: redis.missing }, async () => {
+  it("Watch follows an outage of Redis and its end", { skip: redis.missing }, async () => {
     await using store = await startRedis();
     await using server = await connected({ REDIS_URL: store.url });
     const watches = ["", "inventory.v1.StockService"].map((name) => watch(server.client, name));

@@ -18,22 +18,22 @@ interface Violation {
   readonly description: string;
 }
 
-interface Answer {
+interface Outcome {
   readonly status: number;
   readonly code: string;
   readonly message: string;
   readonly violations: readonly Violation[];
 }
 
-/** One field of one request, by its place in a request that is otherwise good. */
+/** One field of one request that is otherwise valid. */
 interface Field {
   readonly method: string;
-  /** In proto names, as a violation has it. */
+  /** The field's path in proto names, as in a violation. */
   readonly field: string;
   readonly request: (value: unknown) => Json;
 }
 
-/** A value just outside, with what the description must tell: the value met and the bound. */
+/** A value just out of bounds, with the texts that the description must contain: the value and the bound. */
 interface Outside {
   readonly value: unknown;
   readonly met: string;
@@ -44,7 +44,7 @@ interface Domain {
   readonly fields: readonly Field[];
   readonly inside: readonly unknown[];
   readonly outside: readonly Outside[];
-  /** JSON of another type, which does not decode. */
+  /** JSON values of another type, which cannot be decoded. */
   readonly undecodable: readonly unknown[];
 }
 
@@ -222,7 +222,7 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
   "a time": {
     fields: [
       field(`${SUPPLY}/PutProduct`, "update_time", (updateTime) => put({ updateTime })),
-      field(`${SUPPLY}/DeleteProduct`, "update_time", (updateTime) => ({ productId: "gone", updateTime })),
+      field(`${SUPPLY}/DeleteProduct`, "update_time", (updateTime) => ({ productId: "deleted", updateTime })),
     ],
     inside: ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000001Z", "2024-02-29T12:00:00.123456789+02:00"],
     outside: [
@@ -233,7 +233,7 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
   },
 };
 
-async function answerOf(response: Response): Promise<Answer> {
+async function outcomeOf(response: Response): Promise<Outcome> {
   if (response.ok) {
     await response.body?.cancel();
     return { status: response.status, code: "ok", message: "", violations: [] };
@@ -252,37 +252,37 @@ async function answerOf(response: Response): Promise<Answer> {
   };
 }
 
-async function post(app: TestApp, method: string, request: Json): Promise<Answer> {
+async function post(app: TestApp, method: string, request: Json): Promise<Outcome> {
   const headers = { "content-type": "application/json" };
-  return await answerOf(
+  return await outcomeOf(
     await fetch(`${app.url}/${method}`, { method: "POST", headers, body: JSON.stringify(request) }),
   );
 }
 
-/** For values that are no JSON, but fit into the message's bytes. */
+/** For values that JSON cannot express, but binary messages can. */
 async function postBinary<D extends DescMessage>(
   app: TestApp,
   method: string,
   schema: D,
   request: MessageInitShape<D>,
-): Promise<Answer> {
+): Promise<Outcome> {
   const headers = { "content-type": "application/proto" };
   const body = new Uint8Array(toBinary(schema, create(schema, request)));
-  return await answerOf(await fetch(`${app.url}/${method}`, { method: "POST", headers, body }));
+  return await outcomeOf(await fetch(`${app.url}/${method}`, { method: "POST", headers, body }));
 }
 
-function assertRefused(answer: Answer, name: string, { met, bound }: Omit<Outside, "value">): void {
-  assert.equal(answer.code, "invalid_argument", `${name}: ${answer.message}`);
-  assert.equal(answer.status, 400);
-  const fields = new Set(answer.violations.map((violation) => violation.field));
-  assert.deepEqual([...fields], [name], answer.message);
-  const told = answer.violations.map((violation) => violation.description).join("; ");
-  assert.ok(told.includes(met), `"${told}" does not tell the value met, ${met}`);
-  assert.ok(told.includes(bound), `"${told}" does not tell the bound, ${bound}`);
-  for (const { field: path, description } of answer.violations) {
-    assert.ok(answer.message.includes(`${path} ${description}`), answer.message);
+function assertRefused(outcome: Outcome, name: string, { met, bound }: Omit<Outside, "value">): void {
+  assert.equal(outcome.code, "invalid_argument", `${name}: ${outcome.message}`);
+  assert.equal(outcome.status, 400);
+  const fields = new Set(outcome.violations.map((violation) => violation.field));
+  assert.deepEqual([...fields], [name], outcome.message);
+  const described = outcome.violations.map((violation) => violation.description).join("; ");
+  assert.ok(described.includes(met), `"${described}" does not contain the value, ${met}`);
+  assert.ok(described.includes(bound), `"${described}" does not contain the bound, ${bound}`);
+  for (const { field: path, description } of outcome.violations) {
+    assert.ok(outcome.message.includes(`${path} ${description}`), outcome.message);
   }
-  assert.ok(answer.message.length < 1_000, `a message of ${answer.message.length} characters`);
+  assert.ok(outcome.message.length < 1_000, `a message of ${outcome.message.length} characters`);
 }
 
 const brief = (value: unknown): string => {
@@ -294,12 +294,12 @@ describe("validation over the wire", () => {
   let app: TestApp;
   before(async () => {
     app = await startTestApp();
-    const answer = await post(app, `${SUPPLY}/PutProduct`, {
+    const outcome = await post(app, `${SUPPLY}/PutProduct`, {
       productId: PRODUCT,
       declared: 5,
       updateTime: "2001-01-01T00:00:00Z",
     });
-    assert.equal(answer.code, "ok", answer.message);
+    assert.equal(outcome.code, "ok", outcome.message);
   });
   after(() => app?.stop());
 
@@ -308,26 +308,29 @@ describe("validation over the wire", () => {
       for (const { method, field: name, request } of fields) {
         it(`${name} of ${method}`, async () => {
           for (const value of inside) {
-            const answer = await post(app, method, request(value));
+            const outcome = await post(app, method, request(value));
             const legitimate = ["ok", "not_found", "failed_precondition", "aborted"];
-            assert.ok(legitimate.includes(answer.code), `${brief(value)}: ${answer.code} ${answer.message}`);
+            assert.ok(
+              legitimate.includes(outcome.code),
+              `${brief(value)}: ${outcome.code} ${outcome.message}`,
+            );
           }
           for (const { value, ...expected } of outside) {
             assertRefused(await post(app, method, request(value)), name, expected);
           }
           for (const value of undecodable) {
-            const answer = await post(app, method, request(value));
-            assert.equal(answer.code, "invalid_argument", `${brief(value)}: ${answer.message}`);
-            // What does not decode has no violations, but its message tells the field, or the type of a time.
+            const outcome = await post(app, method, request(value));
+            assert.equal(outcome.code, "invalid_argument", `${brief(value)}: ${outcome.message}`);
+            // A decoding error has no violations, but its message names the field, or the type of a time.
             const own = /[a-z_]+(?=(\[\d+\])?$)/.exec(name)?.[0] ?? name;
-            assert.match(answer.message, new RegExp(`${own}|google\\.protobuf\\.Timestamp`));
+            assert.match(outcome.message, new RegExp(`${own}|google\\.protobuf\\.Timestamp`));
           }
         });
       }
     });
   }
 
-  it("a page's token is good for the page that it came for", async () => {
+  it("a page token is valid only for the list that it came from", async () => {
     const list = async (pageToken: string): Promise<{ nextPageToken?: string }> => {
       const response = await fetch(`${app.url}/${SUPPLY}/ListChanges`, {
         method: "POST",
@@ -344,7 +347,7 @@ describe("validation over the wire", () => {
     await list(nextPageToken);
   });
 
-  it("times that JSON cannot hold, in the bytes of a message", async () => {
+  it("times that JSON cannot express, in a binary message", async () => {
     const cases = [
       { seconds: 253_402_300_800n, nanos: 0, met: "253402300800 seconds", bound: "1970 to 9999" },
       { seconds: -(2n ** 63n), nanos: 0, met: "-9223372036854775808 seconds", bound: "1970 to 9999" },
@@ -359,8 +362,8 @@ describe("validation over the wire", () => {
         await postBinary(app, `${SUPPLY}/PutProduct`, PutProductRequestSchema, request),
         await postBinary(app, `${SUPPLY}/DeleteProduct`, DeleteProductRequestSchema, request),
       ];
-      for (const answer of answers) {
-        assertRefused(answer, "update_time", { met, bound });
+      for (const outcome of answers) {
+        assertRefused(outcome, "update_time", { met, bound });
       }
     }
     const latest = { seconds: 1n, nanos: 999_999_999 };
@@ -371,7 +374,7 @@ describe("validation over the wire", () => {
     assert.equal(accepted.code, "ok", accepted.message);
   });
 
-  it("tells several faults at once, each by its field, and writes nothing", async () => {
+  it("reports several violations at once, each by its field, and writes nothing", async () => {
     const faulty = {
       productId: "",
       declared: -1,
@@ -402,7 +405,7 @@ describe("validation over the wire", () => {
 
 for (const onRedis of [false, true]) {
   const skip = onRedis && need("redis-server").missing;
-  it(`a time ahead of the ${onRedis ? "Redis" : "memory"} store's clock is bad input above five minutes`, {
+  it(`a time ahead of the ${onRedis ? "Redis" : "memory"} store's clock by more than five minutes is invalid`, {
     skip,
   }, async () => {
     await using redis = onRedis ? await startRedis() : undefined;

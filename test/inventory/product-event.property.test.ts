@@ -14,7 +14,7 @@ import {
 import type { InventoryStore } from "../../server/inventory/store.ts";
 import { MemoryStore } from "../../server/memory/store.ts";
 
-// Set FC_SEED to the number that a failed run printed, to meet the same cases again.
+// Set FC_SEED to the seed that a failed run printed to repeat its cases.
 const { FC_SEED } = process.env;
 const seed = FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED);
 
@@ -48,7 +48,7 @@ interface Safety {
 type SellerEvent = Upsert | Delete;
 type Command = SellerEvent | Adjust | Count | Safety;
 
-// Few times, so that ties are common; small numbers and large ones, whose sums stay within int32.
+// Few distinct times, so that ties are common. Small and large numbers, whose sums stay within int32.
 const at = fc.integer({ min: 0, max: 6 }).map((step) => BASE_MICROS + step);
 const units = fc.oneof(fc.integer({ min: 0, max: 12 }), fc.integer({ min: 0, max: 1_000_000_000 }));
 const details = fc
@@ -70,7 +70,7 @@ const receipts: fc.Arbitrary<Adjust[]> = fc
   .array(fc.integer({ min: 1, max: 100_000_000 }), { maxLength: 5 })
   .map((deltas) => deltas.map((delta, index) => ({ kind: "adjust", id: `receipt-${index}`, delta })));
 
-/** The same items in two orders, each with some of them repeated. */
+/** The same items in two orders, each with some repetitions. */
 function twoOrders<T>(items: readonly T[]): fc.Arbitrary<[T[], T[]]> {
   const oneOrder = fc
     .subarray([...items])
@@ -79,7 +79,7 @@ function twoOrders<T>(items: readonly T[]): fc.Arbitrary<[T[], T[]]> {
   return fc.tuple(oneOrder, oneOrder);
 }
 
-/** What the rules say that a set of events amounts to; the order of the set plays no part. */
+/** The final state of a set of events by the rules, independent of their order. */
 function verdict(events: readonly Command[]) {
   const upserts = events.filter((event) => event.kind === "upsert");
   const newest = (times: readonly number[]) => (times.length === 0 ? undefined : Math.max(...times));
@@ -99,7 +99,7 @@ function verdict(events: readonly Command[]) {
     deleted:
       upsertTimeMicros === undefined ||
       (deleteTimeMicros !== undefined && deleteTimeMicros >= upsertTimeMicros),
-    /** One, unless details of one time differ; then the first to come stays. */
+    /** One, unless details of the same time differ; then the first to arrive stays. */
     detailsAllowed:
       detailsTimeMicros === undefined
         ? [undefined]
@@ -114,7 +114,7 @@ function apply(registers: ProductRegisters, event: SellerEvent) {
 const onHandOf = (ledger: Ledger) => ledger.declared + ledger.adjusted - ledger.sold;
 const availableOf = (ledger: Ledger) => Math.max(0, onHandOf(ledger) - ledger.reserved - ledger.safety);
 
-/** Runs a command; answers whether it was accepted. Any refusal but the named ones fails the test. */
+/** Runs a command. Resolves with whether it was accepted. Any error but the named ones fails the test. */
 async function perform(store: InventoryStore, command: Command): Promise<boolean> {
   const productId = PRODUCT;
   try {
@@ -153,7 +153,7 @@ async function perform(store: InventoryStore, command: Command): Promise<boolean
   }
 }
 
-/** What readers can see of the product, without its version: the same before and after means no change. */
+/** The visible state of the product without its version. Equal states before and after mean no change. */
 async function view(store: InventoryStore): Promise<{ version: number; seen: unknown }> {
   const [stock] = await store.batchGetStock([PRODUCT]);
   const ledger = await store.getLedger(PRODUCT).catch(() => undefined);
@@ -165,7 +165,7 @@ async function view(store: InventoryStore): Promise<{ version: number; seen: unk
   return { version, seen: { numbers, available: stock?.available, details: stock?.details } };
 }
 
-/** Versions without gap or repetition, deltas that follow from the ledgers, and their sum. */
+/** Checks that versions have no gaps or repetitions, and that deltas match the ledgers and add up. */
 async function checkChanges(store: InventoryStore): Promise<void> {
   const ledger = await store.getLedger(PRODUCT);
   const changes = (await store.listChanges(PRODUCT, { limit: 100, beforeVersion: undefined })).toReversed();
@@ -184,8 +184,8 @@ async function checkChanges(store: InventoryStore): Promise<void> {
 }
 
 /**
- * Sends the commands in their order. An adjustment that finds no product is sent again after each
- * later command, as a caller would. Checks each step, and answers what the store ended in.
+ * Sends the commands in order. An adjustment of an unknown product is retried after each later
+ * command, as a client would. Checks each step, and resolves with the final state.
  */
 async function deliver(store: InventoryStore, commands: readonly Command[]) {
   const done: Command[] = [];
@@ -196,7 +196,7 @@ async function deliver(store: InventoryStore, commands: readonly Command[]) {
     if (isAccepted) {
       accepted.set(command.id, command.delta);
     }
-    // A repeated one is answered whether or not the product is still there.
+    // A repeated adjustment succeeds whether or not the product still exists.
     assert.equal(isAccepted, accepted.has(command.id));
     assert.ok(isAccepted || verdict(done).deleted, "refused though the product is there");
     return isAccepted;
@@ -233,7 +233,7 @@ function check<T>(
 }
 
 describe("product events as pure functions", () => {
-  it("end in what the set of them says, in any order and with any repetition", (t) =>
+  it("end in the state that their set determines, in any order and with any repetition", (t) =>
     check(
       t,
       sellerEvents.chain((events) => twoOrders(events)),
@@ -249,7 +249,7 @@ describe("product events as pure functions", () => {
       },
     ));
 
-  it("change nothing when they come twice", (t) =>
+  it("change nothing when repeated", (t) =>
     check(t, fc.tuple(fc.array(sellerEvent, { maxLength: 9 }), sellerEvent), async ([earlier, event]) => {
       const before = earlier.reduce((so, one) => apply(so, one).registers, EMPTY_REGISTERS);
       const once = apply(before, event);
@@ -290,14 +290,14 @@ describe("product events and receipts in a store", () => {
           ends.push(end);
         }
         const [one, other] = ends;
-        // A receipt is sent until the product is there, so a product that is there has them all.
+        // Receipts are retried until the product exists, so an existing product has all of them.
         if (one?.ledger.deleted === false) {
           assert.deepEqual(one.ledger, other?.ledger);
         }
       },
     ));
 
-  it("end in the same ledger with every receipt in it, where nothing is deleted", (t) =>
+  it("end in the same ledger with every receipt, if nothing is deleted", (t) =>
     check(
       t,
       fc
@@ -312,7 +312,7 @@ describe("product events and receipts in a store", () => {
       },
     ));
 
-  it("grow the version by one where a reader can see a change, and else not at all", (t) =>
+  it("increment the version by one for each visible change, and otherwise not", (t) =>
     check(
       t,
       fc.tuple(sellerEvents, receipts, fc.array(safety, { maxLength: 3 })).chain((parts) => {
@@ -352,7 +352,7 @@ describe("counts among product events, adjustments and safety stock", () => {
     { minLength: 1, maxLength: 25 },
   );
 
-  it("make on hand what was counted; everything else moves it by its own difference", (t) =>
+  it("set on hand to the count; every other operation changes it by its own difference", (t) =>
     check(t, program, async (steps) => {
       const store = new MemoryStore();
       const start = { productId: PRODUCT, declared: 7, details: undefined, updateTimeMicros: BASE_MICROS };

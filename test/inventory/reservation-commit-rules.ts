@@ -1,21 +1,28 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import type { Line } from "../../server/inventory/reservation.ts";
-import { type Bench, expectTold, newId, QUANTITY_MAX, short, U } from "./reservation-bench.ts";
+import {
+  expectReservation,
+  newId,
+  QUANTITY_MAX,
+  type ReservationFixture,
+  short,
+  U,
+} from "./reservation-fixture.ts";
 
-export function commitRules(newBench: () => Bench): void {
-  it("turns all that is held into sold, and moves nothing that shoppers see", async () => {
-    const bench = newBench();
-    const [lamp, torch] = [await bench.shelf(10), await bench.shelf(5)];
+export function commitRules(newFixture: () => ReservationFixture): void {
+  it("converts all held units to sold ones, without a change of available", async () => {
+    const fixture = newFixture();
+    const [lamp, torch] = [await fixture.shelf(10), await fixture.shelf(5)];
     const id = newId("r");
-    const { createTimeMs, expireTimeMs, lines } = await bench.reserve(id, [lamp.units(3), torch.units(1)]);
-    const committed = await bench.commit(id);
-    expectTold(committed, { state: "committed", committedLines: [], revived: false });
+    const { createTimeMs, expireTimeMs, lines } = await fixture.reserve(id, [lamp.units(3), torch.units(1)]);
+    const committed = await fixture.commit(id);
+    expectReservation(committed, { state: "committed", committedLines: [], revived: false });
     assert.deepEqual(
       [committed.createTimeMs, committed.expireTimeMs, committed.lines],
       [createTimeMs, expireTimeMs, lines],
     );
-    assert.deepEqual(await bench.calls.get(id), committed);
+    assert.deepEqual(await fixture.calls.get(id), committed);
     await lamp.expect({ reserved: 0, sold: 3, version: 3, available: 7 });
     await torch.expect({ reserved: 0, sold: 1, version: 3, available: 4 });
     assert.deepEqual(await lamp.recorded(), [
@@ -24,14 +31,14 @@ export function commitRules(newBench: () => Bench): void {
     ]);
   });
 
-  it("gives back what is not sold, and records it line by line", async () => {
-    const bench = newBench();
-    const [lamp, torch, bulb] = [await bench.shelf(10), await bench.shelf(5), await bench.shelf(7)];
+  it("returns unsold units to stock, and records it per line", async () => {
+    const fixture = newFixture();
+    const [lamp, torch, bulb] = [await fixture.shelf(10), await fixture.shelf(5), await fixture.shelf(7)];
     const id = newId("r");
-    await bench.reserve(id, [lamp.units(3), torch.units(2), bulb.units(4)]);
-    const committed = await bench.commit(id, [bulb.units(4), lamp.units(1)]);
+    await fixture.reserve(id, [lamp.units(3), torch.units(2), bulb.units(4)]);
+    const committed = await fixture.commit(id, [bulb.units(4), lamp.units(1)]);
     const sold: Line[] = [lamp.units(1), torch.units(0), bulb.units(4)];
-    expectTold(committed, { state: "committed", committedLines: sold });
+    expectReservation(committed, { state: "committed", committedLines: sold });
     await lamp.expect({ reserved: 0, sold: 1, available: 9 });
     await torch.expect({ reserved: 0, sold: 0, available: 5 });
     await bulb.expect({ reserved: 0, sold: 4, available: 3 });
@@ -40,86 +47,86 @@ export function commitRules(newBench: () => Bench): void {
     assert.deepEqual((await bulb.recorded()).at(-1), ["committed", 0, id]);
   });
 
-  it("answers a repetition of the same commit, and refuses another one", async () => {
-    const bench = newBench();
-    const [lamp, torch] = [await bench.shelf(10), await bench.shelf(5)];
+  it("accepts a repetition of the same commit, and rejects a different one", async () => {
+    const fixture = newFixture();
+    const [lamp, torch] = [await fixture.shelf(10), await fixture.shelf(5)];
     const [whole, part] = [newId("r"), newId("r")];
     const lines: Line[] = [lamp.units(3), torch.units(1)];
-    await bench.reserve(whole, lines);
-    await bench.commit(whole);
+    await fixture.reserve(whole, lines);
+    await fixture.commit(whole);
     for (const again of [undefined, lines, lines.toReversed()]) {
-      await bench.repeated(whole, () => bench.commit(whole, again));
+      await fixture.repeated(whole, () => fixture.commit(whole, again));
     }
-    await bench.refused("ID_REUSED", () => bench.commit(whole, [lamp.units(3)]));
-    await bench.reserve(part, lines);
-    await bench.commit(part, [lamp.units(2)]);
-    await bench.repeated(part, () => bench.commit(part, [lamp.units(2)]));
+    await fixture.refused("ID_REUSED", () => fixture.commit(whole, [lamp.units(3)]));
+    await fixture.reserve(part, lines);
+    await fixture.commit(part, [lamp.units(2)]);
+    await fixture.repeated(part, () => fixture.commit(part, [lamp.units(2)]));
     for (const other of [undefined, [lamp.units(1)], [torch.units(1)], lines]) {
-      await bench.refused("ID_REUSED", () => bench.commit(part, other));
+      await fixture.refused("ID_REUSED", () => fixture.commit(part, other));
     }
-    await bench.return(part, newId("ret"), [lamp.units(1)]);
-    await bench.repeated(part, () => bench.commit(part, [lamp.units(2)]));
-    await bench.refused("ID_REUSED", () => bench.commit(part, [lamp.units(1)]));
+    await fixture.return(part, newId("ret"), [lamp.units(1)]);
+    await fixture.repeated(part, () => fixture.commit(part, [lamp.units(2)]));
+    await fixture.refused("ID_REUSED", () => fixture.commit(part, [lamp.units(1)]));
   });
 
-  it("refuses to sell more than is held, or a product that is not in it, and names the line", async () => {
-    const bench = newBench();
-    const [lamp, torch, other] = [await bench.shelf(10), await bench.shelf(5), await bench.shelf(5)];
+  it("rejects more units than are held, or a product that is not in it, and names the line", async () => {
+    const fixture = newFixture();
+    const [lamp, torch, other] = [await fixture.shelf(10), await fixture.shelf(5), await fixture.shelf(5)];
     const id = newId("r");
-    await bench.reserve(id, [lamp.units(3), torch.units(1)]);
+    await fixture.reserve(id, [lamp.units(3), torch.units(1)]);
     const field = async (lines: readonly Line[]) => {
-      const { violations } = await bench.refused("INVALID_INPUT", () => bench.commit(id, lines));
+      const { violations } = await fixture.refused("INVALID_INPUT", () => fixture.commit(id, lines));
       return violations.map((violation) => violation.field);
     };
     const lamps: Line = lamp.units(3);
     assert.deepEqual(await field([lamps, torch.units(2)]), ["lines[1].quantity"]);
     assert.deepEqual(await field([lamp.units(QUANTITY_MAX)]), ["lines[0].quantity"]);
     assert.deepEqual(await field([lamps, other.units(1)]), ["lines[1].product_id"]);
-    await bench.commit(id);
+    await fixture.commit(id);
   });
 
-  it("refuses an unknown reservation and a released one", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(10);
+  it("rejects an unknown reservation and a released one", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(10);
     const [unknown, released] = [newId("r"), newId("r")];
-    const { message } = await bench.refused("RESERVATION_UNKNOWN", () => bench.commit(unknown));
+    const { message } = await fixture.refused("RESERVATION_UNKNOWN", () => fixture.commit(unknown));
     assert.ok(message.includes(unknown), message);
-    await bench.refused("RESERVATION_UNKNOWN", () => bench.calls.get(unknown));
-    await bench.reserve(released, [shelf.units(3)]);
-    await bench.calls.release(released);
+    await fixture.refused("RESERVATION_UNKNOWN", () => fixture.calls.get(unknown));
+    await fixture.reserve(released, [shelf.units(3)]);
+    await fixture.calls.release(released);
     for (const strict of [false, true]) {
-      await bench.refused("RESERVATION_ENDED", () => bench.commit(released, undefined, strict));
-      await bench.refused("RESERVATION_ENDED", () => bench.commit(released, [shelf.units(1)], strict));
+      await fixture.refused("RESERVATION_ENDED", () => fixture.commit(released, undefined, strict));
+      await fixture.refused("RESERVATION_ENDED", () => fixture.commit(released, [shelf.units(1)], strict));
     }
   });
 
-  it("sells what is held even where a count or the seller took it away", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(10);
+  it("sells held units even if a count or the seller removed them", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(10);
     const id = newId("r");
-    await bench.reserve(id, [shelf.units(6)]);
+    await fixture.reserve(id, [shelf.units(6)]);
     await shelf.count(4);
     await shelf.put(3, U + 1);
-    await bench.commit(id, undefined, true);
+    await fixture.commit(id, undefined, true);
     await shelf.expect({ declared: 3, adjusted: -6, reserved: 0, sold: 6, available: 0 });
   });
 
-  it("lets either a commit or a release win, never both", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(100);
+  it("lets either a concurrent commit or a release succeed, never both", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(100);
     let committed = 0;
     for (let round = 0; round < 10; round++) {
       const id = newId("r");
-      await bench.reserve(id, [shelf.units(1)]);
+      await fixture.reserve(id, [shelf.units(1)]);
       const calls = [
-        () => bench.commit(id),
-        () => bench.calls.release(id),
-        () => bench.commit(id),
-        () => bench.calls.release(id),
+        () => fixture.commit(id),
+        () => fixture.calls.release(id),
+        () => fixture.commit(id),
+        () => fixture.calls.release(id),
       ];
       const order = round % 2 === 0 ? calls : calls.toReversed();
       await Promise.allSettled(order.map((call) => call()));
-      const { state } = await bench.calls.get(id);
+      const { state } = await fixture.calls.get(id);
       assert.ok(state === "committed" || state === "released");
       committed += state === "committed" ? 1 : 0;
     }
@@ -127,97 +134,101 @@ export function commitRules(newBench: () => Bench): void {
   });
 }
 
-export function lateCommitRules(newBench: () => Bench): void {
-  it("acquires the units again where they are available", async () => {
-    const bench = newBench();
-    const [lamp, torch] = [await bench.shelf(10), await bench.shelf(5)];
+export function lateCommitRules(newFixture: () => ReservationFixture): void {
+  it("re-acquires the units if they are available", async () => {
+    const fixture = newFixture();
+    const [lamp, torch] = [await fixture.shelf(10), await fixture.shelf(5)];
     const id = newId("r");
-    await bench.reserveExpired(id, [lamp.units(3), torch.units(1)]);
+    await fixture.reserveExpired(id, [lamp.units(3), torch.units(1)]);
     await lamp.expect({ reserved: 0, available: 10 });
-    const revived = await bench.commit(id);
-    expectTold(revived, { state: "committed", revived: true, committedLines: [] });
+    const revived = await fixture.commit(id);
+    expectReservation(revived, { state: "committed", revived: true, committedLines: [] });
     await lamp.expect({ reserved: 0, sold: 3, available: 7 });
     assert.deepEqual(await lamp.recorded(), [
       ["reserved", -3, id],
       ["expired", 3, id],
       ["committed", -3, id],
     ]);
-    await bench.repeated(id, () => bench.commit(id));
-    await bench.refused("ID_REUSED", () => bench.commit(id, [lamp.units(1)]));
-    await bench.refused("RESERVATION_ENDED", () => bench.calls.release(id));
+    await fixture.repeated(id, () => fixture.commit(id));
+    await fixture.refused("ID_REUSED", () => fixture.commit(id, [lamp.units(1)]));
+    await fixture.refused("RESERVATION_ENDED", () => fixture.calls.release(id));
   });
 
-  it("acquires only what it sells", async () => {
-    const bench = newBench();
-    const [lamp, torch] = [await bench.shelf(3), await bench.shelf(5)];
+  it("re-acquires only the units that it sells", async () => {
+    const fixture = newFixture();
+    const [lamp, torch] = [await fixture.shelf(3), await fixture.shelf(5)];
     const id = newId("r");
-    await bench.reserveExpired(id, [lamp.units(3), torch.units(1)]);
-    await bench.reserve(newId("r"), [lamp.units(2)]);
+    await fixture.reserveExpired(id, [lamp.units(3), torch.units(1)]);
+    await fixture.reserve(newId("r"), [lamp.units(2)]);
     const sold: Line[] = [lamp.units(1), torch.units(0)];
-    expectTold(await bench.commit(id, [lamp.units(1)]), { revived: true, committedLines: sold });
+    expectReservation(await fixture.commit(id, [lamp.units(1)]), { revived: true, committedLines: sold });
     await lamp.expect({ reserved: 2, sold: 1, available: 0 });
-    // No unit of the torch moved, so nothing was recorded for it.
+    // No unit of the torch was moved, so it has no change record.
     assert.deepEqual(
       (await torch.recorded()).map(([cause]) => cause),
       ["reserved", "expired"],
     );
   });
 
-  it("refuses all lines with a shortage where one is gone, and may succeed later", async () => {
-    const bench = newBench();
-    const [lamp, torch, bulb] = [await bench.shelf(3), await bench.shelf(5), await bench.shelf(1)];
+  it("rejects all lines with a shortage if one is short, and may succeed later", async () => {
+    const fixture = newFixture();
+    const [lamp, torch, bulb] = [await fixture.shelf(3), await fixture.shelf(5), await fixture.shelf(1)];
     const id = newId("r");
-    await bench.reserveExpired(id, [lamp.units(3), torch.units(2), bulb.units(1)]);
-    await bench.reserve(newId("r"), [lamp.units(1)]);
-    await bench.store.setSafetyStock(bulb.productId, 1);
-    const { shortage } = await bench.refused("STOCK_SHORT", () => bench.commit(id));
+    await fixture.reserveExpired(id, [lamp.units(3), torch.units(2), bulb.units(1)]);
+    await fixture.reserve(newId("r"), [lamp.units(1)]);
+    await fixture.store.setSafetyStock(bulb.productId, 1);
+    const { shortage } = await fixture.refused("STOCK_SHORT", () => fixture.commit(id));
     assert.deepEqual(shortage, [short(lamp, 3, 2), short(bulb, 1, 0)]);
-    const part = await bench.refused("STOCK_SHORT", () => bench.commit(id, [torch.units(1), bulb.units(1)]));
+    const part = await fixture.refused("STOCK_SHORT", () =>
+      fixture.commit(id, [torch.units(1), bulb.units(1)]),
+    );
     assert.deepEqual(part.shortage, [short(bulb, 1, 0)]);
-    await bench.expectState(id, { state: "expired", revived: false });
+    await fixture.expectState(id, { state: "expired", revived: false });
     await lamp.count(4);
-    await bench.store.setSafetyStock(bulb.productId, 0);
-    expectTold(await bench.commit(id), { state: "committed", revived: true });
+    await fixture.store.setSafetyStock(bulb.productId, 0);
+    expectReservation(await fixture.commit(id), { state: "committed", revived: true });
     await lamp.expect({ reserved: 1, sold: 3, available: 0 });
   });
 
-  it("refuses at once if strict, and leaves the way open for one that is not", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(10);
+  it("rejects if strict, and a later commit without strict may succeed", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(10);
     const [expired, lapsed] = [newId("r"), newId("r")];
-    await bench.reserveExpired(expired, [shelf.units(3)]);
-    await bench.reserveLapsed(lapsed, [shelf.units(3)]);
+    await fixture.reserveExpired(expired, [shelf.units(3)]);
+    await fixture.reserveLapsed(lapsed, [shelf.units(3)]);
     for (const id of [expired, lapsed]) {
-      const { message } = await bench.refused("RESERVATION_ENDED", () => bench.commit(id, undefined, true));
+      const { message } = await fixture.refused("RESERVATION_ENDED", () =>
+        fixture.commit(id, undefined, true),
+      );
       assert.match(message, /expired/);
-      expectTold(await bench.commit(id), { state: "committed", revived: true });
+      expectReservation(await fixture.commit(id), { state: "committed", revived: true });
     }
     await shelf.expect({ reserved: 0, sold: 6, available: 4 });
   });
 
-  it("counts a reservation past its deadline as expired before anybody swept it up", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(5);
+  it("treats a reservation past its deadline as expired before it is swept", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(5);
     const id = newId("r");
-    await bench.reserveLapsed(id, [shelf.units(5)]);
+    await fixture.reserveLapsed(id, [shelf.units(5)]);
     await shelf.expect({ reserved: 5, available: 0 }); // until the sweeper comes
-    expectTold(await bench.commit(id, [shelf.units(4)]), { state: "committed", revived: true });
+    expectReservation(await fixture.commit(id, [shelf.units(4)]), { state: "committed", revived: true });
     await shelf.expect({ reserved: 0, sold: 4, version: 3, available: 1 });
     assert.deepEqual((await shelf.recorded()).at(-1), ["committed", 1, id]);
-    await bench.sweep();
-    await bench.expectState(id, { state: "committed" });
+    await fixture.sweep();
+    await fixture.expectState(id, { state: "committed" });
     await shelf.expect({ version: 3 });
   });
 
-  it("does not let a reservation past its deadline take what is not there any more", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(5);
+  it("rejects a reservation past its deadline whose units are no longer available", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(5);
     const id = newId("r");
-    await bench.reserveLapsed(id, [shelf.units(4)]);
+    await fixture.reserveLapsed(id, [shelf.units(4)]);
     await shelf.count(3);
-    const { shortage } = await bench.refused("STOCK_SHORT", () => bench.commit(id));
+    const { shortage } = await fixture.refused("STOCK_SHORT", () => fixture.commit(id));
     assert.deepEqual(shortage, [short(shelf, 4, 3)], "its own hold does not stand against it");
-    expectTold(await bench.commit(id, [shelf.units(3)]), { revived: true });
+    expectReservation(await fixture.commit(id, [shelf.units(3)]), { revived: true });
     await shelf.expect({ reserved: 0, sold: 3, available: 0 });
   });
 }

@@ -4,89 +4,89 @@ import { InventoryError } from "../../server/inventory/errors.ts";
 import type { Line, Reservation } from "../../server/inventory/reservation.ts";
 import type { ReservationStore } from "../../server/inventory/store.ts";
 import {
-  type Bench,
   DAY_MS,
-  expectTold,
+  expectReservation,
   HOUR_MS,
   hasLapsed,
   newId,
   onOwnStore,
+  type ReservationFixture,
   SOON_MS,
-} from "./reservation-bench.ts";
+} from "./reservation-fixture.ts";
 import type { MakeStore } from "./store-contract.ts";
 
-/** More than any machine needs between two calls. */
+/** Longer than any machine needs between two calls. */
 const FIRST_MS_MAX = 5_000;
 
-/** Reserves for a moment, and extends that for an hour before it is over; tells what was reserved. A machine that stood still gets more time. */
-async function reserveExtended(bench: Bench, lines: readonly Line[]): Promise<Reservation> {
+/** Reserves for a moment, extends to an hour before the deadline, and resolves with the reservation. Retries with more time on a slow machine. */
+async function reserveExtended(fixture: ReservationFixture, lines: readonly Line[]): Promise<Reservation> {
   for (let ttlMs = 50; ; ttlMs *= 2) {
-    const first = await bench.reserve(newId("r"), lines, ttlMs);
+    const first = await fixture.reserve(newId("r"), lines, ttlMs);
     try {
-      await bench.calls.extend(first.reservationId, HOUR_MS);
+      await fixture.calls.extend(first.reservationId, HOUR_MS);
       return first;
     } catch (error) {
       assert.ok(error instanceof InventoryError && error.code === "RESERVATION_ENDED", String(error));
       assert.ok(ttlMs < FIRST_MS_MAX, `a reservation of ${ttlMs} ms cannot be extended`);
-      await bench.sweep();
+      await fixture.sweep();
     }
   }
 }
 
-export function extendRules(newBench: () => Bench): void {
-  it("moves the deadline to a time from now, later or sooner, and leaves the ledger alone", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(10);
+export function extendRules(newFixture: () => ReservationFixture): void {
+  it("sets the deadline relative to now, later or earlier, without a change of the ledger", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(10);
     const id = newId("r");
-    const reserved = await bench.reserve(id, [shelf.units(3)], HOUR_MS);
+    const reserved = await fixture.reserve(id, [shelf.units(3)], HOUR_MS);
     for (const ttlMs of [2 * HOUR_MS, HOUR_MS / 2]) {
       const startMs = Date.now();
-      const extended = await bench.calls.extend(id, ttlMs);
+      const extended = await fixture.calls.extend(id, ttlMs);
       const { expireTimeMs = 0 } = extended;
       assert.deepEqual(extended, { ...reserved, expireTimeMs });
       assert.ok(expireTimeMs >= startMs - 1 + ttlMs && expireTimeMs <= Date.now() + 1 + ttlMs);
-      assert.deepEqual(await bench.calls.get(id), extended);
+      assert.deepEqual(await fixture.calls.get(id), extended);
     }
     await shelf.expect({ reserved: 3, version: 2 });
   });
 
-  it("keeps a reservation beyond its first deadline, and ends it at its new one", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(10);
+  it("keeps a reservation beyond its first deadline, and expires it at the new one", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(10);
     const cut = newId("r");
-    const first = await reserveExtended(bench, [shelf.units(3)]);
+    const first = await reserveExtended(fixture, [shelf.units(3)]);
     const kept = first.reservationId;
-    await bench.reserve(cut, [shelf.units(4)], HOUR_MS);
-    await hasLapsed(await bench.calls.extend(cut, SOON_MS));
-    await bench.sweep();
-    await bench.expectState(cut, { state: "expired" });
+    await fixture.reserve(cut, [shelf.units(4)], HOUR_MS);
+    await hasLapsed(await fixture.calls.extend(cut, SOON_MS));
+    await fixture.sweep();
+    await fixture.expectState(cut, { state: "expired" });
     await hasLapsed(first);
-    await bench.sweep();
-    await bench.expectState(kept, { state: "active" });
-    expectTold(await bench.commit(kept, undefined, true), { state: "committed", revived: false });
+    await fixture.sweep();
+    await fixture.expectState(kept, { state: "active" });
+    expectReservation(await fixture.commit(kept, undefined, true), { state: "committed", revived: false });
     await shelf.expect({ reserved: 0, sold: 3 });
   });
 
-  it("refuses what is unknown, ended, or past its deadline", async () => {
-    const bench = newBench();
-    const shelf = await bench.shelf(20);
+  it("rejects a reservation that is unknown, ended, or past its deadline", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(20);
     const [unknown, committed, released, expired, lapsed] = Array.from({ length: 5 }, () => newId("r"));
     assert.ok(unknown && committed && released && expired && lapsed);
-    await bench.refused("RESERVATION_UNKNOWN", () => bench.calls.extend(unknown, HOUR_MS));
+    await fixture.refused("RESERVATION_UNKNOWN", () => fixture.calls.extend(unknown, HOUR_MS));
     for (const id of [committed, released]) {
-      await bench.reserve(id, [shelf.units(3)]);
+      await fixture.reserve(id, [shelf.units(3)]);
     }
-    await bench.commit(committed);
-    await bench.calls.release(released);
-    await bench.reserveExpired(expired, [shelf.units(3)]);
-    await bench.reserveLapsed(lapsed, [shelf.units(3)]);
+    await fixture.commit(committed);
+    await fixture.calls.release(released);
+    await fixture.reserveExpired(expired, [shelf.units(3)]);
+    await fixture.reserveLapsed(lapsed, [shelf.units(3)]);
     for (const [id, state] of [
       [committed, "committed"],
       [released, "released"],
       [expired, "expired"],
       [lapsed, "expired"],
     ] as const) {
-      const { message } = await bench.refused("RESERVATION_ENDED", () => bench.calls.extend(id, HOUR_MS));
+      const { message } = await fixture.refused("RESERVATION_ENDED", () => fixture.calls.extend(id, HOUR_MS));
       assert.ok(message.includes(state), message);
     }
   });
@@ -119,15 +119,15 @@ async function pages(
 }
 
 export function listRules(makeStore: MakeStore): void {
-  it("lists active reservations by deadline, page by page, each once, also where deadlines tie", () =>
-    onOwnStore(makeStore, async (bench, setClock) => {
+  it("lists active reservations by deadline, page by page, each once, also with equal deadlines", () =>
+    onOwnStore(makeStore, async (fixture, setClock) => {
       setClock?.(1_790_000_000_000);
-      const shelf = await bench.shelf(1_000);
-      assert.deepEqual(await pages(bench.calls, 10), []);
-      // Sent at once, so that many share a millisecond; the IDs' order is not the order of sending.
+      const shelf = await fixture.shelf(1_000);
+      assert.deepEqual(await pages(fixture.calls, 10), []);
+      // Sent concurrently, so that many share a millisecond. The order of IDs is not the order of sending.
       const made = await Promise.all(
         Array.from({ length: 60 }, (_, n) =>
-          bench.reserve(
+          fixture.reserve(
             `${(n * 37) % 60}${["é", "Z", "a", "🛋️"][n % 4]}`,
             [shelf.units(1)],
             HOUR_MS + (n % 3),
@@ -137,105 +137,109 @@ export function listRules(makeStore: MakeStore): void {
       const expected = made.toSorted(byDeadline);
       assert.ok(new Set(made.map((one) => one.expireTimeMs)).size < made.length, "no deadlines tie");
       for (const limit of [1, 2, 7, 59, 60, 1_000]) {
-        assert.deepEqual(await pages(bench.calls, limit), expected, `in pages of ${limit}`);
+        assert.deepEqual(await pages(fixture.calls, limit), expected, `in pages of ${limit}`);
       }
       const bound = expected[30]?.expireTimeMs ?? 0;
       const before = expected.filter(({ expireTimeMs = 0 }) => expireTimeMs < bound);
       for (const limit of [1, 7, 1_000]) {
         assert.deepEqual(
-          await pages(bench.calls, limit, bound),
+          await pages(fixture.calls, limit, bound),
           before,
           `before ${bound} in pages of ${limit}`,
         );
       }
-      assert.deepEqual(await pages(bench.calls, 10, expected[0]?.expireTimeMs), []);
-      assert.deepEqual(await pages(bench.calls, 10, Number.MAX_SAFE_INTEGER), expected);
+      assert.deepEqual(await pages(fixture.calls, 10, expected[0]?.expireTimeMs), []);
+      assert.deepEqual(await pages(fixture.calls, 10, Number.MAX_SAFE_INTEGER), expected);
     }));
 
-  it("leaves out what has ended, and moves what was extended", () =>
-    onOwnStore(makeStore, async (bench) => {
-      const shelf = await bench.shelf(100);
+  it("omits ended reservations, and moves extended ones", () =>
+    onOwnStore(makeStore, async (fixture) => {
+      const shelf = await fixture.shelf(100);
       const ids = ["one", "two", "three", "four", "five"];
       for (const [n, id] of ids.entries()) {
-        await bench.reserve(id, [shelf.units(1)], HOUR_MS * (n + 1));
+        await fixture.reserve(id, [shelf.units(1)], HOUR_MS * (n + 1));
       }
-      const listed = async () => (await pages(bench.calls, 2)).map((one) => one.reservationId);
+      const listed = async () => (await pages(fixture.calls, 2)).map((one) => one.reservationId);
       assert.deepEqual(await listed(), ids);
-      await bench.commit("two");
-      await bench.calls.release("four");
-      await bench.calls.release("never reserved");
-      await bench.calls.extend("one", 4 * HOUR_MS);
+      await fixture.commit("two");
+      await fixture.calls.release("four");
+      await fixture.calls.release("never reserved");
+      await fixture.calls.extend("one", 4 * HOUR_MS);
       assert.deepEqual(await listed(), ["three", "one", "five"]);
-      await hasLapsed(await bench.calls.extend("five", SOON_MS));
+      await hasLapsed(await fixture.calls.extend("five", SOON_MS));
       assert.deepEqual(await listed(), ["five", "three", "one"], "it is active until it is swept up");
-      await bench.sweep();
+      await fixture.sweep();
       assert.deepEqual(await listed(), ["three", "one"]);
-      await bench.commit("five");
+      await fixture.commit("five");
       assert.deepEqual(await listed(), ["three", "one"]);
-      const [one] = (await pages(bench.calls, 10)).slice(1);
-      assert.deepEqual(one, await bench.calls.get("one"));
+      const [one] = (await pages(fixture.calls, 10)).slice(1);
+      assert.deepEqual(one, await fixture.calls.get("one"));
     }));
 
-  it("goes on after a place whose reservation has ended", () =>
-    onOwnStore(makeStore, async (bench) => {
-      const shelf = await bench.shelf(100);
+  it("continues after a position whose reservation has ended", () =>
+    onOwnStore(makeStore, async (fixture) => {
+      const shelf = await fixture.shelf(100);
       const [a, b, c] = [
-        await bench.reserve("a", [shelf.units(1)], HOUR_MS),
-        await bench.reserve("b", [shelf.units(1)], 2 * HOUR_MS),
-        await bench.reserve("c", [shelf.units(1)], 3 * HOUR_MS),
+        await fixture.reserve("a", [shelf.units(1)], HOUR_MS),
+        await fixture.reserve("b", [shelf.units(1)], 2 * HOUR_MS),
+        await fixture.reserve("c", [shelf.units(1)], 3 * HOUR_MS),
       ];
-      await bench.commit("b");
+      await fixture.commit("b");
       const after = { expireTimeMs: b.expireTimeMs ?? 0, reservationId: "b" };
       const page = { limit: 10, after, expireBeforeMs: undefined };
-      assert.deepEqual(await bench.calls.list(page), [c]);
+      assert.deepEqual(await fixture.calls.list(page), [c]);
       const first = { expireTimeMs: a.expireTimeMs ?? 0, reservationId: "A" };
-      assert.deepEqual(await bench.calls.list({ ...page, after: first }), [a, c]);
-      assert.deepEqual(await bench.calls.list({ ...page, expireBeforeMs: a.expireTimeMs }), []);
+      assert.deepEqual(await fixture.calls.list({ ...page, after: first }), [a, c]);
+      assert.deepEqual(await fixture.calls.list({ ...page, expireBeforeMs: a.expireTimeMs }), []);
     }));
 }
 
 export function expiryRules(makeStore: MakeStore): void {
-  it("gives units back once the deadline has passed, once, and records it", () =>
-    onOwnStore(makeStore, async (bench) => {
-      const [lamp, torch] = [await bench.shelf(10), await bench.shelf(5)];
+  it("returns units to stock after the deadline, once, and records it", () =>
+    onOwnStore(makeStore, async (fixture) => {
+      const [lamp, torch] = [await fixture.shelf(10), await fixture.shelf(5)];
       const [id, staying] = [newId("r"), newId("r")];
-      await bench.reserve(staying, [lamp.units(1)]);
-      assert.equal(await bench.unchangedBy(() => bench.calls.expireDue(100)), 0);
-      await bench.reserveLapsed(id, [lamp.units(3), torch.units(1)]);
-      assert.equal(await bench.calls.expireDue(100), 1);
-      const expired = await bench.expectState(id, { state: "expired", committedLines: [], revived: false });
+      await fixture.reserve(staying, [lamp.units(1)]);
+      assert.equal(await fixture.unchangedBy(() => fixture.calls.expireDue(100)), 0);
+      await fixture.reserveLapsed(id, [lamp.units(3), torch.units(1)]);
+      assert.equal(await fixture.calls.expireDue(100), 1);
+      const expired = await fixture.expectState(id, { state: "expired", committedLines: [], revived: false });
       assert.ok((expired.endTimeMs ?? 0) >= (expired.expireTimeMs ?? 0));
       await lamp.expect({ reserved: 1, sold: 0, available: 9 });
       assert.deepEqual((await lamp.recorded()).at(-1), ["expired", 3, id]);
       assert.deepEqual((await torch.recorded()).at(-1), ["expired", 1, id]);
-      assert.equal(await bench.unchangedBy(() => bench.calls.expireDue(100)), 0);
-      await bench.expectState(staying, { state: "active" });
+      assert.equal(await fixture.unchangedBy(() => fixture.calls.expireDue(100)), 0);
+      await fixture.expectState(staying, { state: "active" });
     }));
 
-  it("is never early", () =>
-    onOwnStore(makeStore, async (bench) => {
-      const shelf = await bench.shelf(1_000);
+  it("never occurs before the deadline", () =>
+    onOwnStore(makeStore, async (fixture) => {
+      const shelf = await fixture.shelf(1_000);
       for (let n = 0; n < 10; n++) {
-        const { expireTimeMs = 0, reservationId } = await bench.reserve(newId("r"), [shelf.units(1)], n + 1);
-        while ((await bench.calls.expireDue(10)) === 0) {
+        const { expireTimeMs = 0, reservationId } = await fixture.reserve(
+          newId("r"),
+          [shelf.units(1)],
+          n + 1,
+        );
+        while ((await fixture.calls.expireDue(10)) === 0) {
           assert.ok(Date.now() <= expireTimeMs + 5_000, "nothing expires");
         }
-        const { endTimeMs = 0 } = await bench.calls.get(reservationId);
+        const { endTimeMs = 0 } = await fixture.calls.get(reservationId);
         assert.ok(Date.now() >= expireTimeMs && endTimeMs >= expireTimeMs, `${endTimeMs}, ${expireTimeMs}`);
       }
     }));
 
-  it("expires no more than it is told, and all in the end", () =>
-    onOwnStore(makeStore, async (bench) => {
-      const shelf = await bench.shelf(1_000);
+  it("expires at most `limit` reservations at a time, and finally all", () =>
+    onOwnStore(makeStore, async (fixture) => {
+      const shelf = await fixture.shelf(1_000);
       const made = await Promise.all(
-        Array.from({ length: 25 }, () => bench.reserve(newId("r"), [shelf.units(2)], SOON_MS)),
+        Array.from({ length: 25 }, () => fixture.reserve(newId("r"), [shelf.units(2)], SOON_MS)),
       );
       await Promise.all(made.map(hasLapsed));
       const reserved = [50];
       for (const expected of [1, 7, 10, 7, 0]) {
         assert.equal(
-          await bench.calls.expireDue(10 > expected && expected > 1 ? 7 : expected || 5),
+          await fixture.calls.expireDue(10 > expected && expected > 1 ? 7 : expected || 5),
           expected,
         );
         const last = reserved.at(-1) ?? 0;
@@ -244,18 +248,18 @@ export function expiryRules(makeStore: MakeStore): void {
       }
       assert.equal(reserved.at(-1), 0);
       for (const { reservationId } of made) {
-        await bench.expectState(reservationId, { state: "expired" });
+        await fixture.expectState(reservationId, { state: "expired" });
       }
     }));
 
-  it("expires each reservation once where several sweep at once", () =>
-    onOwnStore(makeStore, async (bench) => {
-      const shelf = await bench.shelf(1_000);
+  it("expires each reservation once with concurrent sweeps", () =>
+    onOwnStore(makeStore, async (fixture) => {
+      const shelf = await fixture.shelf(1_000);
       const made = await Promise.all(
-        Array.from({ length: 40 }, () => bench.reserve(newId("r"), [shelf.units(1)], SOON_MS)),
+        Array.from({ length: 40 }, () => fixture.reserve(newId("r"), [shelf.units(1)], SOON_MS)),
       );
       await Promise.all(made.map(hasLapsed));
-      const counts = await Promise.all(Array.from({ length: 8 }, () => bench.calls.expireDue(9)));
+      const counts = await Promise.all(Array.from({ length: 8 }, () => fixture.calls.expireDue(9)));
       assert.equal(
         counts.reduce((sum, count) => sum + count, 0),
         40,
@@ -263,78 +267,81 @@ export function expiryRules(makeStore: MakeStore): void {
       await shelf.expect({ reserved: 0, version: 81 });
     }));
 
-  it("is due at its deadline and not a millisecond before", (t) =>
-    onOwnStore(makeStore, async (bench, setClock) => {
+  it("occurs at the deadline and not a millisecond before", (t) =>
+    onOwnStore(makeStore, async (fixture, setClock) => {
       if (setClock === undefined) {
-        t.skip("this store's clock cannot be moved");
+        t.skip("the test cannot control the clock of this store");
         return;
       }
       const noon = 1_790_000_000_000;
       setClock(noon);
-      const shelf = await bench.shelf(10);
+      const shelf = await fixture.shelf(10);
       for (const id of ["swept", "sold", "strict", "extended"]) {
-        await bench.reserve(id, [shelf.units(1)], 1_000);
+        await fixture.reserve(id, [shelf.units(1)], 1_000);
       }
       setClock(noon + 999);
-      assert.equal(await bench.calls.expireDue(10), 0);
-      expectTold(await bench.commit("strict", undefined, true), { revived: false, endTimeMs: noon + 999 });
-      expectTold(await bench.calls.extend("extended", 1_000), { expireTimeMs: noon + 1_999 });
+      assert.equal(await fixture.calls.expireDue(10), 0);
+      expectReservation(await fixture.commit("strict", undefined, true), {
+        revived: false,
+        endTimeMs: noon + 999,
+      });
+      expectReservation(await fixture.calls.extend("extended", 1_000), { expireTimeMs: noon + 1_999 });
       setClock(noon + 1_000);
-      await bench.refused("RESERVATION_ENDED", () => bench.commit("sold", undefined, true));
-      await bench.refused("RESERVATION_ENDED", () => bench.calls.extend("sold", 1_000));
-      expectTold(await bench.commit("sold"), { revived: true });
-      assert.equal(await bench.calls.expireDue(10), 1);
-      await bench.expectState("swept", { state: "expired", endTimeMs: noon + 1_000 });
-      await bench.expectState("extended", { state: "active" });
+      await fixture.refused("RESERVATION_ENDED", () => fixture.commit("sold", undefined, true));
+      await fixture.refused("RESERVATION_ENDED", () => fixture.calls.extend("sold", 1_000));
+      expectReservation(await fixture.commit("sold"), { revived: true });
+      assert.equal(await fixture.calls.expireDue(10), 1);
+      await fixture.expectState("swept", { state: "expired", endTimeMs: noon + 1_000 });
+      await fixture.expectState("extended", { state: "active" });
     }));
 
-  it("sweeps up the longest overdue first, and remembers what ended for 24 hours at least", (t) =>
-    onOwnStore(makeStore, async (bench, setClock) => {
+  it("starts with the longest overdue, and keeps ended reservations for at least 24 hours", (t) =>
+    onOwnStore(makeStore, async (fixture, setClock) => {
       if (setClock === undefined) {
-        t.skip("this store's clock cannot be moved");
+        t.skip("the test cannot control the clock of this store");
         return;
       }
       const noon = 1_790_000_000_000;
       setClock(noon);
-      const shelf = await bench.shelf(10);
-      await bench.reserve("later", [shelf.units(1)], 2_000);
-      await bench.reserve("sooner", [shelf.units(1)], 1_000);
+      const shelf = await fixture.shelf(10);
+      await fixture.reserve("later", [shelf.units(1)], 2_000);
+      await fixture.reserve("sooner", [shelf.units(1)], 1_000);
       setClock(noon + 3_000);
-      assert.equal(await bench.calls.expireDue(1), 1);
-      await bench.expectState("sooner", { state: "expired" });
-      await bench.calls.expireDue(1);
-      await bench.reserve("sold", [shelf.units(2)]);
-      await bench.commit("sold", [shelf.units(1)]);
-      await bench.return("sold", "ret", [shelf.units(1)]);
-      await bench.reserve("released", [shelf.units(1)]);
-      await bench.calls.release("released");
-      await bench.calls.release("tombstone");
+      assert.equal(await fixture.calls.expireDue(1), 1);
+      await fixture.expectState("sooner", { state: "expired" });
+      await fixture.calls.expireDue(1);
+      await fixture.reserve("sold", [shelf.units(2)]);
+      await fixture.commit("sold", [shelf.units(1)]);
+      await fixture.return("sold", "ret", [shelf.units(1)]);
+      await fixture.reserve("released", [shelf.units(1)]);
+      await fixture.calls.release("released");
+      await fixture.calls.release("tombstone");
       setClock(noon + 3_000 + DAY_MS - 1);
-      await bench.calls.release("another"); // gives the store an occasion to forget
-      await bench.repeated("sold", () => bench.commit("sold", [shelf.units(1)]));
-      await bench.repeated("sold", () => bench.return("sold", "ret", [shelf.units(1)]));
-      await bench.repeated("released", () => bench.reserve("released", [shelf.units(1)]));
-      await bench.refused("RESERVATION_ENDED", () => bench.reserve("tombstone", [shelf.units(1)]));
-      await bench.refused("ID_REUSED", () => bench.reserve("sooner", [shelf.units(2)]));
-      expectTold(await bench.commit("later"), { revived: true });
+      await fixture.calls.release("another"); // gives the store an occasion to forget
+      await fixture.repeated("sold", () => fixture.commit("sold", [shelf.units(1)]));
+      await fixture.repeated("sold", () => fixture.return("sold", "ret", [shelf.units(1)]));
+      await fixture.repeated("released", () => fixture.reserve("released", [shelf.units(1)]));
+      await fixture.refused("RESERVATION_ENDED", () => fixture.reserve("tombstone", [shelf.units(1)]));
+      await fixture.refused("ID_REUSED", () => fixture.reserve("sooner", [shelf.units(2)]));
+      expectReservation(await fixture.commit("later"), { revived: true });
     }));
 
-  it("keeps an active reservation, however old, and units that are held longer than the retention", (t) =>
-    onOwnStore(makeStore, async (bench, setClock) => {
+  it("keeps an active reservation and its units for longer than the retention", (t) =>
+    onOwnStore(makeStore, async (fixture, setClock) => {
       if (setClock === undefined) {
-        t.skip("this store's clock cannot be moved");
+        t.skip("the test cannot control the clock of this store");
         return;
       }
       const noon = 1_790_000_000_000;
       setClock(noon);
-      const shelf = await bench.shelf(10);
-      await bench.reserve("held", [shelf.units(4)]);
+      const shelf = await fixture.shelf(10);
+      await fixture.reserve("held", [shelf.units(4)]);
       setClock(noon + 3 * DAY_MS);
-      await bench.calls.release("another");
-      await bench.expectState("held", { state: "active" });
+      await fixture.calls.release("another");
+      await fixture.expectState("held", { state: "active" });
       await shelf.expect({ reserved: 4 });
-      assert.equal(await bench.calls.expireDue(10), 1);
+      assert.equal(await fixture.calls.expireDue(10), 1);
       await shelf.expect({ reserved: 0, available: 10 });
-      expectTold(await bench.commit("held"), { revived: true });
+      expectReservation(await fixture.commit("held"), { revived: true });
     }));
 }

@@ -6,10 +6,10 @@ import type { Ledger, ProductDetails, StockChange } from "../../server/inventory
 import type { PutResult } from "../../server/inventory/product-event.ts";
 import type { InventoryStore, StockAdjustment, StockCount } from "../../server/inventory/store.ts";
 
-/** A store that a suite opened, and closes when it is done. */
+/** A store that the suite opens and closes. */
 export interface StoreUnderTest {
   readonly store: InventoryStore;
-  /** Moves the store's clock to a time, ms since 1970. Absent where the clock is not the test's to move. */
+  /** Sets the store's clock, ms since 1970. Absent if the test cannot control the clock. */
   readonly setClock?: ((nowMs: number) => void) | undefined;
   close(): Promise<void>;
 }
@@ -19,9 +19,9 @@ export type MakeStore = () => Promise<StoreUnderTest>;
 const QUANTITY_MAX = 2_147_483_647;
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
-/** A seller's time long past, in 16 digits of µs: a store that keeps it as a short float loses the last ones. */
+/** A seller's time long past, in 16 digits of µs: a store that formats it with 14 digits loses the last ones. */
 const U = 1_700_000_000_123_456;
-/** A store may be shared by many runs, so every ID has the run in it. */
+/** Test runs may share a store, so every ID contains the run. */
 const RUN = randomUUID().slice(0, 8);
 
 const LAMP: ProductDetails = { name: "Lamp", description: "Warm", price: 19.99, collectionId: "light" };
@@ -29,7 +29,7 @@ const TORCH: ProductDetails = { name: "Torch", description: "Cold", price: 5, co
 
 let productsMade = 0;
 
-/** One product of its own for one test, and short words for what is done to it. */
+/** The product of one test, with shorthand methods. */
 class Shelf {
   readonly productId: string;
   readonly store: InventoryStore;
@@ -39,7 +39,7 @@ class Shelf {
     this.productId = productId;
   }
 
-  /** An operation's ID that no other test uses. */
+  /** An operation ID that no other test uses. */
   id(word: string): string {
     return `${word}-${this.productId}`;
   }
@@ -83,7 +83,7 @@ class Shelf {
     return newest;
   }
 
-  /** Checks the whole ledger; what is not named is as in a product of which nothing was said. */
+  /** Checks the whole ledger. Fields that are not given have the values of an empty product. */
   async expectLedger(expected: Partial<Ledger>): Promise<void> {
     assert.deepEqual(await this.store.getLedger(this.productId), this.ledger(expected));
   }
@@ -107,7 +107,7 @@ class Shelf {
     assert.equal((await this.store.getStock(this.productId)).available, expected);
   }
 
-  /** Runs what no reader may notice: ledger, view, version, time and change records stay. */
+  /** Runs an action that must have no visible effect on ledger, stock, version, time and change records. */
   async unchangedBy<T>(action: () => Promise<T>): Promise<T> {
     const seen = async () => ({
       ledger: await this.store.getLedger(this.productId),
@@ -120,7 +120,7 @@ class Shelf {
     return result;
   }
 
-  /** A refusal, which besides its code has to leave everything as it was. */
+  /** Expects an error with this code and no visible effect. */
   refused(code: InventoryErrorCode, action: () => Promise<unknown>): Promise<InventoryError> {
     return this.unchangedBy(() => refused(code, action()));
   }
@@ -137,13 +137,13 @@ async function refused(code: InventoryErrorCode, call: Promise<unknown>): Promis
   return error;
 }
 
-/** The rules that every store obeys, as one suite for all of them. */
+/** The store contract, as one test suite for every store. */
 export function describeStoreContract(
   name: string,
   makeStore: MakeStore,
   options: { readonly skip?: string | undefined } = {},
 ): void {
-  describe(`${name} obeys the store contract`, { skip: options.skip ?? false }, () => {
+  describe(`${name} implements the store contract`, { skip: options.skip ?? false }, () => {
     let opened: StoreUnderTest;
     before(async () => {
       opened = await makeStore();
@@ -165,7 +165,7 @@ export function describeStoreContract(
 }
 
 function ledgerRules(newShelf: () => Shelf): void {
-  it("starts a product at version 1 with what its seller declared", async () => {
+  it("starts a product at version 1 with the declared units", async () => {
     const shelf = newShelf();
     const expected = shelf.ledger({ declared: 10, declareTimeMicros: U, version: 1 });
     assert.deepEqual(await shelf.put(U, 10, LAMP), { applied: true, ledger: expected });
@@ -175,7 +175,7 @@ function ledgerRules(newShelf: () => Shelf): void {
     assert.equal(updateTimeMs, (await shelf.newestChange()).changeTimeMs);
   });
 
-  it("derives available from declared, adjusted and safety, and never shows it below 0", async () => {
+  it("derives available from declared, adjusted and safety, never below 0", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.adjust(-4, "damaged");
@@ -186,7 +186,7 @@ function ledgerRules(newShelf: () => Shelf): void {
     await shelf.expectLedger({ declared: 10, declareTimeMicros: U, adjusted: -4, safety: 7, version: 4 });
   });
 
-  it("gives nothing back when a seller's edit repeats the number, and takes a changed one as a difference", async () => {
+  it("keeps the corrections when a seller's edit repeats the number, and applies a changed one as a difference", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     await shelf.adjust(-4, "damaged");
@@ -197,7 +197,7 @@ function ledgerRules(newShelf: () => Shelf): void {
     await shelf.expectLedger({ declared: 13, declareTimeMicros: U + 2, adjusted: -4, version: 4 });
   });
 
-  it("keeps an on hand below 0 in the ledger, so that later supply fills the gap first", async () => {
+  it("keeps a negative on hand in the ledger, so that later supply first makes up for it", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.adjust(-8, "damaged");
@@ -210,9 +210,9 @@ function ledgerRules(newShelf: () => Shelf): void {
     await shelf.expectAvailable(4);
   });
 
-  it("grows the version by one with each visible change, and never lets it fall", async () => {
+  it("increments the version by one with each visible change, and never decreases it", async () => {
     const shelf = newShelf();
-    const answers = [
+    const ledgers = [
       (await shelf.put(U, 10, LAMP)).ledger,
       await shelf.count(8, "count"),
       await shelf.adjust(1, "found"),
@@ -223,7 +223,7 @@ function ledgerRules(newShelf: () => Shelf): void {
       (await shelf.put(U + 4, 10, TORCH)).ledger,
     ];
     assert.deepEqual(
-      answers.map((ledger) => ledger.version),
+      ledgers.map((ledger) => ledger.version),
       [1, 2, 3, 4, 5, 6, 7, 8],
     );
     assert.equal((await shelf.store.getStock(shelf.productId)).version, 8);
@@ -245,7 +245,7 @@ function ledgerRules(newShelf: () => Shelf): void {
 }
 
 function readRules(newShelf: () => Shelf): void {
-  it("answers PRODUCT_UNKNOWN to everything asked of an unknown product, and leaves it unknown", async () => {
+  it("rejects every call on an unknown product with PRODUCT_UNKNOWN, and does not create it", async () => {
     const shelf = newShelf();
     const { store, productId } = shelf;
     await refused("PRODUCT_UNKNOWN", shelf.count(5, "count"));
@@ -261,7 +261,7 @@ function readRules(newShelf: () => Shelf): void {
     await shelf.expectLedger({ declared: 1, declareTimeMicros: U, adjusted: 5, version: 2 });
   });
 
-  it("hides a deleted product from shoppers and writers, and still tells its ledger and changes", async () => {
+  it("hides a deleted product from shoppers and writers, and still returns its ledger and changes", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     await shelf.adjust(-1, "damaged");
@@ -283,14 +283,14 @@ function readRules(newShelf: () => Shelf): void {
     );
   });
 
-  it("reads many products in the order asked for, with gaps for unknown and deleted ones", async () => {
+  it("reads many products in request order, with gaps for unknown and deleted ones", async () => {
     const [one, two, gone, never] = [newShelf(), newShelf(), newShelf(), newShelf()];
     await one.put(U, 1, LAMP);
     await two.put(U, 2);
     await gone.put(U, 3);
     await gone.delete(U + 1);
-    const asked = [two, never, one, gone, two].map((shelf) => shelf.productId);
-    const stocks = await one.store.batchGetStock(asked);
+    const productIds = [two, never, one, gone, two].map((shelf) => shelf.productId);
+    const stocks = await one.store.batchGetStock(productIds);
     const [first, second] = [
       await one.store.getStock(one.productId),
       await two.store.getStock(two.productId),
@@ -306,7 +306,7 @@ function readRules(newShelf: () => Shelf): void {
 }
 
 function productEventRules(newShelf: () => Shelf): void {
-  it("drops an event one microsecond older than the stored one, and applies one a microsecond newer", async () => {
+  it("ignores an event one microsecond older than the stored one, and applies one a microsecond newer", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     const older = await shelf.unchangedBy(() => shelf.put(U - 1, 99, TORCH));
@@ -317,13 +317,13 @@ function productEventRules(newShelf: () => Shelf): void {
     assert.deepEqual((await shelf.store.getStock(shelf.productId)).details, TORCH);
   });
 
-  it("changes nothing when an event comes again", async () => {
+  it("changes nothing when an event is repeated", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     assert.equal((await shelf.unchangedBy(() => shelf.put(U, 10, LAMP))).applied, true);
   });
 
-  it("takes a newer event of the same content as a visible change: the declaration is newer", async () => {
+  it("records a newer event with the same content as a change, because the declaration is newer", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     assert.equal((await shelf.put(U + 1, 10, LAMP)).applied, true);
@@ -343,7 +343,7 @@ function productEventRules(newShelf: () => Shelf): void {
     assert.deepEqual({ cause, delta, details }, { cause: "declared", delta: -2, details: undefined });
   });
 
-  it("lets a declared 0 win a tie, and a newer 0 empty the shelf", async () => {
+  it("lets a declared 0 win a tie, and applies a newer 0", async () => {
     const [tied, newer] = [newShelf(), newShelf()];
     await tied.put(U, 9);
     await tied.put(U, 0);
@@ -353,7 +353,7 @@ function productEventRules(newShelf: () => Shelf): void {
     await newer.expectLedger({ declareTimeMicros: U + 1, version: 2 });
   });
 
-  it("changes the details alone where the event has no stock number", async () => {
+  it("changes only the details if the event has no stock number", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     assert.equal((await shelf.put(U + 5, undefined, TORCH)).applied, true);
@@ -361,13 +361,13 @@ function productEventRules(newShelf: () => Shelf): void {
     const { cause, delta, details } = await shelf.newestChange();
     assert.deepEqual({ cause, delta, details }, { cause: "details", delta: 0, details: TORCH });
     await shelf.unchangedBy(() => shelf.put(U + 6, undefined, TORCH));
-    // An edit of the details does not shut out an older event that has a stock number.
+    // An edit of the details does not exclude an older event with a stock number.
     assert.equal((await shelf.put(U + 3, 8, LAMP)).applied, true);
     await shelf.expectLedger({ declared: 8, declareTimeMicros: U + 3, version: 3 });
     assert.deepEqual((await shelf.store.getStock(shelf.productId)).details, TORCH);
   });
 
-  it("changes the number alone where the event has no details", async () => {
+  it("changes only the number if the event has no details", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     await shelf.put(U + 5, 11);
@@ -386,7 +386,7 @@ function productEventRules(newShelf: () => Shelf): void {
     assert.deepEqual((await shelf.newestChange()).details, LAMP);
   });
 
-  it("takes an event with neither number nor details as word that the product exists", async () => {
+  it("creates a product from an event with neither number nor details", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     assert.equal((await shelf.unchangedBy(() => shelf.put(U + 5))).applied, true);
@@ -394,7 +394,7 @@ function productEventRules(newShelf: () => Shelf): void {
     assert.equal((await shelf.unchangedBy(() => shelf.delete(U + 3))).applied, false);
   });
 
-  it("takes U = 0 as a declaration that the seller's first event supersedes", async () => {
+  it("lets the seller's first event supersede a declaration with U = 0", async () => {
     const shelf = newShelf();
     assert.equal((await shelf.put(0, 5)).applied, true);
     await shelf.expectLedger({ declared: 5, declareTimeMicros: 0, version: 1 });
@@ -423,24 +423,24 @@ function productEventRules(newShelf: () => Shelf): void {
 }
 
 function deletionRules(newShelf: () => Shelf): void {
-  it("records a deletion once; the numbers stay in the ledger", async () => {
+  it("records a deletion once, and keeps the numbers in the ledger", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     const expected = shelf.ledger({ declared: 10, declareTimeMicros: U, version: 2, deleted: true });
     assert.deepEqual(await shelf.delete(U + 1), { applied: true, ledger: expected });
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.ok(changeTimeMs > 0);
-    const told = { delta: 0, referenceId: "", reason: "", details: undefined };
-    assert.deepEqual(change, { cause: "deleted", ledger: expected, ...told });
+    const rest = { delta: 0, referenceId: "", reason: "", details: undefined };
+    assert.deepEqual(change, { cause: "deleted", ledger: expected, ...rest });
     assert.equal((await shelf.unchangedBy(() => shelf.delete(U + 1))).applied, true);
     assert.equal((await shelf.unchangedBy(() => shelf.delete(U + 9))).applied, true);
     assert.equal((await shelf.unchangedBy(() => shelf.delete(U + 5))).applied, false);
-    // A repeated deletion moved the fence to its own time.
+    // The later deletion moved the fence to its own time.
     assert.equal((await shelf.put(U + 8, 10, LAMP)).applied, false);
     await refused("PRODUCT_UNKNOWN", shelf.store.getStock(shelf.productId));
   });
 
-  it("does not revive a product by an update that comes late", async () => {
+  it("does not restore a product by a delayed older update", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     await shelf.delete(U + 5);
@@ -450,7 +450,7 @@ function deletionRules(newShelf: () => Shelf): void {
     assert.deepEqual(await shelf.store.batchGetStock([shelf.productId]), [undefined]);
   });
 
-  it("leaves a tombstone of a product that it never saw", async () => {
+  it("keeps a tombstone of a product that was never created", async () => {
     const shelf = newShelf();
     const deleted = await shelf.delete(U);
     assert.deepEqual(deleted, { applied: true, ledger: shelf.ledger({ version: 1, deleted: true }) });
@@ -459,7 +459,7 @@ function deletionRules(newShelf: () => Shelf): void {
     await refused("PRODUCT_UNKNOWN", shelf.store.getStock(shelf.productId));
   });
 
-  it("drops a deletion older than the newest update", async () => {
+  it("ignores a deletion older than the newest update", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     assert.equal((await shelf.unchangedBy(() => shelf.delete(U - 1))).applied, false);
@@ -476,7 +476,7 @@ function deletionRules(newShelf: () => Shelf): void {
     await behind.expectLedger(expected);
   });
 
-  it("revives a deleted product by a newer update, with its ledger and its version going on", async () => {
+  it("restores a deleted product by a newer update, with its ledger and its version", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     await shelf.adjust(-3, "damaged");
@@ -490,7 +490,7 @@ function deletionRules(newShelf: () => Shelf): void {
     assert.deepEqual({ cause, delta, details }, { cause: "declared", delta: 2, details: LAMP });
   });
 
-  it("revives with details alone, the number being what was last declared", async () => {
+  it("restores a product by details alone, with the number that was last declared", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     await shelf.delete(U + 1);
@@ -502,7 +502,7 @@ function deletionRules(newShelf: () => Shelf): void {
 }
 
 function countRules(newShelf: () => Shelf): void {
-  it("makes on hand the count, whatever it was, and records the correction", async () => {
+  it("sets on hand to the count, and records the correction", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.setSafety(2);
@@ -511,8 +511,8 @@ function countRules(newShelf: () => Shelf): void {
     assert.deepEqual(await shelf.count(15, "up", { reason: "shelf 4" }), up);
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.equal(changeTimeMs, (await shelf.store.getStock(shelf.productId)).updateTimeMs);
-    const told = { referenceId: shelf.id("up"), reason: "shelf 4", details: undefined };
-    assert.deepEqual(change, { cause: "counted", delta: 5, ledger: up, ...told });
+    const rest = { referenceId: shelf.id("up"), reason: "shelf 4", details: undefined };
+    assert.deepEqual(change, { cause: "counted", delta: 5, ledger: up, ...rest });
     assert.deepEqual(await shelf.count(0, "down"), shelf.ledger({ ...known, adjusted: -10, version: 4 }));
     assert.equal((await shelf.newestChange()).delta, -13); // 2 of the 15 were kept back
     await shelf.put(U + 1, 3); // on hand falls to -7
@@ -520,7 +520,7 @@ function countRules(newShelf: () => Shelf): void {
     await shelf.expectAvailable(QUANTITY_MAX - 2);
   });
 
-  it("changes nothing when the count is what was known, and still remembers its ID", async () => {
+  it("changes nothing when the count equals on hand, and still records its ID", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.unchangedBy(() => shelf.count(10, "same"));
@@ -529,7 +529,7 @@ function countRules(newShelf: () => Shelf): void {
     await shelf.refused("ID_REUSED", () => shelf.count(9, "same"));
   });
 
-  it("counts only at the expected version, and a refused count leaves its ID free", async () => {
+  it("counts only at the expected version, and a rejected count does not use up its ID", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     for (const expectedVersion of [0, 2]) {
@@ -540,7 +540,7 @@ function countRules(newShelf: () => Shelf): void {
     await shelf.expectAvailable(7);
   });
 
-  it("answers a repeated count with the ledger as it now is", async () => {
+  it("resolves a repeated count with the current ledger", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.count(7, "count", { expectedVersion: 1 });
@@ -552,7 +552,7 @@ function countRules(newShelf: () => Shelf): void {
     assert.deepEqual([gone.deleted, gone.version], [true, 4]);
   });
 
-  it("refuses an ID that stands for another count", async () => {
+  it("rejects an ID of another count", async () => {
     const [shelf, other] = [newShelf(), newShelf()];
     await shelf.put(U, 10);
     await other.put(U, 10);
@@ -567,7 +567,7 @@ function countRules(newShelf: () => Shelf): void {
     assert.match(error.message, /count_id/);
   });
 
-  it("lets exactly one of many counts at one version through", async () => {
+  it("accepts exactly one of many concurrent counts at one version", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     const counts = Array.from({ length: 10 }, (_, n) =>
@@ -580,7 +580,7 @@ function countRules(newShelf: () => Shelf): void {
 }
 
 function adjustmentRules(newShelf: () => Shelf): void {
-  it("adds and takes units, down to exactly 0, whatever is kept back", async () => {
+  it("adds and removes units, down to exactly 0, regardless of safety stock", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.setSafety(10);
@@ -589,12 +589,12 @@ function adjustmentRules(newShelf: () => Shelf): void {
     assert.deepEqual(await shelf.adjust(5, "received", { reason: "lorry" }), more);
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.equal(changeTimeMs, (await shelf.store.getStock(shelf.productId)).updateTimeMs);
-    const told = { referenceId: shelf.id("received"), reason: "lorry", details: undefined };
-    assert.deepEqual(change, { cause: "adjusted", delta: 5, ledger: more, ...told });
+    const rest = { referenceId: shelf.id("received"), reason: "lorry", details: undefined };
+    assert.deepEqual(change, { cause: "adjusted", delta: 5, ledger: more, ...rest });
     assert.deepEqual(await shelf.adjust(-15, "lost"), shelf.ledger({ ...known, adjusted: -10, version: 4 }));
   });
 
-  it("records an adjustment that shoppers do not see, with a delta of 0", async () => {
+  it("records an adjustment that does not change available with a delta of 0", async () => {
     const shelf = newShelf();
     await shelf.put(U, 1);
     await shelf.setSafety(5);
@@ -603,7 +603,7 @@ function adjustmentRules(newShelf: () => Shelf): void {
     assert.deepEqual([delta, ledger.adjusted, ledger.version], [0, 3, 3]);
   });
 
-  it("refuses to take on hand below 0, and leaves the ID free", async () => {
+  it("rejects an adjustment of on hand below 0, and does not use up the ID", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.adjust(-4, "damaged");
@@ -614,7 +614,7 @@ function adjustmentRules(newShelf: () => Shelf): void {
     await shelf.refused("STOCK_OUT_OF_RANGE", () => shelf.adjust(-QUANTITY_MAX, "all"));
   });
 
-  it("refuses to take on hand above the int32 maximum", async () => {
+  it("rejects an adjustment of on hand above the int32 maximum", async () => {
     const shelf = newShelf();
     await shelf.put(U, QUANTITY_MAX - 2);
     await shelf.refused("STOCK_OUT_OF_RANGE", () => shelf.adjust(3, "received"));
@@ -623,7 +623,7 @@ function adjustmentRules(newShelf: () => Shelf): void {
     await shelf.refused("STOCK_OUT_OF_RANGE", () => shelf.adjust(QUANTITY_MAX, "all"));
   });
 
-  it("answers a repeated adjustment with the ledger as it now is, even where it would be refused now", async () => {
+  it("resolves a repeated adjustment with the current ledger, even if a new one would be rejected", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.adjust(-8, "lost");
@@ -633,7 +633,7 @@ function adjustmentRules(newShelf: () => Shelf): void {
     assert.equal((await shelf.unchangedBy(() => shelf.adjust(-8, "lost"))).deleted, true);
   });
 
-  it("refuses an ID that stands for another adjustment", async () => {
+  it("rejects an ID of another adjustment", async () => {
     const [shelf, other] = [newShelf(), newShelf()];
     await shelf.put(U, 10);
     await other.put(U, 10);
@@ -646,14 +646,14 @@ function adjustmentRules(newShelf: () => Shelf): void {
     assert.match(error.message, /adjustment_id/);
   });
 
-  it("keeps the IDs of counts and adjustments apart", async () => {
+  it("has separate IDs for counts and adjustments", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.count(7, "same");
     assert.equal((await shelf.adjust(7, "same")).adjusted, 4);
   });
 
-  it("applies many at once without losing one, and one sent many times only once", async () => {
+  it("applies every concurrent adjustment, and one that is sent many times only once", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     const many = Array.from({ length: 20 }, (_, n) => shelf.adjust(n + 1, `many-${n}`));
@@ -668,7 +668,7 @@ function adjustmentRules(newShelf: () => Shelf): void {
 }
 
 function safetyRules(newShelf: () => Shelf): void {
-  it("keeps units back from shoppers, and gives them back", async () => {
+  it("withholds units from sale, and returns them", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     const kept = shelf.ledger({ declared: 10, declareTimeMicros: U, safety: 4, version: 2 });
@@ -676,13 +676,13 @@ function safetyRules(newShelf: () => Shelf): void {
     await shelf.expectAvailable(6);
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.equal(changeTimeMs, (await shelf.store.getStock(shelf.productId)).updateTimeMs);
-    const told = { referenceId: "", reason: "", details: undefined };
-    assert.deepEqual(change, { cause: "safety", delta: -4, ledger: kept, ...told });
+    const rest = { referenceId: "", reason: "", details: undefined };
+    assert.deepEqual(change, { cause: "safety", delta: -4, ledger: kept, ...rest });
     assert.deepEqual(await shelf.setSafety(0), { ...kept, safety: 0, version: 3 });
     await shelf.expectAvailable(10);
   });
 
-  it("changes nothing when it is set to what it is", async () => {
+  it("changes nothing when set to its current value", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
     await shelf.unchangedBy(() => shelf.setSafety(0));
@@ -692,7 +692,7 @@ function safetyRules(newShelf: () => Shelf): void {
 }
 
 function changeRules(newShelf: () => Shelf): void {
-  it("tells the ledger after each change, with deltas that add up to what is available", async () => {
+  it("have the ledger after each change, with deltas that add up to available", async () => {
     const shelf = newShelf();
     const ledgers = [
       (await shelf.put(U, 10, LAMP)).ledger,
@@ -721,7 +721,7 @@ function changeRules(newShelf: () => Shelf): void {
     await shelf.expectAvailable(2);
   });
 
-  it("pages through them, newest first", async () => {
+  it("are listed page by page, newest first", async () => {
     const shelf = newShelf();
     await shelf.put(U, 0);
     for (let n = 2; n <= 7; n++) {
@@ -738,7 +738,7 @@ function changeRules(newShelf: () => Shelf): void {
     assert.deepEqual(await versions(2, 1_000), [7, 6]);
   });
 
-  it("looks back on the latest 100 at least", async () => {
+  it("are kept for at least the latest 100 changes", async () => {
     const shelf = newShelf();
     await shelf.put(U, 0);
     for (let n = 2; n <= 105; n++) {
@@ -771,7 +771,7 @@ function textRules(newShelf: () => Shelf): void {
     ],
   ];
 
-  it("tells products of odd IDs apart", async () => {
+  it("distinguishes products with unusual IDs", async () => {
     const { store } = newShelf();
     for (const place of [(text: string) => `${RUN}${text}`, (text: string) => `${text}${RUN}`]) {
       const shelves = odd.map((text) => new Shelf(store, place(text)));
@@ -789,7 +789,7 @@ function textRules(newShelf: () => Shelf): void {
     }
   });
 
-  it("keeps details and reasons to the letter", async () => {
+  it("keeps details and reasons unchanged", async () => {
     const shelf = newShelf();
     const texts = [
       "",
@@ -816,7 +816,7 @@ function textRules(newShelf: () => Shelf): void {
 }
 
 function clockRules(newShelf: () => Shelf, makeStore: MakeStore): void {
-  /** Runs on a store of its own with a clock that stands still; skips where no clock can be moved. */
+  /** Runs on a separate store with a fixed clock. Skips if the test cannot control the clock. */
   function withClock(
     name: string,
     body: (shelf: Shelf, setClock: (nowMs: number) => void) => Promise<void>,
@@ -825,7 +825,7 @@ function clockRules(newShelf: () => Shelf, makeStore: MakeStore): void {
       const { store, setClock, close } = await makeStore();
       try {
         if (setClock === undefined) {
-          t.skip("this store's clock cannot be moved");
+          t.skip("the test cannot control the clock of this store");
         } else {
           await body(new Shelf(store), setClock);
         }
@@ -836,7 +836,7 @@ function clockRules(newShelf: () => Shelf, makeStore: MakeStore): void {
   }
   const noon = 1_790_000_000_000;
 
-  it("refuses an event more than five minutes ahead, so that it cannot freeze the product", async () => {
+  it("rejects an event more than five minutes ahead, which would block later updates", async () => {
     const [shelf, unknown] = [newShelf(), newShelf()];
     await shelf.put(U, 10, LAMP);
     const year2100 = 4_102_444_800_000_000;
@@ -858,7 +858,7 @@ function clockRules(newShelf: () => Shelf, makeStore: MakeStore): void {
     assert.equal((await shelf.put(soon, 12)).ledger.declareTimeMicros, soon);
   });
 
-  it("takes the store's time for an event without one", async () => {
+  it("uses the store's time for an event without one", async () => {
     const shelf = newShelf();
     assert.equal((await shelf.put(undefined, 10, LAMP)).applied, true);
     const { declareTimeMicros = 0 } = await shelf.store.getLedger(shelf.productId);
@@ -880,7 +880,7 @@ function clockRules(newShelf: () => Shelf, makeStore: MakeStore): void {
     },
   );
 
-  withClock("stamps an event without a time, and every change, by its clock", async (shelf, setClock) => {
+  withClock("is the time of every change, and of events without one", async (shelf, setClock) => {
     setClock(noon);
     await shelf.put(undefined, 10);
     setClock(noon + 1);
@@ -897,7 +897,7 @@ function clockRules(newShelf: () => Shelf, makeStore: MakeStore): void {
     );
   });
 
-  withClock("tells a retry apart for 24 hours at least", async (shelf, setClock) => {
+  withClock("lets a retry be recognized for at least 24 hours", async (shelf, setClock) => {
     setClock(noon);
     await shelf.put(U, 10);
     await shelf.adjust(-2, "lost");

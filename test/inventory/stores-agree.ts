@@ -8,13 +8,13 @@ import { MemoryStore } from "../../server/memory/store.ts";
 import type { MakeStore, StoreUnderTest } from "./store-contract.ts";
 
 interface AgreementOptions {
-  /** Random if left out; a failure prints it. */
+  /** Random by default; a failure prints it. */
   readonly seed?: number;
-  /** How many programs are run; 200 if left out. */
+  /** The number of programs. Default: 200. */
   readonly programs?: number;
 }
 
-/** One call of the contract, by which two stores are asked the same. IDs are completed with the program's own prefix. */
+/** One call of the contract, sent to both stores. IDs get a prefix that is unique to the program. */
 type Command =
   | {
       readonly kind: "put";
@@ -49,18 +49,18 @@ type Command =
       readonly beforeVersion: number | undefined;
     };
 
-/** µs after a time long past, or one that the store's clock decides on. */
+/** µs after a time long past, or the store's clock. */
 type EventTime = number | "unsaid" | "too far ahead";
 
 const PRODUCTS = 3;
 const BASE_MICROS = 1_700_000_000_123_456;
-/** Later than every time that a program says, earlier than every clock. */
+/** Later than every explicit time of a program, earlier than every clock. */
 const PROGRAMS_END_MICROS = BASE_MICROS + 1_000;
 const AHEAD_MS = 3_600_000;
 const RUN = randomUUID().slice(0, 8);
 const { FC_SEED } = process.env;
 
-// Narrow ranges, so that ties, repetitions, reused IDs and lucky versions are common.
+// Narrow ranges, so that ties, repetitions, reused IDs and matching versions are common.
 const product = fc.nat(PRODUCTS - 1);
 const operation = fc.nat(7);
 const reason = fc.constantFrom("", "", "broken “glass”");
@@ -116,7 +116,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 );
 const program = fc.array(command, { minLength: 1, maxLength: 40 });
 
-/** Runs random programs on another store and on `MemoryStore`, command by command: every answer has to be the same. */
+/** Runs random programs on another store and on `MemoryStore`, command by command. Every result must be the same. */
 export function describeStoresAgree(
   name: string,
   makeOther: MakeStore,
@@ -129,7 +129,7 @@ export function describeStoresAgree(
     });
     after(() => opened?.close());
 
-    it("answers random programs alike, command by command", async (t) => {
+    it("gives the same results for random programs, command by command", async (t) => {
       const seed = options.seed ?? (FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED));
       t.diagnostic(`FC_SEED=${seed}`);
       await assertStoresAgree(opened.store, { ...options, seed });
@@ -137,7 +137,7 @@ export function describeStoresAgree(
   });
 }
 
-/** Rejects with the shortest program found to which the store answers otherwise than `MemoryStore`. */
+/** Rejects with the shortest program found whose results differ from those of `MemoryStore`. */
 export async function assertStoresAgree(
   other: InventoryStore,
   { seed = randomInt(2 ** 31), programs = 200 }: AgreementOptions = {},
@@ -145,7 +145,7 @@ export async function assertStoresAgree(
   let programsRun = 0;
   await fc.assert(
     fc.asyncProperty(program, async (commands) => {
-      // Products and operations of its own, as the other store is shared by all programs.
+      // Products and operations are unique to the program, because all programs share the other store.
       await runOnBoth(new MemoryStore(), other, commands, `${RUN}.${++programsRun}`);
     }),
     { seed, numRuns: programs },
@@ -158,20 +158,20 @@ async function runOnBoth(
   commands: readonly Command[],
   prefix: string,
 ): Promise<void> {
-  const lookAround = Array.from({ length: PRODUCTS }, (_, index): Command[] => [
+  const finalReads = Array.from({ length: PRODUCTS }, (_, index): Command[] => [
     { kind: "ledger", product: index },
     { kind: "stock", product: index },
     { kind: "changes", product: index, limit: 100, beforeVersion: undefined },
   ]).flat();
   const timedByClock = new Set<number>();
-  for (const [index, given] of [...commands, ...lookAround].entries()) {
+  for (const [index, given] of [...commands, ...finalReads].entries()) {
     const next = timedOnce(given, timedByClock);
-    const [expected, met] = [await answer(memory, next, prefix), await answer(other, next, prefix)];
-    assert.deepEqual(met, expected, `command ${index}, ${JSON.stringify(next)}, is answered differently`);
+    const [expected, actual] = [await resultOf(memory, next, prefix), await resultOf(other, next, prefix)];
+    assert.deepEqual(actual, expected, `command ${index}, ${JSON.stringify(next)}, has different results`);
   }
 }
 
-/** Two events by the clock may tie on a coarse clock and not on a fine one, so a product gets one in a program. */
+/** Two events timed by the clock may tie on a coarse clock and not on a fine one, so each product has at most one. */
 function timedOnce(given: Command, timedByClock: Set<number>): Command {
   if ((given.kind !== "put" && given.kind !== "delete") || given.time !== "unsaid") {
     return given;
@@ -183,10 +183,10 @@ function timedOnce(given: Command, timedByClock: Set<number>): Command {
   return given;
 }
 
-/** A store's answer or its refusal, in a form that two stores of different clocks can share. */
-async function answer(store: InventoryStore, given: Command, prefix: string): Promise<unknown> {
+/** A store's result or error, without the times of its clock. */
+async function resultOf(store: InventoryStore, given: Command, prefix: string): Promise<unknown> {
   try {
-    return { answer: withoutTimes(await send(store, given, prefix)) };
+    return { result: withoutTimes(await send(store, given, prefix)) };
   } catch (error) {
     if (!(error instanceof InventoryError)) {
       throw error;
@@ -248,7 +248,7 @@ function detailsNamed(name: string) {
   return { name, description: `A ${name}`, price: name.length / 10, collectionId: "" };
 }
 
-/** Puts a word in the place of each time that a store's clock gave; times that the program said stay. */
+/** Replaces each time of a store's clock by a constant. Explicit times of the program are kept. */
 function withoutTimes(value: unknown): unknown {
   if (Array.isArray(value)) {
     return value.map(withoutTimes);

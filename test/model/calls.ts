@@ -3,7 +3,7 @@ import type { Ledger } from "../../server/inventory/ledger.ts";
 import type { Line, Reservation } from "../../server/inventory/reservation.ts";
 import type { InventoryStore } from "../../server/inventory/store.ts";
 
-/** One call of the store's contract, as data: what a program does, and what a history records. */
+/** One call of the store's contract as data, for programs and histories. */
 export type Call =
   | {
       readonly kind: "put";
@@ -83,48 +83,48 @@ export async function send(store: InventoryStore, call: Call): Promise<unknown> 
   }
 }
 
-/** A refusal as far as the specification tells it. */
+/** An error, reduced to the parts that the specification defines. */
 export interface Refusal {
   readonly code: InventoryErrorCode;
-  /** Product, units asked for, units available. */
+  /** Product, units requested, units available. */
   readonly short: readonly (readonly [string, number, number])[];
 }
 
-/** What of a ledger the specification tells. */
+/** The parts of a ledger that the specification defines. */
 export type Numbers = Omit<Ledger, "productId" | "declareTimeMicros">;
 
 /**
- * What was answered, as text that can be compared: times are left out, because no specification
- * says them. The functions below write it for stores and for the specification alike.
+ * The result of a call as comparable text. Times are omitted, because the specification does not
+ * define them. The functions below format results of stores and of the specification alike.
  */
-export type Answer = string;
+export type Result = string;
 
-export function told(reservation: {
+export function reservationText(reservation: {
   readonly state: string;
   readonly lines: readonly Line[];
   readonly committedLines: readonly Line[];
   readonly revived: boolean;
-}): Answer {
+}): Result {
   const { state, lines, committedLines, revived } = reservation;
   const pairs = (all: readonly Line[]) => all.map((line) => [line.productId, line.quantity]);
   return JSON.stringify({ state, lines: pairs(lines), sold: pairs(committedLines), revived });
 }
 
-export function toldLedger(ledger: Numbers, applied?: boolean): Answer {
+export function ledgerText(ledger: Numbers, applied?: boolean): Result {
   const { declared, adjusted, sold, reserved, safety, version, deleted } = ledger;
   return JSON.stringify({ applied, declared, adjusted, sold, reserved, safety, version, deleted });
 }
 
-export function toldStock(stock: { readonly available: number; readonly version: number }): Answer {
+export function stockText(stock: { readonly available: number; readonly version: number }): Result {
   return JSON.stringify({ available: stock.available, version: stock.version });
 }
 
-export function toldRefusal({ code, short }: Refusal): Answer {
+export function refusalText({ code, short }: Refusal): Result {
   return JSON.stringify(short.length > 0 ? { code, short } : { code });
 }
 
-/** Sends a call and puts the answer or the refusal in words. Rejects with what is no `InventoryError`. */
-export async function ask(store: InventoryStore, call: Call): Promise<Answer> {
+/** Sends a call and formats its result or error. Rejects with errors other than `InventoryError`. */
+export async function ask(store: InventoryStore, call: Call): Promise<Result> {
   try {
     return inWords(call, await send(store, call));
   } catch (error) {
@@ -135,25 +135,25 @@ export async function ask(store: InventoryStore, call: Call): Promise<Answer> {
     const short = shortage.map(
       (line) => [line.productId, line.requested, line.available] satisfies [string, number, number],
     );
-    return toldRefusal({ code, short });
+    return refusalText({ code, short });
   }
 }
 
-function inWords(call: Call, value: unknown): Answer {
+function inWords(call: Call, value: unknown): Result {
   switch (call.kind) {
     case "put":
     case "delete": {
       const { applied, ledger } = value as { applied: boolean; ledger: Ledger };
-      return toldLedger(ledger, applied);
+      return ledgerText(ledger, applied);
     }
     case "count":
     case "adjust":
     case "safety":
     case "ledger":
-      return toldLedger(value as Ledger);
+      return ledgerText(value as Ledger);
     case "stock":
-      return toldStock(value as { available: number; version: number });
+      return stockText(value as { available: number; version: number });
     default:
-      return told(value as Reservation);
+      return reservationText(value as Reservation);
   }
 }

@@ -1,16 +1,16 @@
 import type { Line } from "../../server/inventory/reservation.ts";
-import type { Answer, Call } from "./calls.ts";
+import type { Call, Result } from "./calls.ts";
 import type { Recorded } from "./history.ts";
 
-/** Sends a call to a store; resolves with `undefined` where the answer was lost. */
-export type Ask = (call: Call) => Promise<Answer | undefined>;
+/** Sends a call to a store. Resolves with `undefined` if the response was lost. */
+export type Ask = (call: Call) => Promise<Result | undefined>;
 
 const LONG_MS = 3_600_000;
-/** How often a look is tried that is not answered, as on a machine that stands still for a second. */
+/** Attempts for a final read, in case the machine stalls for a second. */
 const LOOKS_MAX = 5;
 const MICROS = 1_700_000_000_000_000;
 
-/** Numbers that look random, from a seed: mulberry32 by Tommy Ettinger. */
+/** Seeded pseudo-random numbers: mulberry32 by Tommy Ettinger. */
 export class Dice {
   #state: number;
 
@@ -31,7 +31,7 @@ export class Dice {
   }
 }
 
-/** Two products with few units, and what clients did with them. Every shop is judged by itself. */
+/** Two products with few units, and the IDs that clients used. Every shop is checked separately. */
 class Shop {
   readonly productIds: readonly [string, string];
   readonly reservationIds: string[] = [];
@@ -47,7 +47,7 @@ class Shop {
     return `${this.#name}.${word}${++this.#ids}`;
   }
 
-  /** What a client does next: mostly checkouts, of which others' are meddled with too. */
+  /** The next call of a client: mostly of checkouts, including those of other clients. */
   nextCall(dice: Dice): Call {
     const productId = dice.pick(this.productIds) ?? "";
     const known = dice.pick(this.reservationIds.slice(-6));
@@ -94,7 +94,7 @@ class Shop {
       return { kind: "put", productId, declared: 6 + dice.roll(4), micros: MICROS + dice.roll(1_000) };
     }
     if (dieFace === 97) {
-      // Mostly older than the newest update, and soon superseded by another.
+      // Usually older than the newest update, and soon superseded.
       return { kind: "delete", productId, micros: MICROS + dice.roll(600) };
     }
     return dieFace === 98
@@ -114,7 +114,7 @@ class Shop {
     return dice.roll(3) === 0 ? all : [dice.pick(all) ?? { productId: this.productIds[0], quantity: 1 }];
   }
 
-  /** An ID under which somebody may reserve later: a release that overtook its reserve. */
+  /** An ID that may be reserved later: a release that arrives before its reserve. */
   #unmade(): string {
     const reservationId = this.newId("r");
     this.reservationIds.push(reservationId);
@@ -123,19 +123,19 @@ class Shop {
 }
 
 export interface RoundOptions {
-  /** Names the products of this round, which must be new to the store. */
+  /** Prefix of the product IDs of this round, which must be new to the store. */
   readonly name: string;
   readonly seed: number;
   readonly clients: number;
   readonly shops: number;
   readonly callsPerClient: number;
-  /** How each client reaches the store; by turns where there are several. */
+  /** The connections to the store; clients are distributed over them in turn. */
   readonly asks: readonly Ask[];
-  /** Awaited after a lost answer, so that clients do not spend their calls on a store that is away. */
+  /** Awaited after a lost response, so that clients do not spend their calls during an outage. */
   readonly recovered?: (ask: Ask) => Promise<unknown>;
 }
 
-/** Many clients at work on a few shops, each call recorded. */
+/** Many concurrent clients of a few shops, with a record of every call. */
 export class Round {
   readonly history: Recorded[] = [];
   readonly shops: readonly Shop[];
@@ -149,7 +149,7 @@ export class Round {
     this.shops = Array.from({ length: options.shops }, (_, n) => new Shop(`${options.name}.${n}`));
   }
 
-  /** How many calls have been answered or lost. */
+  /** The number of calls whose response arrived or was lost. */
   get calls(): number {
     return this.history.length;
   }
@@ -158,7 +158,7 @@ export class Round {
     return this.#lost;
   }
 
-  /** Stocks the shops, lets all clients do their calls, and looks at everything when they are done. */
+  /** Stocks the shops, runs the calls of all clients, and finally reads everything. */
   async run(): Promise<void> {
     await this.stock();
     await this.serve();
@@ -175,7 +175,7 @@ export class Round {
     );
   }
 
-  /** Resolves when all clients have done all their calls. */
+  /** Resolves when all clients have finished. */
   async serve(): Promise<void> {
     const { clients } = this.#options;
     await Promise.all(Array.from({ length: clients }, (_, client) => this.#serveClient(client)));
@@ -187,15 +187,15 @@ export class Round {
     return this.#served;
   }
 
-  /** Resolves when so many calls more are done, or all. */
+  /** Resolves after this many further calls, or when all are done. */
   progress(calls: number): Promise<void> {
     const goal = this.calls + calls;
     return this.#until(() => this.calls >= goal);
   }
 
-  /** Resolves when so many answers more are lost, or all calls are done. */
-  losses(answers: number): Promise<void> {
-    const goal = this.#lost + answers;
+  /** Resolves after this many further lost responses, or when all calls are done. */
+  losses(results: number): Promise<void> {
+    const goal = this.#lost + results;
     return this.#until(() => this.#lost >= goal);
   }
 
@@ -221,7 +221,7 @@ export class Round {
     });
   }
 
-  /** Reads all products and reservations, so that what was acknowledged has to be there still. */
+  /** Reads all products and reservations, so that the history shows whether acknowledged writes persist. */
   async look(): Promise<void> {
     const { asks, recovered } = this.#options;
     const [ask] = asks;
@@ -247,28 +247,28 @@ export class Round {
       if (call === undefined) {
         return;
       }
-      // As callers should, they repeat what was not answered under the same ID; now and then they
-      // give up on it, or repeat what was answered.
+      // Clients retry a lost call with the same ID, as they should. Sometimes they give up, or repeat
+      // a call that succeeded.
       for (let again = true; again; ) {
-        const answer = await this.#record(client, ask, call);
-        if (answer === undefined && ask !== undefined) {
+        const result = await this.#record(client, ask, call);
+        if (result === undefined && ask !== undefined) {
           await recovered?.(ask);
         }
-        again = dice.roll(10) < (answer === undefined ? 7 : 1);
+        again = dice.roll(10) < (result === undefined ? 7 : 1);
       }
     }
   }
 
-  async #record(client: number, ask: Ask | undefined, call: Call): Promise<Answer | undefined> {
+  async #record(client: number, ask: Ask | undefined, call: Call): Promise<Result | undefined> {
     const startMs = performance.now();
-    const answer = await ask?.(call);
-    if (answer === undefined) {
+    const result = await ask?.(call);
+    if (result === undefined) {
       this.#lost += 1;
       this.history.push({ client, call, startMs, end: undefined });
     } else {
-      this.history.push({ client, call, startMs, end: { atMs: performance.now(), answer } });
+      this.history.push({ client, call, startMs, end: { atMs: performance.now(), result } });
     }
     this.#tellWaiting();
-    return answer;
+    return result;
   }
 }

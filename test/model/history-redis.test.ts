@@ -11,11 +11,11 @@ import { until } from "../support/until.ts";
 import { type Ask, Round } from "./clients.ts";
 import { askOf, audit, REPEATING, ROUNDS, STRICT, seedOf, Tally, withSweeper } from "./rounds.ts";
 
-/** Two thirds of them reach Redis through the proxy, so that a broken line meets more than 50. */
+/** Two thirds of them reach Redis through the proxy, so that a connection fault affects more than 50. */
 const CLIENTS = 81;
 const SHOPS = 8;
 const CALLS_PER_CLIENT = 10;
-/** Calls that are done before a fault strikes, and between two of a kind. */
+/** Calls before a fault is injected, and between two faults of a kind. */
 const CALLS_BETWEEN = 60;
 /** Answers that an outage costs before it ends: those of half the clients behind the proxy. */
 const ANSWERS_LOST = 27;
@@ -23,14 +23,14 @@ const RUN = randomUUID().slice(0, 8);
 const log = pino({ level: "silent" });
 const { missing } = need("redis-server");
 
-/** What a fault strikes, and the clients that are at work meanwhile. */
+/** The targets of faults, and the round of concurrent clients. */
 interface Scene {
   readonly redis: RedisServer;
   readonly proxy: TcpProxy;
   readonly round: Round;
 }
 
-/** Each begins while all clients are at work. */
+/** Each fault is injected while all clients are active. */
 const FAULTS: Readonly<Record<string, (scene: Scene) => Promise<number>>> = {
   "connection cut between a command and its reply": async ({ proxy, round }) => {
     let cuts = 0;
@@ -87,10 +87,10 @@ const FAULTS: Readonly<Record<string, (scene: Scene) => Promise<number>>> = {
   },
 };
 
-describe("histories of random clients on RedisStore", { skip: missing }, () => {
+describe("histories of random clients of RedisStore", { skip: missing }, () => {
   let redis: RedisServer;
   let proxy: TcpProxy;
-  /** Three servers: the first reaches Redis directly, the others through the proxy. */
+  /** Three servers: the first connects to Redis directly, the others through the proxy. */
   const stores: RedisStore[] = [];
   const asks: Ask[] = [];
   const storeOf = new Map<Ask, InventoryStore>();
@@ -120,7 +120,7 @@ describe("histories of random clients on RedisStore", { skip: missing }, () => {
     return until(async () => (await store?.unreadyReason()) === undefined, "the store is ready again");
   }
 
-  /** One round, with what may strike while the clients are served; its history and its end are judged. */
+  /** Runs one round with a fault, and checks its history and its final state. */
   async function play(t: TestContext, tally: Tally, strike?: (round: Round) => Promise<void>): Promise<void> {
     const round = new Round({
       ...{ name: `${RUN}.${randomUUID().slice(0, 4)}`, seed: seedOf(t), asks },
@@ -137,12 +137,12 @@ describe("histories of random clients on RedisStore", { skip: missing }, () => {
     await Promise.all(asks.map(ready));
     await round.look();
     await audit(direct, round);
-    // A machine that stands still for a second costs answers, too.
+    // A stall of the machine for a second loses responses, too.
     const isUntroubled = strike === undefined && round.lost === 0;
     tally.judge(round, isUntroubled ? STRICT : REPEATING);
   }
 
-  it("have an explanation on three servers", async (t) => {
+  it("are linearizable on three servers", async (t) => {
     const tally = new Tally(CLIENTS);
     for (let n = 0; n < 2 * ROUNDS; n++) {
       await play(t, tally);
@@ -151,7 +151,7 @@ describe("histories of random clients on RedisStore", { skip: missing }, () => {
   });
 
   for (const [name, strike] of Object.entries(FAULTS)) {
-    it(`have an explanation after: ${name}`, async (t) => {
+    it(`are linearizable after: ${name}`, async (t) => {
       const tally = new Tally(CLIENTS);
       for (let n = 0; n < ROUNDS; n++) {
         await play(t, tally, async (round) => {

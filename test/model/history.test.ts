@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, it } from "node:test";
 import { MemoryStore } from "../../server/memory/store.ts";
-import { type Answer, told } from "./calls.ts";
+import { type Result, reservationText } from "./calls.ts";
 import { type Ask, Dice, Round } from "./clients.ts";
 import { judge, partsOf } from "./history.ts";
-import { APART, EXPLAINED, HARD, IMPOSSIBLE, SENT_TWICE } from "./made-histories.ts";
 import { askOf, audit, REPEATING, ROUNDS, STRICT, seedOf, Tally, withSweeper } from "./rounds.ts";
+import { APART, EXPLAINED, HARD, IMPOSSIBLE, SENT_TWICE } from "./sample-histories.ts";
 
 const CLIENTS = 56;
 const SHOPS = 6;
@@ -14,19 +14,19 @@ const CALLS_PER_CLIENT = 12;
 const FAULTY_ROUNDS_MAX = 10;
 const RUN = randomUUID().slice(0, 8);
 
-describe("the checker of histories", () => {
+describe("the linearizability checker", () => {
   for (const [name, history] of Object.entries(IMPOSSIBLE)) {
-    it(`refuses ${name}`, () => {
+    it(`rejects ${name}`, () => {
       for (const rules of [STRICT, REPEATING]) {
         const { kind, story } = judge(history, rules);
         assert.equal(kind, "impossible");
-        assert.match(story, /answers can be explained/);
+        assert.match(story, /results can be explained/);
       }
     });
   }
 
   for (const [name, history] of Object.entries(EXPLAINED)) {
-    it(`explains ${name}`, () => {
+    it(`accepts ${name}`, () => {
       for (const rules of [STRICT, REPEATING]) {
         const { kind, story } = judge(history, rules);
         assert.equal(kind, "explained", story);
@@ -34,12 +34,12 @@ describe("the checker of histories", () => {
     });
   }
 
-  it("explains an answer of later only where the store may have sent the call twice", () => {
+  it("accepts a result of a later state only if the store may have resent the call", () => {
     assert.equal(judge(SENT_TWICE, REPEATING).kind, "explained");
     assert.equal(judge(SENT_TWICE, STRICT).kind, "impossible");
   });
 
-  it("judges apart what has nothing in common, and together what a reservation joins", () => {
+  it("checks unrelated objects separately, and the products of a reservation together", () => {
     assert.equal(partsOf(APART.slice(0, -1)).length, 5);
     assert.deepEqual(
       partsOf(APART).map((part) => part.length),
@@ -47,12 +47,12 @@ describe("the checker of histories", () => {
     );
   });
 
-  it("says that it does not know where it would take too long", () => {
+  it("reports an unknown verdict after the maximum number of steps", () => {
     assert.equal(judge(HARD, { mayRepeat: true, stepsMax: 100 }).kind, "undecided");
   });
 });
 
-/** A store whose calls and answers are under way for a while, so that calls overlap. */
+/** A store whose calls and results are under way for a while, so that calls overlap. */
 function slowly(inner: Ask, dice: Dice): Ask {
   const delay = async () => {
     for (let turns = dice.roll(8); turns > 0; turns--) {
@@ -61,13 +61,13 @@ function slowly(inner: Ask, dice: Dice): Ask {
   };
   return async (call) => {
     await delay();
-    const answer = await inner(call);
+    const result = await inner(call);
     await delay();
-    return answer;
+    return result;
   };
 }
 
-/** Loses one answer in `every`: half of the calls have happened, half have not. */
+/** Loses one result in `every`: half of the calls have happened, half have not. */
 function losing(inner: Ask, dice: Dice, every: number): Ask {
   return async (call) => {
     if (dice.roll(every) !== 0) {
@@ -80,41 +80,41 @@ function losing(inner: Ask, dice: Dice, every: number): Ask {
   };
 }
 
-/** Stores that break one promise each, now and then. */
+/** Stores that each violate one rule, occasionally. */
 const FAULTY: Readonly<Record<string, (inner: Ask, dice: Dice) => Ask>> = {
   "sells a unit that is not there": (inner, dice) => async (call) => {
-    const answer = await inner(call);
-    return call.kind === "reserve" && answer?.includes("STOCK_SHORT") && dice.roll(10) === 0
-      ? told({ state: "active", lines: call.lines, committedLines: [], revived: false })
-      : answer;
+    const result = await inner(call);
+    return call.kind === "reserve" && result?.includes("STOCK_SHORT") && dice.roll(10) === 0
+      ? reservationText({ state: "active", lines: call.lines, committedLines: [], revived: false })
+      : result;
   },
-  "forgets which adjustments it made": (inner) => async (call) =>
+  "does not recognize repeated adjustments": (inner) => async (call) =>
     inner(call.kind === "adjust" ? { ...call, adjustmentId: randomUUID() } : call),
-  "answers from a cache": (inner, dice) => {
-    const cache = new Map<string, Answer>();
+  "reads from a stale cache": (inner, dice) => {
+    const cache = new Map<string, Result>();
     return async (call) => {
       const key = JSON.stringify(call);
       const cached = cache.get(key);
       if (call.kind === "stock" && cached !== undefined && dice.roll(5) === 0) {
         return cached;
       }
-      const answer = await inner(call);
-      if (answer !== undefined) {
-        cache.set(key, answer);
+      const result = await inner(call);
+      if (result !== undefined) {
+        cache.set(key, result);
       }
-      return answer;
+      return result;
     };
   },
-  "acknowledges a release that it does not do": (inner, dice) => async (call) => {
+  "acknowledges a release without applying it": (inner, dice) => async (call) => {
     if (call.kind !== "release" || dice.roll(10) !== 0) {
       return inner(call);
     }
-    const answer = await inner({ kind: "get", reservationId: call.reservationId });
-    return answer?.replace('"active"', '"released"');
+    const result = await inner({ kind: "get", reservationId: call.reservationId });
+    return result?.replace('"active"', '"released"');
   },
 };
 
-/** Sends everything twice and gives the second answer, as a store may whose first answer was lost on the way. */
+/** Sends every call twice and returns the second result, as a store may do after a lost reply. */
 function sendingTwice(inner: Ask): Ask {
   return async (call) => {
     if (call.kind !== "safety") {
@@ -125,14 +125,14 @@ function sendingTwice(inner: Ask): Ask {
   };
 }
 
-describe("histories of random clients on MemoryStore", () => {
+describe("histories of random clients of MemoryStore", () => {
   const roundOf = (name: string, seed: number, given: Ask) =>
     new Round({
       ...{ name: `${RUN}.${name}`, seed, clients: CLIENTS, shops: SHOPS, callsPerClient: CALLS_PER_CLIENT },
       asks: [given],
     });
 
-  it("have an explanation, also where answers are lost", async (t) => {
+  it("are linearizable, also with lost responses", async (t) => {
     const tally = new Tally(CLIENTS);
     const seed = seedOf(t);
     for (let n = 0; n < 4 * ROUNDS; n++) {
@@ -147,7 +147,7 @@ describe("histories of random clients on MemoryStore", () => {
     t.diagnostic(String(tally));
   });
 
-  it("have an explanation where the store sends twice, if it may", async (t) => {
+  it("are linearizable if the store resends calls and the checker allows it", async (t) => {
     const tally = new Tally(CLIENTS);
     const seed = seedOf(t);
     const store = new MemoryStore();
@@ -159,10 +159,10 @@ describe("histories of random clients on MemoryStore", () => {
   });
 
   for (const [name, spoil] of Object.entries(FAULTY)) {
-    it(`have none where the store ${name}`, async (t) => {
+    it(`are not linearizable if the store ${name}`, async (t) => {
       const seed = seedOf(t);
       const refused: string[] = [];
-      // One round in ten has an explanation all the same.
+      // About one round in ten is linearizable despite the fault.
       for (let n = 0; n < FAULTY_ROUNDS_MAX && !refused.includes("impossible"); n++) {
         const store = new MemoryStore();
         const dice = new Dice(seed + n);

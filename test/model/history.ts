@@ -1,4 +1,4 @@
-import type { Answer, Call } from "./calls.ts";
+import type { Call, Result } from "./calls.ts";
 import {
   describe,
   type Happening,
@@ -9,48 +9,48 @@ import {
   step,
 } from "./specification.ts";
 
-// A checker of histories: is there an order of the calls, each at one moment between its start and
-// its end, in which the specification gives all the answers that were given? That is
-// linearizability (Herlihy and Wing, "Linearizability: a correctness condition for concurrent
-// objects", TOPLAS 1990). The search is that of Wing and Gong, "Testing and verifying concurrent
-// objects", JPDC 1993, with the memory of Lowe, "Testing for linearizability", CCPE 2017, as in
-// porcupine (https://github.com/anishathalye/porcupine). Because versions and states of
-// reservations go one way only, it also turns back as soon as an answer tells of one left behind.
+// A linearizability checker: it searches for an order of the calls, each at one moment between its
+// start and its end, in which the specification gives the recorded results. On linearizability see
+// Herlihy and Wing, "Linearizability: a correctness condition for concurrent objects", TOPLAS 1990.
+// The search is that of Wing and Gong, "Testing and verifying concurrent objects", JPDC 1993, with
+// the memoization of Lowe, "Testing for linearizability", CCPE 2017, as in porcupine
+// (https://github.com/anishathalye/porcupine). Versions and reservation states are monotonic, so the
+// search also backtracks when a remaining result shows an earlier one.
 
-/** One call of one client. Times are those of one monotonic clock, in ms. */
+/** One call of one client. Times are of one monotonic clock, in ms. */
 export interface Recorded {
   readonly client: number;
   readonly call: Call;
   readonly startMs: number;
-  /** Absent where the answer was lost: then the call may have happened at any time after its start, or never. */
-  readonly end: { readonly atMs: number; readonly answer: Answer } | undefined;
+  /** Absent if the response was lost: the call may have taken effect at any time after its start, or never. */
+  readonly end: { readonly atMs: number; readonly result: Result } | undefined;
 }
 
 export interface Rules {
   /**
-   * Whether the store may have sent a call a second time by itself, when its answer was lost on the
-   * way. Then the call may already have had its effect at a moment before the one that the answer tells of.
+   * Whether the store may have resent a call whose reply was lost. The call may then have taken effect
+   * before the moment at which its result was determined.
    */
   readonly mayRepeat: boolean;
-  /** Steps of the search after which it gives up; a million unless given. */
+  /** The maximum number of search steps. Default: one million. */
   readonly stepsMax?: number;
 }
 
 export interface Verdict {
   readonly kind: "explained" | "impossible" | "undecided";
-  /** How many steps the search took. */
+  /** The number of search steps. */
   readonly steps: number;
-  /** Where the best order ends that was found, for a reader. Empty if explained. */
+  /** A description of where the longest order found ends. Empty if explained. */
   readonly story: string;
 }
 
-/** Deadlines nearer than this are expected to pass while a history is made. */
+/** Deadlines within this time may pass while the history is recorded. */
 const NEAR_TTL_MS = 10_000;
-/** The store's clock counts whole milliseconds, and another clock than the recorder's. */
+/** Tolerance: the store's clock has a resolution of 1 ms and differs from the recorder's. */
 const CLOCK_SLACK_MS = 2;
 const STEPS_MAX = 1_000_000;
 
-/** Judges a history that began with nothing in the store. */
+/** Checks a history that started with an empty store. */
 export function judge(history: readonly Recorded[], rules: Rules): Verdict {
   let steps = 0;
   for (const part of partsOf(history)) {
@@ -64,9 +64,9 @@ export function judge(history: readonly Recorded[], rules: Rules): Verdict {
 }
 
 /**
- * Splits a history into parts that share neither product nor reservation nor operation. Objects are
- * judged one by one where each call is on one of them (Herlihy and Wing, theorem 1: linearizability
- * is local); a reservation makes one object of all its products.
+ * Splits a history into parts that share no product, reservation or operation. The parts are checked
+ * separately (Herlihy and Wing, theorem 1: linearizability is local). The products of a reservation
+ * belong to one part.
  */
 export function partsOf(history: readonly Recorded[]): Recorded[][] {
   const parents = new Map<string, string>();
@@ -99,26 +99,26 @@ function objectsOf(call: Call): string[] {
   ];
 }
 
-/** What the search puts in order. */
+/** An operation that the search puts in order. */
 interface Operation {
   readonly what: Call | Happening;
   readonly startMs: number;
   readonly endMs: number;
-  /** Absent where any answer will do, because none came. */
-  readonly answer: Answer | undefined;
+  /** Absent if the response was lost, so that any result is possible. */
+  readonly result: Result | undefined;
   /**
-   * 0 where no answer came and a second time does nothing: the state itself tells whether it
-   * happened. So orders that differ only in which of two equal calls had the effect are one.
+   * 0 for a lost idempotent call: the state itself shows whether it took effect. Orders that differ
+   * only in which of two equal calls took effect are thus treated as one.
    */
   readonly bit: bigint;
-  /** Absent where the answer does not tell it. */
+  /** Absent if the result does not show it. */
   readonly progress: number | undefined;
   readonly client: number;
 }
 
 interface Node {
   readonly state: State;
-  /** Those already in order, one bit each. */
+  /** The operations already in order, one bit each. */
   readonly done: bigint;
   readonly placed: number;
 }
@@ -132,7 +132,7 @@ class Search {
   readonly #operations: readonly Operation[];
   readonly #needed: bigint;
   readonly #rules: Rules;
-  /** Numbers for the parts of states, to keep what is remembered short. */
+  /** Numbers for the parts of states, which keep the memoized keys short. */
   readonly #parts = new Map<string, number>();
   readonly #seen = new Set<string>();
   #best: Node = { state: nothing, done: 0n, placed: 0 };
@@ -143,22 +143,22 @@ class Search {
       what: call,
       startMs,
       endMs: end?.atMs ?? Number.POSITIVE_INFINITY,
-      answer: end?.answer,
-      progress: end && progressTold(call, end.answer),
+      result: end?.result,
+      progress: end && progressTold(call, end.result),
       client,
     }));
     this.#operations = [...calls, ...happenings(part)]
       .sort((a, b) => a.startMs - b.startMs)
       .map((operation, index) => {
-        const isBitless = operation.answer === undefined && operation.what.kind !== "safety";
+        const isBitless = operation.result === undefined && operation.what.kind !== "safety";
         return { ...operation, bit: isBitless ? 0n : 1n << BigInt(index) };
       });
     this.#needed = this.#operations
-      .filter(({ answer }) => answer !== undefined)
+      .filter(({ result }) => result !== undefined)
       .reduce((bits, { bit }) => bits | bit, 0n);
   }
 
-  /** Depth first: places one operation after the other, and goes back where nothing can come next. */
+  /** Depth-first search: places one operation after the other, and backtracks if none can be next. */
   run(): Verdict {
     const { stepsMax = STEPS_MAX } = this.#rules;
     const stack: Frame[] = [{ moves: [this.#best], next: 0 }];
@@ -198,7 +198,7 @@ class Search {
     return known;
   }
 
-  /** Those that may come next: they started before any that is still to be placed had ended. */
+  /** The operations that may be next: they started before any unplaced operation ended. */
   #candidates(done: bigint): Operation[] {
     const found: Operation[] = [];
     let endMs = Number.POSITIVE_INFINITY;
@@ -215,57 +215,57 @@ class Search {
   }
 
   #movesFrom({ state, done, placed }: Node): Node[] {
-    const answered: Node[] = [];
+    const completed: Node[] = [];
     const silent: Node[] = [];
     const repeated: Node[] = [];
     const candidates = this.#candidates(done);
     if (candidates.some((operation) => isTooLate(operation, state))) {
       return [];
     }
-    for (const { what, answer, bit } of candidates) {
+    for (const { what, result, bit } of candidates) {
       const next = step(state, what);
       const changes = next.state !== state;
-      if (answer === undefined) {
-        // One that changes nothing need not have happened.
+      if (result === undefined) {
+        // A lost call without an effect need not be placed.
         if (changes) {
           silent.push({ state: next.state, done: done | bit, placed });
         }
         continue;
       }
-      if (next.answer === answer) {
+      if (next.result === result) {
         const move = { state: next.state, done: done | bit, placed: placed + 1 };
         if (!changes) {
-          // It fits here and disturbs nobody, so it need not be tried anywhere else.
+          // It fits here and changes nothing, so no other position needs to be tried.
           return [move];
         }
-        answered.push(move);
+        completed.push(move);
       }
-      // Safety stock has no ID to tell a repetition by, so it must not be sent again.
+      // Setting safety stock has no operation ID that identifies a repetition, so it must not be resent.
       if (changes && this.#rules.mayRepeat && what.kind !== "safety") {
         repeated.push({ state: next.state, done, placed });
       }
     }
-    return [...answered, ...silent, ...repeated];
+    return [...completed, ...silent, ...repeated];
   }
 
   #story(): string {
     const { state, done, placed } = this.#best;
-    const next = this.#candidates(done).map(({ what, answer, client }) => {
-      const specified = step(state, what).answer;
-      const met = answer === undefined ? "its answer was lost" : `was answered ${answer}`;
+    const next = this.#candidates(done).map(({ what, result, client }) => {
+      const specified = step(state, what).result;
+      const met = result === undefined ? "its result was lost" : `had the result ${result}`;
       return `  client ${client}: ${JSON.stringify(what)}\n    ${met}\n    specified here: ${specified}`;
     });
-    const all = this.#operations.filter(({ answer }) => answer !== undefined).length;
-    return `${placed} of ${all} answers can be explained; then one of these would have to come:\n${next.join("\n")}\n${describe(state).join("\n")}`;
+    const all = this.#operations.filter(({ result }) => result !== undefined).length;
+    return `${placed} of ${all} results can be explained; the next operation would have to be one of:\n${next.join("\n")}\n${describe(state).join("\n")}`;
   }
 }
 
-/** Whether the state has left behind what the answer tells of, so that no way leads there any more. */
+/** Whether the state is already past the one that the result shows, so that no order can explain it. */
 function isTooLate({ what, progress }: Operation, state: State): boolean {
   return progress !== undefined && progressOf(state, what) > progress;
 }
 
-/** Deadlines that may have passed, and sweeps, each as something that may happen any time after. */
+/** Deadlines and sweeps as operations that may occur at any time from then on. */
 function happenings(part: readonly Recorded[]): Omit<Operation, "bit">[] {
   const earliest = new Map<string, number>();
   for (const { call, startMs } of part) {
@@ -274,7 +274,7 @@ function happenings(part: readonly Recorded[]): Omit<Operation, "bit">[] {
       earliest.set(call.reservationId, Math.min(earliest.get(call.reservationId) ?? atMs, atMs));
     }
   }
-  const never = { endMs: Number.POSITIVE_INFINITY, answer: undefined, progress: undefined, client: -1 };
+  const never = { endMs: Number.POSITIVE_INFINITY, result: undefined, progress: undefined, client: -1 };
   return [...earliest].flatMap(([reservationId, startMs]) =>
     (["lapse", "sweep"] as const).map((kind) => ({ ...never, what: { kind, reservationId }, startMs })),
   );

@@ -7,7 +7,7 @@ import type { InventoryStore } from "../../server/inventory/store.ts";
 const CHANGES_MAX = 100;
 const PAGE = 50;
 
-/** Which of a ledger's numbers a change of each cause may move, and which way; 0 is both ways. */
+/** The numbers of the ledger that a change of each cause may modify, and the direction; 0 is either. */
 const MOVES: Readonly<Record<ChangeCause, Partial<Record<NumberName, -1 | 0 | 1>>>> = {
   declared: { declared: 0 },
   deleted: {},
@@ -24,7 +24,7 @@ const MOVES: Readonly<Record<ChangeCause, Partial<Record<NumberName, -1 | 0 | 1>
 const NUMBER_NAMES = ["declared", "adjusted", "sold", "reserved", "safety"] as const;
 type NumberName = (typeof NUMBER_NAMES)[number];
 
-/** To which states a reservation may have come since it was last seen, in any number of steps. */
+/** The states that a reservation may reach from each state, in any number of steps. */
 const LATER: Readonly<Record<Reservation["state"], readonly Reservation["state"][]>> = {
   active: ["active", "committed", "released", "expired"],
   expired: ["expired", "committed", "released"],
@@ -32,7 +32,7 @@ const LATER: Readonly<Record<Reservation["state"], readonly Reservation["state"]
   released: ["released"],
 };
 
-/** Looks at products and reservations while nothing is under way, and remembers what it saw. */
+/** Checks products and reservations while no calls are pending, and keeps the last seen state. */
 export class Auditor {
   readonly #store: InventoryStore;
   readonly #productIds: readonly string[];
@@ -46,7 +46,7 @@ export class Auditor {
     this.#reservationIds = reservationIds;
   }
 
-  /** Throws where a rule of the ledger, of the changes or of the reservations is broken. */
+  /** Throws if a rule of the ledger, of the changes or of the reservations is violated. */
   async check(): Promise<void> {
     const found = await Promise.all(this.#reservationIds.map((id) => find(this.#store.reservations.get(id))));
     const reservations = found.filter((reservation) => reservation !== undefined);
@@ -171,8 +171,8 @@ function checkChange(where: string, before: Ledger, { cause, delta, ledger }: St
   if (cause !== "declared" && cause !== "deleted") {
     assert.equal(ledger.deleted, before.deleted, `${where}: deleted`);
   }
-  // No promise without a unit: what is held and sold grows only where units are there. A shortfall
-  // comes from a seller or a count that took units away, never from a buyer.
+  // No overselling: held and sold units increase only if units are available. A shortfall is caused by
+  // a seller or a count that removed units, never by a buyer.
   const promised = ledger.reserved + ledger.sold - before.reserved - before.sold;
   if (promised > 0) {
     assert.ok(uncovered(ledger) >= 0, `${where}: oversold by ${-uncovered(ledger)}`);
@@ -180,7 +180,7 @@ function checkChange(where: string, before: Ledger, { cause, delta, ledger }: St
   }
 }
 
-/** What the changes say of one reservation adds up to what it holds: nothing was done twice. */
+/** The changes of one reservation add up to what it holds: nothing was applied twice. */
 function checkMoves(
   where: string,
   reservation: Reservation,
@@ -189,7 +189,7 @@ function checkMoves(
 ): void {
   const { reservationId, state } = reservation;
   const causes = changes.filter((change) => change.referenceId === reservationId).map(({ cause }) => cause);
-  const told = causes.join(" ");
+  const sequence = causes.join(" ");
   const sellsSome = "committed";
   const allowed: Readonly<Record<Reservation["state"], readonly string[]>> = {
     active: ["reserved"],
@@ -202,7 +202,7 @@ function checkMoves(
       "reserved expired",
     ],
   };
-  assert.ok(allowed[state].includes(told), `${where}: ${reservationId} is ${state} after: ${told}`);
+  assert.ok(allowed[state].includes(sequence), `${where}: ${reservationId} is ${state} after: ${sequence}`);
   const at = changes.findIndex(
     ({ cause, referenceId }) => cause === "reserved" && referenceId === reservationId,
   );
@@ -210,14 +210,14 @@ function checkMoves(
   assert.equal(held, quantity, `${where}: ${reservationId} holds`);
 }
 
-/** On hand, less what is held and kept back; below 0 where that is more than there is. */
+/** On hand, less held and withheld units. Negative if those exceed on hand. */
 function uncovered({ declared, adjusted, sold, reserved, safety }: Ledger): number {
   return declared + adjusted - sold - reserved - safety;
 }
 
 function soldOf({ state, lines, committedLines }: Reservation, productId: string): number {
-  const told = committedLines.length > 0 ? committedLines : lines;
-  const units = told.filter((line) => line.productId === productId).map((line) => line.quantity);
+  const effective = committedLines.length > 0 ? committedLines : lines;
+  const units = effective.filter((line) => line.productId === productId).map((line) => line.quantity);
   return state === "committed" ? sum(units) : 0;
 }
 
@@ -230,10 +230,10 @@ function emptyLedger({ productId }: Ledger): Ledger {
   return { productId, declareTimeMicros: undefined, ...zeros, deleted: true };
 }
 
-/** The answer, or `undefined` where the store knows no such thing. */
-async function find<T>(answer: Promise<T>): Promise<T | undefined> {
+/** The result, or `undefined` if the store does not know the product or reservation. */
+async function find<T>(result: Promise<T>): Promise<T | undefined> {
   try {
-    return await answer;
+    return await result;
   } catch (error) {
     if (error instanceof InventoryError && /_UNKNOWN$/.test(error.code)) {
       return undefined;

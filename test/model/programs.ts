@@ -2,12 +2,12 @@ import fc from "fast-check";
 import type { Line } from "../../server/inventory/reservation.ts";
 import type { Call } from "./calls.ts";
 
-/** What a random program does: calls, and a sweeper that passes by. */
+/** A step of a random program: a call or a sweep. */
 export type Command = Call | { readonly kind: "expireDue"; readonly limit: number };
 
 export const PRODUCT_IDS = ["p1", "p2", "p3"] as const;
 export const RESERVATION_IDS = ["r1", "r2", "r3", "r4", "r5"] as const;
-/** Has lapsed as soon as somebody looks at the clock again. */
+/** A time to live that has passed at the next reading of the clock. */
 export const SHORT_MS = 1;
 export const LONG_MS = 3_600_000;
 const BASE_MICROS = 1_700_000_000_123_456;
@@ -22,7 +22,7 @@ const lines = fc.uniqueArray(fc.record({ productId, quantity: fc.integer({ min: 
   maxLength: PRODUCT_IDS.length,
   selector: (line) => line.productId,
 });
-/** What a reservation is mostly made with, so that a repetition is mostly one. */
+/** The usual lines of a reservation, so that a repeated ID usually has the same lines. */
 const USUAL: Readonly<Record<(typeof RESERVATION_IDS)[number], readonly Line[]>> = {
   r1: [{ productId: "p1", quantity: 2 }],
   r2: [
@@ -40,7 +40,7 @@ const USUAL: Readonly<Record<(typeof RESERVATION_IDS)[number], readonly Line[]>>
   ],
   r5: [{ productId: "p2", quantity: 5 }],
 };
-/** Some of what a reservation is mostly made with. */
+/** A part of the usual lines of a reservation. */
 const some = (of: readonly Line[]) =>
   fc
     .shuffledSubarray([...of], { minLength: 1 })
@@ -125,7 +125,7 @@ const reservation: fc.Arbitrary<Command> = reservationId.chain((id) => {
 
 const reading: fc.Arbitrary<Command> = fc.record({ kind: fc.constantFrom("ledger", "stock"), productId });
 
-/** One command after the other. Most begin with stock on the shelf, else most of a program is refused. */
+/** Sequential commands. Most programs start with stock, because otherwise most commands are rejected. */
 export const program: fc.Arbitrary<Command[]> = fc
   .tuple(
     fc.array(fc.integer({ min: 3, max: 12 }), { minLength: 2, maxLength: PRODUCT_IDS.length }),
@@ -140,7 +140,7 @@ export const program: fc.Arbitrary<Command[]> = fc
   )
   .map(([stocked, commands]) => [...stocked.map(declared), ...commands]);
 
-/** Bursts of commands that are under way together. */
+/** Bursts of concurrent commands. */
 export const bursts: fc.Arbitrary<Command[][]> = fc
   .tuple(
     fc.array(fc.integer({ min: 3, max: 12 }), { minLength: 2, maxLength: PRODUCT_IDS.length }),
@@ -160,7 +160,7 @@ function declared(units: number, index: number): Command {
   return { kind: "put", productId: id, declared: units, micros: BASE_MICROS };
 }
 
-/** The command under IDs of its own program, as stores are shared by many. */
+/** The command with IDs that are unique to its program, because programs share a store. */
 export function prefixed<T extends Command>(command: T, prefix: string): T {
   const text = JSON.stringify(command, (key, value: unknown) =>
     /Id$/.test(key) && typeof value === "string" ? `${prefix}.${value}` : value,

@@ -25,7 +25,7 @@ import { isDue, nothing, type State, step } from "./specification.ts";
 
 // Model-based tests after Claessen and Hughes, "QuickCheck: a lightweight tool for random testing of
 // Haskell programs", ICFP 2000, and Hughes, "Experiences with QuickCheck: testing the hard stuff and
-// staying sane", 2016: random programs of all operations, judged by a model and by invariants.
+// staying sane", 2016: random programs of all operations, checked against a model and by invariants.
 
 const { FC_SEED, CHAOS_ROUNDS = "1" } = process.env;
 const PROGRAMS = 150 * Number(CHAOS_ROUNDS);
@@ -41,7 +41,7 @@ function seedOf(t: TestContext): number {
   return seed;
 }
 
-/** Runs a program, and then ends what it left behind: a store is shared by many programs. */
+/** Runs a program and then releases its reservations, because programs share a store. */
 async function cleanly(stores: readonly InventoryStore[], prefix: string, body: () => Promise<void>) {
   try {
     await body();
@@ -54,21 +54,21 @@ async function cleanly(stores: readonly InventoryStore[], prefix: string, body: 
   }
 }
 
-/** The specification as it runs beside the stores, and what their clock made of it. */
+/** The model that runs beside the stores, with the deadlines by their clock. */
 class Model {
   #state: State = nothing;
 
-  answer(call: Call): string {
-    const { state, answer } = step(this.#state, call);
+  result(call: Call): string {
+    const { state, result } = step(this.#state, call);
     this.#state = state;
-    return answer;
+    return result;
   }
 
   lapse(reservationId: string): void {
     this.#state = step(this.#state, { kind: "lapse", reservationId }).state;
   }
 
-  /** Gives back what is due, and tells how many reservations that were. */
+  /** Expires due reservations. Returns their number. */
   sweep(reservationIds: readonly string[]): number {
     const due = reservationIds.filter((id) => isDue(this.#state, id));
     for (const reservationId of due) {
@@ -78,7 +78,7 @@ class Model {
   }
 }
 
-/** Every store has to give the model's answers, and the stores have to agree on all else but times. */
+/** Every store must give the model's results, and the stores must agree on everything else but times. */
 async function runOnAll(
   stores: readonly InventoryStore[],
   commands: readonly Command[],
@@ -98,16 +98,16 @@ async function runOnAll(
     const given = prefixed(command, prefix);
     const where = `command ${index}, ${JSON.stringify(given)}`;
     if (given.kind === "expireDue") {
-      // Which ones go first under a limit is the store's to choose, so all go.
+      // The order under a limit is up to the store, so all due ones expire.
       const expected = model.sweep(ours);
       for (const store of stores) {
         assert.equal(await sweep(store, given.limit), expected, `${where} expires others`);
       }
       continue;
     }
-    const expected = model.answer(given);
+    const expected = model.result(given);
     for (const store of stores) {
-      assert.equal(await ask(store, given), expected, `${where} is answered otherwise than specified`);
+      assert.equal(await ask(store, given), expected, `${where} has another result than specified`);
     }
     calls.set(
       `${given.kind} ${outcomeOf(expected)}`,
@@ -125,8 +125,8 @@ async function runOnAll(
   }
 }
 
-function outcomeOf(answer: string): string {
-  return /"code":"(\w+)"/.exec(answer)?.[1] ?? "ok";
+function outcomeOf(result: string): string {
+  return /"code":"(\w+)"/.exec(result)?.[1] ?? "ok";
 }
 
 async function sweep(store: InventoryStore, limit: number): Promise<number> {
@@ -142,7 +142,7 @@ async function sweep(store: InventoryStore, limit: number): Promise<number> {
   }
 }
 
-/** Waits for a deadline that is near, so that the clocks of all stores say the same of it. */
+/** Waits for a deadline that is near, so that the clocks of all stores agree on it. */
 async function haveLapsed(stores: readonly InventoryStore[], reservationId: string): Promise<boolean> {
   const deadlines = await Promise.all(
     stores.map((store) =>
@@ -160,7 +160,7 @@ async function haveLapsed(stores: readonly InventoryStore[], reservationId: stri
   return true;
 }
 
-/** All that two stores have to tell alike, besides what the model knows of: messages, changes, and whether there is a time. */
+/** What two stores must have in common besides the model: messages, changes, and the presence of times. */
 async function everythingOf(store: InventoryStore, prefix: string): Promise<unknown> {
   const productIds = PRODUCT_IDS.map((id) => `${prefix}.${id}`);
   const reservationIds = RESERVATION_IDS.map((id) => `${prefix}.${id}`);
@@ -181,7 +181,7 @@ async function everythingOf(store: InventoryStore, prefix: string): Promise<unkn
   return seen;
 }
 
-/** Oldest first. Those that were swept up in a row are told together: which of them went first is the store's to choose. */
+/** Oldest first. Consecutive expiries are merged, because their order is up to the store. */
 async function changesOf(store: InventoryStore, productId: string): Promise<unknown[]> {
   const page = { limit: 100, beforeVersion: undefined };
   const changes: { cause: string; delta: number; referenceId: string; ledger: unknown }[] = [];
@@ -198,8 +198,8 @@ async function changesOf(store: InventoryStore, productId: string): Promise<unkn
   return changes;
 }
 
-async function withoutTimes(answer: Promise<unknown>): Promise<unknown> {
-  const value = await answer.catch((error: unknown) => {
+async function withoutTimes(result: Promise<unknown>): Promise<unknown> {
+  const value = await result.catch((error: unknown) => {
     if (!(error instanceof InventoryError)) {
       throw error;
     }
@@ -212,7 +212,7 @@ async function withoutTimes(answer: Promise<unknown>): Promise<unknown> {
   return JSON.parse(text);
 }
 
-/** Sends each burst at once, by turns through each of the stores, which share one Redis or are one store. */
+/** Sends each burst concurrently, in turn through each of the stores, which share one Redis or are one store. */
 async function runConcurrently(
   stores: readonly InventoryStore[],
   groups: readonly (readonly Command[])[],
@@ -274,9 +274,9 @@ async function assertInvariants(t: TestContext, storesOf: () => readonly Invento
 }
 
 describe("random programs on MemoryStore", () => {
-  it("are answered as specified, command by command", (t) => assertAllAgree(t, []));
+  it("have the specified results, command by command", (t) => assertAllAgree(t, []));
 
-  it("keep every rule when they run at once", (t) => assertInvariants(t, () => [new MemoryStore()]));
+  it("preserve every invariant when run concurrently", (t) => assertInvariants(t, () => [new MemoryStore()]));
 });
 
 const { missing } = need("redis-server");
@@ -299,9 +299,9 @@ describe("random programs on RedisStore", { skip: missing }, () => {
     await redis?.stop();
   });
 
-  it("are answered as specified and as by MemoryStore, command by command", (t) =>
+  it("have the specified results and those of MemoryStore, command by command", (t) =>
     assertAllAgree(t, servers.slice(0, 1)));
 
-  it("keep every rule when they run at once, on two servers of one Redis", (t) =>
+  it("preserve every invariant when run concurrently on two servers of one Redis", (t) =>
     assertInvariants(t, () => servers));
 });

@@ -12,18 +12,18 @@ import { Auditor } from "./invariants.ts";
 
 const { FC_SEED, CHAOS_ROUNDS = "1" } = process.env;
 
-/** How many times as long as in `npm test` the random tests run. */
+/** Factor by which the random tests run longer than in `npm test`. */
 export const ROUNDS = Number(CHAOS_ROUNDS);
 
-/** How often the sweeper passes by. */
+/** Interval between sweeps, ms. */
 const SWEEP_MS = 5;
-/** How often an audit begins anew that met a store that was away for a moment. */
+/** Attempts of an audit during which the store is briefly unavailable. */
 const ATTEMPTS_MAX = 5;
 
 export const STRICT: Rules = { mayRepeat: false };
 export const REPEATING: Rules = { mayRepeat: true };
 
-/** A new seed for each test, printed with it, or the one in FC_SEED. */
+/** The seed in FC_SEED, or a new one for each test, which is printed. */
 export function seedOf(t: TestContext): number {
   const seed = FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED);
   t.diagnostic(`FC_SEED=${seed}`);
@@ -32,12 +32,12 @@ export function seedOf(t: TestContext): number {
 
 export function askOf(store: InventoryStore): Ask {
   return async (call) => {
-    const answer = await ask(store, call);
-    return /"code":"(STORE_UNAVAILABLE|OVERLOADED)"/.test(answer) ? undefined : answer;
+    const result = await ask(store, call);
+    return /"code":"(STORE_UNAVAILABLE|OVERLOADED)"/.test(result) ? undefined : result;
   };
 }
 
-/** Expires what is due for as long as the body runs. */
+/** Runs expiry sweeps while the body runs. */
 export async function withSweeper(store: InventoryStore, body: () => Promise<void>): Promise<void> {
   const ended = new AbortController();
   const sweeping = (async () => {
@@ -56,7 +56,7 @@ export async function withSweeper(store: InventoryStore, body: () => Promise<voi
   }
 }
 
-/** What a checker's reader wants to know of its rounds. */
+/** Statistics of the checked rounds. */
 export class Tally {
   calls = 0;
   lost = 0;
@@ -68,7 +68,7 @@ export class Tally {
     this.#clients = clients;
   }
 
-  /** Counts a round, and throws where its history has no explanation. */
+  /** Counts a round, and throws if its history is not linearizable. */
   judge(round: Round, rules: Rules): void {
     const verdict = judge(round.history, rules);
     this.calls += round.calls;
@@ -84,11 +84,11 @@ export class Tally {
   toString(): string {
     const faults = [...this.faults].map(([name, count]) => `${count} × ${name}`).join(", ");
     const total = [...this.faults.values()].reduce((sum, count) => sum + count, 0);
-    return `${this.calls} calls of ${this.#clients} clients at once, ${this.lost} answers lost, ${total} faults survived${faults && `: ${faults}`}; explained in ${this.steps} steps`;
+    return `${this.calls} calls of ${this.#clients} clients at once, ${this.lost} results lost, ${total} faults survived${faults && `: ${faults}`}; explained in ${this.steps} steps`;
   }
 }
 
-/** Checks every rule of the products and reservations of a round, when it is over. */
+/** Checks every rule of the products and reservations of a finished round. */
 export async function audit(store: InventoryStore, round: Round): Promise<void> {
   const products = round.shops.flatMap((shop) => shop.productIds);
   const reservations = round.shops.flatMap((shop) => shop.reservationIds);

@@ -1,12 +1,12 @@
 import type { InventoryErrorCode } from "../../server/inventory/errors.ts";
 import type { Line } from "../../server/inventory/reservation.ts";
-import { type Answer, type Call, told, toldLedger, toldRefusal, toldStock } from "./calls.ts";
+import { type Call, ledgerText, type Result, refusalText, reservationText, stockText } from "./calls.ts";
 
-// The rules of stock once more, as one function from a state and a call to the next state and the
-// answer. It shares nothing with the stores but the words of the contract, and does no more than
-// judging them needs: no times, no change records, no retention.
+// The specification of the rules of stock: one function from a state and a call to the next state and
+// the result. It shares no code with the stores, and models no more than the checks need: no times, no
+// change records, no retention.
 
-/** What happens by itself: a deadline passes, and later a sweeper gives the units back. */
+/** Events without a call: a deadline passes, and later a sweep returns the units to stock. */
 export type Happening = { readonly kind: "lapse" | "sweep"; readonly reservationId: string };
 
 interface Product {
@@ -22,7 +22,7 @@ interface Product {
 }
 
 interface Held {
-  /** "due" is past its deadline and not swept up; it shows as active. */
+  /** "due" is past its deadline and not yet swept; stores report it as active. */
   readonly state: "active" | "due" | "committed" | "released" | "expired";
   readonly lines: readonly Line[];
   readonly sold: readonly number[];
@@ -33,14 +33,14 @@ interface Held {
 export interface State {
   readonly products: ReadonlyMap<string, Product>;
   readonly reservations: ReadonlyMap<string, Held>;
-  /** By an operation's kind and ID what it asked for. */
+  /** The content of each operation, by kind and ID. */
   readonly done: ReadonlyMap<string, string>;
 }
 
 export interface Step {
-  /** The same object where the call changes nothing. */
+  /** The same object if the call changes nothing. */
   readonly state: State;
-  readonly answer: Answer;
+  readonly result: Result;
 }
 
 const NEVER = -1;
@@ -70,14 +70,14 @@ export function step(state: State, call: Call | Happening): Step {
   }
 }
 
-/** Whether a reservation is past its deadline and not swept up. */
+/** Whether a reservation is past its deadline and not yet swept. */
 export function isDue(state: State, reservationId: string): boolean {
   return state.reservations.get(reservationId)?.state === "due";
 }
 
 /**
- * How far a product or a reservation has come: a number that no call and no happening makes smaller.
- * A product's version; for a reservation 0 unknown, 1 active, 2 expired, 3 committed or released.
+ * The progress of a product or a reservation: a number that never decreases. The version of a product;
+ * for a reservation 0 unknown, 1 active, 2 expired, 3 committed or released.
  */
 export function progressOf(state: State, call: Call | Happening): number {
   if ("productId" in call) {
@@ -86,9 +86,9 @@ export function progressOf(state: State, call: Call | Happening): number {
   return stageOf(state.reservations.get(call.reservationId)?.state);
 }
 
-/** How far it had come when an answer was given, where the answer tells that. */
-export function progressTold(call: Call, answer: Answer): number | undefined {
-  const { version, state, code } = JSON.parse(answer) as Partial<Record<string, number & string>>;
+/** The progress at the time of a result, if the result shows it. */
+export function progressTold(call: Call, result: Result): number | undefined {
+  const { version, state, code } = JSON.parse(result) as Partial<Record<string, number & string>>;
   if ("productId" in call) {
     return version;
   }
@@ -138,18 +138,20 @@ function putProduct(
 ): Step {
   const product = visible ? { ...next, version: next.version + 1 } : next;
   const same = old !== undefined && textOf(old) === textOf(product);
-  const answer = toldLedger({ ...product, deleted: isDeleted(product) }, applied);
-  return { state: same ? state : withProduct(state, productId, product), answer };
+  const result = ledgerText({ ...product, deleted: isDeleted(product) }, applied);
+  return { state: same ? state : withProduct(state, productId, product), result };
 }
 
 function correction(state: State, call: Call & { kind: "count" | "adjust" }): Step {
   const product = state.products.get(call.productId);
   const { kind, ...content } = call;
   const key = kind === "count" ? `count ${call.countId}` : `adjust ${call.adjustmentId}`;
-  const asked = JSON.stringify(content);
+  const requested = JSON.stringify(content);
   const before = state.done.get(key);
   if (before !== undefined) {
-    return before === asked && product !== undefined ? unchanged(state, product) : refuse(state, "ID_REUSED");
+    return before === requested && product !== undefined
+      ? unchanged(state, product)
+      : refuse(state, "ID_REUSED");
   }
   if (product === undefined || isDeleted(product)) {
     return refuse(state, "PRODUCT_UNKNOWN");
@@ -165,7 +167,7 @@ function correction(state: State, call: Call & { kind: "count" | "adjust" }): St
   }
   const next =
     delta === 0 ? product : { ...product, adjusted: product.adjusted + delta, version: product.version + 1 };
-  const done = new Map(state.done).set(key, asked);
+  const done = new Map(state.done).set(key, requested);
   return unchanged({ ...withProduct(state, call.productId, next), done }, next);
 }
 
@@ -175,7 +177,7 @@ function onProduct(state: State, call: Extract<Call, { kind: "safety" | "stock" 
     return refuse(state, "PRODUCT_UNKNOWN");
   }
   if (call.kind === "stock") {
-    return { state, answer: toldStock({ available: available(product), version: product.version }) };
+    return { state, result: stockText({ available: available(product), version: product.version }) };
   }
   if (call.kind !== "safety" || call.safety === product.safety) {
     return unchanged(state, product);
@@ -191,7 +193,7 @@ function reserve(state: State, call: Call & { kind: "reserve" }): Step {
     if (known.lines.length === 0) {
       return refuse(state, "RESERVATION_ENDED");
     }
-    return sorted(known.lines) === sorted(lines) ? tell(state, known) : refuse(state, "ID_REUSED");
+    return sorted(known.lines) === sorted(lines) ? respond(state, known) : refuse(state, "ID_REUSED");
   }
   const short: [string, number, number][] = [];
   for (const { productId, quantity } of lines) {
@@ -204,11 +206,11 @@ function reserve(state: State, call: Call & { kind: "reserve" }): Step {
     }
   }
   if (short.length > 0) {
-    return { state, answer: toldRefusal({ code: "STOCK_SHORT", short }) };
+    return { state, result: refusalText({ code: "STOCK_SHORT", short }) };
   }
   const held: Held = { state: "active", lines, sold: [], left: [], revived: false };
   const next = moved(state, lines, (_, { quantity }) => ({ held: quantity, sold: 0 }));
-  return tell(withReservation(next, reservationId, held), held);
+  return respond(withReservation(next, reservationId, held), held);
 }
 
 function onReservation(
@@ -222,23 +224,23 @@ function onReservation(
       return refuse(state, "RESERVATION_UNKNOWN");
     }
     const tombstone: Held = { state: "released", lines: [], sold: [], left: [], revived: false };
-    return tell(withReservation(state, reservationId, tombstone), tombstone);
+    return respond(withReservation(state, reservationId, tombstone), tombstone);
   }
   switch (call.kind) {
     case "get":
-      return tell(state, held);
+      return respond(state, held);
     case "extend":
-      // Deadlines are not told apart, so nothing changes that could be seen.
-      return held.state === "active" ? tell(state, held) : refuse(state, "RESERVATION_ENDED");
+      // The model has no deadlines, so nothing visible changes.
+      return held.state === "active" ? respond(state, held) : refuse(state, "RESERVATION_ENDED");
     case "release": {
       if (held.state === "committed") {
         return refuse(state, "RESERVATION_ENDED");
       }
       if (held.state === "released") {
-        return tell(state, held);
+        return respond(state, held);
       }
       const released: Held = { ...held, state: "released" };
-      return tell(
+      return respond(
         withReservation(isHeld(held) ? gaveBack(state, held) : state, reservationId, released),
         released,
       );
@@ -254,23 +256,23 @@ function commit(state: State, held: Held, call: Call & { kind: "commit" }): Step
   if (held.state === "released") {
     return refuse(state, "RESERVATION_ENDED");
   }
-  const asked = new Map(call.lines?.map(({ productId, quantity }) => [productId, quantity]));
-  for (const [productId, quantity] of asked) {
+  const requested = new Map(call.lines?.map(({ productId, quantity }) => [productId, quantity]));
+  for (const [productId, quantity] of requested) {
     if (quantity > (held.lines.find((line) => line.productId === productId)?.quantity ?? 0)) {
       return refuse(state, "INVALID_INPUT");
     }
   }
   const sold = held.lines.map(({ productId, quantity }) =>
-    call.lines === undefined ? quantity : (asked.get(productId) ?? 0),
+    call.lines === undefined ? quantity : (requested.get(productId) ?? 0),
   );
   if (held.state === "committed") {
-    return String(sold) === String(held.sold) ? tell(state, held) : refuse(state, "ID_REUSED");
+    return String(sold) === String(held.sold) ? respond(state, held) : refuse(state, "ID_REUSED");
   }
   const late = held.state !== "active";
   if (late && call.strict) {
     return refuse(state, "RESERVATION_ENDED");
   }
-  // One that is past its deadline is as good as swept up first: its own hold is no obstacle.
+  // A reservation past its deadline is treated as swept: its own hold does not count against it.
   const free = held.state === "due" ? gaveBack(state, held) : state;
   const short = held.lines.flatMap(({ productId }, index): [string, number, number][] => {
     const product = free.products.get(productId);
@@ -279,23 +281,23 @@ function commit(state: State, held: Held, call: Call & { kind: "commit" }): Step
     return late && left < units ? [[productId, units, left]] : [];
   });
   if (short.length > 0) {
-    return { state, answer: toldRefusal({ code: "STOCK_SHORT", short }) };
+    return { state, result: refusalText({ code: "STOCK_SHORT", short }) };
   }
   const committed: Held = { ...held, state: "committed", sold, left: sold, revived: late };
   const next = moved(state, held.lines, (index, { quantity }) => ({
     held: isHeld(held) ? -quantity : 0,
     sold: sold[index] ?? 0,
   }));
-  return tell(withReservation(next, call.reservationId, committed), committed);
+  return respond(withReservation(next, call.reservationId, committed), committed);
 }
 
 function returnUnits(state: State, held: Held, call: Call & { kind: "return" }): Step {
   const { reservationId, returnId, lines } = call;
   const key = `return ${returnId}`;
-  const asked = `${reservationId} ${sorted(lines)}`;
+  const requested = `${reservationId} ${sorted(lines)}`;
   const before = state.done.get(key);
   if (before !== undefined) {
-    return before === asked ? tell(state, held) : refuse(state, "ID_REUSED");
+    return before === requested ? respond(state, held) : refuse(state, "ID_REUSED");
   }
   if (held.state !== "committed") {
     return refuse(state, "RESERVATION_ENDED");
@@ -314,27 +316,27 @@ function returnUnits(state: State, held: Held, call: Call & { kind: "return" }):
   }
   const next = moved(state, lines, (_, { quantity }) => ({ held: 0, sold: -quantity }));
   const returned: Held = { ...held, left };
-  const done = new Map(state.done).set(key, asked);
-  return tell({ ...withReservation(next, reservationId, returned), done }, returned);
+  const done = new Map(state.done).set(key, requested);
+  return respond({ ...withReservation(next, reservationId, returned), done }, returned);
 }
 
 function happen(state: State, { kind, reservationId }: Happening): Step {
   const held = state.reservations.get(reservationId);
   if (kind === "lapse" && held?.state === "active") {
-    return tell(withReservation(state, reservationId, { ...held, state: "due" }), held);
+    return respond(withReservation(state, reservationId, { ...held, state: "due" }), held);
   }
   if (kind === "sweep" && held?.state === "due") {
     const expired: Held = { ...held, state: "expired" };
-    return tell(withReservation(gaveBack(state, held), reservationId, expired), expired);
+    return respond(withReservation(gaveBack(state, held), reservationId, expired), expired);
   }
-  return { state, answer: "" };
+  return { state, result: "" };
 }
 
 function gaveBack(state: State, held: Held): State {
   return moved(state, held.lines, (_, { quantity }) => ({ held: -quantity, sold: 0 }));
 }
 
-/** Moves units of each line; a product that none moves in stays as it is. */
+/** Moves the units of each line. A product without a moved unit is unchanged. */
 function moved(
   state: State,
   lines: readonly Line[],
@@ -377,21 +379,21 @@ function sorted(lines: readonly Line[]): string {
 }
 
 function refuse(state: State, code: InventoryErrorCode): Step {
-  return { state, answer: toldRefusal({ code, short: [] }) };
+  return { state, result: refusalText({ code, short: [] }) };
 }
 
 function unchanged(state: State, product: Product): Step {
-  return { state, answer: toldLedger({ ...product, deleted: isDeleted(product) }) };
+  return { state, result: ledgerText({ ...product, deleted: isDeleted(product) }) };
 }
 
-function tell(state: State, held: Held): Step {
+function respond(state: State, held: Held): Step {
   const isAll = held.lines.every(({ quantity }, index) => held.left[index] === quantity);
   const committedLines =
     held.state !== "committed" || isAll
       ? []
       : held.lines.map(({ productId }, index) => ({ productId, quantity: held.left[index] ?? 0 }));
   const shown = held.state === "due" ? "active" : held.state;
-  return { state, answer: told({ ...held, state: shown, committedLines }) };
+  return { state, result: reservationText({ ...held, state: shown, committedLines }) };
 }
 
 function withProduct(state: State, productId: string, product: Product): State {
@@ -413,7 +415,7 @@ function textOf(part: Product | Held): string {
   return text;
 }
 
-/** The state's parts as text: two states of the same parts cannot be told apart by any call. */
+/** The parts of the state as text. States with equal parts are indistinguishable to every call. */
 export function describe({ products, reservations, done }: State): string[] {
   return [
     ...[...products].map(([id, product]) => `${id}=${textOf(product)}`),

@@ -39,7 +39,7 @@ describe("metrics of calls", () => {
   });
   after(() => app.stop());
 
-  it("counts each call once by its code, on both ways and in every protocol", async () => {
+  it("counts each call once by its code, on both paths and in every protocol", async () => {
     const before = await scrape(app.adminUrl);
     const json = createClient(
       StockService,
@@ -69,16 +69,16 @@ describe("metrics of calls", () => {
     }, "the calls are counted");
   });
 
-  it("counts what never was a call by its status", async () => {
+  it("counts requests that are not calls by their status", async () => {
     const before = await scrape(app.adminUrl);
-    const asked: [number, string, RequestInit?][] = [
+    const requests: [number, string, RequestInit?][] = [
       [404, "/nothing"],
       [404, "/inventory.v1.StockService/Nothing", { method: "POST" }],
       [415, GET_STOCK, { method: "POST", headers: { "content-type": "text/x" }, body: "x" }],
       [505, GET_STOCK, { method: "POST", headers: { "content-type": "application/grpc" } }],
       [200, "/healthz"],
     ];
-    for (const [status, path, init] of asked) {
+    for (const [status, path, init] of requests) {
       assert.equal((await fetch(app.url + path, init)).status, status, path);
     }
     await until(async () => {
@@ -94,7 +94,7 @@ describe("metrics of calls", () => {
     }, "the requests are counted");
   });
 
-  it("tells what is open, and what was told to watchers", async () => {
+  it("shows open calls and connections, and the messages of watches", async () => {
     const { stock, supply } = clients(app.url);
     const ending = new AbortController();
     const updates = stock
@@ -105,12 +105,12 @@ describe("metrics of calls", () => {
     assert.equal(open.value("inventory_watches_open"), 1);
     assert.equal(open.value("inventory_calls_in_flight", { grpc_type: "server_stream" }), 1);
     assert.ok((open.value("inventory_connections_open") ?? 0) >= 1);
-    const told = open.value("inventory_watch_messages_total", { kind: "change" }) ?? 0;
+    const sent = open.value("inventory_watch_messages_total", { kind: "change" }) ?? 0;
 
     await supply.adjustStock({ productId: "p1", delta: 1, adjustmentId: randomUUID(), reason: "found" });
     await updates.next();
     const later = await scrape(app.adminUrl);
-    assert.equal(later.value("inventory_watch_messages_total", { kind: "change" }), told + 1);
+    assert.equal(later.value("inventory_watch_messages_total", { kind: "change" }), sent + 1);
     assert.equal(later.value("inventory_watch_messages_total", { kind: "snapshot" }), 1);
 
     ending.abort();
@@ -123,7 +123,7 @@ describe("metrics of calls", () => {
     }, "the watch is closed");
   });
 
-  it("counts products by how many are left, and changes by their causes", async () => {
+  it("counts products by availability, and changes by cause", async () => {
     const { supply, reservations } = clients(app.url);
     const before = await scrape(app.adminUrl);
     const grown = (after: Scrape, name: string, labels = {}): number =>
@@ -168,7 +168,7 @@ describe("metrics of calls", () => {
   });
 });
 
-describe("the number of series", () => {
+describe("the number of time series", () => {
   it("does not grow with products, callers, addresses or paths", async () => {
     const tokens = Array.from({ length: 50 }, (_, n) => `token-of-caller-${n}`);
     const AUTH_TOKENS = tokens
@@ -176,7 +176,7 @@ describe("the number of series", () => {
       .join(",");
     await using app = await startTestApp({ ADMIN_PORT: "0", AUTH_TOKENS });
 
-    /** The same calls for each `n`, of which everything that a caller chooses differs. */
+    /** The same calls for each `n`; every value that a client chooses differs. */
     const callAll = async (n: number): Promise<void> => {
       const headers = {
         "content-type": "application/json",
@@ -197,7 +197,7 @@ describe("the number of series", () => {
       assert.equal(await post(`/path-${n}`, {}), 404);
     };
     await callAll(0);
-    // A histogram shows its series once a garbage collection of that kind has been.
+    // The histogram has a series per kind of garbage collection, from its first occurrence on.
     const seriesOf = async (): Promise<string[]> =>
       (await scrape(app.adminUrl)).series.filter((series) => !/^nodejs_(gc|active)_/.test(series)).sort();
     await seriesOf();
@@ -226,7 +226,7 @@ function postFrom(
 const redisProgram = need("redis-server");
 
 describe("metrics of Redis", { skip: redisProgram.missing }, () => {
-  it("tell of batches, of an outage, and of its end", async () => {
+  it("show batches, an outage, and the recovery", async () => {
     await using redis = await startRedis();
     await using app = await startTestApp({ REDIS_URL: redis.url, ADMIN_PORT: "0" });
     const { supply, stock, reservations } = clients(app.url);
@@ -239,15 +239,15 @@ describe("metrics of Redis", { skip: redisProgram.missing }, () => {
     const mutations = { kind: "mutations" };
     const live = await until(async () => {
       const now = await scrape(app.adminUrl);
-      // A batch is counted when it is sent and when it is answered, and the sweeper sends one at any time.
+      // A batch is counted when it is sent and when its reply arrives, and the sweeper may send one at any time.
       assert.equal(
         now.value("inventory_redis_command_seconds_count", mutations),
         now.value("inventory_redis_batch_operations_count", mutations),
       );
-      // What the mirror has not heard before the outage, it does not know in it.
+      // The mirror must have received the product before the outage.
       assert.equal(now.value("inventory_stock_changes_total", { cause: "reserved" }), 1);
       return now;
-    }, "all is answered, and heard by the mirror");
+    }, "all replies have arrived, and the mirror has the product");
     const operations = live.value("inventory_redis_batch_operations_sum", mutations) ?? 0;
     assert.ok(operations >= 100);
     assert.ok(operations > (live.value("inventory_redis_batch_operations_count", mutations) ?? operations));
@@ -258,14 +258,14 @@ describe("metrics of Redis", { skip: redisProgram.missing }, () => {
     await redis.kill9();
     await assert.rejects(supply.putProduct(put("p0", 2)));
     await until(async () => {
-      const away = await scrape(app.adminUrl);
+      const outage = await scrape(app.adminUrl);
       return (
-        away.value("inventory_redis_up") === 0 &&
-        away.value("inventory_ready") === 0 &&
-        (away.value("inventory_mirror_stale_seconds") ?? 0) > 0 &&
-        away.value("inventory_reservations_active") === undefined
+        outage.value("inventory_redis_up") === 0 &&
+        outage.value("inventory_ready") === 0 &&
+        (outage.value("inventory_mirror_stale_seconds") ?? 0) > 0 &&
+        outage.value("inventory_reservations_active") === undefined
       );
-    }, "the outage is told");
+    }, "the metrics show the outage");
     assert.equal((await stock.getStock({ productId: "p1" })).stock?.available, 0);
 
     await redis.restart();
@@ -278,6 +278,6 @@ describe("metrics of Redis", { skip: redisProgram.missing }, () => {
         back.value("inventory_redis_reconnects_total") === 3 &&
         back.value("inventory_reservations_active") === 1
       );
-    }, "the end of the outage is told");
+    }, "the metrics show the recovery");
   });
 });

@@ -12,7 +12,7 @@ const OPERATIONS = join(import.meta.dirname, "../../docs/operations.md");
 const grpcurl = need("grpcurl");
 const run = promisify(execFile);
 
-it("what the runbooks ask a server works when pasted, where callers must be known", {
+it("commands of the runbooks work as written, on a server that requires authentication", {
   skip: grpcurl.missing,
 }, async () => {
   const text = await readFile(OPERATIONS, "utf8");

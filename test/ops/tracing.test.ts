@@ -22,7 +22,7 @@ const SERVER = 2;
 const CLIENT = 3;
 const ERROR = 2;
 
-/** A caller's context: a trace of its own, and the span that its call is made in. */
+/** A client's trace context: a new trace, and the span that its call belongs to. */
 function context(n: number, flags = "01"): { traceId: string; spanId: string; traceparent: string } {
   const traceId = n.toString(16).padStart(32, "a");
   const spanId = n.toString(16).padStart(16, "b");
@@ -69,7 +69,7 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     );
   }
 
-  it("go on with the caller's, through a lane and down to Redis", async () => {
+  it("continue the client's trace on the fast path and in Redis commands", async () => {
     const { traceId, spanId, traceparent } = context(1);
     const request = { reservationId: "order-1", lines: [{ productId: "p1", quantity: 1 }] };
     await clients(app.url).reservations.reserve(request, { headers: { traceparent } });
@@ -88,16 +88,16 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     assert.equal(step.kind, CLIENT);
     assert.equal(step.attributes["db.system.name"], "redis");
     assert.equal(step.attributes["db.operation.name"], "reserve");
-    // The look for reservations that are due, several times a second, may have travelled with it.
+    // The batch may include a sweep for expired reservations.
     assert.match(`${step.attributes["db.operation.batch.size"]}`, /^[12]$/);
     assert.deepEqual(step.events, ["sent"]);
   });
 
-  it("go on with the caller's on the long way too", async () => {
+  it("continue the client's trace on the Connect path", async () => {
     const { traceId, spanId, traceparent } = context(2);
     const response = await fetch(`${app.url}/inventory.v1.SupplyService/GetLedger`, {
       method: "POST",
-      // What is compressed is not for the lane.
+      // The fast path does not take compressed requests.
       headers: { "content-type": "application/json", "content-encoding": "gzip", traceparent },
       body: gzipSync(JSON.stringify({ productId: "p1" })),
     });
@@ -108,7 +108,7 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     assert.equal((await spanOf(traceId, "redis read_product")).parentSpanId, call.spanId);
   });
 
-  it("stay apart where operations share a batch", async () => {
+  it("stay separate when operations share a batch", async () => {
     const { reservations } = clients(app.url);
     const contexts = Array.from({ length: 40 }, (_, n) => context(100 + n));
     await Promise.all(
@@ -130,13 +130,13 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     assert.ok(largest > 1, "no two operations shared a batch");
   });
 
-  it("tell faults from answers", async () => {
+  it("mark server errors, and not client errors, as errors", async () => {
     const { traceId, traceparent } = context(3);
     const headers = { traceparent };
     await assert.rejects(clients(app.url).stock.getStock({ productId: "none" }, { headers }));
-    const answer = await spanOf(traceId, "inventory.v1.StockService/GetStock");
-    assert.equal(answer.attributes["rpc.status_code"], "NOT_FOUND");
-    assert.equal(answer.status, 0);
+    const notFound = await spanOf(traceId, "inventory.v1.StockService/GetStock");
+    assert.equal(notFound.attributes["rpc.status_code"], "NOT_FOUND");
+    assert.equal(notFound.status, 0);
 
     redis.pause();
     const failing = context(4);
@@ -152,7 +152,7 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     assert.equal(step.attributes["error.type"], "STORE_UNAVAILABLE");
   });
 
-  it("begin anew where the caller's context is none, and are left out where the caller leaves them out", async () => {
+  it("start a new trace for an invalid context, and record nothing for an unsampled one", async () => {
     const { stock } = clients(app.url);
     const left = context(5, "00");
     await stock.getStock({ productId: "p1" }, { headers: { traceparent: left.traceparent } });
@@ -168,18 +168,18 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     assert.ok(!collector.spans.some((span) => span.traceId === left.traceId));
   });
 
-  it("can be found from the log of writes", async () => {
+  it("are referenced by the log of writes", async () => {
     const { traceId, traceparent } = context(6);
     const headers = { traceparent, "x-request-id": "req-6" };
     await clients(app.url).supply.setSafetyStock({ productId: "p1", safety: 1 }, { headers });
     const line = await until(() => lines.find((each) => each.includes("req-6")), "the line is written");
-    const { msg, requestId, traceId: told } = JSON.parse(line) as Record<string, unknown>;
-    assert.deepEqual({ msg, requestId, told }, { msg: "write", requestId: "req-6", told: traceId });
+    const { msg, requestId, traceId: logged } = JSON.parse(line) as Record<string, unknown>;
+    assert.deepEqual({ msg, requestId, logged }, { msg: "write", requestId: "req-6", logged: traceId });
   });
 });
 
-describe("a collector", () => {
-  it("that is away costs one line of the log and no call", async () => {
+describe("an unavailable collector", () => {
+  it("causes one log line and fails no call", async () => {
     const lines: string[] = [];
     const log = pino({}, { write: (line: string) => lines.push(line) });
     const endpoint = `http://127.0.0.1:${await freePort()}`;
@@ -188,11 +188,11 @@ describe("a collector", () => {
       { log },
     );
     await clients(app.url).supply.putProduct({ productId: "p1", declared: 1 });
-    const told = (): number => lines.filter((line) => line.includes("Export of traces failed")).length;
-    await until(() => told() === 1, "the outage is told");
+    const warnings = (): number => lines.filter((line) => line.includes("Export of traces failed")).length;
+    await until(() => warnings() === 1, "the outage is logged");
     await clients(app.url).stock.getStock({ productId: "p1" });
     await app.stop();
-    assert.equal(told(), 1);
+    assert.equal(warnings(), 1);
   });
 });
 
@@ -215,21 +215,21 @@ describe("settings of traces", () => {
     assert.equal(readConfig(given).tracing?.ratio, 0.01);
   });
 
-  it("that are wrong are told", () => {
+  it("are validated", () => {
     const wrong = {
       OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4317",
       OTEL_TRACES_SAMPLER: "some",
       OTEL_TRACES_SAMPLER_ARG: "2",
     };
     for (const [name, value] of Object.entries(wrong)) {
-      const told = new RegExp(`${name} is ${JSON.stringify(value)}; must be`);
-      assert.throws(() => readConfig({ OTEL_EXPORTER_OTLP_ENDPOINT, [name]: value }), told, name);
+      const message = new RegExp(`${name} is ${JSON.stringify(value)}; must be`);
+      assert.throws(() => readConfig({ OTEL_EXPORTER_OTLP_ENDPOINT, [name]: value }), message, name);
     }
   });
 });
 
 describe("samplers", () => {
-  it("leave out what they should", async () => {
+  it("drop the traces that their configuration excludes", async () => {
     await using collector = await startTraceCollector();
     const sampled = async (sampler: string, arg: string, flags: string | undefined): Promise<number> => {
       const before = collector.spans.length;
@@ -256,7 +256,7 @@ describe("samplers", () => {
 });
 
 describe("OpenTelemetry", () => {
-  /** The scripts that a server has loaded, as V8 lists them at its end. */
+  /** The scripts that a server has loaded, from V8's coverage report at exit. */
   async function loadedBy(environment: NodeJS.ProcessEnv): Promise<string[]> {
     const dir = await mkdtemp(join(tmpdir(), "inventory-loaded-"));
     try {
@@ -271,20 +271,20 @@ describe("OpenTelemetry", () => {
     }
   }
 
-  it("is loaded where a collector is set, and nothing of it elsewhere", async () => {
+  it("is loaded only if a collector is configured", async () => {
     await using collector = await startTraceCollector();
     const [without, having] = await Promise.all([
       loadedBy({}),
       loadedBy({ OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint }),
     ]);
     assert.ok(without.some((url) => url.endsWith("/server/app.ts")));
-    // The API alone has a user besides: prom-client loads it for exemplars, and it does nothing by itself.
+    // The API package is also loaded by prom-client, for exemplars.
     assert.deepEqual(
       without.filter((url) => /\/@opentelemetry\/(?!api\/)/.test(url)),
       [],
     );
     assert.ok(having.some((url) => url.includes("/@opentelemetry/sdk-trace/")));
-    // The end of the server has sent what was waiting.
+    // The shutdown of the server sent the queued spans.
     assert.ok(collector.spans.some((span) => span.name.endsWith("/PutProduct")));
   });
 });

@@ -10,15 +10,15 @@ import type { MakeStore } from "./store-contract.ts";
 export const QUANTITY_MAX = 2_147_483_647;
 export const HOUR_MS = 3_600_000;
 export const DAY_MS = 24 * HOUR_MS;
-/** Short enough to be waited for. Callers over the wire get a second at least; a store takes any. */
+/** Short enough for a test to wait for. The API requires at least a second; a store accepts any. */
 export const SOON_MS = 3;
 export const U = 1_700_000_000_123_456;
-/** A store may be shared by many runs, so every ID has the run in it. */
+/** Test runs may share a store, so every ID contains the run. */
 export const RUN = randomUUID().slice(0, 8);
 
 let counters = 0;
 
-/** A product of one test, with what its ledger has to be. */
+/** A product of one test, with assertions on its ledger. */
 export class Shelf {
   readonly store: InventoryStore;
   readonly productId: string;
@@ -36,7 +36,7 @@ export class Shelf {
     return this.store.getLedger(this.productId);
   }
 
-  /** Checks what is named of the ledger. */
+  /** Checks the given fields of the ledger. */
   async expect(expected: Partial<Ledger> & { readonly available?: number }): Promise<void> {
     const { available, ...numbers } = expected;
     const ledger = await this.ledger();
@@ -72,7 +72,7 @@ export class Shelf {
     return (await this.store.listChanges(this.productId, page)).reverse();
   }
 
-  /** What was recorded since the product was declared: cause, delta, and the operation behind it. */
+  /** The changes since the product was declared: cause, delta, and reference ID. */
   async recorded(): Promise<[string, number, string][]> {
     const changes = await this.changes();
     assert.deepEqual(
@@ -85,8 +85,8 @@ export class Shelf {
   }
 }
 
-/** The things that one test works with, and short words for what is done to them. */
-export class Bench {
+/** The store and products of one test, with shorthand methods. */
+export class ReservationFixture {
   readonly store: InventoryStore;
   readonly calls: ReservationStore;
   readonly #shelves: Shelf[] = [];
@@ -109,14 +109,14 @@ export class Bench {
     return this.calls.reserve({ reservationId, lines, ttlMs });
   }
 
-  /** Reserves, and waits until the deadline has passed. Nobody has swept it up yet. */
+  /** Reserves, and waits until the deadline has passed. The reservation is not yet swept. */
   async reserveLapsed(reservationId: string, lines: readonly Line[]): Promise<Reservation> {
     const reservation = await this.reserve(reservationId, lines, SOON_MS);
     await hasLapsed(reservation);
     return reservation;
   }
 
-  /** Reserves, and lets it expire. */
+  /** Reserves, waits for the deadline, and expires the reservation. */
   async reserveExpired(reservationId: string, lines: readonly Line[]): Promise<Reservation> {
     await this.reserveLapsed(reservationId, lines);
     await this.sweep();
@@ -137,13 +137,13 @@ export class Bench {
     return this.calls.return({ reservationId, returnId, lines });
   }
 
-  async expectState(reservationId: string, told: Partial<Reservation>): Promise<Reservation> {
+  async expectState(reservationId: string, expected: Partial<Reservation>): Promise<Reservation> {
     const reservation = await this.calls.get(reservationId);
-    expectTold(reservation, told);
+    expectReservation(reservation, expected);
     return reservation;
   }
 
-  /** Runs what no reader may notice: ledgers, change records and reservations stay. */
+  /** Runs an action that must have no visible effect on ledgers, change records and reservations. */
   async unchangedBy<T>(action: () => Promise<T>): Promise<T> {
     const reservationIds = [...this.#reservationIds];
     const seen = async () => ({
@@ -159,11 +159,11 @@ export class Bench {
     return result;
   }
 
-  /** A refusal, which besides its code has to leave everything as it was. */
+  /** Expects an error with this code and no visible effect. */
   refused(code: InventoryErrorCode, action: () => Promise<unknown>): Promise<InventoryError> {
     return this.unchangedBy(async () => {
       const error: unknown = await action().then(
-        (answer) => `an answer: ${JSON.stringify(answer)}`,
+        (result) => `no error: ${JSON.stringify(result)}`,
         (reason: unknown) => reason,
       );
       assert.ok(error instanceof InventoryError, `met ${error}`);
@@ -173,7 +173,7 @@ export class Bench {
     });
   }
 
-  /** A repetition, which has to answer with the reservation as it is, and do nothing. */
+  /** Expects a repetition to resolve with the current reservation and have no visible effect. */
   async repeated(reservationId: string, action: () => Promise<Reservation>): Promise<void> {
     const expected = await this.calls.get(reservationId);
     assert.deepEqual(await this.unchangedBy(action), expected);
@@ -184,9 +184,9 @@ export function newId(word: string): string {
   return `${word}${++counters}-${RUN}`;
 }
 
-/** Checks what is named of the reservation, and that it has an end if it has ended. */
-export function expectTold(reservation: Reservation, told: Partial<Reservation>): void {
-  assert.deepEqual({ ...reservation, ...told }, reservation);
+/** Checks the given fields of the reservation, and that an ended one has an end time. */
+export function expectReservation(reservation: Reservation, expected: Partial<Reservation>): void {
+  assert.deepEqual({ ...reservation, ...expected }, reservation);
   assert.equal(reservation.endTimeMs === undefined, reservation.state === "active", "has an end");
   assert.ok((reservation.endTimeMs ?? reservation.createTimeMs) >= reservation.createTimeMs);
 }
@@ -195,19 +195,19 @@ export function short(shelf: Shelf, requested: number, available: number): Short
   return { productId: shelf.productId, requested, available };
 }
 
-/** Waits by the clock of this machine, which is the store's too. */
+/** Waits by the clock of this machine, which is also the store's. */
 export async function hasLapsed({ expireTimeMs = 0 }: Reservation): Promise<void> {
   await until(() => Date.now() > expireTimeMs, "the deadline has passed");
 }
 
-/** Runs on a store of its own, where nobody else's reservations are listed or due. */
+/** Runs on a separate store, without reservations of other tests. */
 export async function onOwnStore(
   makeStore: MakeStore,
-  body: (bench: Bench, setClock: ((nowMs: number) => void) | undefined) => Promise<unknown>,
+  body: (fixture: ReservationFixture, setClock: ((nowMs: number) => void) | undefined) => Promise<unknown>,
 ): Promise<void> {
   const { store, setClock, close } = await makeStore();
   try {
-    await body(new Bench(store), setClock);
+    await body(new ReservationFixture(store), setClock);
   } finally {
     await close();
   }

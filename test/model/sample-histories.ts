@@ -1,8 +1,8 @@
 import type { Line } from "../../server/inventory/reservation.ts";
-import { type Answer, type Call, told, toldLedger, toldRefusal, toldStock } from "./calls.ts";
+import { type Call, ledgerText, type Result, refusalText, reservationText, stockText } from "./calls.ts";
 import type { Recorded } from "./history.ts";
 
-// Histories made by hand, by which the checker of histories is checked.
+// Handwritten histories that test the checker.
 
 const put: Call = { kind: "put", productId: "p", declared: 1, micros: 1 };
 const line = (quantity: number): Line[] => [{ productId: "p", quantity }];
@@ -24,38 +24,38 @@ const keepBack = (safety: number): Call => ({ kind: "safety", productId: "p", sa
 const stock: Call = { kind: "stock", productId: "p" };
 const ledger: Call = { kind: "ledger", productId: "p" };
 
-const is = (state: string, quantity = 1, revived = false): Answer =>
-  told({ state, lines: line(quantity), committedLines: [], revived });
-const numbers = (given: Partial<Parameters<typeof toldLedger>[0]>): Answer =>
-  toldLedger({
+const is = (state: string, quantity = 1, revived = false): Result =>
+  reservationText({ state, lines: line(quantity), committedLines: [], revived });
+const numbers = (given: Partial<Parameters<typeof ledgerText>[0]>): Result =>
+  ledgerText({
     ...{ declared: 1, adjusted: 0, sold: 0, reserved: 0, safety: 0, version: 1, deleted: false },
     ...given,
   });
-const shows = (available: number, version: number): Answer => toldStock({ available, version });
-const short = (requested: number, available: number): Answer =>
-  toldRefusal({ code: "STOCK_SHORT", short: [["p", requested, available]] });
-const ended: Answer = toldRefusal({ code: "RESERVATION_ENDED", short: [] });
+const shows = (available: number, version: number): Result => stockText({ available, version });
+const short = (requested: number, available: number): Result =>
+  refusalText({ code: "STOCK_SHORT", short: [["p", requested, available]] });
+const ended: Result = refusalText({ code: "RESERVATION_ENDED", short: [] });
 
-/** A call from one time to another; without an answer it was lost. One unit of "p" is declared before all. */
-type Made = readonly [startMs: number, endMs: number, call: Call, answer?: Answer];
+/** A call from one time to another; without a result its response was lost. One unit of "p" is declared before. */
+type Made = readonly [startMs: number, endMs: number, call: Call, result?: Result];
 
 function made(...calls: readonly Made[]): Recorded[] {
-  const declared = toldLedger({ ...JSON.parse(numbers({})) }, true);
-  return [[-2, -1, put, declared] as Made, ...calls].map(([startMs, atMs, call, answer], client) => ({
+  const declared = ledgerText({ ...JSON.parse(numbers({})) }, true);
+  return [[-2, -1, put, declared] as Made, ...calls].map(([startMs, atMs, call, result], client) => ({
     client,
     call,
     startMs,
-    end: answer === undefined ? undefined : { atMs, answer },
+    end: result === undefined ? undefined : { atMs, result },
   }));
 }
 
-/** No order of the calls explains these, whatever a store may do on the way. */
+/** Not linearizable, even if the store may resend calls. */
 export const IMPOSSIBLE: Readonly<Record<string, Recorded[]>> = {
-  "one unit sold to two who came together": made(
+  "one unit sold to two concurrent clients": made(
     [0, 10, reserve("r"), is("active")],
     [0, 10, reserve("s"), is("active")],
   ),
-  "one unit sold to two, the first of whom never heard of it and committed": made(
+  "one unit sold to two clients, the first of which lost its response and committed": made(
     [0, 10, reserve("r")],
     [11, 12, commit("r"), is("committed")],
     [0, 20, reserve("s"), is("active")],
@@ -65,16 +65,16 @@ export const IMPOSSIBLE: Readonly<Record<string, Recorded[]>> = {
     [2, 3, release("r"), is("released")],
     [4, 5, reserve("s"), short(1, 0)],
   ),
-  "a stale answer after an acknowledged write": made(
+  "a stale result after an acknowledged write": made(
     [0, 1, adjust(5, "a"), numbers({ adjusted: 5, version: 2 })],
     [2, 3, ledger, numbers({})],
   ),
-  "a reader who sees a write come and go": made(
+  "a reader that sees a write appear and disappear": made(
     [0, 9, adjust(5, "a"), numbers({ adjusted: 5, version: 2 })],
     [1, 2, stock, shows(6, 2)],
     [3, 4, stock, shows(1, 1)],
   ),
-  "an acknowledged write that a crash took back": made(
+  "an acknowledged write that a crash lost": made(
     [0, 1, reserve("r"), is("active")],
     [2, 3, commit("r")],
     [4, 5, commit("r"), is("committed")],
@@ -95,11 +95,11 @@ export const IMPOSSIBLE: Readonly<Record<string, Recorded[]>> = {
     [2, 9, commit("r"), is("committed")],
     [2, 9, release("r"), is("released")],
   ),
-  "a version that jumped": made(
+  "a skipped version": made(
     [0, 1, reserve("r"), is("active")],
     [2, 3, ledger, numbers({ reserved: 1, version: 3 })],
   ),
-  "a safety stock that was sent twice, which has no ID to tell that by": made(
+  "a safety stock that was resent, although it has no operation ID": made(
     [0, 20, keepBack(1), numbers({ safety: 1, version: 4 })],
     [1, 2, stock, shows(0, 2)],
     [3, 4, keepBack(0), numbers({ version: 3 })],
@@ -108,22 +108,22 @@ export const IMPOSSIBLE: Readonly<Record<string, Recorded[]>> = {
     [0, 1, reserve("r", 1, 50), is("active")],
     [30, 40, get("r"), is("expired")],
   ),
-  "an expiry of what has hours left": made(
+  "an expiry hours before the deadline": made(
     [0, 1, reserve("r"), is("active")],
     [30, 40, get("r"), is("expired")],
   ),
-  "a lost call that a reader saw before it was made": made([0, 1, stock, shows(0, 2)], [2, 3, reserve("r")]),
+  "the effect of a lost call before the call": made([0, 1, stock, shows(0, 2)], [2, 3, reserve("r")]),
 };
 
-/** Legal, if only by a second look. */
+/** Linearizable, although not obviously so. */
 export const EXPLAINED: Readonly<Record<string, Recorded[]>> = {
-  "a lost reserve that happened": made([0, 1, reserve("r")], [2, 3, stock, shows(0, 2)]),
-  "a lost reserve that did not happen": made(
+  "a lost reserve that took effect": made([0, 1, reserve("r")], [2, 3, stock, shows(0, 2)]),
+  "a lost reserve that had no effect": made(
     [0, 1, reserve("r")],
     [2, 3, reserve("s"), is("active")],
     [4, 5, stock, shows(0, 2)],
   ),
-  "a lost reserve that happened long after": made(
+  "a lost reserve that took effect long after": made(
     [0, 1, reserve("r")],
     [2, 3, stock, shows(1, 1)],
     [4, 5, reserve("s"), is("active")],
@@ -131,19 +131,19 @@ export const EXPLAINED: Readonly<Record<string, Recorded[]>> = {
     [8, 9, stock, shows(1, 3)],
     [10, 11, get("r"), is("active")],
   ),
-  "a lost commit and a lost release, of which the release was later refused": made(
+  "a lost commit and a lost release, of which the release is later rejected": made(
     [0, 1, reserve("r"), is("active")],
     [2, 3, commit("r")],
     [2, 3, release("r")],
     [4, 5, release("r"), ended],
     [6, 7, ledger, numbers({ sold: 1, version: 3 })],
   ),
-  "a reader who sees a write before the writer hears of it": made(
+  "a reader that sees a write before it is acknowledged": made(
     [0, 9, reserve("r"), is("active")],
     [1, 2, stock, shows(0, 2)],
     [3, 4, reserve("s"), short(1, 0)],
   ),
-  "answers whose order is the reverse of the calls": made(
+  "results in the reverse order of the calls": made(
     [0, 20, adjust(1, "a"), numbers({ adjusted: 3, version: 3 })],
     [1, 20, adjust(2, "b"), numbers({ adjusted: 2, version: 2 })],
   ),
@@ -159,18 +159,23 @@ export const EXPLAINED: Readonly<Record<string, Recorded[]>> = {
     [64, 65, commit("r"), is("committed", 1, true)],
     [66, 67, ledger, numbers({ sold: 1, version: 4 })],
   ),
-  "a late commit before the sweeper came": made(
+  "a late commit before the sweep": made(
     [0, 1, reserve("r", 1, 50), is("active")],
     [60, 61, commit("r"), is("committed", 1, true)],
     [66, 67, ledger, numbers({ sold: 1, version: 3 })],
   ),
-  "a release that overtook its reserve": made(
+  "a release that arrived before its reserve": made(
     [0, 9, reserve("r"), ended],
-    [1, 2, release("r"), told({ state: "released", lines: [], committedLines: [], revived: false })],
+    [
+      1,
+      2,
+      release("r"),
+      reservationText({ state: "released", lines: [], committedLines: [], revived: false }),
+    ],
   ),
 };
 
-/** Has an explanation only where the store may have sent the first call twice. */
+/** Linearizable only if the store may have resent the first call. */
 export const SENT_TWICE = made(
   [0, 20, reserve("r"), is("released")],
   [1, 2, stock, shows(0, 2)],
@@ -178,10 +183,10 @@ export const SENT_TWICE = made(
   [5, 6, stock, shows(1, 3)],
 );
 
-/** Thirty adjustments at once, none of which can be answered so: every order of them is to be tried. */
+/** Thirty concurrent adjustments with impossible results, so that every order must be tried. */
 export const HARD = made(...Array.from({ length: 30 }, (_, n): Made => [0, 9, adjust(1, `a${n}`), ended]));
 
-/** Calls on three products and two reservations. The last one has two of the products in it. */
+/** Calls on three products and two reservations. The last one contains two of the products. */
 export const APART: readonly Recorded[] = (
   [
     { kind: "stock", productId: "p" },
