@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
+import { join } from "node:path";
 import { setDefaultHighWaterMark } from "node:stream";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
+import { localUrl, publicUrl } from "./address.ts";
 import type { LiveView } from "./api/stock-service.ts";
 import type { Config } from "./config.ts";
 import type { AppOptions, Context } from "./context.ts";
@@ -12,35 +14,45 @@ import type { ChangeOutbox } from "./inventory/outbox.ts";
 import type { InventoryStore } from "./inventory/store.ts";
 import { startEvents } from "./kafka/events.ts";
 import { Releases } from "./lifecycle.ts";
+import { explainListenErrors } from "./listen-error.ts";
 import { Catalog } from "./live/catalog/catalog.ts";
 import { addLiveMetrics, countingChanges } from "./live/metrics.ts";
 import { Mirror } from "./live/mirror.ts";
 import { LiveReads } from "./live/reads.ts";
 import { Hub } from "./live/watch/hub.ts";
 import { startAdmin } from "./ops/admin.ts";
-import { Health } from "./ops/health.ts";
+import { addBuildInfo, type BuildInfo, readBuildInfo } from "./ops/build-info.ts";
+import { Health, type UnreadyReasons } from "./ops/health.ts";
 import { createMetrics } from "./ops/metrics.ts";
 import { addProcessMetrics } from "./ops/process-metrics.ts";
 import { addServiceMetrics } from "./ops/service-metrics.ts";
 import { startTracing } from "./ops/tracing.ts";
+import { describeEndpoint } from "./redis/endpoint.ts";
 import { startApi } from "./start-api.ts";
 import { startStore } from "./start-store.ts";
 
 export type { AppOptions } from "./context.ts";
 
-/** A server that runs. */
+/** A running server. */
 export interface App {
-  /** `http://127.0.0.1:8080`, with the port that was taken. */
+  /** For clients on this machine: `http://127.0.0.1:8080`, with the port that was taken. */
   readonly url: string;
-  /** Where operators look. Absent unless an admin port is set. */
+  /** For people: as `url`, but with an address of a network if the server listens on every address. */
+  readonly publicUrl: string;
+  /** URL of the port for operators. Absent unless ADMIN_PORT is set. */
   readonly adminUrl: string | undefined;
-  /** What it runs on, for people. */
-  readonly runsOn: { readonly store: string; readonly events: string };
-  /** Becomes unready, lets calls in flight end within the deadline, and ends everything. The first call counts. */
+  readonly build: BuildInfo;
+  /** Store and events, for people. */
+  readonly backends: { readonly store: string; readonly events: string };
+  /** Why the server is not ready after its start. Empty if it is. */
+  readonly unreadyReasons: UnreadyReasons;
+  /** A product on sale, if there is one. */
+  readonly exampleProductId: string | undefined;
+  /** Becomes unready, lets calls in flight end within the deadline, and ends everything. Later calls await the first. */
   stop(): Promise<void>;
 }
 
-/** Wires and starts everything. Rejects, with every started part stopped again, when a part cannot start. */
+/** Starts every part. If one cannot start, stops those that have started, and rejects. */
 export async function startApp(config: Config, log: Logger, options: AppOptions = {}): Promise<App> {
   const releases = new Releases();
   try {
@@ -52,14 +64,26 @@ export async function startApp(config: Config, log: Logger, options: AppOptions 
 }
 
 /**
- * How much Node buffers of a stream before a writer has to wait. Node's own 64 KiB, times the number of
- * watchers that do not read, wastes memory: with a message of a watch this stays below 32 KB.
+ * Bytes that Node buffers of a stream before its writer has to wait. Node's default of 64 KiB wastes
+ * memory with many watchers that do not read; together with one watch message this stays below 32 KB.
  */
 const STREAM_BUFFER_BYTES = 16 * 1024;
 
+/** Longest wait for the catalog before the start is reported; a large one goes on loading after that. */
+const FIRST_LOAD_MS_MAX = 500;
+
+const ROOT = join(import.meta.dirname, "..");
+
 async function start(config: Config, log: Logger, options: AppOptions, releases: Releases): Promise<App> {
   setDefaultHighWaterMark(false, STREAM_BUFFER_BYTES);
-  const context = { config, log, options, releases, ...(await startObservability(config, log, releases)) };
+  const build = readBuildInfo(ROOT, config.commit);
+  const context = {
+    config,
+    log,
+    options,
+    releases,
+    ...(await startObservability(config, log, releases, build)),
+  };
   const mirror = new Mirror();
   const { store, feed, outbox } = await startStore(context, mirror);
   const live = startLiveView(context, mirror, store, feed);
@@ -67,32 +91,74 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   startKafka(context, store, outbox);
   const adminUrl = await startAdminServer(context);
   const demoToken = randomUUID();
-  const url = await startApi(context, store, live, demoToken);
-  await context.health.check();
-  await startDemoShop(context, store, url, demoToken);
-  return {
+  const port = await explainListenErrors(
+    { ...config, variables: { host: "HOST", port: "PORT" } },
+    startApi(context, store, live, demoToken),
+  );
+  const url = localUrl(config, port);
+  const unreadyReasons = await checkFirstHealth(context, store, mirror);
+  const app = {
     url,
+    publicUrl: publicUrl(config, port),
     adminUrl,
-    runsOn: describeBackends(config),
+    build,
+    backends: describeBackends(config),
+    unreadyReasons,
+    exampleProductId: mirror.visibleIds().next().value,
     stop: stopOnce(context),
   };
+  reportStart(context, app);
+  await startDemoShop(context, store, url, demoToken);
+  return app;
+}
+
+/** Reports the start before anything else about it, and from then on each change of readiness. */
+function reportStart({ config, log, health }: Context, app: App): void {
+  const isReady = app.unreadyReasons.length === 0;
+  const state = isReady ? "" : `, but not ready: ${app.unreadyReasons.join("; ")}`;
+  log.info({ url: app.publicUrl, ...app.build, ...app.backends }, `Listening on ${app.publicUrl}${state}`);
+  if (config.access === undefined) {
+    log.warn("Authentication is not configured: every client that reaches this server may change stock");
+  }
+  health.onChange((reasons) => {
+    if (reasons.length === 0) {
+      log.info("Ready");
+    } else if (!health.isDraining) {
+      log.warn({ reasons }, `Not ready: ${reasons.join("; ")}`);
+    }
+  });
+}
+
+async function checkFirstHealth(
+  { health }: Context,
+  store: InventoryStore,
+  mirror: Mirror,
+): Promise<UnreadyReasons> {
+  if (!mirror.isLoaded && (await store.unreadyReason()) === undefined) {
+    const loaded = new Promise<void>((resolve) => mirror.on("loaded", resolve));
+    await Promise.race([loaded, wait(FIRST_LOAD_MS_MAX)]);
+  }
+  return await health.check();
 }
 
 async function startObservability(
   config: Config,
   log: Logger,
   releases: Releases,
+  build: BuildInfo,
 ): Promise<Pick<Context, "health" | "metrics" | "tracing">> {
-  const health = new Health();
+  const health = new Health(build);
   releases.push("the health checks", () => health.close());
   const tracing = config.tracing && (await startTracing(config.tracing, log));
   if (tracing !== undefined) {
     releases.push("the traces", () => tracing.stop());
   }
-  return { health, metrics: createMetrics(), tracing };
+  const metrics = createMetrics();
+  addBuildInfo(metrics.registry, build);
+  return { health, metrics, tracing };
 }
 
-/** The mirror and what reads from it: single reads, the sorted catalog, the watches. */
+/** What reads from the mirror: single reads, the sorted catalog, the watches. */
 function startLiveView(
   { config, options, releases, health, metrics: { registry } }: Context,
   mirror: Mirror,
@@ -136,7 +202,7 @@ function startKafka(
   health.addPart(events);
 }
 
-/** Resolves with the address of the admin server, where a port is set for it. */
+/** Resolves with the URL of the admin server, or with `undefined` if no port is set for it. */
 async function startAdminServer({
   config,
   releases,
@@ -145,7 +211,10 @@ async function startAdminServer({
 }: Context): Promise<string | undefined> {
   if (config.admin === undefined) return undefined;
   addProcessMetrics(registry);
-  const admin = await startAdmin({ ...config.admin, registry, health });
+  const admin = await explainListenErrors(
+    { ...config.admin, variables: { host: "ADMIN_HOST", port: "ADMIN_PORT" } },
+    startAdmin({ ...config.admin, registry, health }),
+  );
   releases.push("the admin server", () => admin.stop());
   return admin.url;
 }
@@ -161,10 +230,10 @@ async function startDemoShop(
   releases.push("the demo", () => demo.stop());
 }
 
-function describeBackends(config: Config): App["runsOn"] {
+function describeBackends(config: Config): App["backends"] {
   return {
     store: config.redis
-      ? `Redis at ${new URL(config.redis.url).host}`
+      ? `Redis at ${describeEndpoint(config.redis)}`
       : "embedded, in memory: it is lost when the process ends",
     events: config.kafka ? `Kafka at ${config.kafka.brokers.join(", ")}` : "none",
   };

@@ -1,7 +1,4 @@
-import { X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
-import { createSecureContext } from "node:tls";
 import { z } from "zod";
 import { type AccessSettings, readAccess } from "./access/settings.ts";
 import { isNetwork } from "./http/trusted-proxies.ts";
@@ -9,11 +6,13 @@ import { OPERATION_RETENTION_MS_DEFAULT } from "./inventory/operation.ts";
 import { type KafkaSettings, SASL_MECHANISMS } from "./kafka/client.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/logger.ts";
 import { SAMPLERS, type TracingSettings } from "./ops/tracing.ts";
-import type { RedisEndpoint } from "./redis/client.ts";
+import type { RedisEndpoint } from "./redis/endpoint.ts";
 import { BUCKETS_DEFAULT, BUCKETS_MAX } from "./redis/keys.ts";
 import type { CallLimits } from "./rpc/middleware/limits.ts";
+import { readTls, type TlsSettings } from "./tls-settings.ts";
+import { findUnknownVariables, type UnknownVariable } from "./unknown-variables.ts";
 
-/** Everything that can be set from outside. Made once, at start. */
+/** Every setting, read from the environment once, at start. */
 export interface Config {
   readonly host: string;
   readonly port: number;
@@ -21,46 +20,41 @@ export interface Config {
   readonly redis: RedisEndpoint | undefined;
   /** Absent: no Kafka. */
   readonly kafka: KafkaSettings | undefined;
-  /** Where metrics and health are served for operators. Absent: nowhere. */
+  /** Address of the port that serves metrics and health to operators. Absent: there is none. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
-  /** Absent: nothing is traced. */
+  /** Absent: no traces. */
   readonly tracing: TracingSettings | undefined;
   /** Absent: plaintext. */
   readonly tls: TlsSettings | undefined;
-  /** Absent: anybody may write. */
+  /** Absent: every client may write. */
   readonly access: AccessSettings | undefined;
   readonly callLimits: CallLimits;
-  /** Whether the server tells its schema to clients such as grpcurl. */
+  /** Whether clients such as grpcurl may read the schema. */
   readonly reflection: boolean;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
-  /** What the merchant decides about the shoppers' page and the element. */
+  /** The merchant's settings of the shoppers' page and the element. */
   readonly page: { readonly lowStockMax: number; readonly exactCountMax: number; readonly currency: string };
-  /** Addresses and networks of proxies whose X-Forwarded-For counts. */
+  /** Addresses and networks of proxies whose X-Forwarded-For is trusted. */
   readonly trustedProxies: readonly string[];
-  /** The pages of other origins on which `<stock-count>` works. */
+  /** Other origins whose pages may use `<stock-count>`. */
   readonly embedOrigins: readonly string[];
   readonly watchHeartbeatMs: number;
   /** Demo catalog and demo shoppers. */
   readonly demo: boolean;
-  /** The short way of plain unary calls; off, everything goes through Connect. */
+  /** Whether plain unary calls and watches take the fast path; otherwise Connect handles every call. */
   readonly fastPath: boolean;
   readonly buckets: number;
   readonly operationRetentionMs: number;
-  /** Between "not ready" and the first refused connection, so that a balancer sees it in time. */
+  /** Time between becoming unready and refusing connections, so that a load balancer notices in time. */
   readonly drainWaitMs: number;
-  /** How long requests in flight may take to end at shutdown. */
+  /** Longest time that calls in flight may take at shutdown. */
   readonly drainMsMax: number;
+  /** The commit that this was built from. Absent: the one of the git checkout, if there is one. */
+  readonly commit: string | undefined;
 }
 
-export interface TlsSettings {
-  readonly cert: Buffer;
-  readonly key: Buffer;
-  /** Who signs the certificates of callers. Absent: nobody is asked for one. */
-  readonly clientCa: Buffer | undefined;
-}
-
-/** Every fault of the environment at once, a line each. */
+/** The environment is invalid. The message has one line for each fault. */
 export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
@@ -81,7 +75,7 @@ const setting = {
       .transform((value) => value === "on" || value === "true" || value === "1"),
   oneOf: <const Values extends readonly [string, ...string[]]>(values: Values) =>
     z.enum(values, `must be one of ${values.join(", ")}`),
-  /** A name of a topic or a group, as Kafka allows them. */
+  /** A name that Kafka allows for a topic or a group. */
   topic: (fallback: string) =>
     z
       .string()
@@ -93,7 +87,7 @@ const setting = {
     }),
 };
 
-/** Variables whose values no message may repeat. */
+/** Variables whose values must not appear in messages. */
 const SECRET = /PASSWORD$|URL$|TOKENS$/;
 
 const TOPICS_DEFAULT = {
@@ -103,10 +97,10 @@ const TOPICS_DEFAULT = {
   KAFKA_DEAD_LETTER_TOPIC: "product.inventory.dead-letter",
 } as const;
 
-/** What says who may write: read whatever becomes of the rest, so that its faults are told together with theirs. */
+/** Authentication. Parsed separately, so that its faults are reported together with those of the rest. */
 const AccessEnvironment = z.object({
   HOST: z.string().default("127.0.0.1"),
-  /** Counts as not set where it cannot be read; `Environment` tells of that. */
+  /** Counts as unset if it is invalid, which `Environment` reports. */
   AUTH: setting.flag().optional().catch(undefined),
   AUTH_TOKENS: z.string().optional(),
   AUTH_TOKENS_FILE: z.string().optional(),
@@ -192,9 +186,23 @@ const Environment = AccessEnvironment.extend({
   OPERATION_RETENTION_HOURS: setting.integer(OPERATION_RETENTION_MS_DEFAULT / HOUR_MS, 24, 8_760),
   DRAIN_WAIT_MS: setting.integer(0, 0, 60_000),
   DRAIN_DEADLINE_MS: setting.integer(10_000, 0, 600_000),
+  INVENTORY_COMMIT: z.string().optional(),
 });
 
-/** Reads the configuration; throws a `ConfigError` that tells all faults. Empty variables count as not set. */
+/** The name of every variable. */
+export const VARIABLES: readonly string[] = Object.keys(Environment.shape);
+
+/** Variables that are set, have no effect, and look like misspelled ones of this service. */
+export function readUnknownVariables(environment: NodeJS.ProcessEnv = process.env): UnknownVariable[] {
+  return findUnknownVariables(environment, VARIABLES);
+}
+
+/** Also with an otherwise invalid configuration. */
+export function readCommitVariable(environment: NodeJS.ProcessEnv = process.env): string | undefined {
+  return environment["INVENTORY_COMMIT"] || undefined;
+}
+
+/** Reads the configuration. Throws a `ConfigError` with every fault. Empty variables count as unset. */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
   const given = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ""));
   const parsed = Environment.safeParse(given);
@@ -202,8 +210,8 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     ? []
     : parsed.error.issues.map((issue) => {
         const name = String(issue.path[0]);
-        const met = SECRET.test(name) ? "" : ` is ${JSON.stringify(given[name])};`;
-        return `${name}${met} ${issue.message}`;
+        const value = SECRET.test(name) ? "" : ` is ${JSON.stringify(given[name])};`;
+        return `${name}${value} ${issue.message}`;
       });
   checkKafka(given, faults);
   const tls = readTls(given, faults);
@@ -243,6 +251,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     operationRetentionMs: env.OPERATION_RETENTION_HOURS * HOUR_MS,
     drainWaitMs: env.DRAIN_WAIT_MS,
     drainMsMax: env.DRAIN_DEADLINE_MS,
+    commit: readCommitVariable(given),
   });
 }
 
@@ -251,7 +260,7 @@ function isUrlOf(value: string, protocols: readonly string[]): boolean {
   return url !== null && protocols.includes(url.protocol) && url.hostname !== "";
 }
 
-/** REDIS_URL, or else REDIS_HOST with its port, as the Go service had them. */
+/** REDIS_URL, or else REDIS_HOST and REDIS_PORT, the variables of the Go service. */
 function redisEndpoint(env: z.infer<typeof Environment>): RedisEndpoint | undefined {
   if (env.REDIS_URL !== undefined) {
     return { url: env.REDIS_URL, password: env.REDIS_PASSWORD };
@@ -287,7 +296,7 @@ function tracingSettings(env: z.infer<typeof Environment>): TracingSettings | un
   return endpoint === undefined ? undefined : { endpoint, serviceName, sampler, ratio, exportIntervalMs };
 }
 
-/** Faults between settings of Kafka: topics that are one, and a login that lacks a half. */
+/** Checks the variables of Kafka against each other: each topic has a name of its own, and a login is complete. */
 function checkKafka(given: Readonly<Record<string, string | undefined>>, faults: string[]): void {
   const entries = Object.entries(TOPICS_DEFAULT).map(([name, fallback]): [string, string] => [
     name,
@@ -296,7 +305,9 @@ function checkKafka(given: Readonly<Record<string, string | undefined>>, faults:
   for (const [index, [name, topic]] of entries.entries()) {
     const other = entries.slice(0, index).find(([, before]) => before === topic);
     if (other !== undefined) {
-      faults.push(`${name} is ${JSON.stringify(topic)}; ${other[0]} is the same, and each needs its own`);
+      faults.push(
+        `${name} is ${JSON.stringify(topic)}; ${other[0]} has the same value, and each topic needs its own`,
+      );
     }
   }
   if ((given["KAFKA_SASL_USERNAME"] === undefined) !== (given["KAFKA_SASL_PASSWORD"] === undefined)) {
@@ -304,7 +315,7 @@ function checkKafka(given: Readonly<Record<string, string | undefined>>, faults:
   }
 }
 
-/** Writes are for callers that are known, or for whoever is on this machine; for everybody only where AUTH=off says so. */
+/** Without authentication only clients on this machine may write, unless AUTH=off allows it to every client. */
 function accessSettings(
   env: z.infer<typeof AccessEnvironment>,
   faults: string[],
@@ -313,14 +324,14 @@ function accessSettings(
   const isSet = access !== undefined;
   const ways = "AUTH_TOKENS, AUTH_TOKENS_FILE, AUTH_JWKS or TLS_CLIENT_CA";
   if (isSet && env.AUTH === false) {
-    faults.push(`AUTH is "off"; but ${ways} is set: take one away`);
+    faults.push(`AUTH is "off"; but ${ways} is set: remove one of the two`);
   }
   if (!isSet && env.AUTH === true) {
     faults.push(`AUTH is "on"; it needs one of ${ways}`);
   }
   if (!isSet && env.AUTH === undefined && !isLoopback(env.HOST)) {
     faults.push(
-      `HOST is ${JSON.stringify(env.HOST)}; others could change stock there: set ${ways}, or AUTH=off if that is meant`,
+      `HOST is ${JSON.stringify(env.HOST)}; clients on other machines could change stock without authentication: set ${ways}, or AUTH=off to allow it`,
     );
   }
   return access;
@@ -328,55 +339,4 @@ function accessSettings(
 
 function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));
-}
-
-function readTls(given: Readonly<Record<string, string | undefined>>, faults: string[]): Config["tls"] {
-  const { TLS_CERT: cert, TLS_KEY: key, TLS_CLIENT_CA: clientCa } = given;
-  if (cert === undefined && key === undefined) {
-    if (clientCa !== undefined) {
-      faults.push("TLS_CLIENT_CA is set; it needs TLS_CERT and TLS_KEY");
-    }
-    return undefined;
-  }
-  const read = (name: string, path: string | undefined): Buffer => {
-    if (path === undefined) {
-      faults.push(`${name} is not set; TLS needs both TLS_CERT and TLS_KEY`);
-      return Buffer.alloc(0);
-    }
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      faults.push(`${name} is ${JSON.stringify(path)}; it cannot be read: ${(error as Error).message}`);
-      return Buffer.alloc(0);
-    }
-  };
-  const faultsBefore = faults.length;
-  const tls = {
-    cert: read("TLS_CERT", cert),
-    key: read("TLS_KEY", key),
-    clientCa: clientCa === undefined ? undefined : read("TLS_CLIENT_CA", clientCa),
-  };
-  if (faults.length === faultsBefore) {
-    const ofPair = reasonAgainst(() => createSecureContext({ cert: tls.cert, key: tls.key }));
-    if (ofPair !== undefined) {
-      faults.push(
-        `TLS_CERT is "${cert}" and TLS_KEY "${key}"; they are not a certificate and its key: ${ofPair}`,
-      );
-    }
-    // A TLS server takes any file here, and then knows nobody.
-    const ofCa = reasonAgainst(() => tls.clientCa && new X509Certificate(tls.clientCa));
-    if (ofCa !== undefined) {
-      faults.push(`TLS_CLIENT_CA is "${clientCa}"; it is no certificate: ${ofCa}`);
-    }
-  }
-  return tls;
-}
-
-function reasonAgainst(attempt: () => unknown): string | undefined {
-  try {
-    attempt();
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
 }

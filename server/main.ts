@@ -1,30 +1,54 @@
+import { join } from "node:path";
 import { startApp } from "./app.ts";
 import { startupBanner } from "./banner.ts";
-import { ConfigError, readConfig } from "./config.ts";
+import { readCommandLine, UsageError } from "./command-line.ts";
+import { ConfigError, readCommitVariable, readConfig, readUnknownVariables } from "./config.ts";
+import { ListenError } from "./listen-error.ts";
+import { readBuildInfo } from "./ops/build-info.ts";
 import { openLog } from "./ops/logger.ts";
 import { RedisRequirementError } from "./redis/client.ts";
+import type { UnknownVariable } from "./unknown-variables.ts";
 
-const EXIT_BAD_CONFIG = 2;
+/** The configuration or the command line is invalid: starting again cannot help. */
+const EXIT_INVALID = 2;
 
 let endLog: () => Promise<void> = async () => undefined;
 
 try {
-  const config = readConfig();
-  const { log, end } = openLog(config.logLevel, config.logFormat);
-  endLog = end;
-  const app = await startApp(config, log);
-  log.info({ url: app.url, ...app.runsOn }, "The inventory service is ready to be asked");
-  process.stderr.write(startupBanner(app, config));
-  stopOnSignal(async (signal) => {
-    log.info({ signal }, "Shutting down; a second signal ends at once");
-    await app.stop();
-    log.info("Shut down");
-  });
+  const readBuild = () => readBuildInfo(join(import.meta.dirname, ".."), readCommitVariable());
+  const request = readCommandLine(process.argv.slice(2), readBuild);
+  if (request === "serve") {
+    await serve();
+  } else {
+    process.stdout.write(request);
+  }
 } catch (error) {
   await fail(error);
 }
 
-/** Ends the process with 0 when `stop` is done, with 1 if it fails, and at once at a second signal. */
+async function serve(): Promise<void> {
+  const config = readConfig();
+  const { log, end } = openLog(config.logLevel, config.logFormat);
+  endLog = end;
+  const app = await startApp(config, log);
+  for (const variable of readUnknownVariables()) {
+    log.warn({ variable: variable.name, meant: variable.meant }, describeUnknown(variable));
+  }
+  if (config.logFormat !== "json") {
+    process.stderr.write(startupBanner(app, config));
+  }
+  stopOnSignal(async (signal) => {
+    log.info({ signal }, "Shutting down; a second signal exits at once");
+    await app.stop();
+    log.info("Shut down");
+  });
+}
+
+function describeUnknown({ name, meant }: UnknownVariable): string {
+  return `The variable ${name} is unknown and has no effect; did you mean ${meant.join(" or ")}?`;
+}
+
+/** Exits with 0 when `stop` has resolved, with 1 if it rejects, and at once at a second signal. */
 function stopOnSignal(stop: (signal: NodeJS.Signals) => Promise<void>): void {
   let stopping = false;
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -40,10 +64,11 @@ function stopOnSignal(stop: (signal: NodeJS.Signals) => Promise<void>): void {
 
 async function fail(error: unknown): Promise<void> {
   process.stderr.write(`${explain(error)}\n`);
-  await exit(error instanceof ConfigError || error instanceof RedisRequirementError ? EXIT_BAD_CONFIG : 1);
+  const isInvalid = [ConfigError, UsageError, RedisRequirementError].some((type) => error instanceof type);
+  await exit(isInvalid ? EXIT_INVALID : 1);
 }
 
-/** Ends the process once the log's last lines are out. */
+/** Exits once the last lines of the log are written. */
 async function exit(code: number): Promise<void> {
   await endLog();
   process.exit(code);
@@ -51,13 +76,11 @@ async function exit(code: number): Promise<void> {
 
 function explain(error: unknown): string {
   if (error instanceof ConfigError) {
-    return `The configuration has faults:\n${error.message}`;
+    const unknown = readUnknownVariables().map((variable) => `\n${describeUnknown(variable)}`);
+    return `The configuration is invalid:\n${error.message}${unknown.join("")}`;
   }
-  if (error instanceof RedisRequirementError) {
-    return error.message;
-  }
-  if (error instanceof Error && "syscall" in error && error.syscall === "listen") {
-    return `Cannot listen on HOST and PORT as they are set: ${error.message}`;
+  if ([ListenError, RedisRequirementError, UsageError].some((type) => error instanceof type)) {
+    return (error as Error).message;
   }
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

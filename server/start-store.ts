@@ -5,7 +5,7 @@ import type { ChangeOutbox } from "./inventory/outbox.ts";
 import type { InventoryStore } from "./inventory/store.ts";
 import type { Mirror } from "./live/mirror.ts";
 import { MemoryStore } from "./memory/store.ts";
-import type { RedisEndpoint } from "./redis/client.ts";
+import type { RedisEndpoint } from "./redis/endpoint.ts";
 import { RedisFeed } from "./redis/feed.ts";
 import type { RedisInstruments } from "./redis/instruments.ts";
 import { Keys } from "./redis/keys.ts";

@@ -1,4 +1,5 @@
 import { EventEmitter } from "node:events";
+import type { BuildInfo } from "./build-info.ts";
 
 /** Why the server should get no traffic. Empty if it is ready. */
 export type UnreadyReasons = readonly string[];
@@ -7,6 +8,8 @@ export type UnreadyReasons = readonly string[];
 export interface HealthReport {
   readonly ready: boolean;
   readonly reasons: UnreadyReasons;
+  readonly version?: string;
+  readonly commit?: string;
   /** Degraded parts, one sentence each. Absent if the server has no such parts. */
   readonly degraded?: readonly string[];
   /** Figures by part, such as lag. Absent if the server has no such parts. */
@@ -38,7 +41,11 @@ export class Health {
   #finished = 0;
   #last: UnreadyReasons = ["The server is starting"];
 
-  constructor() {
+  readonly #build: BuildInfo | undefined;
+
+  /** The build is part of the report. */
+  constructor(build?: BuildInfo) {
+    this.#build = build;
     this.#changes.setMaxListeners(0);
     this.#timer = setInterval(() => void this.check(), CHECK_INTERVAL_MS);
     this.#timer.unref();
@@ -55,7 +62,7 @@ export class Health {
   /** Runs every check and collects the state of every part. */
   async report(): Promise<HealthReport> {
     const reasons = await this.check();
-    const verdict = { ready: reasons.length === 0, reasons };
+    const verdict = { ready: reasons.length === 0, reasons, ...this.#build };
     if (this.#parts.length === 0) {
       return verdict;
     }
@@ -81,6 +88,10 @@ export class Health {
   /** The latest result, at most about a second old. */
   get current(): UnreadyReasons {
     return this.#last;
+  }
+
+  get isDraining(): boolean {
+    return this.#draining;
   }
 
   /** Makes the server unready from now on, whatever the result of the checks. */
