@@ -47,7 +47,7 @@ export interface App {
   /** Why the server is not ready after its start. Empty if it is. */
   readonly unreadyReasons: UnreadyReasons;
   /** A product on sale, if there is one. */
-  readonly exampleProductId: string | undefined;
+  exampleProductId(): string | undefined;
   /** Becomes unready, lets calls in flight end within the deadline, and ends everything. Later calls await the first. */
   stop(): Promise<void>;
 }
@@ -104,7 +104,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     build,
     backends: describeBackends(config),
     unreadyReasons,
-    exampleProductId: mirror.visibleIds().next().value,
+    exampleProductId: () => mirror.visibleIds().next().value,
     stop: stopOnce(context),
   };
   reportStart(context, app);

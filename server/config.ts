@@ -8,6 +8,7 @@ import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/lo
 import { SAMPLERS, type TracingSettings } from "./ops/tracing.ts";
 import type { RedisEndpoint } from "./redis/endpoint.ts";
 import { BUCKETS_DEFAULT, BUCKETS_MAX } from "./redis/keys.ts";
+import { parseAddresses, readRedisEndpoint } from "./redis/settings.ts";
 import type { CallLimits } from "./rpc/middleware/limits.ts";
 import { readTls, type TlsSettings } from "./tls-settings.ts";
 import { findUnknownVariables, type UnknownVariable } from "./unknown-variables.ts";
@@ -81,6 +82,18 @@ const setting = {
       .string()
       .regex(/^[\w.-]{1,249}$/, "must have 1 to 249 of letters, digits, '.', '_' and '-'")
       .default(fallback),
+  addresses: () =>
+    z.string().transform((value, context) => {
+      try {
+        return parseAddresses(value);
+      } catch (error) {
+        context.addIssue({
+          code: "custom",
+          message: `must be host:port,host:port,…; ${(error as Error).message}`,
+        });
+        return z.NEVER;
+      }
+    }),
   url: (...protocols: string[]) =>
     z.string().refine((value) => isUrlOf(value, protocols), {
       error: `must be a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`,
@@ -118,7 +131,13 @@ const Environment = AccessEnvironment.extend({
   REDIS_URL: setting.url("redis:", "rediss:").optional(),
   REDIS_HOST: z.string().optional(),
   REDIS_PORT: setting.integer(6379, 1, 65_535),
+  REDIS_USERNAME: z.string().optional(),
   REDIS_PASSWORD: z.string().optional(),
+  REDIS_TLS: setting.flag().default(false),
+  REDIS_SENTINELS: setting.addresses().default([]),
+  REDIS_MASTER_NAME: z.string().default("inventory"),
+  REDIS_SENTINEL_PASSWORD: z.string().optional(),
+  REDIS_ACKS: setting.integer(0, 0, 5),
   KAFKA_BROKERS: z
     .string()
     .transform((value) => value.split(",").map((broker) => broker.trim()))
@@ -216,6 +235,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
   checkKafka(given, faults);
   const tls = readTls(given, faults);
   const access = accessSettings(AccessEnvironment.parse(given), faults);
+  const redis = parsed.success ? readRedisEndpoint(parsed.data, faults) : undefined;
   if (!parsed.success || faults.length > 0) {
     throw new ConfigError(faults.join("\n"));
   }
@@ -223,7 +243,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
   return Object.freeze({
     host: env.HOST,
     port: env.PORT,
-    redis: redisEndpoint(env),
+    redis,
     kafka: kafkaSettings(env),
     admin: env.ADMIN_PORT === undefined ? undefined : { host: env.ADMIN_HOST, port: env.ADMIN_PORT },
     tracing: tracingSettings(env),
@@ -245,7 +265,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     trustedProxies: env.TRUSTED_PROXIES,
     embedOrigins: env.EMBED_ORIGINS,
     watchHeartbeatMs: env.WATCH_HEARTBEAT_MS,
-    demo: env.DEMO ?? redisEndpoint(env) === undefined,
+    demo: env.DEMO ?? redis === undefined,
     fastPath: env.LANE,
     buckets: env.INVENTORY_BUCKETS,
     operationRetentionMs: env.OPERATION_RETENTION_HOURS * HOUR_MS,
@@ -258,18 +278,6 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
 function isUrlOf(value: string, protocols: readonly string[]): boolean {
   const url = URL.parse(value);
   return url !== null && protocols.includes(url.protocol) && url.hostname !== "";
-}
-
-/** REDIS_URL, or else REDIS_HOST and REDIS_PORT, the variables of the Go service. */
-function redisEndpoint(env: z.infer<typeof Environment>): RedisEndpoint | undefined {
-  if (env.REDIS_URL !== undefined) {
-    return { url: env.REDIS_URL, password: env.REDIS_PASSWORD };
-  }
-  if (env.REDIS_HOST !== undefined) {
-    const host = env.REDIS_HOST.includes(":") ? `[${env.REDIS_HOST}]` : env.REDIS_HOST;
-    return { url: `redis://${host}:${env.REDIS_PORT}`, password: env.REDIS_PASSWORD };
-  }
-  return undefined;
 }
 
 function kafkaSettings(env: z.infer<typeof Environment>): KafkaSettings | undefined {

@@ -1,9 +1,11 @@
-import { Redis, ReplyError } from "ioredis";
+import { Redis, type RedisOptions, ReplyError } from "ioredis";
 import type { Logger } from "pino";
 import { InventoryError } from "../inventory/errors.ts";
+import { addressOptions, CONNECT_MS_MAX, type RedisEndpoint } from "./endpoint.ts";
 import { observed, type RedisInstruments } from "./instruments.ts";
 import { withResponseTimeout } from "./response-timeout.ts";
 import type { Script } from "./scripts.ts";
+import { onFailover } from "./sentinel-monitor.ts";
 
 /** Response timeout of one call. Callers are promised a refusal within a second. */
 export const RESPONSE_MS_MAX = 900;
@@ -12,7 +14,6 @@ export const RESPONSE_MS_MAX = 900;
  * `RESPONSE_MS_MAX`, so that a stall of this process is not mistaken for a stall of Redis.
  */
 const SOCKET_TIMEOUT_MS = 3_000;
-const CONNECT_MS_MAX = 1_000;
 /** How long a closing connection waits for the peer's FIN before it is destroyed. */
 const DISCONNECT_MS_MAX = 100;
 const RECONNECT_MS_MIN = 50;
@@ -22,10 +23,9 @@ const OUTAGE_MS_UNTIL_REFUSED = 300;
 /** An outage is logged when it begins, and then at this interval. */
 const OUTAGE_LOG_INTERVAL_MS = 10_000;
 
-/** Address of Redis. The URL may carry user, password and database; `rediss:` means TLS. */
-export interface RedisEndpoint {
-  readonly url: string;
-  readonly password?: string | undefined;
+function createClient(endpoint: RedisEndpoint, options: Omit<RedisOptions, "replyMapping">): Redis {
+  const all = { ...addressOptions(endpoint), ...options };
+  return endpoint.url === undefined ? new Redis(all) : new Redis(endpoint.url, all);
 }
 
 /** Runs on each new connection before it serves. Rejects with `RedisRequirementError` to refuse this Redis permanently. */
@@ -49,9 +49,11 @@ export class RedisConnection {
   readonly #name: string;
   readonly #prepare: Prepare;
   readonly #instruments: RedisInstruments;
+  readonly #stopListening: (() => void) | undefined;
   readonly #first = Promise.withResolvers<void>();
   #readyWaiters: (() => void)[] = [];
   #isReady = false;
+  #hasServed = false;
   #outageSince: number | undefined = performance.now();
   #outageLoggedAt: number | undefined;
   #closed = false;
@@ -72,9 +74,8 @@ export class RedisConnection {
     instruments.metrics?.addConnection(name, () => this.#isReady);
     this.firstReady = this.#first.promise;
     this.firstReady.catch(() => {});
-    this.client = new Redis(endpoint.url, {
+    this.client = createClient(endpoint, {
       connectionName: `inventory-${name}`,
-      ...(endpoint.password === undefined ? {} : { password: endpoint.password }),
       maxRetriesPerRequest: 0,
       enableOfflineQueue: false,
       connectTimeout: CONNECT_MS_MAX,
@@ -84,6 +85,7 @@ export class RedisConnection {
       // READONLY: a replica that was the primary before a failover. Reconnect to find the new primary.
       reconnectOnError: (error) => error.message.startsWith("READONLY"),
     });
+    this.#stopListening = endpoint.sentinel && onFailover(endpoint.sentinel, log, () => this.reconnect());
     this.client.on("ready", () => void this.#onReady());
     this.client.on("close", () => this.#onClose());
     this.client.on("error", (error) => {
@@ -153,9 +155,18 @@ export class RedisConnection {
     }
   }
 
+  /** Drops the connection and opens it again, to the primary as it is now. */
+  reconnect(): void {
+    if (!this.#closed) {
+      this.#isReady = false;
+      this.client.disconnect(true);
+    }
+  }
+
   close(): void {
     this.#closed = true;
     this.#isReady = false;
+    this.#stopListening?.();
     this.client.disconnect();
   }
 
@@ -188,6 +199,7 @@ export class RedisConnection {
     this.#outageLoggedAt = undefined;
     this.#cause = undefined;
     this.#isReady = true;
+    this.#hasServed = true;
     this.#first.resolve();
     for (const then of this.#readyWaiters.splice(0)) {
       then();
@@ -201,6 +213,10 @@ export class RedisConnection {
     }
     const now = performance.now();
     this.#outageSince ??= now;
+    if (!this.#hasServed) {
+      // The server reports at its start that it cannot reach Redis.
+      this.#outageLoggedAt ??= now;
+    }
     if (this.#outageLoggedAt === undefined || now - this.#outageLoggedAt >= OUTAGE_LOG_INTERVAL_MS) {
       this.#outageLoggedAt = now;
       this.#log.warn({ connection: this.#name, err: this.#cause }, "Disconnected from Redis; reconnecting");
@@ -223,6 +239,8 @@ const STATE_REPLIES = [
   "NOREPLICAS",
   "BUSY",
   "CLUSTERDOWN",
+  "FENCED",
+  "UNBLOCKED",
 ];
 
 /** Whether an error reply describes a state of the server. */

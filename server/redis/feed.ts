@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
-import { RedisConnection, type RedisEndpoint } from "./client.ts";
+import { RedisConnection } from "./client.ts";
+import type { RedisEndpoint } from "./endpoint.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { decodeChange, decodeCollection, decodeStates, list, ReplyReader } from "./reply.ts";

@@ -17,6 +17,7 @@ export const LAYOUT_VERSION = 2;
  * | key | type | holds |
  * |---|---|---|
  * | `{b00}:layout` | hash | `version` and `buckets`, checked at every connection; `data`, a random ID of the data |
+ * | `{bNN}:bucket` | hash | the fence of the bucket (scripts/fence.lua) |
  * | `{bNN}:p:<product>` | hash | the ledger and the fences, one letter each (scripts/ledger.lua) |
  * | `{bNN}:d:<product>` | string | the seller's details, a JSON array |
  * | `{bNN}:h:<product>` | stream | the product's latest changes, ID = version |
@@ -46,6 +47,17 @@ export class Keys {
 
   layout(): string {
     return "{b00}:layout";
+  }
+
+  /** The fence of a bucket (scripts/fence.lua). */
+  marker(bucket: number): string {
+    return `${this.#tag(bucket)}:bucket`;
+  }
+
+  /** The bucket that a key belongs to, by its tag; `undefined` for plain keys. */
+  bucketIn(key: string): number | undefined {
+    const tag = /^\{b(\d+)\}:/.exec(key);
+    return tag === null ? undefined : Number(tag[1]);
   }
 
   collections(): string {

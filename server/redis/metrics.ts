@@ -14,6 +14,11 @@ export class RedisMetrics {
   readonly #operations: Histogram<"kind">;
   readonly #errors: Counter<"kind">;
   readonly #reconnects: Counter<"connection">;
+  readonly #acknowledgements: Histogram;
+  readonly #unacknowledged: Counter;
+  readonly #replicas: Gauge;
+  readonly #failovers: Counter;
+  readonly #suspect: Gauge;
   readonly #queues = new Map<RedisKind, () => number>();
   readonly #connections = new Map<string, () => boolean>();
 
@@ -46,6 +51,32 @@ export class RedisMetrics {
       name: "inventory_redis_reconnects_total",
       help: "Reconnects: times that a connection became ready again after it had broken",
       labelNames: ["connection"],
+      registers,
+    });
+    this.#acknowledgements = new Histogram({
+      name: "inventory_redis_ack_seconds",
+      help: "Time from sending a batch until enough replicas acknowledged it; nothing where REDIS_ACKS is 0",
+      buckets: SECONDS_BUCKETS,
+      registers,
+    });
+    this.#unacknowledged = new Counter({
+      name: "inventory_redis_unacknowledged_total",
+      help: "Batches that too few replicas acknowledged in time; their callers got UNAVAILABLE",
+      registers,
+    });
+    this.#replicas = new Gauge({
+      name: "inventory_redis_replicas_online",
+      help: "Replicas in step with the primary when last counted, at most a second ago under load",
+      registers,
+    });
+    this.#failovers = new Counter({
+      name: "inventory_redis_failovers_total",
+      help: "Times that this server found another primary, or a restarted one",
+      registers,
+    });
+    this.#suspect = new Gauge({
+      name: "inventory_redis_suspect",
+      help: "1 if acknowledged changes were missing after a failover or restart, until this server restarts",
       registers,
     });
     const queues = this.#queues;
@@ -94,6 +125,27 @@ export class RedisMetrics {
     } else {
       this.#errors.inc({ kind });
     }
+  }
+
+  /** Records how a batch ended that waited for replicas, `ms` after it was sent. */
+  acknowledged(ms: number, isAcknowledged: boolean): void {
+    if (isAcknowledged) {
+      this.#acknowledgements.observe(ms / 1_000);
+    } else {
+      this.#unacknowledged.inc();
+    }
+  }
+
+  setReplicas(online: number): void {
+    this.#replicas.set(online);
+  }
+
+  failedOver(): void {
+    this.#failovers.inc();
+  }
+
+  setSuspect(): void {
+    this.#suspect.set(1);
   }
 
   sent(kind: RedisKind, operations: number): void {

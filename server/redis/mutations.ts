@@ -1,18 +1,14 @@
 import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
 import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
-import {
-  isErrorReply,
-  isStateReply,
-  RESPONSE_MS_MAX,
-  type RedisConnection,
-  storeError,
-  storeUnavailable,
-} from "./client.ts";
+import { NotReplicated } from "./acknowledgement.ts";
+import { isErrorReply, isStateReply, RESPONSE_MS_MAX, storeError, storeUnavailable } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
+import { FENCED, type Fence } from "./fence.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { list, ReplyReader } from "./reply.ts";
 import { mutationScript } from "./scripts.ts";
+import type { WriteLanes } from "./write-lanes.ts";
 
 /** Maximum number of calls queued for one connection. */
 const QUEUE_MAX = 20_000;
@@ -21,7 +17,6 @@ const QUEUE_MS_MAX = 5_000;
 /** Maximum operations of one batch, and products they may touch in total: about 2 ms of Redis's time. */
 const MUTATIONS_PER_BATCH_MAX = 64;
 const PRODUCTS_PER_BATCH_MAX = 128;
-const BATCHES_IN_FLIGHT_MAX = 2;
 /** Changes kept in a bucket's stream. Older ones are trimmed, published or not. */
 const CHANGES_KEPT_PER_BUCKET = 100_000;
 
@@ -49,7 +44,7 @@ interface MutationsOptions {
 export class Mutations {
   readonly #coalescer: Coalescer<Mutation, ReplyReader>;
 
-  constructor(connection: RedisConnection, options: MutationsOptions) {
+  constructor(lanes: WriteLanes, fence: Fence, keys: Keys, options: MutationsOptions) {
     const script = mutationScript();
     const constants = [
       options.operationRetentionMs,
@@ -59,18 +54,28 @@ export class Mutations {
     ];
     this.#coalescer = new Coalescer({
       send: async (batch) => {
-        const { keys, operations } = encodeBatch(batch);
-        const replies = list(await connection.run(script, keys, [...constants, operations]));
-        reportAcknowledged(list(replies.at(-1)), options.onAcknowledged);
-        return replies.slice(0, -1).map((reply) => new ReplyReader(reply));
+        const encoded = encodeBatch(batch);
+        const expected = fence.expectation(encoded.keys);
+        const args = [...constants, encoded.operations, lanes.waitsForReplicas ? "1" : "0", ...expected.args];
+        const replies = list(await lanes.run(script, [...encoded.keys, ...expected.keys], args));
+        reportAcknowledged(list(replies.at(-2)), options.onAcknowledged);
+        noteNewest(list(replies.at(-1)), fence, keys);
+        return replies.slice(0, -2).map((reply) => new ReplyReader(reply));
       },
       weightOf: (mutation) => mutation.products,
       batchItemsMax: MUTATIONS_PER_BATCH_MAX,
       batchWeightMax: PRODUCTS_PER_BATCH_MAX,
-      inFlightMax: BATCHES_IN_FLIGHT_MAX,
-      shouldResend: (mutation, error) => mutation.isIdempotent && !isErrorReply(error),
+      inFlightMax: lanes.capacity,
+      shouldResend: (mutation, error) => {
+        if (isFenced(error)) {
+          // Nothing ran. The lanes check the primary again before they take the batch.
+          lanes.reconnect();
+          return true;
+        }
+        return mutation.isIdempotent && !isErrorReply(error) && !(error instanceof NotReplicated);
+      },
       ...instrumented("mutations", ({ name }) => name, options.instruments),
-      ...callLimits(connection),
+      ...callLimits(lanes),
     });
     options.instruments.metrics?.addQueue("mutations", () => this.#coalescer.queued);
   }
@@ -111,8 +116,34 @@ function reportAcknowledged(changed: readonly unknown[], onAcknowledged: OnAckno
   }
 }
 
+/** Tells the fence the newest change of each stream: key, entry ID, product ID, version. */
+function noteNewest(entries: readonly unknown[], fence: Fence, keys: Keys): void {
+  for (let i = 0; i + 3 < entries.length; i += 4) {
+    const bucket = keys.bucketIn(String(entries[i]));
+    if (bucket !== undefined) {
+      const [, entryId, productId, version] = entries.slice(i, i + 4);
+      fence.acknowledged(bucket, {
+        entryId: String(entryId),
+        productId: String(productId),
+        version: Number(version),
+      });
+    }
+  }
+}
+
+function isFenced(error: unknown): boolean {
+  return isErrorReply(error) && error.message.startsWith(FENCED);
+}
+
+/** What a coalescer needs to know of the connection, or connections, that it sends on. */
+interface Availability {
+  readonly isReady: boolean;
+  readonly isUnavailable: boolean;
+  onceReady(then: () => void): void;
+}
+
 /** Options that every coalescer of calls on a connection shares. */
-export function callLimits(connection: RedisConnection) {
+export function callLimits(connection: Availability) {
   return {
     queueMax: QUEUE_MAX,
     responseMsMax: RESPONSE_MS_MAX,

@@ -7,7 +7,9 @@ import type {
   OutboxLease,
   OutboxState,
 } from "../inventory/outbox.ts";
-import { RedisConnection, type RedisEndpoint } from "./client.ts";
+import { Acknowledgement } from "./acknowledgement.ts";
+import { RedisConnection } from "./client.ts";
+import type { RedisEndpoint } from "./endpoint.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { unexpectedStatus } from "./mutations.ts";
@@ -29,6 +31,7 @@ interface RedisOutboxOptions {
 export class RedisOutbox implements ChangeOutbox {
   readonly buckets: number;
   readonly #connection: RedisConnection;
+  readonly #acknowledgement: Acknowledgement;
   readonly #keys: Keys;
   readonly #outbox = outboxScript();
   readonly #announce = announceScript();
@@ -37,6 +40,7 @@ export class RedisOutbox implements ChangeOutbox {
   constructor({ endpoint, keys, log, instruments }: RedisOutboxOptions) {
     this.buckets = keys.buckets;
     this.#keys = keys;
+    this.#acknowledgement = new Acknowledgement(endpoint.acks ?? 0, instruments);
     this.#connection = new RedisConnection("outbox", endpoint, log, instruments, (client) =>
       checkLayout(client, keys),
     );
@@ -80,6 +84,9 @@ export class RedisOutbox implements ChangeOutbox {
     const entries = reply
       .items()
       .map((entry) => ({ id: String(list(entry)[0]), change: decodeChange(entry) }));
+    if (entries.length > 0) {
+      await this.#confirm(lease.bucket);
+    }
     return { entries, snapshotDue };
   }
 
@@ -97,6 +104,7 @@ export class RedisOutbox implements ChangeOutbox {
       const [next, productIds] = await this.#scan(bucket, cursor);
       const keys = productIds.flatMap((productId) => this.#keys.readKeys(productId));
       const replies = keys.length === 0 ? [] : list(await this.#run(this.#read, keys, []));
+      await this.#confirm(bucket);
       yield productIds.flatMap((productId, index) => {
         const reply = new ReplyReader(replies[index]);
         return reply.text() === "ok" ? [decodeLedger(productId, reply.text())] : [];
@@ -132,6 +140,19 @@ export class RedisOutbox implements ChangeOutbox {
   async #call(bucket: number, operation: string, ...args: (string | number)[]): Promise<ReplyReader> {
     const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
     return new ReplyReader(await this.#run(this.#outbox, keys, [operation, ...args]));
+  }
+
+  /**
+   * Resolves when replicas have everything that was read of a bucket so far: what a failover could still take back must not be
+   * published, or one event ID would stand for two changes. WAIT needs a write of its own connection to wait for.
+   */
+  async #confirm(bucket: number): Promise<void> {
+    if (this.#acknowledgement.needed > 0) {
+      const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
+      await this.#connection.send((client) =>
+        this.#acknowledgement.run(client, this.#outbox, keys, ["beat"]),
+      );
+    }
   }
 
   #run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {

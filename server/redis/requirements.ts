@@ -10,7 +10,7 @@ import { type Keys, LAYOUT_VERSION } from "./keys.ts";
  * primary before a failover. Writes the layout if there is none, and nothing else: a Redis that refuses writes because
  * its memory or disk is full can still be read. Resolves with the ID of the data, a random one per data set.
  */
-export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
+export async function checkLayout(client: Redis, keys: Keys, expectedData?: string): Promise<string> {
   const info = await client.info("cluster", "replication");
   if (info.includes("cluster_enabled:1")) {
     throw new RedisRequirementError(
@@ -22,6 +22,11 @@ export async function checkLayout(client: Redis, keys: Keys): Promise<string> {
     throw new Error("This Redis is a replica; reconnecting to find the primary");
   }
   let layout = await readLayout(client, keys);
+  if (expectedData !== undefined && layout[2] !== expectedData) {
+    throw new RedisRequirementError(
+      `This Redis holds ${layout[2] === null ? "no data" : `the data ${layout[2]}`}, and this server has worked with the data ${expectedData}; restore it, or restart the server to accept this Redis as it is`,
+    );
+  }
   if (layout.includes(null)) {
     await client.hsetnx(keys.layout(), "version", LAYOUT_VERSION);
     await client.hsetnx(keys.layout(), "buckets", keys.buckets);

@@ -33,6 +33,11 @@ export function announceScript(): Script {
   return load("announce-publisher");
 }
 
+/** Checks the data of every bucket, and raises its incarnation under another primary. */
+export function fenceScript(): Script {
+  return load("fence");
+}
+
 function load(...parts: string[]): Script {
   const source = parts
     .map((part) => readFileSync(join(import.meta.dirname, "scripts", `${part}.lua`), "utf8"))

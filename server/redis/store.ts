@@ -1,3 +1,4 @@
+import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Collection, CollectionEvent } from "../inventory/collection.ts";
 import type { Ledger, Stock, StockChange } from "../inventory/ledger.ts";
@@ -11,8 +12,10 @@ import {
   versionMismatch,
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
-import { isErrorReply, RedisConnection, type RedisEndpoint } from "./client.ts";
+import { isErrorReply, RedisConnection } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
+import type { RedisEndpoint } from "./endpoint.ts";
+import { Fence } from "./fence.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
 import { callLimits, type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations.ts";
@@ -29,6 +32,7 @@ import {
 import { checkLayout, warnOfDurability } from "./requirements.ts";
 import { RedisReservations } from "./reservations.ts";
 import { readScript } from "./scripts.ts";
+import { WriteLanes } from "./write-lanes.ts";
 
 /** Products of one read batch: about a millisecond of Redis's time. */
 const PRODUCTS_PER_READ_BATCH_MAX = 512;
@@ -48,7 +52,8 @@ interface RedisStoreOptions {
 export class RedisStore implements InventoryStore {
   readonly reservations: RedisReservations;
   readonly #keys: Keys;
-  readonly #writes: RedisConnection;
+  readonly #fence: Fence;
+  readonly #writes: WriteLanes;
   readonly #reads: RedisConnection;
   readonly #mutations: Mutations;
   readonly #products: Coalescer<string, ReplyReader>;
@@ -56,12 +61,14 @@ export class RedisStore implements InventoryStore {
   constructor(options: RedisStoreOptions) {
     const { endpoint, log, instruments = {} } = options;
     this.#keys = options.keys ?? new Keys(BUCKETS_DEFAULT);
-    this.#writes = new RedisConnection("writes", endpoint, log, instruments, async (client) => {
-      await checkLayout(client, this.#keys);
+    this.#fence = new Fence(this.#keys, log, instruments.metrics);
+    const prepare = async (client: Redis): Promise<void> => {
+      await this.#fence.check(client, await checkLayout(client, this.#keys, this.#fence.dataId));
       await warnOfDurability(client, log);
-    });
+    };
+    this.#writes = new WriteLanes({ endpoint, log, instruments, prepare });
     this.#reads = new RedisConnection("reads", endpoint, log, instruments);
-    this.#mutations = new Mutations(this.#writes, {
+    this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
       operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
       onAcknowledged: options.onAcknowledged ?? (() => {}),
       instruments,

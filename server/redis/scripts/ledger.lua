@@ -26,6 +26,9 @@ local operations = {}
 -- Changed products of all operations: product ID and new version, alternating.
 local changed = {}
 
+-- By change stream its newest entry: ID, product ID, version.
+local newest_entries = {}
+
 -- Reads a product, or nil. store_product writes exactly the fields that are assigned to the result.
 local function load_product(key)
   local f = redis.call('HMGET', key, 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K')
@@ -91,7 +94,8 @@ local function record(keys, product_id, p, cause, available_before, reference, r
   local change = string.format('%s %d %s\n', cause, available(p) - available_before, ledger_text(p))
     .. product_id .. '\n' .. reference .. '\n' .. (details or '') .. '\n' .. reason
   redis.call('XADD', keys.history, 'MAXLEN', changes_kept_per_product, string.format('%d-0', p.V), 'c', change)
-  redis.call('XADD', keys.changes, 'MAXLEN', '~', changes_kept, '*', 'c', change)
+  local entry_id = redis.call('XADD', keys.changes, 'MAXLEN', '~', changes_kept, '*', 'c', change)
+  newest_entries[keys.changes] = { entry_id, product_id, p.V }
 end
 
 -- The reply for a product: a status and the ledger.

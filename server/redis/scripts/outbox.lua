@@ -54,6 +54,11 @@ if operation == 'backlog' then
 end
 
 -- All other operations require the token of the current owner.
+if operation == 'beat' then
+  redis.call('HSET', outbox, 'beat', now_ms)
+  return { 'ok' }
+end
+
 if redis.call('HGET', outbox, 'token') ~= ARGV[2] then
   return { 'lost' }
 end

@@ -1,13 +1,25 @@
 -- Runs the operations of one batch in order, each by itself: a refusal or error of one does not affect the
 -- others. The other parts of the script are concatenated before this one.
 --
--- KEYS  the keys of each operation, in order
+-- KEYS  the keys of each operation, in order; the markers of the buckets that they belong to
 -- ARGV  operation retention in ms, changes kept per bucket, changes kept per product, maximum
 --       lead of an update's time in ms; the operations as JSON: for each its name, number of keys and
---       arguments
+--       arguments; '1' if replicas must acknowledge the batch, else '0'; for each marker the
+--       data ID and incarnation that it must have
 -- reply for each operation its reply, which starts with a status ('failed' and the reason if it raised
---       an error); then the changed products: product ID and new version, alternating
+--       an error); then the changed products: product ID and new version, alternating;
+--       then for each change stream its key and its newest entry: ID, product ID, version.
+--       The error FENCED if a marker has another data ID or incarnation: nothing ran
+local marker_count = #ARGV - 6
+for i = 1, marker_count do
+  local marker = redis.call('HMGET', KEYS[#KEYS - marker_count + i], 'data', 'incarnation')
+  local found = (marker[1] or '') .. ':' .. (marker[2] or '')
+  if found ~= ARGV[6 + i] then
+    return redis.error_reply('FENCED the bucket has ' .. found .. ', expected ' .. ARGV[6 + i])
+  end
+end
 local replies, first_key = {}, 1
+local is_promise, promises_nothing = false, { short = true, absent = true, unknown = true, missing = true }
 for i, operation in ipairs(cjson.decode(ARGV[5])) do
   local name, key_count, arguments = unpack(operation)
   local keys = { unpack(KEYS, first_key, first_key + key_count - 1) }
@@ -17,6 +29,19 @@ for i, operation in ipairs(cjson.decode(ARGV[5])) do
     reply = { 'failed', type(reply) == 'table' and reply.err or tostring(reply) }
   end
   replies[i] = reply
+  is_promise = is_promise or (name ~= 'expire_due' and not promises_nothing[reply[1]])
+end
+-- WAIT covers the writes of its own connection alone. A reply that rests on what another connection has just written
+-- needs a write of its own to wait for. A refusal promises nothing.
+if ARGV[6] == '1' and is_promise and #changed == 0 then
+  redis.call('HSET', KEYS[#KEYS], 'beat', now_ms)
+end
+local entries = {}
+for stream, entry in pairs(newest_entries) do
+  for _, field in ipairs({ stream, unpack(entry) }) do
+    entries[#entries + 1] = field
+  end
 end
 replies[#replies + 1] = changed
+replies[#replies + 1] = entries
 return replies

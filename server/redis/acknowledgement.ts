@@ -1,0 +1,119 @@
+import type { Redis } from "ioredis";
+import { InventoryError } from "../inventory/errors.ts";
+import { isErrorReply } from "./client.ts";
+import type { RedisInstruments } from "./instruments.ts";
+import type { Script } from "./scripts.ts";
+
+/**
+ * How long a batch waits for every online replica, ms. A failover prefers the freshest replica but does not guarantee
+ * it, so each replica that has the write narrows the gap.
+ */
+const ALL_REPLICAS_MS_MAX = 100;
+/** How much longer it waits for the replicas that it needs, ms. Both stay below the response timeout of a call. */
+const NEEDED_REPLICAS_MS_MAX = 500;
+/** A replica that has not acknowledged for this long does not count as online, s; as `min-replicas-max-lag`. */
+const REPLICA_LAG_SECONDS_MAX = 2;
+/** Interval between two looks at the list of replicas, ms. */
+const REPLICAS_REFRESH_MS = 1_000;
+
+/** A change is on the primary, but too few replicas have acknowledged it: a failover may still lose it. */
+export class NotReplicated extends InventoryError {
+  constructor(acknowledged: number, needed: number) {
+    super(
+      "STORE_UNAVAILABLE",
+      `${acknowledged} of ${needed} replicas acknowledged the change in time. It may have happened; repeat it with the same ID`,
+    );
+  }
+}
+
+/**
+ * Runs scripts and resolves when enough replicas have their writes (`WAIT`,
+ * https://redis.io/docs/latest/commands/wait/). WAIT covers the writes of its own connection alone, and blocks
+ * what is sent behind it: use a connection for each batch in flight, and let every script write something. With
+ * `appendfsync always` a replica syncs before it sends any reply, acknowledgements included, so WAIT is enough and
+ * WAITAOF is not needed.
+ */
+export class Acknowledgement {
+  /** How many replicas must acknowledge; 0 turns waiting off. */
+  readonly needed: number;
+  readonly #instruments: RedisInstruments;
+  #online = 0;
+  #refreshedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(needed: number, instruments: RedisInstruments = {}) {
+    this.needed = needed;
+    this.#instruments = instruments;
+  }
+
+  /**
+   * Runs a script by its hash, or by its text if this Redis has not cached it yet. Rejects with `NotReplicated` if too few
+   * replicas acknowledge in time.
+   */
+  async run(
+    client: Redis,
+    script: Script,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    try {
+      return await this.#send(client, "evalsha", script.sha1, keys, args);
+    } catch (error) {
+      // NOSCRIPT: nothing ran.
+      if (isErrorReply(error) && error.message.startsWith("NOSCRIPT")) {
+        return await this.#send(client, "eval", script.source, keys, args);
+      }
+      throw error;
+    }
+  }
+
+  async #send(
+    client: Redis,
+    command: "evalsha" | "eval",
+    script: string,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    const reply = client[command](script, keys.length, ...keys, ...args);
+    if (this.needed === 0) {
+      return await reply;
+    }
+    // Both are sent at once. Waiting for all outcomes leaves no rejection without a handler.
+    const [run, confirmed] = await Promise.allSettled([reply, this.#confirm(client)]);
+    if (run.status === "rejected") throw run.reason;
+    if (confirmed.status === "rejected") throw confirmed.reason;
+    return run.value;
+  }
+
+  /** Waits for the replicas to have the newest write of this connection. */
+  async #confirm(client: Redis): Promise<void> {
+    const sentAt = performance.now();
+    const target = Math.max(this.needed, this.#online);
+    const [acknowledgedByAll] = await Promise.all([
+      client.wait(target, ALL_REPLICAS_MS_MAX),
+      this.#refresh(client),
+    ]);
+    const acknowledged =
+      acknowledgedByAll >= this.needed
+        ? acknowledgedByAll
+        : await client.wait(this.needed, NEEDED_REPLICAS_MS_MAX);
+    this.#instruments.metrics?.acknowledged(performance.now() - sentAt, acknowledged >= this.needed);
+    if (acknowledged < this.needed) {
+      throw new NotReplicated(acknowledged, this.needed);
+    }
+  }
+
+  /** Counts the online replicas, once per interval. */
+  async #refresh(client: Redis): Promise<void> {
+    const now = performance.now();
+    if (now - this.#refreshedAt < REPLICAS_REFRESH_MS) return;
+    this.#refreshedAt = now;
+    this.#online = countOnline(await client.info("replication"));
+    this.#instruments.metrics?.setReplicas(this.#online);
+  }
+}
+
+/** `slave0:ip=…,port=…,state=online,offset=…,lag=1` for each replica. */
+export function countOnline(info: string): number {
+  const replicas = info.matchAll(/^slave\d+:.*state=online,.*lag=(\d+)/gm);
+  return [...replicas].filter(([, lag]) => Number(lag) <= REPLICA_LAG_SECONDS_MAX).length;
+}

@@ -1,0 +1,23 @@
+-- The marker of a bucket: which data it belongs to, and under which primary its writes are accepted.
+--
+-- Fields: data, the ID of the data; incarnation, raised by the first server that meets another primary;
+-- replid, the replication ID of the primary under which it was raised; beat, time of the last batch that changed nothing.
+--
+-- KEYS  the markers of all buckets
+-- ARGV  data ID, replication ID of the primary that this server is connected to
+-- reply for each bucket its incarnation; or 'other', and the data ID that was found
+local incarnations = {}
+for i, key in ipairs(KEYS) do
+  local data = redis.call('HGET', key, 'data')
+  if data and data ~= ARGV[1] then
+    return { 'other', data }
+  end
+end
+for i, key in ipairs(KEYS) do
+  if redis.call('HGET', key, 'replid') ~= ARGV[2] then
+    redis.call('HINCRBY', key, 'incarnation', 1)
+    redis.call('HSET', key, 'data', ARGV[1], 'replid', ARGV[2])
+  end
+  incarnations[i] = redis.call('HGET', key, 'incarnation')
+end
+return { 'ok', unpack(incarnations) }

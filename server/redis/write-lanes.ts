@@ -1,0 +1,108 @@
+import type { Logger } from "pino";
+import { Acknowledgement } from "./acknowledgement.ts";
+import { type Prepare, RedisConnection } from "./client.ts";
+import type { RedisEndpoint } from "./endpoint.ts";
+import type { RedisInstruments } from "./instruments.ts";
+import type { Script } from "./scripts.ts";
+
+/** Batches in flight on one connection, where nothing waits for replicas: two keep Redis busy during a round trip. */
+const BATCHES_PER_CONNECTION = 2;
+/** Connections where every batch waits for replicas. WAIT blocks its connection, so each carries one batch; four hide the wait. */
+const LANES_WITH_ACKS = 4;
+
+interface WriteLanesOptions {
+  readonly endpoint: RedisEndpoint;
+  readonly log: Logger;
+  readonly instruments: RedisInstruments;
+  readonly prepare: Prepare;
+}
+
+/** The connections that carry batches of mutations. */
+export class WriteLanes {
+  /** How many batches may be in flight. */
+  readonly capacity: number;
+  /** Resolves when every lane has first become ready. Rejects as `RedisConnection.firstReady`. */
+  readonly firstReady: Promise<unknown>;
+  readonly #lanes: readonly { readonly connection: RedisConnection; inFlight: number }[];
+  readonly #perLane: number;
+  readonly #acknowledgement: Acknowledgement;
+
+  constructor({ endpoint, log, instruments, prepare }: WriteLanesOptions) {
+    const acks = endpoint.acks ?? 0;
+    this.#acknowledgement = new Acknowledgement(acks, instruments);
+    this.#perLane = acks === 0 ? BATCHES_PER_CONNECTION : 1;
+    const names = acks === 0 ? ["writes"] : Array.from({ length: LANES_WITH_ACKS }, (_, n) => `writes-${n}`);
+    this.#lanes = names.map((name) => ({
+      connection: new RedisConnection(name, endpoint, log, instruments, prepare),
+      inFlight: 0,
+    }));
+    this.capacity = this.#lanes.length * this.#perLane;
+    this.firstReady = Promise.all(this.#lanes.map(({ connection }) => connection.firstReady));
+    this.firstReady.catch(() => {});
+  }
+
+  /** Whether a batch is answered only once replicas have it. */
+  get waitsForReplicas(): boolean {
+    return this.#acknowledgement.needed > 0;
+  }
+
+  /** Whether a batch can be sent now. */
+  get isReady(): boolean {
+    return this.#freeLane() !== undefined;
+  }
+
+  /** Whether the outage of every lane has lasted so long that calls should not wait for a reconnect. */
+  get isUnavailable(): boolean {
+    return this.#lanes.every(({ connection }) => connection.isUnavailable);
+  }
+
+  /** Why no lane is ready, or `undefined` if one is. */
+  get unreadyReason(): string | undefined {
+    const reasons = this.#lanes.map(({ connection }) => connection.unreadyReason);
+    return reasons.includes(undefined) ? undefined : reasons[0];
+  }
+
+  /** Calls `then` once, when any lane next becomes ready. */
+  onceReady(then: () => void): void {
+    let isCalled = false;
+    for (const { connection } of this.#lanes) {
+      connection.onceReady(() => {
+        if (!isCalled) {
+          isCalled = true;
+          then();
+        }
+      });
+    }
+  }
+
+  /** Runs a script on a free lane, and waits for the replicas. Rejects with the error of ioredis, or with `NotReplicated`. */
+  async run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    const lane = this.#freeLane();
+    if (lane === undefined) {
+      throw new Error("No connection is free for a batch of mutations");
+    }
+    lane.inFlight += 1;
+    try {
+      return await this.#acknowledgement.run(lane.connection.client, script, keys, args);
+    } finally {
+      lane.inFlight -= 1;
+    }
+  }
+
+  /** Closes the connections and opens them again, to the primary as it is now. */
+  reconnect(): void {
+    for (const { connection } of this.#lanes) {
+      connection.reconnect();
+    }
+  }
+
+  close(): void {
+    for (const { connection } of this.#lanes) {
+      connection.close();
+    }
+  }
+
+  #freeLane() {
+    return this.#lanes.find(({ connection, inFlight }) => connection.isReady && inFlight < this.#perLane);
+  }
+}
