@@ -36,12 +36,13 @@ function exampleCalls(app: App, config: Config): string[] {
   }
   const post = `${curl} -H 'Content-Type: application/json' -d`;
   const service = "inventory.v1.StockService";
-  if (app.exampleProductId === undefined) {
+  const productId = app.exampleProductId();
+  if (productId === undefined) {
     return [`${post} '{}' ${url}/${service}/ListStock`, `${grpcurl} ${host} ${service}/ListStock`];
   }
   const [request, legacyRequest] = [
-    shellQuote(JSON.stringify({ productId: app.exampleProductId })),
-    shellQuote(JSON.stringify({ id: app.exampleProductId })),
+    shellQuote(JSON.stringify({ productId })),
+    shellQuote(JSON.stringify({ id: productId })),
   ];
   return [
     `${post} ${request} ${url}/${service}/GetStock`,

@@ -30,18 +30,19 @@ async function serve(): Promise<void> {
   const config = readConfig();
   const { log, end } = openLog(config.logLevel, config.logFormat);
   endLog = end;
-  const app = await startApp(config, log);
+  const starting = startApp(config, log);
+  stopOnSignal(async (signal) => {
+    log.info({ signal }, "Shutting down; a second signal exits at once");
+    await (await starting).stop();
+    log.info("Shut down");
+  });
+  const app = await starting;
   for (const variable of readUnknownVariables()) {
     log.warn({ variable: variable.name, meant: variable.meant }, describeUnknown(variable));
   }
   if (config.logFormat !== "json") {
     process.stderr.write(startupBanner(app, config));
   }
-  stopOnSignal(async (signal) => {
-    log.info({ signal }, "Shutting down; a second signal exits at once");
-    await app.stop();
-    log.info("Shut down");
-  });
 }
 
 function describeUnknown({ name, meant }: UnknownVariable): string {

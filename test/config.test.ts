@@ -16,7 +16,7 @@ function faultsOf(environment: NodeJS.ProcessEnv): string[] {
 }
 
 describe("readConfig", () => {
-  it("has a default for everything", () => {
+  it("has a default for every setting", () => {
     const config = readConfig({});
     const expected: Partial<Config> = {
       host: "127.0.0.1",
@@ -35,7 +35,7 @@ describe("readConfig", () => {
     assert.ok(Object.isFrozen(config));
   });
 
-  it("takes an empty variable as one that is not set", () => {
+  it("treats an empty variable as unset", () => {
     const empty = { HOST: "", PORT: "", REDIS_URL: "", REDIS_HOST: "", TLS_CERT: "", TLS_KEY: "", DEMO: "" };
     assert.deepEqual(readConfig(empty), readConfig({}));
   });
@@ -80,7 +80,7 @@ describe("readConfig", () => {
     ],
   ];
   for (const [environment, expected] of ACCEPTED) {
-    it(`takes ${JSON.stringify(environment)}`, () => {
+    it(`accepts ${JSON.stringify(environment)}`, () => {
       assert.partialDeepStrictEqual(readConfig(environment), expected);
     });
   }
@@ -107,12 +107,12 @@ describe("readConfig", () => {
     for (const value of values) {
       it(`refuses ${name}=${JSON.stringify(value)}`, () => {
         const [fault = "", ...others] = faultsOf({ [name]: value });
-        assert.ok(fault.startsWith(`${name} `), fault || "it was taken");
+        assert.ok(fault.startsWith(`${name} `), fault || "it was accepted");
         assert.match(fault, bound);
         if (name !== "REDIS_URL") {
-          assert.ok(fault.includes(JSON.stringify(value)), `"${fault}" does not tell the value met`);
+          assert.ok(fault.includes(JSON.stringify(value)), `"${fault}" does not have the value`);
         }
-        // The same value may break two rules of its variable, but no other variable is blamed.
+        // A value may break two rules of its variable, but no other variable is reported.
         assert.ok(
           others.every((other) => other.startsWith(`${name} `)),
           others.join("\n"),
@@ -121,21 +121,21 @@ describe("readConfig", () => {
     }
   }
 
-  describe("who may write", () => {
+  describe("authentication", () => {
     const entry = `orders:orders:${"a".repeat(64)}`;
 
-    it("is anybody on this machine, and elsewhere only where that is said", () => {
+    it("may be absent on a loopback address, and elsewhere only with AUTH=off", () => {
       for (const HOST of ["127.0.0.1", "127.8.9.1", "localhost", "::1"]) {
         assert.equal(readConfig({ HOST }).access, undefined);
       }
       for (const HOST of ["0.0.0.0", "::", "10.0.0.7", "shop.example", "127.0.0.1.example", "127.999.1.1"]) {
-        assert.match(faultsOf({ HOST }).join(), /others could change stock there/);
+        assert.match(faultsOf({ HOST }).join(), /clients on other machines could change stock/);
         assert.equal(readConfig({ HOST, AUTH: "off" }).access, undefined);
         assert.equal(readConfig({ HOST, AUTH_TOKENS: entry }).access?.tokens.length, 1);
       }
     });
 
-    it("is told by tokens, with commas or line ends between them", () => {
+    it("reads tokens separated by commas or line ends", () => {
       const AUTH_TOKENS = `# Orders\n${entry},\n  warehouse:supply:${"B".repeat(64)}\n`;
       assert.deepEqual(readConfig({ AUTH_TOKENS }).access?.tokens, [
         { name: "orders", role: "orders", sha256: Buffer.alloc(32, 0xaa) },
@@ -143,7 +143,7 @@ describe("readConfig", () => {
       ]);
     });
 
-    it("is never everybody by mistake", () => {
+    it("is never absent by mistake", () => {
       const MISTAKES: readonly [environment: NodeJS.ProcessEnv, fault: RegExp][] = [
         [{ AUTH_TOKENS: " , " }, /AUTH_TOKENS has no entries/],
         [{ AUTH_TOKENS: "orders" }, /entry 1 must be name:role:sha256/],
@@ -165,7 +165,7 @@ describe("readConfig", () => {
         ],
         [
           { AUTH_JWKS: "https://me:my-secret@i.example", AUTH_JWT_ISSUER: "i", AUTH_JWT_AUDIENCE: "a" },
-          /^AUTH_JWKS has a user or a password in it; keys are fetched without$/,
+          /^AUTH_JWKS contains a user name or a password; credentials are not supported$/,
         ],
         [{ TLS_CLIENT_CA: "ca.pem" }, /TLS_CLIENT_CA is set; it needs TLS_CERT/],
         [{ TLS_CLIENT_ROLES: "orders:orders" }, /TLS_CLIENT_CA and TLS_CLIENT_ROLES must be set together/],
@@ -177,12 +177,12 @@ describe("readConfig", () => {
       }
     });
 
-    it("is told without repeating what might be a token", () => {
+    it("is reported without quoting what may be a token", () => {
       assert.doesNotMatch(faultsOf({ AUTH_TOKENS: "my-secret-token" }).join(), /my-secret/);
     });
   });
 
-  it("tells all faults at once, and no secret", () => {
+  it("reports all faults at once, and no secret", () => {
     const faults = faultsOf({
       HOST: "0.0.0.0",
       PORT: "x",
@@ -215,7 +215,7 @@ describe("readConfig", () => {
     });
     after(() => rm(dir, { recursive: true, force: true }));
 
-    it("wants both files, and that they can be read", () => {
+    it("needs both files, and that they can be read", () => {
       assert.match(faultsOf({ TLS_CERT: file }).join("\n"), /^TLS_KEY is not set; .*both/m);
       assert.match(faultsOf({ TLS_KEY: file }).join("\n"), /^TLS_CERT is not set; .*both/m);
       const missing = faultsOf({ TLS_CERT: join(dir, "none.pem"), TLS_KEY: dir }).join("\n");

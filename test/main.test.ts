@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect as connectHttp2 } from "node:http2";
@@ -10,64 +10,20 @@ import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import {
-  type AppProcess,
-  INHERITED_ENVIRONMENT,
-  START_MS_MAX,
-  startAppProcess,
-  startTestApp,
-} from "./support/app.ts";
+import { type AppProcess, startAppProcess, startTestApp } from "./support/app.ts";
 import { freePort } from "./support/free-port.ts";
+import { isListening, startMain } from "./support/main-run.ts";
 import { need } from "./support/programs.ts";
 import { startRedis } from "./support/redis-server.ts";
 import { until } from "./support/until.ts";
 
-const MAIN = join(import.meta.dirname, "../server/main.ts");
 const redis = need("redis-server");
 const curl = need("curl");
 const grpcurl = need("grpcurl");
 const openssl = need("openssl");
 const run = promisify(execFile);
-/** Ends a test that hangs; nothing here takes near as long. */
+/** Ends a test that hangs; every test here is much faster. */
 const HANG_MS = 120_000;
-
-interface Run extends AsyncDisposable {
-  readonly stdout: () => string;
-  readonly stderr: () => string;
-  readonly signal: (signal: NodeJS.Signals) => void;
-  /** The exit code; the signal's name where one ended it. */
-  readonly exit: Promise<number | NodeJS.Signals | null>;
-}
-
-/** `node server/main.ts` with its two outputs apart, and without waiting for anything. */
-function startMain(environment: NodeJS.ProcessEnv): Run {
-  const child = spawn(process.execPath, [MAIN], {
-    env: { ...INHERITED_ENVIRONMENT, PORT: "0", DEMO: "off", ...environment },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let stdout = "";
-  let stderr = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    stdout += text;
-  });
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
-    stderr += text;
-  });
-  const exit = once(child, "close").then(() => child.exitCode ?? child.signalCode);
-  return {
-    stdout: () => stdout,
-    stderr: () => stderr,
-    signal: (signal) => child.kill(signal),
-    exit,
-    [Symbol.asyncDispose]: async () => {
-      child.kill("SIGKILL");
-      await exit;
-    },
-  };
-}
-
-const isReady = (main: Run): Promise<boolean> =>
-  until(() => main.stdout().includes("ready to be asked"), "the server is ready", START_MS_MAX);
 
 async function get(app: Pick<AppProcess, "url">, id: string): Promise<unknown> {
   const response = await fetch(`${app.url}/Inventory/Get`, {
@@ -86,11 +42,11 @@ async function ended(app: AppProcess): Promise<string> {
   return app.process().describe();
 }
 
-const told = (app: AppProcess, text: string): Promise<boolean> =>
-  until(async () => (await app.output()).includes(text), `the log tells "${text}"`);
+const logged = (app: AppProcess, text: string): Promise<boolean> =>
+  until(async () => (await app.output()).includes(text), `the log contains "${text}"`);
 
-describe("a faulty environment", { timeout: HANG_MS }, () => {
-  it("is told whole, on stderr, with exit code 2 and without secrets", async () => {
+describe("an invalid environment", { timeout: HANG_MS }, () => {
+  it("reports every fault on stderr, with exit code 2 and without secrets", async () => {
     await using main = startMain({
       PORT: "80a",
       REDIS_URL: "http://user:url-secret@redis:6379",
@@ -127,22 +83,19 @@ describe("a faulty environment", { timeout: HANG_MS }, () => {
     assert.match(main.stderr(), /PORT is "80a"; must be a whole number from 0 to 65535/);
     assert.match(main.stderr(), /TLS_CERT is "\/nowhere\/cert\.pem"/);
     assert.doesNotMatch(main.stderr(), /secret/);
-    assert.doesNotMatch(main.stderr(), /^\s+at /m, "a fault is no stack trace");
+    assert.doesNotMatch(main.stderr(), /^\s+at /m, "without a stack trace");
   });
 
-  it("that does not fit what is there ends the process, and says so", { skip: redis.missing }, async () => {
+  it("exits if the data in Redis has another number of buckets", { skip: redis.missing }, async () => {
     await using server = await startRedis();
     await using first = await startAppProcess({ REDIS_URL: server.url, INVENTORY_BUCKETS: "4" });
     await until(async () => (await readiness(first)) === 200, "the first server is ready");
     await using other = startMain({ REDIS_URL: server.url });
-    await using taken = startMain({ PORT: String(first.port) });
     assert.equal(await other.exit, 2);
     assert.match(other.stderr(), /INVENTORY_BUCKETS is 8, .* laid out with 4 buckets/);
-    assert.notEqual(await taken.exit, 0);
-    assert.match(taken.stderr(), new RegExp(`EADDRINUSE.*${first.port}`));
   });
 
-  it("of TLS files that hold no certificate is told by their names", async () => {
+  it("names the TLS files that hold no certificate", async () => {
     const dir = await mkdtemp(join(tmpdir(), "inventory-main-"));
     try {
       const path = join(dir, "empty.pem");
@@ -159,7 +112,7 @@ describe("a faulty environment", { timeout: HANG_MS }, () => {
 describe("the log", { timeout: HANG_MS }, () => {
   it("is one JSON object a line on stdout, whatever peers send", async () => {
     await using main = startMain({ LOG_LEVEL: "trace" });
-    await isReady(main);
+    await isListening(main);
     const [, port] = /"url":"http:\/\/127\.0\.0\.1:(\d+)"/.exec(main.stdout()) ?? [];
     for (const bytes of [
       'garbage\n\r\n{"level":1}\r\n\r\n',
@@ -189,23 +142,23 @@ describe("the log", { timeout: HANG_MS }, () => {
     assert.match(main.stderr(), /store +embedded, in memory/);
   });
 
-  it("has its last line also where the process ends while that line is being written", async () => {
-    const ends = Array.from({ length: 8 }, async () => {
-      // One thread for all writes of the process: its lines wait for each other.
+  it("is complete even if the process exits while the last line is being written", async () => {
+    const runs = Array.from({ length: 8 }, async () => {
+      // One thread for all writes of the process, so that lines queue.
       await using main = startMain({ LOG_LEVEL: "trace", UV_THREADPOOL_SIZE: "1" });
-      await isReady(main);
+      await isListening(main);
       main.signal("SIGTERM");
       assert.equal(await main.exit, 0);
       assert.match(main.stdout(), /"msg":"Shut down"\}\n$/);
     });
-    await Promise.all(ends);
+    await Promise.all(runs);
   });
 });
 
 describe("a signal", { timeout: HANG_MS }, () => {
   const REQUEST = '{"id":"in-flight"}';
 
-  /** A request that the server has begun to read: it has said to go on. */
+  /** Sends the head of a request, and awaits the 100 Continue of the server. */
   async function beginRequest(app: AppProcess): Promise<{ socket: Socket; received: () => string }> {
     const socket = connect(app.port, "127.0.0.1");
     let received = "";
@@ -216,16 +169,16 @@ describe("a signal", { timeout: HANG_MS }, () => {
       `POST /Inventory/Get HTTP/1.1\r\nHost: ${app.address}\r\nContent-Type: application/json\r\n` +
         `Content-Length: ${REQUEST.length}\r\nExpect: 100-continue\r\n\r\n`,
     );
-    await until(() => received.startsWith("HTTP/1.1 100"), "the server reads the request");
+    await until(() => received.startsWith("HTTP/1.1 100"), "the server responds with 100 Continue");
     return { socket, received: () => received };
   }
 
-  it("SIGTERM lets an HTTP/1.1 request whose body still arrives be answered, then exits with 0", async () => {
+  it("SIGTERM completes an HTTP/1.1 request whose body is still arriving, then exits with 0", async () => {
     await using app = await startAppProcess();
     const { socket, received } = await beginRequest(app);
     socket.write(REQUEST.slice(0, 5));
     app.process().signal("SIGTERM");
-    await told(app, "Shutting down");
+    await logged(app, "Shutting down");
     await until(
       () =>
         fetch(app.url).then(
@@ -241,7 +194,7 @@ describe("a signal", { timeout: HANG_MS }, () => {
     assert.match(await ended(app), /exit code 0/);
   });
 
-  it("SIGINT sends GOAWAY on HTTP/2 and lets the open call be answered", async () => {
+  it("SIGINT sends GOAWAY on HTTP/2 and completes the open call", async () => {
     await using app = await startAppProcess();
     const session = connectHttp2(app.url);
     session.on("error", () => {});
@@ -270,7 +223,7 @@ describe("a signal", { timeout: HANG_MS }, () => {
     assert.match(await ended(app), /exit code 0/);
   });
 
-  it("first makes the server unready while it still answers, and a second one ends it at once", async () => {
+  it("makes the server unready while it still serves; a second signal exits at once", async () => {
     await using app = await startAppProcess({ DRAIN_WAIT_MS: "60000" });
     app.process().signal("SIGTERM");
     await until(async () => (await readiness(app)) === 503, "the server is unready");
@@ -279,7 +232,7 @@ describe("a signal", { timeout: HANG_MS }, () => {
     assert.match(await ended(app), /exit code 1/);
   });
 
-  it("cuts what is still open at the drain deadline, and says so", async () => {
+  it("closes open connections at the drain deadline, and logs it", async () => {
     await using app = await startAppProcess({ DRAIN_DEADLINE_MS: "100" });
     const { socket } = await beginRequest(app);
     socket.on("error", () => {});
@@ -297,9 +250,9 @@ describe("with DEMO=on", () => {
   });
   after(() => rm(dir, { recursive: true, force: true }));
 
-  /** What the server printed to be pasted, by the program that it calls. */
+  /** The line of the banner that calls this program. */
   async function printedLine(app: AppProcess, program: string): Promise<string> {
-    await told(app, "Inventory.Get");
+    await logged(app, "Inventory.Get");
     const lines = (await app.output()).split("\n").map((text) => text.trim());
     const line = lines.find((text) => new RegExp(`^(echo .*\\| )?${program} `).test(text));
     assert.ok(line, `no ${program} line in:\n${lines.join("\n")}`);
@@ -312,7 +265,7 @@ describe("with DEMO=on", () => {
     return stdout;
   }
 
-  async function hasMoved(app: AppProcess): Promise<boolean> {
+  async function hasChanged(app: AppProcess): Promise<boolean> {
     const productIds = Array.from({ length: 24 }, (_, n) => `demo-${String(n + 1).padStart(2, "0")}`);
     const response = await fetch(`${app.url}/inventory.v1.StockService/BatchGetStock`, {
       method: "POST",
@@ -333,8 +286,12 @@ describe("with DEMO=on", () => {
 
   for (const tls of [false, true]) {
     const skip = tls && openssl.missing;
-    it(`the lines that it prints work when pasted${tls ? ", with TLS" : ""}`, { skip }, async (t) => {
-      await using app = await startAppProcess({ DEMO: "on", ...(tls ? await tlsFiles() : {}) });
+    it(`the commands in the banner work when pasted${tls ? ", with TLS" : ""}`, { skip }, async (t) => {
+      await using app = await startAppProcess({
+        DEMO: "on",
+        LOG_FORMAT: "auto",
+        ...(tls ? await tlsFiles() : {}),
+      });
       await t.test("curl", { skip: curl.missing }, async () => {
         const { stock } = JSON.parse(await paste(await printedLine(app, "curl"))) as { stock: unknown };
         assert.partialDeepStrictEqual(stock, { productId: "demo-01", product: { name: "Floral Dress" } });
@@ -344,7 +301,10 @@ describe("with DEMO=on", () => {
         assert.match(count, /^\d+$/);
       });
       if (!tls) {
-        await t.test("and counts move", async () => void (await until(() => hasMoved(app), "a count moves")));
+        await t.test(
+          "and counts change",
+          async () => void (await until(() => hasChanged(app), "a count changes")),
+        );
       }
     });
   }
@@ -355,7 +315,7 @@ describe("with Redis", { skip: redis.missing }, () => {
   const GUARDED = { AUTH_TOKENS: `orders:orders:${"0".repeat(64)}` };
   const warningsOf = async (app: AppProcess): Promise<string> => {
     // The log is written by another thread, in order: a server may answer before its warnings are there.
-    await told(app, "ready to be asked");
+    await logged(app, "Listening on");
     const lines = (await app.output()).split("\n").filter((line) => line.startsWith('{"level":40'));
     return lines.map((line) => (JSON.parse(line) as { msg: string }).msg).join("\n");
   };
@@ -372,10 +332,10 @@ describe("with Redis", { skip: redis.missing }, () => {
         ...GUARDED,
       });
       assert.deepEqual(await get(byUrl, "p1"), { count: "5" });
-      await told(byUrl, "Try it:");
+      await logged(byUrl, "Listening on");
       const output = await byUrl.output();
-      assert.ok(!output.includes(password) && !output.includes(secret), "the password is in no output");
-      assert.equal(await warningsOf(byUrl), "", "there is nothing to warn of in these settings");
+      assert.ok(!output.includes(password) && !output.includes(secret), "no output contains the password");
+      assert.equal(await warningsOf(byUrl), "", "no warning for these settings");
       await client.set("p2", "6");
       await using byHost = await startTestApp({
         REDIS_HOST: server.host,
@@ -388,7 +348,7 @@ describe("with Redis", { skip: redis.missing }, () => {
     }
   });
 
-  it("warns of each setting under which Redis may lose stock", async () => {
+  it("warns of each setting of Redis that can lose stock", async () => {
     await using eager = await startRedis({ appendonly: "no", args: ["--maxmemory-policy", "allkeys-lru"] });
     await using app = await startAppProcess({ REDIS_URL: eager.url, ...GUARDED });
     const warnings = await warningsOf(app);
@@ -403,7 +363,7 @@ describe("with Redis", { skip: redis.missing }, () => {
     assert.match(lines.join(""), /appendfsync is 'everysec'.*set 'appendfsync always'/);
   });
 
-  it("starts unready where Redis is away, and serves when it comes", async () => {
+  it("starts unready while Redis is unreachable, and serves when it is back", async () => {
     const port = await freePort();
     await using app = await startTestApp({ REDIS_HOST: "127.0.0.1", REDIS_PORT: String(port) });
     assert.equal(await readiness(app), 503);
