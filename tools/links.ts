@@ -17,6 +17,11 @@ const GENERATED = /^(?:dist\/|\.cache\/)/;
 /** A history keeps the names of its time. */
 const PAGES_WITH_OLD_NAMES = ["CHANGELOG.md"];
 
+/** The page whose tables say which file decides a rule, with the name to look for in it. */
+const INDEX_OF_RULES = "docs/architecture.md";
+/** A name in code that is more than a word: `camelCase`, `snake_case`, `CONSTANT_CASE`. */
+const NAME = /^(?=.*[a-z_][A-Z_]|.*_)[A-Za-z]\w*$/;
+
 /** Tests of the checks name files that do not exist. */
 const TESTS_OF_CHECKS = /^test\/tools\//;
 
@@ -42,6 +47,7 @@ export function findBrokenLinks(root: string): string[] {
   const broken = pages.flatMap((page) => [
     ...brokenTargets(tree, page),
     ...(PAGES_WITH_OLD_NAMES.includes(page) ? [] : missingPaths(tree, page)),
+    ...(page === INDEX_OF_RULES ? missingNames(tree, page) : []),
   ]);
   for (const source of files.filter((file) => SOURCES.test(file) && !TESTS_OF_CHECKS.test(file))) {
     for (const [target] of tree.text(source).matchAll(PAGE_NAME)) {
@@ -73,6 +79,10 @@ class Tree {
     return /[*{]/.test(plain) && [...this.#paths].some((file) => posix.matchesGlob(file, plain));
   }
 
+  hasFile(path: string): boolean {
+    return this.#paths.has(path);
+  }
+
   hasName(name: string): boolean {
     return this.#names.has(name);
   }
@@ -98,10 +108,29 @@ function missingPaths(tree: Tree, page: string): string[] {
     .filter((span) => PATH.test(span) && !GENERATED.test(span))
     .filter((span) => {
       const isBare = !span.replace(/\/$/, "").includes("/");
-      const candidates = [dirname(page), ...BASES].map((base) => posix.join(base, span));
-      return !candidates.some((path) => tree.has(path)) && !(isBare && tree.hasName(span));
+      return candidates(page, span).every((path) => !tree.has(path)) && !(isBare && tree.hasName(span));
     })
     .map((span) => `${page} names \`${span}\`, which does not exist`);
+}
+
+/** Names in a row of a table that none of the files in that row has. */
+function missingNames(tree: Tree, page: string): string[] {
+  const rows = withoutFences(tree.text(page)).match(/^\|.+\|$/gm) ?? [];
+  return rows.flatMap((row) => {
+    const spans = [...row.matchAll(CODE_SPAN)].map(([, span = ""]) => span);
+    const files = spans
+      .filter((span) => PATH.test(span) && !span.endsWith("/"))
+      .flatMap((span) => candidates(page, span).filter((path) => tree.hasFile(path)));
+    const text = files.map((file) => tree.text(file)).join("\n");
+    return spans
+      .filter((span) => files.length > 0 && NAME.test(span) && !new RegExp(`\\b${span}\\b`).test(text))
+      .map((name) => `${page} names \`${name}\`, which ${files.join(", ")} does not have`);
+  });
+}
+
+/** Where a path in back-ticks may lead to. */
+function candidates(page: string, span: string): string[] {
+  return [dirname(page), ...BASES].map((base) => posix.join(base, span));
 }
 
 function resolve(page: string, target: string): string {

@@ -45,6 +45,18 @@ describe("the check of links and file names", () => {
     ]);
   });
 
+  it("finds a name that the file beside it does not have", async () => {
+    const row = (name: string) => `| How? | \`server/http/listener.ts\` (\`${name}\`) |\n`;
+    const listener = "export function startListener(): void {}\n";
+    const broken = await brokenIn({
+      "docs/architecture.md": row("startListener") + row("beginListener"),
+      "server/http/listener.ts": listener,
+    });
+    assert.deepEqual(broken, [
+      "docs/architecture.md names `beginListener`, which server/http/listener.ts does not have",
+    ]);
+  });
+
   it("leaves the file names of the history alone, and checks its links", async () => {
     const broken = await brokenIn({ "CHANGELOG.md": "`server/old.ts` [gone](old.md)" });
     assert.deepEqual(broken, ["CHANGELOG.md links to old.md, which does not exist"]);
