@@ -27,9 +27,11 @@ interface Position {
   readonly id: string;
   /** Number of entries that were ever added up to and including it. */
   readonly count: number;
+  /** The text of that entry, to recognise it; `undefined` at the start of a stream. */
+  readonly text: string | undefined;
 }
 
-const STREAM_START: Position = { id: "0-0", count: 0 };
+const STREAM_START: Position = { id: "0-0", count: 0, text: undefined };
 
 interface RedisFeedOptions {
   readonly endpoint: RedisEndpoint;
@@ -121,7 +123,11 @@ export class RedisFeed implements ChangeFeed {
       const last = entries.at(-1);
       if (last !== undefined) {
         const { count } = this.#positionOf(stream);
-        this.#positions.set(stream, { id: last[0], count: count + entries.length });
+        this.#positions.set(stream, {
+          id: last[0],
+          count: count + entries.length,
+          text: last[1][1],
+        });
       }
       return entries.map(decodeChange);
     });
@@ -144,9 +150,10 @@ export class RedisFeed implements ChangeFeed {
     const found = await Promise.all(
       this.#streams.map(async (stream) => {
         const { length, added } = await this.#streamInfo(stream);
-        const { count } = this.#positionOf(stream);
-        if (added < count) {
-          // An older state of the same data: a restored backup, or a replica that was behind.
+        const position = this.#positionOf(stream);
+        const { count } = position;
+        if (added < count || !(await this.#hasEntry(stream, position, added - length))) {
+          // Another history of the same data: a restored backup, or a failover that lost entries.
           return "other data";
         }
         // A stream is trimmed at its oldest end. If more entries were trimmed than read, some were missed.
@@ -156,6 +163,18 @@ export class RedisFeed implements ChangeFeed {
     return (
       found.find((each) => each === "other data") ?? found.find((each) => each === "gap") ?? "continuous"
     );
+  }
+
+  /**
+   * Whether the entry at a position is in the stream. A replica has a prefix of what its primary wrote, so a stream that
+   * has this entry has every one before it. `trimmed` entries are no longer there to compare.
+   */
+  async #hasEntry(stream: string, { id, count, text }: Position, trimmed: number): Promise<boolean> {
+    if (text === undefined || count <= trimmed) {
+      return true;
+    }
+    const [entry] = await this.#connection.client.xrange(stream, id, id);
+    return entry?.[1][1] === text;
   }
 
   async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string }> {
@@ -175,7 +194,7 @@ export class RedisFeed implements ChangeFeed {
   async #load(listener: FeedListener, isOtherData: boolean): Promise<void> {
     const start = performance.now();
     listener.onLoading(isOtherData);
-    const infos = await Promise.all(this.#streams.map((stream) => this.#streamInfo(stream)));
+    const positions = await Promise.all(this.#streams.map((stream) => this.#lastPosition(stream)));
     let products = 0;
     let next = 0;
     const loadBuckets = async (): Promise<void> => {
@@ -188,11 +207,16 @@ export class RedisFeed implements ChangeFeed {
     };
     await Promise.all(Array.from({ length: LOADS_MAX }, loadBuckets));
     for (const [index, stream] of this.#streams.entries()) {
-      const info = infos[index];
-      this.#positions.set(stream, info === undefined ? STREAM_START : { id: info.last, count: info.added });
+      this.#positions.set(stream, positions[index] ?? STREAM_START);
     }
     listener.onLoaded();
     this.#log.info({ products, ms: Math.round(performance.now() - start) }, "Loaded every product's state");
+  }
+
+  async #lastPosition(stream: string): Promise<Position> {
+    const { last, added } = await this.#streamInfo(stream);
+    const [entry] = await this.#connection.client.xrange(stream, last, last);
+    return { id: last, count: added, text: entry?.[1][1] };
   }
 
   async *#statesOf(bucket: number): AsyncGenerator<ProductState[]> {
