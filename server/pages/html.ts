@@ -1,7 +1,7 @@
 import { type PageQuery, SORTS } from "../../web/view/list-query.ts";
 import { pageView } from "../../web/view/page-view.ts";
-import { type NamedCollection, onShelf, type PageStart } from "../../web/view/product.ts";
-import { collectionName } from "../../web/view/product-label.ts";
+import { type NamedCollection, type PageStart, toListed } from "../../web/view/product.ts";
+import { collectionName } from "../../web/view/product-card.ts";
 import type { PageSettings } from "../../web/view/settings.ts";
 import type { Collection } from "../inventory/collection.ts";
 import type { Stock } from "../inventory/ledger.ts";
@@ -45,7 +45,7 @@ export function pageHtml(
   const view = pageView(textMarkup, {
     settings,
     query,
-    products: start.products.map(onShelf),
+    products: start.products.map(toListed),
     total: start.total,
     collections: start.collections,
     status: {
@@ -55,8 +55,8 @@ export function pageHtml(
       asOf: start.isStale ? "" : `${new Date(nowMs).toISOString().slice(11, 19)} UTC`,
     },
     nowMs,
-    loading: "no",
-    outOfPlace: 0,
+    loading: "idle",
+    movedCount: 0,
   });
   const styles = links.styles.map((path) => `<link rel="stylesheet" href="${path}">`).join("");
   const script = links.script ? `<script type="module" src="${links.script}"></script>` : "";
@@ -68,8 +68,8 @@ export function pageHtml(
 <meta name="color-scheme" content="light dark">
 <meta name="theme-color" content="#f7f5f0" media="(prefers-color-scheme: light)">
 <meta name="theme-color" content="#171916" media="(prefers-color-scheme: dark)">
-<meta name="description" content="Every product of the shop with what is left of it, live.">
-<title>What is left</title>
+<meta name="description" content="All products of the shop, with the number of units left.">
+<title>Live stock</title>
 <link rel="icon" href="/favicon.svg" type="image/svg+xml">
 ${styles}${script}
 </head>

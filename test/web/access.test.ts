@@ -10,7 +10,7 @@ import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 import { PAGE_STATES } from "./states.ts";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-/** The rules that look at colours. The themes differ in colours alone, so the second one is held to these. */
+/** The rules about colours. The themes differ in colours only, so the second one is checked against these. */
 const COLOUR_RULES = ["color-contrast", "link-in-text-block"];
 const LAYOUT_SHIFT_MAX = 0.02;
 const TARGET_PX_MIN = 44;
@@ -21,7 +21,7 @@ declare global {
   var shifts: number;
 }
 
-describe("the page for everyone", { skip: chromiumNeed.missing, concurrency: 2 }, () => {
+describe("the page: accessibility", { skip: chromiumNeed.missing, concurrency: 2 }, () => {
   let app: AppProcess;
   let shop: Shop;
   let browser: Browser;
@@ -38,26 +38,26 @@ describe("the page for everyone", { skip: chromiumNeed.missing, concurrency: 2 }
   });
 
   for (const { name, address, prepare, show } of PAGE_STATES) {
-    it(`has no fault that axe finds: ${name}`, async () => {
+    it(`has no violation that axe finds: ${name}`, async () => {
       await using visitor = await visit(browser);
       const page = await visitor.context.newPage();
       await prepare?.(page);
       await page.goto(`${app.url}${address}`);
       await show(page, shop);
-      assert.deepEqual(await faultsInBothThemes(page), []);
+      assert.deepEqual(await violationsInBothThemes(page), []);
       await page.setViewportSize({ width: NARROW_PX, height: 640 });
       assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), NARROW_PX);
       assert.deepEqual(visitor.errors, []);
     });
   }
 
-  it("has no fault that axe finds: the demo storefront", async () => {
+  it("has no violation that axe finds: the demo storefront", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/embed-demo.html`);
-    assert.deepEqual(await faultsInBothThemes(page), []);
+    assert.deepEqual(await violationsInBothThemes(page), []);
   });
 
-  it("fits 320 px, with targets of 44 px", async () => {
+  it("fits into 320 px, with targets of at least 44 px", async () => {
     await using visitor = await visit(browser, { viewport: { width: NARROW_PX, height: 640 } });
     const page = await visitor.open(app.url);
     await untilStatus(page, "Live");
@@ -80,7 +80,7 @@ describe("the page for everyone", { skip: chromiumNeed.missing, concurrency: 2 }
     assert.deepEqual(small, []);
   });
 
-  it("shifts nothing, neither when the script takes over nor when counts change", async () => {
+  it("causes no layout shift when the script starts or when counts change", async () => {
     await using visitor = await visit(browser);
     await visitor.context.addInitScript(() => {
       globalThis.shifts = 0;
@@ -90,7 +90,7 @@ describe("the page for everyone", { skip: chromiumNeed.missing, concurrency: 2 }
         }
       }).observe({ type: "layout-shift", buffered: true });
     });
-    // Among the first on the shelf, and touched by no other test.
+    // Among the first products, and used by no other test.
     await shop.put(
       { productId: "awl", name: "Awl", declared: 104 },
       { productId: "axe", name: "Axe", declared: 4 },
@@ -109,13 +109,13 @@ describe("the page for everyone", { skip: chromiumNeed.missing, concurrency: 2 }
     assert.ok(shifts <= LAYOUT_SHIFT_MAX, `the layout shifted by ${shifts}`);
   });
 
-  it("has painted the list before its script has come", async (t) => {
+  it("paints the list before its script is loaded", async (t) => {
     await using visitor = await visit(browser);
     const page = await visitor.context.newPage();
     const held: Route[] = [];
     await page.route("**/assets/*.js", (route) => void held.push(route));
     await page.goto(app.url, { waitUntil: "commit" });
-    await page.locator(".label-name", { hasText: "Enamel Mug" }).waitFor();
+    await page.locator(".card-name", { hasText: "Enamel Mug" }).waitFor();
     const paintMs = await page.evaluate(
       () =>
         new Promise<number>((resolve) =>
@@ -125,30 +125,29 @@ describe("the page for everyone", { skip: chromiumNeed.missing, concurrency: 2 }
           }),
         ),
     );
-    assert.equal(held.length, 1, "the script is asked for, and nothing waits for it");
-    t.diagnostic(`the largest paint came after ${Math.round(paintMs)} ms; the aim is 1,500`);
+    assert.equal(held.length, 1, "the script is requested and does not block rendering");
+    t.diagnostic(`the largest contentful paint was at ${Math.round(paintMs)} ms; the target is 1,500`);
     await held[0]?.continue();
     await untilStatus(page, "Live");
   });
 
-  it("tells a screen reader of thresholds alone, politely, at most once in five seconds", async () => {
+  it("announces changes of the level only, politely, at most once in five seconds", async () => {
     await using visitor = await visit(browser);
     await shop.put(
-      { productId: "ink", name: "Ink", declared: 16, collectionId: "told" },
-      { productId: "nib", name: "Nib", declared: 8, collectionId: "told" },
+      { productId: "ink", name: "Ink", declared: 16, collectionId: "announced" },
+      { productId: "nib", name: "Nib", declared: 8, collectionId: "announced" },
     );
-    const page = await visitor.open(`${app.url}/?collection=told`);
+    const page = await visitor.open(`${app.url}/?collection=announced`);
     await untilStatus(page, "Live");
     assert.equal(await page.locator("[aria-live]").count(), 1);
     await page.evaluate(() => {
       const region = document.querySelector("#announcements");
-      const told: { text: string; atMs: number }[] = [];
-      Object.assign(globalThis, { told });
+      const announced: { text: string; atMs: number }[] = [];
+      Object.assign(globalThis, { announced });
       if (region === null) return;
-      new MutationObserver(() => told.push({ text: region.textContent, atMs: performance.now() })).observe(
-        region,
-        { childList: true, characterData: true, subtree: true },
-      );
+      new MutationObserver(() =>
+        announced.push({ text: region.textContent, atMs: performance.now() }),
+      ).observe(region, { childList: true, characterData: true, subtree: true });
     });
     await shop.reserve("ink", 1);
     await untilCount(page, "ink", "15 left");
@@ -158,21 +157,21 @@ describe("the page for everyone", { skip: chromiumNeed.missing, concurrency: 2 }
     await untilCount(page, "nib", "Sold out");
     const region = page.locator("#announcements");
     await region.filter({ hasText: "Nib: Sold out" }).waitFor();
-    const told = await page.evaluate(
-      () => (globalThis as unknown as { told: { text: string; atMs: number }[] }).told,
+    const announced = await page.evaluate(
+      () => (globalThis as unknown as { announced: { text: string; atMs: number }[] }).announced,
     );
     assert.deepEqual(
-      told.map(({ text }) => text),
+      announced.map(({ text }) => text),
       ["Ink: Only 3 left.", "Nib: Sold out."],
     );
-    const [first, second] = told;
-    assert.ok(first && second && second.atMs - first.atMs >= 4_990, JSON.stringify(told));
+    const [first, second] = announced;
+    assert.ok(first && second && second.atMs - first.atMs >= 4_990, JSON.stringify(announced));
   });
 });
 
-async function faultsInBothThemes(page: Page): Promise<string[]> {
+async function violationsInBothThemes(page: Page): Promise<string[]> {
   await page.evaluate(AXE);
-  const faults: string[] = [];
+  const found: string[] = [];
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     const options: RunOptions = colorScheme === "light" ? {} : { runOnly: COLOUR_RULES };
@@ -180,12 +179,12 @@ async function faultsInBothThemes(page: Page): Promise<string[]> {
       (wanted) => globalThis.axe.run({ ...wanted, resultTypes: ["violations"] }),
       options,
     );
-    faults.push(
+    found.push(
       ...violations.map(
         ({ id, nodes }) =>
           `${colorScheme}: ${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`,
       ),
     );
   }
-  return faults;
+  return found;
 }

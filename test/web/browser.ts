@@ -7,7 +7,7 @@ import {
 } from "playwright";
 import { need } from "../support/programs.ts";
 
-/** A Chromium for the page's tests, or why there is none. */
+/** A Chromium for the tests of the page, or the reason why there is none. */
 export const chromiumNeed = need("chromium");
 
 const FLAGS = [
@@ -20,17 +20,17 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-/** How long a test waits for what the page is to show: the page's own rests take up to 10 s, on a machine that has other work. */
+/** How long a test waits for the page. The page's own delays take up to 10 s, and the machine may be busy. */
 export const SHOWN_MS_MAX = 30_000;
 
 export function startBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: chromiumNeed.path, args: FLAGS });
 }
 
-/** A context, which shares nothing with another one, and whose pages' errors are collected. */
+/** An isolated browser context that collects the errors of its pages. */
 export interface Visitor extends AsyncDisposable {
   readonly context: BrowserContext;
-  /** What the pages' scripts threw and what Chromium refused them, by its Content-Security-Policy for one. */
+  /** Uncaught errors, and violations of the Content Security Policy. */
   readonly errors: string[];
   readonly open: (url: string) => Promise<Page>;
 }
@@ -57,12 +57,12 @@ export async function visit(browser: Browser, options: BrowserContextOptions = {
   };
 }
 
-/** Waits until the status says this. */
+/** Waits until the status has this text. */
 export async function untilStatus(page: Page, word: string, timeoutMs = SHOWN_MS_MAX): Promise<void> {
   await page.locator(".status-word", { hasText: new RegExp(`^${word}$`) }).waitFor({ timeout: timeoutMs });
 }
 
-/** Waits until a product's label says this about its count. */
+/** Waits until a product's count has this text. */
 export async function untilCount(
   page: Page,
   productId: string,
@@ -76,14 +76,14 @@ export async function untilCount(
     .waitFor({ timeout: timeoutMs });
 }
 
-/** What an element says now. */
+/** The current text of an element. */
 export async function textOf(page: Page, selector: string): Promise<string> {
   return ((await page.locator(selector).textContent()) ?? "").trim();
 }
 
-/** The names on the shelf, in order. */
+/** The names of the products shown, in order. */
 export function namesOf(page: Page): Promise<string[]> {
-  return page.locator(".label-name").allTextContents();
+  return page.locator(".card-name").allTextContents();
 }
 
 function escapeRegExp(text: string): string {

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, request as forward } from "node:http";
 import type { AddressInfo } from "node:net";
 
-/** A proxy of HTTP/1.1 that hands an answer on only when it is complete, as some offices' proxies do: no stream gets through. */
+/** An HTTP/1.1 proxy that forwards a response only when it is complete, as some corporate proxies do: no stream gets through. */
 export interface BufferingProxy extends AsyncDisposable {
   readonly url: string;
 }

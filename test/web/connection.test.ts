@@ -16,11 +16,11 @@ import {
 import { startBufferingProxy } from "./buffering-proxy.ts";
 import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 
-/** Short, so that a silent connection is given up within the time that a test has; the page is told of it. */
+/** Short, so that a dead connection is detected within the time of a test. The server passes it to the page. */
 const HEARTBEAT_MS = 800;
 
-// Each test has a product and a line of its own, and spends its time waiting: they run side by side.
-describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 }, () => {
+// Each test has its own product and connection and mostly waits, so the tests run concurrently.
+describe("the page on a bad connection", { skip: chromiumNeed.missing, concurrency: 3 }, () => {
   let app: AppProcess;
   let shop: Shop;
   let browser: Browser;
@@ -39,24 +39,24 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     await app?.stop();
   });
 
-  it("says that it reconnects when the line is cut, dims the counts, and comes back by itself", async () => {
+  it("shows that it reconnects when the connection is cut, dims the counts, and recovers", async () => {
     await using proxy = await startTcpProxy({ target: { port: app.port } });
     await using visitor = await visit(browser);
     const page = await visitor.open(proxy.url("http"));
     await untilStatus(page, "Live");
-    assert.equal(await page.locator(".shelf").getAttribute("data-current"), "yes");
+    assert.equal(await page.locator(".product-list").getAttribute("data-current"), "yes");
     await proxy.cut();
     await untilStatus(page, "Reconnecting");
     assert.match(await textOf(page, ".status-age"), /as of \d\d:\d\d:\d\d/);
-    assert.equal(await page.locator(".shelf").getAttribute("data-current"), "no");
+    assert.equal(await page.locator(".product-list").getAttribute("data-current"), "no");
     await shop.adjust("mug", -20);
     await proxy.pass();
     await untilStatus(page, "Live");
     await untilCount(page, "mug", "100 left");
-    assert.equal(await page.locator(".shelf").getAttribute("data-current"), "yes");
+    assert.equal(await page.locator(".product-list").getAttribute("data-current"), "yes");
   });
 
-  it("tries at once when the browser says that it is back online, and says Offline until then", async () => {
+  it("shows Offline while the browser is offline, and reconnects at once when it is online", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(app.url);
     await untilStatus(page, "Live");
@@ -67,7 +67,7 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     await untilStatus(page, "Live");
   });
 
-  it("gives up a connection that died silently", async (t) => {
+  it("replaces a dead connection", async (t) => {
     await using proxy = await startTcpProxy({ target: { port: app.port } });
     await using visitor = await visit(browser);
     const page = await visitor.open(proxy.url("http"));
@@ -76,13 +76,13 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     const frozenMs = performance.now();
     await untilStatus(page, "Reconnecting");
     const silentMs = Math.round(performance.now() - frozenMs);
-    t.diagnostic(`it took ${silentMs} ms to notice, with a heartbeat every ${HEARTBEAT_MS} ms`);
+    t.diagnostic(`detected after ${silentMs} ms, with a heartbeat every ${HEARTBEAT_MS} ms`);
     proxy.resetConnections();
     await proxy.pass();
     await untilStatus(page, "Live");
   });
 
-  it("takes over from a tab that is suspended while it watches for all", async () => {
+  it("takes over from a suspended tab that holds the watch", async () => {
     await using visitor = await visit(browser);
     const watches = watchesOf(visitor);
     const first = await visitor.open(app.url);
@@ -98,17 +98,17 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     await paused;
     await shop.adjust("lamp", 1);
     await untilCount(second, "lamp", "9 left");
-    assert.equal(watches.size, 2, "nobody but the tab that stands still can end its own");
+    assert.equal(watches.size, 2, "the suspended tab cannot close its own watch");
 
     await inspector.send("Debugger.disable");
     await untilCount(first, "lamp", "9 left");
     await shop.adjust("lamp", 1);
     await Promise.all([untilCount(first, "lamp", "10 left"), untilCount(second, "lamp", "10 left")]);
-    await until(() => watches.size === 1, "the tab that was suspended watches no more beside the other one");
+    await until(() => watches.size === 1, "the suspended tab has closed its watch");
   });
 
-  // Chromium without a window keeps no page for the way back, so the test says what the browser would.
-  it("lets go of lock and connection when it is left, and catches up when it is come back to", async () => {
+  // Headless Chromium has no back/forward cache, so the test dispatches the browser's events.
+  it("releases lock and connection when it is left, and catches up when it is restored", async () => {
     await using proxy = await startTcpProxy({ target: { port: app.port } });
     await using visitor = await visit(browser);
     const page = await visitor.open(proxy.url("http"));
@@ -122,12 +122,12 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     );
     await proxy.freeze();
     await shop.adjust("pan", -2);
-    const saidAtOnce = await page.evaluate(async () => {
+    const statusAtOnce = await page.evaluate(async () => {
       dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
       await Promise.resolve();
       return document.querySelector(".status-word")?.textContent;
     });
-    assert.equal(saidAtOnce, "Reconnecting");
+    assert.equal(statusAtOnce, "Reconnecting");
     await untilCount(page, "pan", "Only 4 left");
     proxy.resetConnections();
     await proxy.pass();
@@ -135,7 +135,7 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     await untilCount(page, "pan", "Only 2 left");
   });
 
-  it("stays live on a slow line", async () => {
+  it("stays live on a slow connection", async () => {
     await using proxy = await startTcpProxy({ target: { port: app.port } });
     await proxy.throttle(60_000);
     await using visitor = await visit(browser);
@@ -147,7 +147,7 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     await untilStatus(page, "Live");
   });
 
-  it("polls where a proxy holds streams back, and says so", async () => {
+  it("polls where a proxy buffers streams, and shows it", async () => {
     await using proxy = await startBufferingProxy(app.port);
     await using visitor = await visit(browser);
     const polls: string[] = [];
@@ -161,7 +161,7 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     assert.ok(polls.length > 0 && polls.every((method) => method === "GET"));
   });
 
-  it("shows the list of before when the server is away, offers another try, and has the new one when it is back", async () => {
+  it("keeps the previous list while the server is unavailable, offers a retry, and loads the new one afterwards", async () => {
     await using proxy = await startTcpProxy({ target: { port: app.port } });
     await using visitor = await visit(browser);
     const page = await visitor.open(proxy.url("http"));
@@ -170,15 +170,18 @@ describe("the page on a bad line", { skip: chromiumNeed.missing, concurrency: 3 
     await page.getByLabel("Search").fill("mug");
     const failure = page.locator('[data-message="failed"]');
     await failure.waitFor();
-    assert.equal(await page.locator(".label").count(), SMALL_SHOP.length);
+    assert.equal(await page.locator(".card").count(), SMALL_SHOP.length);
     await failure.getByRole("button", { name: "Try again" }).waitFor();
     await proxy.pass();
     await failure.waitFor({ state: "detached" });
-    await until(async () => (await page.locator(".label").count()) === 1, "the list asked for is there");
+    await until(async () => (await page.locator(".card").count()) === 1, "the requested list is shown");
   });
 });
 
-describe("the page while the server is away", { skip: chromiumNeed.missing, concurrency: false }, () => {
+describe("the page while the server is unavailable", {
+  skip: chromiumNeed.missing,
+  concurrency: false,
+}, () => {
   let app: AppProcess;
   let shop: Shop;
   let browser: Browser;
@@ -194,7 +197,7 @@ describe("the page while the server is away", { skip: chromiumNeed.missing, conc
     await app?.stop();
   });
 
-  it("comes back when the server is killed and started again, even with a store that began anew", async () => {
+  it("recovers when the server is killed and restarted, even with a store that lost its data", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(app.url);
     await untilStatus(page, "Live");
@@ -210,7 +213,7 @@ describe("the page while the server is away", { skip: chromiumNeed.missing, conc
     await untilCount(page, "mat", "Only 2 left");
   });
 
-  it("leaves when the server asks it to", async () => {
+  it("disconnects when the server asks it to reconnect", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(app.url);
     await untilStatus(page, "Live");
@@ -221,7 +224,7 @@ describe("the page while the server is away", { skip: chromiumNeed.missing, conc
 
 const isWatch = (request: Request): boolean => request.url().endsWith("/WatchStock");
 
-/** The watches that a visitor's tabs hold open, from now on. */
+/** The watches that a visitor's tabs hold open, starting now. */
 function watchesOf({ context }: Visitor): ReadonlySet<Request> {
   const watches = new Set<Request>();
   context.on("request", (request) => {

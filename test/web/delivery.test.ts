@@ -25,7 +25,7 @@ describe("how the page is served", () => {
   });
   after(() => app?.stop());
 
-  /** As it goes over the wire: `fetch` would decode it. */
+  /** The response as sent: `fetch` would decompress it. */
   function ask(path: string, headers: Record<string, string> = {}, method = "GET"): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const asked = request(`${app.url}${path}`, { method, headers }, (response) => {
@@ -49,7 +49,7 @@ describe("how the page is served", () => {
     return [...html.matchAll(/<script[^>]* src="([^"]+)"/g)].map((match) => match[1] ?? "");
   }
 
-  it("has the first list in the HTML, in bands and in the currency that the merchant set", async () => {
+  it("has the first list in the HTML, with the configured bands and currency", async () => {
     const { body, headers } = await ask("/");
     const html = body.toString();
     assert.equal(headers["content-type"], "text/html; charset=utf-8");
@@ -57,10 +57,10 @@ describe("how the page is served", () => {
       assert.ok(html.includes(text), `"${text}" is not in the HTML`);
     }
     const shown = html.slice(html.indexOf("<main"));
-    assert.ok(!shown.includes("120"), "a count that is not to be told exactly is in the list");
+    assert.ok(!shown.includes("120"), "an exact count above the band is in the list");
   });
 
-  it("allows nothing inline, and needs nothing inline", async () => {
+  it("allows and needs no inline scripts or styles", async () => {
     for (const path of ["/", "/embed-demo.html"]) {
       const { body, headers } = await ask(path);
       const policy = String(headers["content-security-policy"]);
@@ -73,7 +73,7 @@ describe("how the page is served", () => {
     }
   });
 
-  it("answers in the encoding that the client likes, and by ETag with 304", async () => {
+  it("negotiates the content encoding, and answers a matching ETag with 304", async () => {
     const plain = await ask("/embed-demo.html");
     const br = await ask("/embed-demo.html", { "accept-encoding": "gzip, br" });
     const gzip = await ask("/embed-demo.html", { "accept-encoding": "br;q=0, gzip" });
@@ -101,7 +101,7 @@ describe("how the page is served", () => {
     }
   });
 
-  it("serves hashed files for good, and within the weight", async () => {
+  it("serves hashed files as immutable, within the size limit", async () => {
     const html = (await ask("/")).body.toString();
     const scripts = await scriptsOf(html);
     assert.equal(scripts.length, 1);
@@ -114,21 +114,21 @@ describe("how the page is served", () => {
       assert.doesNotMatch(
         gunzipSync(body).toString(),
         /\bimport\(|from"\.\//,
-        "it loads more than is counted",
+        "it loads more than is measured",
       );
     }
-    assert.ok(bytes <= PAGE_JS_BYTES_MAX, `the page's script weighs ${bytes} bytes`);
+    assert.ok(bytes <= PAGE_JS_BYTES_MAX, `the page's script has ${bytes} bytes`);
   });
 
-  it("serves the element to every origin, within its weight, with the merchant's settings", async () => {
+  it("serves the element to every origin, within its size limit, with the configured settings", async () => {
     const { headers, body } = await ask("/embed.js", { "accept-encoding": "gzip" });
     assert.equal(headers["access-control-allow-origin"], "*");
     assert.equal(headers["cross-origin-resource-policy"], "cross-origin");
-    assert.ok(body.length <= EMBED_BYTES_MAX, `the element's script weighs ${body.length} bytes`);
+    assert.ok(body.length <= EMBED_BYTES_MAX, `the element's script has ${body.length} bytes`);
     assert.match(gunzipSync(body).toString(), /"lowStockMax":4,"exactCountMax":10/);
   });
 
-  it("has nothing at other paths, nor outside of its folder", async () => {
+  it("answers 404 at other paths, and serves nothing outside of its folder", async () => {
     for (const path of ["/nothing", "/assets/..%2f..%2fpackage.json", "/.vite/manifest.json", "/assets/"]) {
       assert.equal((await ask(path)).status, 404);
     }

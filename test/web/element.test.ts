@@ -9,7 +9,7 @@ import { chromiumNeed, startBrowser, visit } from "./browser.ts";
 import { startBufferingProxy } from "./buffering-proxy.ts";
 import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 
-/** A storefront on an origin of its own. Its address names the inventory service. */
+/** A storefront on its own origin. A parameter of its address is the URL of the inventory service. */
 async function startStorefront(): Promise<{ origin: string; server: Server }> {
   const server = createServer((request, response) => {
     const service = new URL(request.url ?? "/", "http://shop").searchParams.get("service");
@@ -30,10 +30,14 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
   let shop: Shop;
   let browser: Browser;
   let allowed: { origin: string; server: Server };
-  let stranger: { origin: string; server: Server };
+  let refusedOrigin: { origin: string; server: Server };
 
   before(async () => {
-    [allowed, stranger, browser] = await Promise.all([startStorefront(), startStorefront(), startBrowser()]);
+    [allowed, refusedOrigin, browser] = await Promise.all([
+      startStorefront(),
+      startStorefront(),
+      startBrowser(),
+    ]);
     app = await startAppProcess({ EMBED_ORIGINS: `https://shop.example, ${allowed.origin}` });
     shop = shopAt(app.url);
     await shop.put(...SMALL_SHOP);
@@ -41,7 +45,7 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
   after(async () => {
     shop?.close();
     allowed?.server.close();
-    stranger?.server.close();
+    refusedOrigin?.server.close();
     await browser?.close();
     await app?.stop();
   });
@@ -51,7 +55,7 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
   const count = (page: Page, productId: string, text: string) =>
     page.locator(`stock-count[product-id="${productId}"] [part=text]`, { hasText: text });
 
-  it("shows live counts on a foreign origin that is allowed, over one watch", async () => {
+  it("shows live counts on another origin that is allowed, over one watch", async () => {
     await using visitor = await visit(browser);
     const watches: Request[] = [];
     visitor.context.on("request", (request) => {
@@ -66,15 +70,15 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
         "stock-change",
         (event) =>
           Object.assign(globalThis, {
-            heard: { detail: (event as CustomEvent).detail, isComposed: event.composed },
+            received: { detail: (event as CustomEvent).detail, isComposed: event.composed },
           }),
         { once: true },
       ),
     );
     await shop.reserve("lamp", 6);
     await count(page, "lamp", "Only 2 left").waitFor();
-    const heard = await page.evaluate(() => (globalThis as { heard?: unknown }).heard);
-    assert.deepEqual(heard, {
+    const received = await page.evaluate(() => (globalThis as { received?: unknown }).received);
+    assert.deepEqual(received, {
       detail: { productId: "lamp", available: 2, previous: 8 },
       isComposed: true,
     });
@@ -85,7 +89,7 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     assert.equal(watches.length, 1);
   });
 
-  it("watches what is added and renamed later, and forgets what is taken away", async () => {
+  it("watches elements that are added or changed later, and clears removed products", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(shopPage(allowed));
     await count(page, "mug", "left").waitFor();
@@ -103,7 +107,7 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     await count(page, "pen", "16 left").waitFor({ state: "detached" });
   });
 
-  it("marks its count as old when the connection is lost", async () => {
+  it("marks its count as stale when the connection is lost", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(shopPage(allowed));
     await page.locator('stock-count[product-id="mug"]:state(live)').waitFor();
@@ -113,7 +117,7 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     await page.locator('stock-count[product-id="mug"]:state(live)').waitFor();
   });
 
-  it("asks every few seconds where a proxy holds streams back, and is neither live nor stale", async () => {
+  it("polls where a proxy buffers streams, and is neither live nor stale", async () => {
     await shop.put({ productId: "mug", name: "Enamel Mug", declared: 70 });
     await using proxy = await startBufferingProxy(app.port);
     await using visitor = await visit(browser);
@@ -136,18 +140,18 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     await page.locator('stock-count[product-id="mug"]:state(stale)').waitFor();
   });
 
-  it("stays at its fallback on an origin that is not allowed", async () => {
+  it("shows its fallback on an origin that is not allowed", async () => {
     await using visitor = await visit(browser);
     const refused = visitor.context.waitForEvent("requestfailed", (request) =>
       request.url().endsWith("/WatchStock"),
     );
-    const page = await visitor.open(shopPage(stranger));
+    const page = await visitor.open(shopPage(refusedOrigin));
     await refused;
     assert.equal(await page.getByText("See the shop").first().isVisible(), true);
     assert.equal(await page.locator("stock-count [part=text]").count(), 0);
   });
 
-  it("lets no origin touch anything but reads", async () => {
+  it("allows other origins only to read", async () => {
     const preflight = (path: string, origin: string) =>
       fetch(`${app.url}${path}`, {
         method: "OPTIONS",
@@ -159,7 +163,7 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     assert.equal(read.headers.get("access-control-max-age"), "7200");
     assert.equal(read.headers.get("vary"), "origin");
     for (const [path, origin] of [
-      ["/inventory.v1.StockService/WatchStock", stranger.origin],
+      ["/inventory.v1.StockService/WatchStock", refusedOrigin.origin],
       ["/inventory.v1.SupplyService/AdjustStock", allowed.origin],
       ["/inventory.v1.ReservationService/Reserve", allowed.origin],
     ] as const) {

@@ -7,7 +7,7 @@ import { chromiumNeed, namesOf, startBrowser, textOf, untilStatus, visit } from 
 import { type Shop, SMALL_SHOP, shopAt } from "./shop.ts";
 
 const EVIL = `<img src=x onerror="document.title='broken'">"'&`;
-/** More than one step of the growing list. */
+/** More than the first list shows. */
 const MANY = Array.from({ length: 60 }, (_, index) => ({
   productId: `spoon-${String(index).padStart(2, "0")}`,
   name: `Spoon ${String(index).padStart(2, "0")}`,
@@ -32,11 +32,11 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     await app?.stop();
   });
 
-  it("searches as one types, and keeps it in the address", async () => {
+  it("searches while typing, and updates the address", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(app.url);
     await page.getByLabel("Search").pressSequentially("enamel");
-    // A slow typist's first letters are looked for, too, and find the same.
+    // On a slow machine, the first letters may be searched too, with the same result.
     await until(() => new URL(page.url()).search === "?q=enamel", "the whole word is in the address");
     await untilNames(page, ["Enamel Mug"]);
     await page.reload();
@@ -44,7 +44,7 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     assert.equal(await page.getByLabel("Search").inputValue(), "enamel");
   });
 
-  it("filters and sorts, and goes back by the browser's button", async () => {
+  it("filters and sorts, and follows the browser's back button", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(app.url);
     await page.getByLabel("Collection").selectOption("desk");
@@ -70,7 +70,7 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     assert.equal(await page.getByLabel("Sort by").inputValue(), "name");
   });
 
-  it("shows another visitor of the link what its sender saw", async () => {
+  it("shows the same list to another visitor of the link", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/?collection=kitchen&sort=-price&min=20`);
     assert.deepEqual(await namesOf(page), ["Carbon Steel Pan", "Stoneware Bowl"]);
@@ -78,34 +78,34 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     assert.equal(await page.getByLabel("Collection").inputValue(), "kitchen");
   });
 
-  it("grows the list in place, also from a link", async () => {
+  it("extends the list in place, also from a link", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/?collection=spoons`);
     await untilStatus(page, "Live");
-    assert.equal(await page.locator(".label").count(), 48);
-    assert.equal(await textOf(page, ".tally"), "48 of 60 products");
+    assert.equal(await page.locator(".card").count(), 48);
+    assert.equal(await textOf(page, ".result-count"), "48 of 60 products");
     await page.getByRole("link", { name: "Show 12 more" }).click();
-    await until(async () => (await page.locator(".label").count()) === 60, "all are shown");
+    await until(async () => (await page.locator(".card").count()) === 60, "all are shown");
     assert.match(page.url(), /shown=96/);
     await shop.reserve("spoon-59", 1);
     await page.locator('[data-product-id="spoon-59"] .count-text', { hasText: "29 left" }).waitFor();
   });
 
-  it("says so where nothing matches, and leads back", async () => {
+  it("shows that nothing matches, with a link to all products", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/?q=unobtainable`);
-    await page.getByRole("heading", { name: "Nothing on the shelf matches" }).waitFor();
+    await page.getByRole("heading", { name: "No products match" }).waitFor();
     await page.getByRole("link", { name: "Show all products" }).click();
-    await until(async () => (await page.locator(".label").count()) === 48, "the whole shelf is there");
+    await until(async () => (await page.locator(".card").count()) === 48, "all products are shown");
     assert.equal(await page.getByLabel("Search").inputValue(), "");
   });
 
-  it("takes a seller's words for words", async () => {
+  it("escapes sellers' texts", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/?q=evil`);
     await untilStatus(page, "Live");
     assert.deepEqual(await namesOf(page), [EVIL]);
-    assert.equal(await page.title(), "What is left");
+    assert.equal(await page.title(), "Live stock");
     await using reader = await visit(browser, { javaScriptEnabled: false });
     const plain = await reader.open(`${app.url}/?q=evil`);
     assert.deepEqual(await namesOf(plain), [EVIL]);
@@ -114,10 +114,10 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     assert.deepEqual(visitor.errors, []);
   });
 
-  it("reads, searches and sorts without a script", async () => {
+  it("lists, searches and sorts without a script", async () => {
     await using visitor = await visit(browser, { javaScriptEnabled: false });
     const page = await visitor.open(app.url);
-    assert.equal(await page.locator(".label").count(), 48);
+    assert.equal(await page.locator(".card").count(), 48);
     assert.match(await textOf(page, ".status-text"), /Counts\s+as of \d\d:\d\d:\d\d UTC/);
     await page.getByLabel("Search").fill("desk lamp");
     await page.getByLabel("Sort by").selectOption("-price");
@@ -126,7 +126,7 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     assert.equal(await page.locator(".pause").isVisible(), false);
   });
 
-  it("folds the filters away on a narrow screen, and says how many are set", async () => {
+  it("collapses the filters on a narrow screen, and shows how many are set", async () => {
     await using visitor = await visit(browser, { viewport: { width: 360, height: 800 } });
     const page = await visitor.open(`${app.url}/?collection=desk`);
     await untilStatus(page, "Live");
@@ -140,7 +140,7 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     assert.equal(await page.getByLabel("In stock only").isVisible(), true);
   });
 
-  it("goes by keyboard all the way", async () => {
+  it("can be used with the keyboard only", async () => {
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/?collection=spoons`);
     await untilStatus(page, "Live");
@@ -157,7 +157,7 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
       stops.push(await focused());
     }
     assert.deepEqual(stops, [
-      "Skip to the products: solid",
+      "Skip to products: solid",
       "Pause live updates: solid",
       "Search: solid",
       "Collection: solid",
@@ -168,13 +168,13 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
       "Show 12 more: solid",
     ]);
     await page.keyboard.press("Enter");
-    await until(async () => (await page.locator(".label").count()) === 60, "all are shown");
+    await until(async () => (await page.locator(".card").count()) === 60, "all are shown");
   });
 });
 
 async function untilNames(page: Page, names: readonly string[]): Promise<void> {
   await until(
     async () => JSON.stringify(await namesOf(page)) === JSON.stringify(names),
-    `the shelf holds ${names.join(", ")}`,
+    `the products shown are ${names.join(", ")}`,
   );
 }

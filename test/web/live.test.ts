@@ -32,7 +32,7 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     assert.deepEqual(visitor.errors, []);
   });
 
-  it("says it in words when few are left, none, and some again", async () => {
+  it("shows and announces low stock, sold out, and back in stock", async () => {
     await shop.put(...SMALL_SHOP);
     await using visitor = await visit(browser);
     const page = await visitor.open(app.url);
@@ -40,21 +40,21 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     const lamp = page.locator('[data-product-id="lamp"]');
     await shop.reserve("lamp", 5);
     await untilCount(page, "lamp", "Only 3 left");
-    // Spoken in a task of its own, after the count is drawn.
+    // Announced in a separate task, after the count is rendered.
     await page.locator("#announcements", { hasText: /^Desk Lamp: Only 3 left\.$/ }).waitFor({
       state: "attached",
     });
     await shop.reserve("lamp", 3);
     await untilCount(page, "lamp", "Sold out");
-    assert.equal(await lamp.locator(".label-note").count(), 0);
+    assert.equal(await lamp.locator(".card-note").count(), 0);
     await shop.adjust("lamp", 9);
     await untilCount(page, "lamp", "9 left");
-    assert.equal(await textOf(page, '[data-product-id="lamp"] .label-note'), "Back in stock");
+    assert.equal(await textOf(page, '[data-product-id="lamp"] .card-note'), "Back in stock");
     await shop.remove("lamp");
-    await untilCount(page, "lamp", "No longer sold");
+    await untilCount(page, "lamp", "No longer available");
   });
 
-  it("opens one watch for two tabs, and the second goes on when the first is closed", async () => {
+  it("opens one watch for two tabs, and the second continues when the first is closed", async () => {
     await shop.put(...SMALL_SHOP);
     await using visitor = await visit(browser);
     const watches: Request[] = [];
@@ -76,12 +76,12 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     assert.equal(watches.length, 2);
   });
 
-  it("tells a second tab what changed before it came", async () => {
+  it("sends a second tab the changes from before it was opened", async () => {
     await shop.put(...SMALL_SHOP, { productId: "late", name: "Late", declared: 7, collectionId: "late" });
     await using visitor = await visit(browser);
     const first = await visitor.open(app.url);
     await untilStatus(first, "Live");
-    // A list from before the change, as a cache along the way may have it.
+    // A list from before the change, as a cache may have it.
     const html = await (await fetch(`${app.url}/`)).text();
     await shop.reserve("late", 1);
     await untilCount(first, "late", "6 left");
@@ -93,7 +93,7 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     await untilCount(second, "late", "6 left");
   });
 
-  it("stands still while paused, says since when, and catches up", async () => {
+  it("does not change while paused, shows since when, and catches up", async () => {
     await shop.put(...SMALL_SHOP);
     await using visitor = await visit(browser);
     const page = await visitor.open(app.url);
@@ -112,7 +112,7 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     await untilStatus(page, "Live");
   });
 
-  it("moves nothing by itself, and offers to sort again", async () => {
+  it("keeps the order when counts change, and offers to sort again", async () => {
     await shop.put(...SMALL_SHOP);
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/?sort=-available&collection=kitchen`);
@@ -124,12 +124,12 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     await page.getByRole("button", { name: "1 changed: sort again" }).click();
     await until(
       async () => (await namesOf(page))[0] === "Carbon Steel Pan",
-      "the pan, of which most are left, stands first",
+      "the pan, with the most units, is first",
     );
     assert.equal(await page.locator(".sort-again").count(), 0);
   });
 
-  it("keeps still while a count stays within its band", async () => {
+  it("does not animate a count that stays in its band", async () => {
     await using merchant = await startAppProcess({ EXACT_COUNT_MAX: "10" });
     const bands = shopAt(merchant.url);
     try {
@@ -149,14 +149,14 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     }
   });
 
-  it("fades a change in at most 600 ms, and not at all where motion is not wanted", async () => {
+  it("fades a change within 600 ms, and not at all with reduced motion", async () => {
     await shop.put(...SMALL_SHOP);
     for (const reducedMotion of ["no-preference", "reduce"] as const) {
       await using visitor = await visit(browser, { reducedMotion });
       const page = await visitor.open(app.url);
       await untilStatus(page, "Live");
       assert.deepEqual(await animationsOf(page, "bowl"), [], "nothing has changed yet");
-      // Before the change, for it may come sooner than the browser would hear of the wish to see it.
+      // Observed from before the change, which may arrive before a later observer is installed.
       await page.evaluate(() => {
         const count = document.querySelector('[data-product-id="bowl"] .count');
         new MutationObserver(() => {

@@ -3,7 +3,7 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 
-/** A product as a test puts it on the shelf. */
+/** A product of a test. */
 export interface TestProduct {
   readonly productId: string;
   readonly declared: number;
@@ -13,13 +13,13 @@ export interface TestProduct {
   readonly description?: string;
 }
 
-/** What is done to the stock from outside, over native gRPC, as the rest of the platform would. */
+/** Changes the stock over native gRPC, as other services would. */
 export interface Shop {
   readonly put: (...products: readonly TestProduct[]) => Promise<void>;
   readonly reserve: (productId: string, quantity: number) => Promise<void>;
   readonly adjust: (productId: string, delta: number) => Promise<void>;
   readonly remove: (productId: string) => Promise<void>;
-  /** Ends the connection, which would keep the test's process alive. */
+  /** Closes the connection, which would keep the test's process alive. */
   readonly close: () => void;
 }
 
@@ -53,7 +53,7 @@ export function shopAt(url: string): Shop {
   };
 }
 
-/** Six products of three kinds: plenty, few, none. */
+/** Six products: in stock, low stock, sold out. */
 export const SMALL_SHOP: readonly TestProduct[] = [
   { productId: "mug", name: "Enamel Mug", declared: 120, price: 14, collectionId: "kitchen" },
   { productId: "bowl", name: "Stoneware Bowl", declared: 45, price: 28, collectionId: "kitchen" },

@@ -9,11 +9,11 @@ import { SMALL_SHOP, shopAt } from "./shop.ts";
 
 const redisNeed = need("redis-server");
 
-describe("the page while the store is away", {
+describe("the page while the store is unavailable", {
   skip: chromiumNeed.missing || redisNeed.missing,
   concurrency: false,
 }, () => {
-  it("marks the counts as the last known ones, and takes the mark away", async () => {
+  it("marks the counts as the last known ones until the store is available again", async () => {
     await using redis = await startRedis();
     await using app = await startAppProcess({
       REDIS_URL: redis.url,
@@ -28,13 +28,13 @@ describe("the page while the store is away", {
       await redis.kill9();
       await untilStatus(page, "Last known counts");
       assert.match(await textOf(page, ".status-age"), /as of \d\d:\d\d:\d\d/);
-      assert.equal(await page.locator(".shelf").getAttribute("data-current"), "no");
+      assert.equal(await page.locator(".product-list").getAttribute("data-current"), "no");
       const html = await (await fetch(app.url)).text();
-      assert.ok(html.includes("Last known counts"), "the server does not mark its page");
+      assert.ok(html.includes("Last known counts"), "the server does not mark its HTML");
       await redis.restart();
       await untilStatus(page, "Live");
       await until(
-        async () => (await page.locator(".shelf").getAttribute("data-current")) === "yes",
+        async () => (await page.locator(".product-list").getAttribute("data-current")) === "yes",
         "the counts are no longer dimmed",
       );
     } finally {

@@ -2,11 +2,11 @@ import type { Page } from "playwright";
 import { untilCount, untilStatus } from "./browser.ts";
 import type { Shop } from "./shop.ts";
 
-/** A state of the page, and how to bring it about. The same ones are looked at as pictures and tested for access. */
+/** A state of the page, and how to produce it. Used for screenshots and for accessibility tests. */
 export interface PageState {
   readonly name: string;
   readonly address: string;
-  /** What must be so before the page is opened. */
+  /** Runs before the page is opened. */
   readonly prepare?: (page: Page) => Promise<void>;
   /** Resolves when the page shows the state. */
   readonly show: (page: Page, shop: Shop) => Promise<void>;
@@ -26,7 +26,7 @@ export const PAGE_STATES: readonly PageState[] = [
     address: "/?sort=-changed",
     show: async (page, shop) => {
       await untilStatus(page, "Live");
-      const last = page.locator(".label").last();
+      const last = page.locator(".card").last();
       await shop.adjust((await last.getAttribute("data-product-id")) ?? "", 1);
       await page.getByRole("button", { name: /changed: sort again/ }).waitFor();
     },
@@ -45,14 +45,14 @@ export const PAGE_STATES: readonly PageState[] = [
     address: "/",
     show: async (page, shop) => {
       await untilStatus(page, "Live");
-      // Another one each time: a product that was deleted comes back with its ledger.
+      // A new ID each time: a deleted product returns with its ledger.
       const productId = `hat-${crypto.randomUUID()}`;
       await shop.put({ productId, name: "Alpine Hat", declared: 0, price: 38, collectionId: "spring" });
       await page.reload();
       await untilStatus(page, "Live");
       await shop.adjust(productId, 12);
       await untilCount(page, productId, "12 left");
-      await page.locator(`[data-product-id="${productId}"] .label-note`).waitFor();
+      await page.locator(`[data-product-id="${productId}"] .card-note`).waitFor();
     },
   },
   {

@@ -1,6 +1,6 @@
 import type { StockChangeDetail } from "../embed/stock-count.ts";
 
-// What a storefront may do with the element's event: here, a line of news at the foot of the page.
+// Shows the element's event in a line at the bottom of the page.
 
 const ticker = document.querySelector("#ticker");
 

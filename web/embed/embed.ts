@@ -5,7 +5,7 @@ import { stockCountClass } from "./stock-count.ts";
 // <script src="https://inventory.example/embed.js" async></script>
 // <stock-count product-id="sku-1">See the shop</stock-count>
 
-/** The server writes the merchant's settings in place of this name. */
+/** The server replaces this name with the settings. */
 declare const __STOCK_COUNT_SETTINGS__: Pick<PageSettings, "lowStockMax" | "exactCountMax" | "heartbeatMs">;
 const settings = __STOCK_COUNT_SETTINGS__;
 

@@ -1,10 +1,10 @@
-/** Five bytes before every message: flags, and its length. */
+/** The prefix of every message: flags (1 byte) and length (4 bytes). */
 const PREFIX_BYTES = 5;
 const TRAILERS = 0x80;
-/** A message longer than this is none of ours. */
+/** Maximum length of a message; a longer one is not from this service. */
 const MESSAGE_BYTES_MAX = 4_194_304;
 
-/** Calls a server-streaming method over gRPC-Web; throws when it ends with anything but OK, or breaks. */
+/** Calls a server-streaming method over gRPC-Web. Throws on a status other than OK and on a broken stream. */
 export async function* callStream(
   url: string,
   request: Uint8Array,
@@ -22,22 +22,22 @@ export async function* callStream(
   });
   const type = response.headers.get("content-type") ?? "";
   if (!response.ok || !response.body || !type.startsWith("application/grpc-web")) {
-    throw new Error(`${url} answered ${response.status} ${type}`);
+    throw new Error(`${url} returned HTTP ${response.status} ${type}`);
   }
   const reader = response.body.getReader();
-  let held = new Uint8Array(0);
+  let buffered = new Uint8Array(0);
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) throw new Error(`${url} broke off`);
-    held = joined(held, value);
-    while (held.length >= PREFIX_BYTES) {
-      const length = new DataView(held.buffer, held.byteOffset).getUint32(1);
+    if (done) throw new Error(`${url} ended without a status`);
+    buffered = concat(buffered, value);
+    while (buffered.length >= PREFIX_BYTES) {
+      const length = new DataView(buffered.buffer, buffered.byteOffset).getUint32(1);
       if (length > MESSAGE_BYTES_MAX) throw new Error(`${url} sent a message of ${length} bytes`);
       const end = PREFIX_BYTES + length;
-      if (held.length < end) break;
-      const message = held.slice(PREFIX_BYTES, end);
-      const isTrailers = (held[0] ?? 0) & TRAILERS;
-      held = held.slice(end);
+      if (buffered.length < end) break;
+      const message = buffered.slice(PREFIX_BYTES, end);
+      const isTrailers = (buffered[0] ?? 0) & TRAILERS;
+      buffered = buffered.slice(end);
       if (!isTrailers) yield message;
       else return checkTrailers(url, new TextDecoder().decode(message));
     }
@@ -49,7 +49,7 @@ function checkTrailers(url: string, text: string): void {
   if (status !== "0") throw new Error(`${url} ended with gRPC status ${status}`);
 }
 
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
+function concat(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   const all = new Uint8Array(a.length + b.length);
   all.set(a);
   all.set(b, a.length);

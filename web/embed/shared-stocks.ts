@@ -1,28 +1,28 @@
-import { type LinkState, WatchLoop } from "../live/watch-loop.ts";
+import { type ConnectionState, WatchLoop } from "../live/watch-loop.ts";
 import { supersedes, type WatchedStock, type WatchMessage } from "../live/watch-message.ts";
 import { batchGet } from "./batch-get.ts";
 import { callStream } from "./grpc-web.ts";
 import { readWatchResponse, writeWatchRequest } from "./wire.ts";
 
-/** Elements that come with one piece of a page make one watch. */
-const GATHER_MS = 20;
+/** Elements that are added within this time cause one watch. */
+const DEBOUNCE_MS = 20;
 const WATCHED_MAX = 1_000;
 
-/** What an element wants to hear of its product. */
-export interface StockReader {
+/** The callbacks of an element. */
+export interface StockObserver {
   readonly onStock: (stock: WatchedStock, isSnapshot: boolean) => void;
-  readonly onGone: () => void;
-  readonly onState: (state: LinkState, isStale: boolean) => void;
+  readonly onRemoved: () => void;
+  readonly onState: (state: ConnectionState, isStale: boolean) => void;
 }
 
 /** One watch for all the elements of a page. */
 export class SharedStocks {
-  readonly #readers = new Map<string, Set<StockReader>>();
+  readonly #observers = new Map<string, Set<StockObserver>>();
   readonly #known = new Map<string, WatchedStock>();
   readonly #loop: WatchLoop<WatchedStock>;
-  #state: LinkState = "reconnecting";
+  #state: ConnectionState = "reconnecting";
   #isStale = false;
-  #gathering: ReturnType<typeof setTimeout> | undefined;
+  #debounce: ReturnType<typeof setTimeout> | undefined;
 
   constructor(baseUrl: string, heartbeatMs: number) {
     const service = `${baseUrl}/inventory.v1.StockService/`;
@@ -37,44 +37,44 @@ export class SharedStocks {
       onMessage: (message) => this.#onMessage(message),
       onState: (state) => {
         this.#state = state;
-        this.#tellState();
+        this.#reportState();
       },
     });
-    const nudge = (): void => this.#loop.nudge();
-    addEventListener("online", nudge);
-    addEventListener("pageshow", nudge);
-    addEventListener("offline", () => this.#loop.lost());
-    // An open connection would keep the page from being kept for the way back.
+    const retryNow = (): void => this.#loop.retryNow();
+    addEventListener("online", retryNow);
+    addEventListener("pageshow", retryNow);
+    addEventListener("offline", () => this.#loop.onOffline());
+    // An open connection would exclude the page from the back/forward cache.
     addEventListener("pagehide", () => this.#loop.watch([]));
-    addEventListener("pageshow", () => this.#gather());
-    document.addEventListener("visibilitychange", nudge);
+    addEventListener("pageshow", () => this.#updateWatch());
+    document.addEventListener("visibilitychange", retryNow);
   }
 
-  /** Tells of a product until the function that it returns is called. */
-  watch(productId: string, reader: StockReader): () => void {
-    const readers = this.#readers.get(productId) ?? new Set();
-    this.#readers.set(productId, readers.add(reader));
+  /** Observes a product until the returned function is called. */
+  watch(productId: string, observer: StockObserver): () => void {
+    const observers = this.#observers.get(productId) ?? new Set();
+    this.#observers.set(productId, observers.add(observer));
     const known = this.#known.get(productId);
     if (known) {
-      reader.onStock(known, true);
-      reader.onState(this.#state, this.#isStale);
+      observer.onStock(known, true);
+      observer.onState(this.#state, this.#isStale);
     }
-    this.#gather();
+    this.#updateWatch();
     return () => {
-      readers.delete(reader);
-      if (readers.size === 0 && this.#readers.get(productId) === readers) {
-        this.#readers.delete(productId);
+      observers.delete(observer);
+      if (observers.size === 0 && this.#observers.get(productId) === observers) {
+        this.#observers.delete(productId);
         this.#known.delete(productId);
       }
-      this.#gather();
+      this.#updateWatch();
     };
   }
 
-  #gather(): void {
-    clearTimeout(this.#gathering);
-    this.#gathering = setTimeout(
-      () => this.#loop.watch([...this.#readers.keys()].slice(0, WATCHED_MAX)),
-      GATHER_MS,
+  #updateWatch(): void {
+    clearTimeout(this.#debounce);
+    this.#debounce = setTimeout(
+      () => this.#loop.watch([...this.#observers.keys()].slice(0, WATCHED_MAX)),
+      DEBOUNCE_MS,
     );
   }
 
@@ -82,22 +82,22 @@ export class SharedStocks {
     for (const stock of message.stocks) {
       const known = this.#known.get(stock.productId);
       if (!known || supersedes(stock, known, message.isSnapshot)) this.#known.set(stock.productId, stock);
-      for (const reader of this.#readers.get(stock.productId) ?? [])
-        reader.onStock(stock, message.isSnapshot);
+      for (const observer of this.#observers.get(stock.productId) ?? [])
+        observer.onStock(stock, message.isSnapshot);
     }
     for (const productId of message.removed) {
       this.#known.delete(productId);
-      for (const reader of this.#readers.get(productId) ?? []) reader.onGone();
+      for (const observer of this.#observers.get(productId) ?? []) observer.onRemoved();
     }
     if (message.stocks.length > 0 || message.isStale !== this.#isStale) {
       this.#isStale = message.isStale;
-      this.#tellState();
+      this.#reportState();
     }
   }
 
-  #tellState(): void {
-    for (const readers of this.#readers.values()) {
-      for (const reader of readers) reader.onState(this.#state, this.#isStale);
+  #reportState(): void {
+    for (const observers of this.#observers.values()) {
+      for (const observer of observers) observer.onState(this.#state, this.#isStale);
     }
   }
 }

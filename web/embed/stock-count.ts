@@ -1,14 +1,14 @@
-import type { LinkState } from "../live/watch-loop.ts";
+import type { ConnectionState } from "../live/watch-loop.ts";
 import { supersedes, type WatchedStock } from "../live/watch-message.ts";
 import { countLabel, type StockLevel } from "../view/count-label.ts";
 import type { PageSettings } from "../view/settings.ts";
 import type { SharedStocks } from "./shared-stocks.ts";
 
-/** What the element tells its page when the count it shows has changed. */
+/** The detail of the `stock-change` event. */
 export interface StockChangeDetail {
   readonly productId: string;
   readonly available: number;
-  /** What it showed before; absent for the first count. */
+  /** The previous count; absent for the first. */
   readonly previous: number | undefined;
 }
 
@@ -19,13 +19,12 @@ const STYLE = `:host{display:inline-flex;font-variant-numeric:tabular-nums}
 :host(:state(low)) [part=count]{color:var(--stock-count-low-color,inherit);font-weight:var(--stock-count-low-weight,600)}
 :host(:state(sold-out)) [part=count]{color:var(--stock-count-sold-out-color,inherit)}
 :host(:state(stale)) [part=count]{opacity:var(--stock-count-stale-opacity,.7)}`;
-/** Never colour alone. */
-const MARKS: Readonly<Record<StockLevel, string>> = { some: "✓", low: "!", none: "×", gone: "×" };
+/** Shown with the text, because colour alone is not accessible. */
+const MARKS: Readonly<Record<StockLevel, string>> = { some: "✓", low: "!", none: "×", removed: "×" };
 
 /**
- * Makes the class of `<stock-count product-id="…">`. Its text is the fallback until there is a count, and again where the
- * product is not known. States: `live`, `stale` (neither while the count is asked for every few seconds, where no stream
- * gets through), `low`, `sold-out`. Parts: `count`, `mark`, `text`.
+ * Creates the class of `<stock-count product-id="…">`. Its content is shown while there is no count, or the product is
+ * unknown. States: `live`, `stale` (neither while polling), `low`, `sold-out`. Parts: `count`, `mark`, `text`.
  */
 export function stockCountClass(
   stocks: SharedStocks,
@@ -63,7 +62,7 @@ export function stockCountClass(
     }
 
     attributeChangedCallback(): void {
-      this.#forget();
+      this.#clear();
       if (this.isConnected) this.#watch();
     }
 
@@ -73,7 +72,7 @@ export function stockCountClass(
       this.#stop = productId
         ? stocks.watch(productId, {
             onStock: (stock, isSnapshot) => this.#show(stock, isSnapshot),
-            onGone: () => this.#forget(),
+            onRemoved: () => this.#clear(),
             onState: (state, isStale) => this.#showState(state, isStale),
           })
         : undefined;
@@ -98,13 +97,13 @@ export function stockCountClass(
       this.dispatchEvent(new CustomEvent("stock-change", { detail, bubbles: true, composed: true }));
     }
 
-    #forget(): void {
+    #clear(): void {
       this.#shown = undefined;
       this.#count.replaceWith(this.#slot);
       for (const state of ["low", "sold-out", "live", "stale"]) this.#set(state, false);
     }
 
-    #showState(state: LinkState, isStale: boolean): void {
+    #showState(state: ConnectionState, isStale: boolean): void {
       const isCurrent = !isStale && (state === "live" || state === "polling");
       this.#set("live", isCurrent && state === "live" && this.#shown !== undefined);
       this.#set("stale", !isCurrent && this.#shown !== undefined);

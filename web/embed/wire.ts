@@ -1,7 +1,7 @@
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 import type { WatchedStock, WatchMessage } from "../live/watch-message.ts";
 
-// The two messages of WatchStock, read and written field by field: the generated code would weigh more than the element.
+// Reads and writes the messages of WatchStock by field. The generated code would be larger than the element.
 
 /** WatchStockRequest: `repeated string product_ids = 1`. */
 export function writeWatchRequest(productIds: readonly string[]): Uint8Array {
@@ -16,7 +16,7 @@ export function writeWatchRequest(productIds: readonly string[]): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-/** WatchStockResponse, without what the element does not show. */
+/** WatchStockResponse, only the fields that the element needs. */
 export function readWatchResponse(bytes: Uint8Array): WatchMessage<WatchedStock> {
   const stocks: WatchedStock[] = [];
   const removed: string[] = [];
@@ -60,12 +60,12 @@ function readTimeMs(bytes: Uint8Array): number {
   return ms;
 }
 
-/** Calls `take` for every field; what it does not take is skipped. */
-function readFields(bytes: Uint8Array, take: (field: number, reader: BinaryReader) => boolean): void {
+/** Calls `read` for every field. It returns false for a field to skip. */
+function readFields(bytes: Uint8Array, read: (field: number, reader: BinaryReader) => boolean): void {
   const reader = new BinaryReader(bytes);
   while (reader.pos < reader.len) {
     const [field, type] = reader.tag();
-    if (!take(field, reader)) reader.skip(type, field);
+    if (!read(field, reader)) reader.skip(type, field);
   }
 }
 

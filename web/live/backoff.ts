@@ -1,18 +1,18 @@
 export interface BackoffLimits {
   readonly firstMs: number;
-  readonly mostMs: number;
+  readonly maxMs: number;
 }
 
 /**
- * How long to wait before attempt `failures + 1`: anything from nothing to twice as much each time, up to the cap ("full
- * jitter"), so that a thousand pages that lost one server do not come back in step.
+ * The delay before attempt `failures + 1`: exponential backoff with full jitter, a random share of a delay that doubles
+ * up to `maxMs`. Pages that lost the same server then reconnect at different times.
  */
 export function backoffMs(failures: number, limits: BackoffLimits): number {
-  return Math.random() * Math.min(limits.mostMs, limits.firstMs * 2 ** Math.min(failures, 16));
+  return Math.random() * Math.min(limits.maxMs, limits.firstMs * 2 ** Math.min(failures, 16));
 }
 
-/** Resolves after `ms`, or as soon as the signal fires. */
-export function rest(ms: number, signal: AbortSignal): Promise<void> {
+/** Resolves after `ms`, or when the signal is aborted. */
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const end = (): void => {
       clearTimeout(timer);

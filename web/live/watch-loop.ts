@@ -1,81 +1,81 @@
-import { backoffMs, rest } from "./backoff.ts";
+import { backoffMs, sleep } from "./backoff.ts";
 import type { WatchedStock, WatchMessage } from "./watch-message.ts";
 
-export type LinkState = "live" | "reconnecting" | "polling" | "offline";
+export type ConnectionState = "live" | "reconnecting" | "polling" | "offline";
 
 export interface WatchLoopOptions<Stock extends WatchedStock> {
-  /** Opens a stream; ends with the signal. Never called without an ID, which would ask for every product. */
+  /** Opens a stream; ends with the signal. Never called without an ID, which would watch every product. */
   readonly open: (ids: readonly string[], signal: AbortSignal) => AsyncIterable<WatchMessage<Stock>>;
-  /** Asks once, where no stream gets through. */
+  /** Reads once, where no stream gets through. */
   readonly poll: (ids: readonly string[], signal: AbortSignal) => Promise<WatchMessage<Stock>>;
   readonly onMessage: (message: WatchMessage<Stock>) => void;
-  readonly onState: (state: LinkState) => void;
+  readonly onState: (state: ConnectionState) => void;
   readonly heartbeatMs: number;
 }
 
-const RETRY = { firstMs: 500, mostMs: 10_000 };
-/** A stream that says nothing for this long does not get through: its snapshot comes at once. */
+const RETRY = { firstMs: 500, maxMs: 10_000 };
+/** A stream without a message for this long is being buffered on the way: the server sends its snapshot at once. */
 const FIRST_MESSAGE_MS_MAX = 5_000;
-/** In heartbeats: a connection that died silently is given up after this. */
-const SILENT_BEATS_MAX = 2.5;
+/** In heartbeats: a stream without a message for this long is dead. */
+const WATCHDOG_BEATS = 2.5;
 const POLL_INTERVAL_MS = 5_000;
 const POLL_MS_MAX = 8_000;
-/** How often a stream is tried while polling works. */
+/** Average interval between attempts to stream while polling works. */
 const STREAM_RETRY_MS = 30_000;
-/** A change of what is watched, or a server that says goodbye, is no news unless it takes longer than this. */
+/** A reconnection that was planned is reported only if it takes longer than this. */
 const GRACE_MS = 1_000;
-/** So many streams must fail before their first message until polling is tried. */
+/** Polling starts after this many streams failed before their first message. */
 const FAILURES_BEFORE_POLL = 2;
-/** The server spreads its goodbyes already; with what it asks for (1.5 s at most) a reader is back within 3 s. */
-const GOODBYE_JITTER = 0.2;
+/** Added to the delay that the server asks for, which is at most 1.5 s and already spread. */
+const RECONNECT_JITTER = 0.2;
 
 /**
- * Keeps one watch open as long as it is wanted: reconnects with full jitter, gives up connections that fall silent,
- * polls where streams do not get through, and tries at once when `nudge` says that things may have changed.
+ * Keeps one watch open: reconnects with exponential backoff and full jitter, replaces dead connections, and polls
+ * where streams do not get through.
  */
 export class WatchLoop<Stock extends WatchedStock> {
   readonly #options: WatchLoopOptions<Stock>;
   #ids: readonly string[] = [];
   #covered = new Set<string>();
-  #state: LinkState | undefined;
-  /** Fires to end the attempt, or the rest between two, that is under way. */
-  #turn = new AbortController();
+  #state: ConnectionState | undefined;
+  /** Ends the current stream, or the delay before the next. */
+  #attempt = new AbortController();
   #ended = new AbortController();
   #polling: AbortController | undefined;
-  /** The last poll was answered. */
+  /** Whether the last poll succeeded. */
   #pollWorks = false;
   #grace: ReturnType<typeof setTimeout> | undefined;
-  #lastHeardMs = 0;
+  #lastMessageMs = 0;
   #isRunning = false;
 
   constructor(options: WatchLoopOptions<Stock>) {
     this.#options = options;
   }
 
-  /** Watches these products, at most 1,000. A stream that covers them already is left as it is; none ends it. */
+  /** Watches up to 1,000 products. A stream that covers them already is kept. An empty list ends the watch. */
   watch(ids: readonly string[]): void {
     this.#ids = ids;
     const isCovered = ids.length > 0 && ids.every((id) => this.#covered.has(id));
-    if (this.#isRunning && !isCovered) this.#turn.abort();
+    if (this.#isRunning && !isCovered) this.#attempt.abort();
     else if (!this.#isRunning && ids.length > 0) void this.#run();
   }
 
-  /** The network, or the reader, is back: a stream that was not heard lately is replaced, a rest is cut short. */
-  nudge(): void {
+  /** Replaces a stream without a recent message, and skips the delay before the next: the network may be available. */
+  retryNow(): void {
     const isFresh =
-      this.#state === "live" && Date.now() - this.#lastHeardMs < 1.5 * this.#options.heartbeatMs;
-    if (!isFresh) this.#turn.abort();
+      this.#state === "live" && Date.now() - this.#lastMessageMs < 1.5 * this.#options.heartbeatMs;
+    if (!isFresh) this.#attempt.abort();
   }
 
-  /** The network is gone, says the browser. */
-  lost(): void {
-    this.#say("reconnecting");
-    this.#turn.abort();
+  /** The browser reports that the network is unavailable. */
+  onOffline(): void {
+    this.#setState("reconnecting");
+    this.#attempt.abort();
   }
 
   end(): void {
     this.#ended.abort();
-    this.#turn.abort();
+    this.#attempt.abort();
     this.#stopPolling();
     clearTimeout(this.#grace);
   }
@@ -84,68 +84,68 @@ export class WatchLoop<Stock extends WatchedStock> {
     this.#isRunning = true;
     let failures = 0;
     while (!this.#ended.signal.aborted && this.#ids.length > 0) {
-      this.#turn = new AbortController();
-      const { signal } = this.#turn;
-      const { heard, silent, reconnectAfterMs } = await this.#stream(signal);
+      this.#attempt = new AbortController();
+      const { signal } = this.#attempt;
+      const { hasMessages, isBuffered, reconnectAfterMs } = await this.#stream(signal);
       if (this.#ended.signal.aborted) break;
       if (signal.aborted) {
         failures = 0;
-        if (!this.#pollWorks) this.#say("reconnecting", GRACE_MS);
+        if (!this.#pollWorks) this.#setState("reconnecting", GRACE_MS);
         continue;
       }
-      failures = heard ? 0 : failures + 1;
-      if (silent || failures >= FAILURES_BEFORE_POLL) this.#startPolling();
-      const isGoodbye = reconnectAfterMs !== undefined;
-      if (!this.#pollWorks) this.#say("reconnecting", isGoodbye ? GRACE_MS : 0);
-      await rest(this.#pauseMs(failures, reconnectAfterMs), signal);
+      failures = hasMessages ? 0 : failures + 1;
+      if (isBuffered || failures >= FAILURES_BEFORE_POLL) this.#startPolling();
+      const isPlanned = reconnectAfterMs !== undefined;
+      if (!this.#pollWorks) this.#setState("reconnecting", isPlanned ? GRACE_MS : 0);
+      await sleep(this.#delayMs(failures, reconnectAfterMs), signal);
     }
     this.#isRunning = false;
     this.#covered.clear();
     this.#stopPolling();
   }
 
-  #pauseMs(failures: number, reconnectAfterMs: number | undefined): number {
-    if (reconnectAfterMs !== undefined) return reconnectAfterMs * (1 + Math.random() * GOODBYE_JITTER);
+  #delayMs(failures: number, reconnectAfterMs: number | undefined): number {
+    if (reconnectAfterMs !== undefined) return reconnectAfterMs * (1 + Math.random() * RECONNECT_JITTER);
     if (this.#pollWorks) return STREAM_RETRY_MS * (0.5 + Math.random());
     return backoffMs(failures, RETRY);
   }
 
-  /** One stream from its opening to its end, whatever that is. Never rejects. */
+  /** Reads one stream to its end. Never rejects. `isBuffered`: it timed out before its first message. */
   async #stream(
-    turn: AbortSignal,
-  ): Promise<{ heard: boolean; silent: boolean; reconnectAfterMs: number | undefined }> {
+    attempt: AbortSignal,
+  ): Promise<{ hasMessages: boolean; isBuffered: boolean; reconnectAfterMs: number | undefined }> {
     const { open, onMessage, heartbeatMs } = this.#options;
-    const cut = new AbortController();
+    const timedOut = new AbortController();
     const ids = this.#ids;
     this.#covered = new Set(ids);
-    let heard = false;
-    let silent = false;
+    let hasMessages = false;
+    let isBuffered = false;
     let reconnectAfterMs: number | undefined;
-    const giveUp = (): void => {
-      silent = !heard;
-      cut.abort();
+    const onTimeout = (): void => {
+      isBuffered = !hasMessages;
+      timedOut.abort();
     };
-    let watchdog = setTimeout(giveUp, FIRST_MESSAGE_MS_MAX);
+    let watchdog = setTimeout(onTimeout, FIRST_MESSAGE_MS_MAX);
     try {
-      for await (const message of open(ids, AbortSignal.any([turn, cut.signal]))) {
-        if (turn.aborted) break;
+      for await (const message of open(ids, AbortSignal.any([attempt, timedOut.signal]))) {
+        if (attempt.aborted) break;
         clearTimeout(watchdog);
-        watchdog = setTimeout(giveUp, SILENT_BEATS_MAX * heartbeatMs);
-        heard = true;
-        this.#lastHeardMs = Date.now();
+        watchdog = setTimeout(onTimeout, WATCHDOG_BEATS * heartbeatMs);
+        hasMessages = true;
+        this.#lastMessageMs = Date.now();
         reconnectAfterMs = message.reconnectAfterMs;
         this.#stopPolling();
-        this.#say("live");
+        this.#setState("live");
         onMessage(message);
         if (reconnectAfterMs !== undefined) break;
       }
     } catch {
-      // A lost connection, a refusal, an end that was asked for: what comes next depends on what was heard alone.
+      // The kind of error does not matter: the next step depends on the messages only.
     } finally {
       clearTimeout(watchdog);
-      cut.abort();
+      timedOut.abort();
     }
-    return { heard, silent, reconnectAfterMs };
+    return { hasMessages, isBuffered, reconnectAfterMs };
   }
 
   #startPolling(): void {
@@ -168,33 +168,33 @@ export class WatchLoop<Stock extends WatchedStock> {
         if (stopped.aborted) return;
         if (!this.#pollWorks) {
           this.#pollWorks = true;
-          // The server can be reached: perhaps a stream gets through as well, and nobody need hear of polling.
-          this.#turn.abort();
-          this.#say("polling", GRACE_MS);
+          // The server is reachable, so a stream may get through too. Polling is reported only if it does not.
+          this.#attempt.abort();
+          this.#setState("polling", GRACE_MS);
         }
         this.#options.onMessage(message);
       } catch {
         if (!stopped.aborted && this.#pollWorks) {
           this.#pollWorks = false;
-          this.#say("reconnecting");
-          // The loop rests long while polling works; now it is to try soon again.
-          this.#turn.abort();
+          this.#setState("reconnecting");
+          // End the long delay that applies while polling works.
+          this.#attempt.abort();
         }
       }
-      await rest(POLL_INTERVAL_MS * (0.75 + Math.random() / 2), stopped);
+      await sleep(POLL_INTERVAL_MS * (0.75 + Math.random() / 2), stopped);
     }
   }
 
-  #say(state: LinkState, graceMs = 0): void {
-    const isLost = state === "reconnecting" && navigator.onLine === false;
-    const next = isLost ? "offline" : state;
+  #setState(state: ConnectionState, graceMs = 0): void {
+    const isOffline = state === "reconnecting" && navigator.onLine === false;
+    const next = isOffline ? "offline" : state;
     clearTimeout(this.#grace);
     if (next === this.#state) return;
-    const say = (): void => {
+    const report = (): void => {
       this.#state = next;
       this.#options.onState(next);
     };
-    if (graceMs > 0 && !isLost) this.#grace = setTimeout(say, graceMs);
-    else say();
+    if (graceMs > 0 && !isOffline) this.#grace = setTimeout(report, graceMs);
+    else report();
   }
 }

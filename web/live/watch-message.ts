@@ -1,7 +1,7 @@
-/** Set on answers from a server that has lost its store. */
+/** Response header: the values may be out of date, because the server's store is unavailable. */
 export const STALE_HEADER = "stock-stale";
 
-/** A stock of a watch. `Details` is what the reader makes of the seller's words: the element leaves them out. */
+/** The stock of a product, without its details, which the element does not need. */
 export interface WatchedStock {
   readonly productId: string;
   readonly available: number;
@@ -9,21 +9,21 @@ export interface WatchedStock {
   readonly updateTimeMs: number;
 }
 
-/** One message of a watch, as far as its readers need it. */
+/** One message of a watch. */
 export interface WatchMessage<Stock extends WatchedStock> {
   readonly stocks: readonly Stock[];
   readonly removed: readonly string[];
-  /** Part of the opening picture, which says how things are and not what has changed. */
+  /** Whether it is part of the snapshot at the start of a watch. */
   readonly isSnapshot: boolean;
   readonly serverTimeMs: number;
-  /** The server asks to go and to come back after this long. */
+  /** Set if the server asks the client to reconnect after this delay. */
   readonly reconnectAfterMs: number | undefined;
   readonly isStale: boolean;
 }
 
 /**
- * Whether to show `next` in place of `shown`: only if its version is newer. One exception: a snapshot with an older
- * version and a later time comes from a store that began anew, as the embedded one does at every start.
+ * Whether `next` replaces `shown`: if its version is newer. A snapshot with an older version and a later time also
+ * does: it comes from a store that restarted without its data, as the embedded one does.
  */
 export function supersedes(
   next: WatchedStock,

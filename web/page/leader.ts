@@ -1,40 +1,40 @@
-import { type LinkState, WatchLoop } from "../live/watch-loop.ts";
+import { type ConnectionState, WatchLoop } from "../live/watch-loop.ts";
 import { supersedes, type WatchMessage } from "../live/watch-message.ts";
 import type { Product } from "../view/product.ts";
 import type { StockClient } from "./stock-client.ts";
-import { type TabMessage, unionOf, type Wants } from "./tab-messages.ts";
+import { type TabMessage, type TabSubscription, unionOf } from "./tab-messages.ts";
 
-/** Wants of several tabs that come in one breath make one watch. */
-const GATHER_MS = 50;
-const ROLL_CALL_MS = 60_000;
-/** A tab that has not answered two roll calls is gone. */
-const GONE_MS = 2.5 * ROLL_CALL_MS;
-/** With no tab in sight the watch is ended after this: nobody looks at it. */
-const UNSEEN_MS_MAX = 120_000;
+/** Subscriptions that arrive within this time cause one watch. */
+const DEBOUNCE_MS = 50;
+const RESUBSCRIBE_MS = 60_000;
+/** A tab that missed two requests to resubscribe is closed. */
+const TAB_TIMEOUT_MS = 2.5 * RESUBSCRIBE_MS;
+/** The watch ends when no tab has been visible for this long. */
+const HIDDEN_MS_MAX = 120_000;
 
 interface LeaderOptions {
   readonly client: StockClient;
   readonly heartbeatMs: number;
-  /** To the other tabs and to this one. */
-  readonly tell: (message: TabMessage) => void;
+  /** Sends a message to all tabs, including this one. */
+  readonly broadcast: (message: TabMessage) => void;
 }
 
-/** The one tab that watches, for all of them. */
+/** Holds the watch of all tabs. One tab at a time has a leader. */
 export class Leader {
   readonly #options: LeaderOptions;
   readonly #loop: WatchLoop<Product>;
-  readonly #wants = new Map<string, Wants>();
-  /** The newest of everything watched: for a tab that comes later. */
+  readonly #subscriptions = new Map<string, TabSubscription>();
+  /** The newest state of every watched product, for tabs that subscribe later. */
   readonly #known = new Map<string, Product>();
-  #state: LinkState | undefined;
+  #state: ConnectionState | undefined;
   #latest: WatchMessage<Product> | undefined;
-  #gathering: ReturnType<typeof setTimeout> | undefined;
-  #unseen: ReturnType<typeof setTimeout> | undefined;
-  readonly #rollCalls: ReturnType<typeof setInterval>;
-  readonly #lifeSigns: ReturnType<typeof setInterval>;
+  #debounce: ReturnType<typeof setTimeout> | undefined;
+  #hiddenTimer: ReturnType<typeof setTimeout> | undefined;
+  readonly #resubscribeTimer: ReturnType<typeof setInterval>;
+  readonly #stateTimer: ReturnType<typeof setInterval>;
 
   constructor(options: LeaderOptions) {
-    const { client, heartbeatMs, tell } = options;
+    const { client, heartbeatMs, broadcast } = options;
     this.#options = options;
     this.#loop = new WatchLoop<Product>({
       open: (ids, signal) => client.watch(ids, signal),
@@ -43,55 +43,55 @@ export class Leader {
       onMessage: (message) => this.#onMessage(message),
       onState: (state) => {
         this.#state = state;
-        this.#tellState();
+        this.#broadcastState();
       },
     });
-    this.#rollCalls = setInterval(() => this.#callRoll(), ROLL_CALL_MS);
-    this.#lifeSigns = setInterval(() => this.#tellState(), heartbeatMs);
-    tell({ kind: "roll-call" });
+    this.#resubscribeTimer = setInterval(() => this.#requestSubscriptions(), RESUBSCRIBE_MS);
+    this.#stateTimer = setInterval(() => this.#broadcastState(), heartbeatMs);
+    broadcast({ kind: "resubscribe" });
   }
 
-  /** A tab says what it shows; it is told what is known of that. */
-  want(tab: string, ids: readonly string[], isVisible: boolean): void {
-    this.#wants.set(tab, { ids, isVisible, atMs: Date.now() });
-    this.#tellState();
+  /** Sets the subscription of a tab, and broadcasts what is known of its products. */
+  subscribe(tab: string, ids: readonly string[], isVisible: boolean): void {
+    this.#subscriptions.set(tab, { ids, isVisible, atMs: Date.now() });
+    this.#broadcastState();
     const stocks = ids.flatMap((id) => this.#known.get(id) ?? []);
     if (this.#latest && stocks.length > 0) {
-      this.#options.tell({
-        kind: "news",
+      this.#options.broadcast({
+        kind: "update",
         message: { ...this.#latest, stocks, removed: [], isSnapshot: true, reconnectAfterMs: undefined },
       });
     }
-    this.#gather();
+    this.#updateWatch();
   }
 
-  forget(tab: string): void {
-    this.#wants.delete(tab);
-    this.#gather();
+  unsubscribe(tab: string): void {
+    this.#subscriptions.delete(tab);
+    this.#updateWatch();
   }
 
-  nudge(): void {
-    this.#loop.nudge();
+  retryNow(): void {
+    this.#loop.retryNow();
   }
 
-  lost(): void {
-    this.#loop.lost();
+  onOffline(): void {
+    this.#loop.onOffline();
   }
 
   end(): void {
-    clearTimeout(this.#gathering);
-    clearTimeout(this.#unseen);
-    clearInterval(this.#rollCalls);
-    clearInterval(this.#lifeSigns);
+    clearTimeout(this.#debounce);
+    clearTimeout(this.#hiddenTimer);
+    clearInterval(this.#resubscribeTimer);
+    clearInterval(this.#stateTimer);
     this.#loop.end();
   }
 
-  #gather(): void {
-    clearTimeout(this.#gathering);
-    this.#gathering = setTimeout(() => this.#loop.watch(unionOf(this.#wants.values())), GATHER_MS);
-    clearTimeout(this.#unseen);
-    if (![...this.#wants.values()].some(({ isVisible }) => isVisible)) {
-      this.#unseen = setTimeout(() => this.#loop.watch([]), UNSEEN_MS_MAX);
+  #updateWatch(): void {
+    clearTimeout(this.#debounce);
+    this.#debounce = setTimeout(() => this.#loop.watch(unionOf(this.#subscriptions.values())), DEBOUNCE_MS);
+    clearTimeout(this.#hiddenTimer);
+    if (![...this.#subscriptions.values()].some(({ isVisible }) => isVisible)) {
+      this.#hiddenTimer = setTimeout(() => this.#loop.watch([]), HIDDEN_MS_MAX);
     }
   }
 
@@ -104,18 +104,18 @@ export class Leader {
       }
     }
     for (const productId of message.removed) this.#known.delete(productId);
-    this.#options.tell({ kind: "news", message });
+    this.#options.broadcast({ kind: "update", message });
   }
 
-  #tellState(): void {
+  #broadcastState(): void {
     if (this.#state === undefined) return;
     const isLeaderVisible = document.visibilityState === "visible";
-    this.#options.tell({ kind: "state", state: this.#state, isLeaderVisible });
+    this.#options.broadcast({ kind: "state", state: this.#state, isLeaderVisible });
   }
 
-  #callRoll(): void {
-    const oldest = Date.now() - GONE_MS;
-    for (const [tab, { atMs }] of this.#wants) if (atMs < oldest) this.#wants.delete(tab);
-    this.#options.tell({ kind: "roll-call" });
+  #requestSubscriptions(): void {
+    const oldest = Date.now() - TAB_TIMEOUT_MS;
+    for (const [tab, { atMs }] of this.#subscriptions) if (atMs < oldest) this.#subscriptions.delete(tab);
+    this.#options.broadcast({ kind: "resubscribe" });
   }
 }

@@ -1,18 +1,18 @@
 import { render } from "lit/html.js";
-import type { LinkState } from "../live/watch-loop.ts";
+import type { ConnectionState } from "../live/watch-loop.ts";
 import type { WatchMessage } from "../live/watch-message.ts";
 import type { PageQuery } from "../view/list-query.ts";
 import { type PageActions, type PageModel, pageView } from "../view/page-view.ts";
 import type { NamedCollection, PageStart, Product } from "../view/product.ts";
-import { labelOf } from "../view/product-label.ts";
+import { countLabelOf } from "../view/product-card.ts";
 import type { PageSettings } from "../view/settings.ts";
 import { type Status, statusWord } from "../view/status.ts";
 import { Announcer } from "./announcer.ts";
 import { litMarkup } from "./lit-markup.ts";
-import { Shelf, type ShelfChange } from "./shelf.ts";
+import { type ListChange, LiveList } from "./live-list.ts";
 import type { ProductList } from "./stock-client.ts";
 
-/** Seconds of the reader's own clock face; the instant is the server's. */
+/** Formats the server's time in the user's time zone. */
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 interface LivePageOptions {
@@ -24,20 +24,20 @@ interface LivePageOptions {
   readonly actions: PageActions;
 }
 
-/** What the page shows, and the drawing of it: at most once for all that one task of the browser changes. */
+/** The state of the page. Renders at most once per task of the browser. */
 export class LivePage {
-  readonly shelf: Shelf;
+  readonly list: LiveList;
   readonly #options: LivePageOptions;
   readonly #announcer: Announcer;
   #query: PageQuery;
   readonly #collections: readonly NamedCollection[];
-  #link: LinkState | "snapshot" = "snapshot";
+  #connection: ConnectionState | "snapshot" = "snapshot";
   #isPaused = false;
   #isStale: boolean;
   #serverTimeMs: number;
-  #loading: PageModel["loading"] = "no";
+  #loading: PageModel["loading"] = "idle";
   #isDrawing = false;
-  #backTimer: ReturnType<typeof setTimeout> | undefined;
+  #restockTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: LivePageOptions) {
     const { start, query, region } = options;
@@ -47,9 +47,9 @@ export class LivePage {
     this.#collections = start.collections;
     this.#isStale = start.isStale;
     this.#serverTimeMs = start.serverTimeMs;
-    this.shelf = new Shelf(query, options.settings);
-    this.shelf.put(query, start.products, start.total);
-    // The server wrote the same; replaced within one task, nothing moves.
+    this.list = new LiveList(query, options.settings);
+    this.list.put(query, start.products, start.total);
+    // The server rendered the same content. Replaced within one task, it causes no layout shift.
     options.root.replaceChildren();
     this.#drawNow();
   }
@@ -72,10 +72,10 @@ export class LivePage {
     this.#draw();
   }
 
-  setLink(link: LinkState): void {
-    if (link === this.#link) return;
-    const isFirst = this.#link === "snapshot" && link === "live";
-    this.#link = link;
+  setConnection(link: ConnectionState): void {
+    if (link === this.#connection) return;
+    const isFirst = this.#connection === "snapshot" && link === "live";
+    this.#connection = link;
     if (!isFirst && !this.#isPaused) this.#announceStatus();
     this.#draw();
   }
@@ -86,33 +86,33 @@ export class LivePage {
     this.#draw();
   }
 
-  /** A list has come: in place of the one shown, or longer than it. */
+  /** Shows a list that was loaded. `isLonger`: it extends the one shown. */
   putList(query: PageQuery, list: ProductList, isLonger: boolean): void {
     const { products, total } = list;
-    // Where nothing is watched, the list itself is the latest that was heard.
-    if (this.#link === "snapshot" && list.serverTimeMs > 0) {
+    // Without a watch, the list is the latest information from the server.
+    if (this.#connection === "snapshot" && list.serverTimeMs > 0) {
       this.#serverTimeMs = list.serverTimeMs;
       this.#isStale = list.isStale;
     }
-    if (isLonger) this.shelf.extend(query, products, total);
-    else this.shelf.put(query, products, total);
-    this.setLoading("no", query);
+    if (isLonger) this.list.extend(query, products, total);
+    else this.list.put(query, products, total);
+    this.setLoading("idle", query);
   }
 
   apply(message: WatchMessage<Product>): void {
     const wasStale = this.#isStale;
     this.#isStale = message.isStale;
-    // The age of counts that are known to be old is when they were last known to be new.
+    // The age of stale counts is the time at which they were last known to be current.
     if (!message.isStale && message.serverTimeMs > 0) this.#serverTimeMs = message.serverTimeMs;
     if (wasStale !== message.isStale) this.#announceStatus();
-    const changes = this.shelf.apply(message.stocks, message.removed, message.isSnapshot, Date.now());
-    if (!message.isSnapshot) for (const change of changes) this.#announceCrossing(change);
+    const changes = this.list.apply(message.stocks, message.removed, message.isSnapshot, Date.now());
+    if (!message.isSnapshot) for (const change of changes) this.#announceLevel(change);
     this.#draw();
   }
 
   get #status(): Status {
     return {
-      connection: this.#isPaused ? "paused" : this.#link,
+      connection: this.#isPaused ? "paused" : this.#connection,
       isStale: this.#isStale,
       asOf: this.#serverTimeMs > 0 ? clock.format(this.#serverTimeMs) : "",
     };
@@ -121,18 +121,18 @@ export class LivePage {
   #announceStatus(): void {
     const { asOf, connection } = this.#status;
     const age = connection === "live" && !this.#isStale ? "" : `, counts as of ${asOf}`;
-    this.#announcer.say("status", `${statusWord(this.#status)}${age}`);
+    this.#announcer.announce("status", `${statusWord(this.#status)}${age}`);
   }
 
-  /** Only for crossings of a threshold: to few, to none, and back. */
-  #announceCrossing({ before, after }: ShelfChange): void {
+  /** Announces a change between the levels: low, sold out, back in stock. */
+  #announceLevel({ before, after }: ListChange): void {
     const { settings } = this.#options;
-    const was = labelOf(before, settings).level;
-    const { level, text } = labelOf(after, settings);
+    const was = countLabelOf(before, settings).level;
+    const { level, text } = countLabelOf(after, settings);
     const isBack = was === "none" && after.available > 0;
     if (level === was || (level === "some" && !isBack)) return;
     const name = after.details?.name || after.productId;
-    this.#announcer.say(after.productId, `${name}: ${isBack ? `back in stock, ${text}` : text}`);
+    this.#announcer.announce(after.productId, `${name}: ${isBack ? `back in stock, ${text}` : text}`);
   }
 
   #draw(): void {
@@ -144,22 +144,25 @@ export class LivePage {
   #drawNow(): void {
     this.#isDrawing = false;
     const { root, settings, actions } = this.#options;
-    const products = this.shelf.products;
+    const products = this.list.products;
     const nowMs = Date.now();
     const model: PageModel = {
       settings,
       query: this.#query,
       products,
-      total: this.shelf.total,
+      total: this.list.total,
       collections: this.#collections,
       status: this.#status,
       nowMs,
       loading: this.#loading,
-      outOfPlace: this.shelf.outOfPlace,
+      movedCount: this.list.movedCount,
     };
     render(pageView(litMarkup, model, actions), root);
-    const backs = products.map(({ backUntilMs }) => backUntilMs).filter((untilMs) => untilMs > nowMs);
-    clearTimeout(this.#backTimer);
-    if (backs.length > 0) this.#backTimer = setTimeout(() => this.#draw(), Math.min(...backs) - nowMs + 1);
+    const deadlines = products
+      .map(({ restockedUntilMs }) => restockedUntilMs)
+      .filter((untilMs) => untilMs > nowMs);
+    clearTimeout(this.#restockTimer);
+    if (deadlines.length > 0)
+      this.#restockTimer = setTimeout(() => this.#draw(), Math.min(...deadlines) - nowMs + 1);
   }
 }

@@ -7,8 +7,8 @@ import { LivePage } from "./live-page.ts";
 import { SharedWatch } from "./shared-watch.ts";
 import { StockClient } from "./stock-client.ts";
 
-/** A pause this long in typing is taken for the end of a word. */
-const TYPING_MS = 250;
+/** Delay between the last keystroke and the search. */
+const TYPING_DEBOUNCE_MS = 250;
 
 const root = document.querySelector<HTMLElement>("#page");
 const region = document.querySelector<HTMLElement>("#announcements");
@@ -41,23 +41,23 @@ function start(root: HTMLElement, region: HTMLElement): void {
       onTyped: ({ target }) => {
         clearTimeout(typing);
         const form = formOf(target);
-        if (form) typing = setTimeout(() => go(readForm(form), "replace"), TYPING_MS);
+        if (form) typing = setTimeout(() => navigate(readForm(form), "replace"), TYPING_DEBOUNCE_MS);
       },
       onChosen: (event) => {
         if (event.type === "submit") event.preventDefault();
         clearTimeout(typing);
         const form = formOf(event.target);
-        if (form) go(readForm(form), "push");
+        if (form) navigate(readForm(form), "push");
       },
       onPause: () => {
         page.setPaused(!page.isPaused);
-        wantShown();
+        subscribe();
       },
       onSortAgain: () => {
-        void lists.ask(page.query);
+        void lists.load(page.query);
         root.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
       },
-      onRetry: () => void lists.ask(page.query),
+      onRetry: () => void lists.load(page.query),
       onLink: (event) => {
         const { currentTarget } = event;
         if (
@@ -69,65 +69,65 @@ function start(root: HTMLElement, region: HTMLElement): void {
         event.preventDefault();
         const query = parsePageQuery(new URL(currentTarget.href).searchParams);
         const isLonger = query.shown > page.query.shown;
-        go(query, isLonger ? "replace" : "push", isLonger);
+        navigate(query, isLonger ? "replace" : "push", isLonger);
         if (!isLonger) syncForm();
         root.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
       },
     },
   });
-  const lists = new Lists({ client, page: () => page, onPut: wantShown });
+  const lists = new Lists({ client, page: () => page, onLoaded: subscribe });
 
-  function wantShown(): void {
-    watch.want(page.isPaused ? [] : page.shelf.productIds);
+  function subscribe(): void {
+    watch.subscribe(page.isPaused ? [] : page.list.productIds);
   }
 
   function openWatch(): SharedWatch {
     return new SharedWatch({
       client,
       heartbeatMs: settings.heartbeatMs,
-      onNews: (message) => {
+      onUpdate: (message) => {
         if (!page.isPaused) page.apply(message);
       },
       onState: (state) => {
-        page.setLink(state);
+        page.setConnection(state);
         if (state === "live" || state === "polling") void lists.retry();
       },
     });
   }
 
-  function go(query: PageQuery, how: "push" | "replace", isLonger = false): void {
+  function navigate(query: PageQuery, how: "push" | "replace", isLonger = false): void {
     const address = pageAddress(query);
-    if (address === pageAddress(page.query) && page.loading === "no") return;
+    if (address === pageAddress(page.query) && page.loading === "idle") return;
     if (how === "push") history.pushState(null, "", address);
     else history.replaceState(null, "", address);
-    void lists.ask(query, isLonger);
+    void lists.load(query, isLonger);
   }
 
-  /** The fields as the address has them, where no typing brought it about. */
+  /** Sets the fields of the form to the query in the address. */
   function syncForm(): void {
     queueMicrotask(() => root.querySelector("form")?.reset());
   }
 
   watch = openWatch();
-  wantShown();
-  lists.lookAgainIfEmpty();
+  subscribe();
+  lists.reloadWhileEmpty();
 
   addEventListener("popstate", () => {
-    void lists.ask(parsePageQuery(new URLSearchParams(location.search)));
+    void lists.load(parsePageQuery(new URLSearchParams(location.search)));
     syncForm();
   });
-  addEventListener("online", () => watch.nudge());
-  addEventListener("offline", () => watch.lost());
-  document.addEventListener("visibilitychange", () => watch.nudge());
-  // A page that is kept for the way back must hold neither lock nor connection.
+  addEventListener("online", () => watch.retryNow());
+  addEventListener("offline", () => watch.onOffline());
+  document.addEventListener("visibilitychange", () => watch.retryNow());
+  // A page in the back/forward cache must hold neither the lock nor a connection.
   addEventListener("pagehide", () => watch.close());
   addEventListener("pageshow", ({ persisted }) => {
     if (persisted) {
-      // It was last live when it was left; nothing was heard since.
-      page.setLink("reconnecting");
+      // No message arrived while the page was in the cache.
+      page.setConnection("reconnecting");
       watch = openWatch();
-      wantShown();
-    } else watch.nudge();
+      subscribe();
+    } else watch.retryNow();
   });
 }
 

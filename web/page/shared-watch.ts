@@ -1,4 +1,4 @@
-import type { LinkState } from "../live/watch-loop.ts";
+import type { ConnectionState } from "../live/watch-loop.ts";
 import type { WatchMessage } from "../live/watch-message.ts";
 import type { Product } from "../view/product.ts";
 import { Leader } from "./leader.ts";
@@ -6,20 +6,20 @@ import type { StockClient } from "./stock-client.ts";
 import { TabChannel, type TabMessage } from "./tab-messages.ts";
 
 const LOCK = "inventory-watch";
-/** In heartbeats: a leader that says nothing for this long is suspended, and replaced. */
-const SILENT_BEATS_MAX = 3;
+/** In heartbeats: a leader that sends nothing for this long is suspended, and is replaced. */
+const LEADER_TIMEOUT_BEATS = 3;
 
 interface SharedWatchOptions {
   readonly client: StockClient;
   readonly heartbeatMs: number;
-  readonly onNews: (message: WatchMessage<Product>) => void;
-  readonly onState: (state: LinkState) => void;
+  readonly onUpdate: (message: WatchMessage<Product>) => void;
+  readonly onState: (state: ConnectionState) => void;
 }
 
 /**
- * One watch for all tabs of this origin. The tab that holds the lock leads: it alone is connected, and tells the others.
- * When it goes, the browser gives the lock to the next. A visible tab takes the lock from a leader that is suspended, or
- * hidden (and so slowed down by the browser) while its connection is lost.
+ * One watch for all tabs of this origin. The tab that holds the Web Lock is the leader: it has the connection and
+ * broadcasts what it receives. When it closes, the browser grants the lock to the next tab. A visible tab steals the
+ * lock from a leader that is suspended, or that is hidden (and so throttled by the browser) and disconnected.
  */
 export class SharedWatch {
   readonly #options: SharedWatchOptions;
@@ -27,41 +27,41 @@ export class SharedWatch {
   readonly #channel: TabChannel;
   #leader: Leader | undefined;
   #ids: readonly string[] = [];
-  #silence: ReturnType<typeof setTimeout> | undefined;
-  #release = (): void => {};
+  #leaderTimeout: ReturnType<typeof setTimeout> | undefined;
+  #releaseLock = (): void => {};
   #isClosed = false;
 
   constructor(options: SharedWatchOptions) {
     this.#options = options;
     this.#channel = new TabChannel((message) => this.#onMessage(message));
-    this.#queue();
+    this.#requestLock();
   }
 
-  /** What this tab shows now. */
-  want(ids: readonly string[]): void {
+  /** Sets the products that this tab shows. */
+  subscribe(ids: readonly string[]): void {
     this.#ids = ids;
-    this.#sayWants();
-    if (this.#silence === undefined) this.#listenForLeader();
+    this.#sendSubscription();
+    if (this.#leaderTimeout === undefined) this.#awaitLeader();
   }
 
-  /** Something may have changed for the better: try at once. */
-  nudge(): void {
+  /** Retries at once: the network or the tab may be available again. */
+  retryNow(): void {
     if (this.#isClosed) return;
-    this.#sayWants();
-    this.#leader?.nudge();
-    this.#listenForLeader();
+    this.#sendSubscription();
+    this.#leader?.retryNow();
+    this.#awaitLeader();
   }
 
-  /** The browser says that the network is gone. */
-  lost(): void {
-    this.#leader?.lost();
+  /** The browser reports that the network is unavailable. */
+  onOffline(): void {
+    this.#leader?.onOffline();
   }
 
   close(): void {
     this.#isClosed = true;
-    clearTimeout(this.#silence);
-    this.#channel.post({ kind: "bye", tab: this.#tab });
-    this.#release();
+    clearTimeout(this.#leaderTimeout);
+    this.#channel.post({ kind: "unsubscribe", tab: this.#tab });
+    this.#releaseLock();
     this.#channel.close();
   }
 
@@ -69,8 +69,8 @@ export class SharedWatch {
     return document.visibilityState === "visible";
   }
 
-  /** Waits for its turn to lead. Without locks (a page without HTTPS has none) every tab leads itself. */
-  #queue(steal = false): void {
+  /** Becomes the leader when the lock is granted. Without Web Locks (they need HTTPS) every tab leads itself. */
+  #requestLock(steal = false): void {
     if (this.#isClosed) return;
     const { locks } = navigator;
     if (locks === undefined) {
@@ -82,72 +82,73 @@ export class SharedWatch {
         if (this.#isClosed) return undefined;
         this.#lead();
         return new Promise<void>((resolve) => {
-          this.#release = () => {
+          this.#releaseLock = () => {
             this.#stopLeading();
             resolve();
           };
         });
       })
       .catch(() => {
-        // Another tab took the lock.
+        // Another tab stole the lock.
         this.#stopLeading();
-        this.#queue();
+        this.#requestLock();
       });
   }
 
   #lead(): void {
     if (this.#leader) return;
-    clearTimeout(this.#silence);
+    clearTimeout(this.#leaderTimeout);
     const { client, heartbeatMs } = this.#options;
     this.#leader = new Leader({
       client,
       heartbeatMs,
-      tell: (message) => {
+      broadcast: (message) => {
         this.#channel.post(message);
-        this.#onTold(message);
+        this.#onLeaderMessage(message);
       },
     });
-    this.#sayWants();
+    this.#sendSubscription();
   }
 
   #stopLeading(): void {
     this.#leader?.end();
     this.#leader = undefined;
-    if (!this.#isClosed) this.#listenForLeader();
+    if (!this.#isClosed) this.#awaitLeader();
   }
 
-  #sayWants(): void {
-    const wants = { tab: this.#tab, ids: this.#ids, isVisible: this.#isVisible };
-    if (this.#leader) this.#leader.want(wants.tab, wants.ids, wants.isVisible);
-    else this.#channel.post({ kind: "wants", ...wants });
+  #sendSubscription(): void {
+    const subscription = { tab: this.#tab, ids: this.#ids, isVisible: this.#isVisible };
+    if (this.#leader) this.#leader.subscribe(subscription.tab, subscription.ids, subscription.isVisible);
+    else this.#channel.post({ kind: "subscribe", ...subscription });
   }
 
   #onMessage(message: TabMessage): void {
-    if (message.kind === "wants") this.#leader?.want(message.tab, message.ids, message.isVisible);
-    else if (message.kind === "bye") this.#leader?.forget(message.tab);
+    if (message.kind === "subscribe") this.#leader?.subscribe(message.tab, message.ids, message.isVisible);
+    else if (message.kind === "unsubscribe") this.#leader?.unsubscribe(message.tab);
     else if (this.#leader === undefined) {
-      this.#listenForLeader();
-      if (message.kind === "roll-call") this.#sayWants();
-      this.#onTold(message);
+      this.#awaitLeader();
+      if (message.kind === "resubscribe") this.#sendSubscription();
+      this.#onLeaderMessage(message);
     }
   }
 
-  /** Of the leader, be it this tab or another. */
-  #onTold(message: TabMessage): void {
-    if (message.kind === "news") this.#options.onNews(message.message);
+  /** Handles a message of the leader, which may be this tab. */
+  #onLeaderMessage(message: TabMessage): void {
+    if (message.kind === "update") this.#options.onUpdate(message.message);
     if (message.kind === "state") {
       this.#options.onState(message.state);
-      const isSlow = !message.isLeaderVisible && message.state !== "live" && message.state !== "polling";
-      if (this.#leader === undefined && isSlow && this.#isVisible) this.#queue(true);
+      const isThrottled = !message.isLeaderVisible && message.state !== "live" && message.state !== "polling";
+      if (this.#leader === undefined && isThrottled && this.#isVisible) this.#requestLock(true);
     }
   }
 
-  #listenForLeader(): void {
-    clearTimeout(this.#silence);
+  /** Takes the lock if the leader sends nothing in time. */
+  #awaitLeader(): void {
+    clearTimeout(this.#leaderTimeout);
     if (this.#leader || this.#ids.length === 0) return;
-    const patienceMs = SILENT_BEATS_MAX * this.#options.heartbeatMs;
-    this.#silence = setTimeout(() => {
-      if (this.#isVisible) this.#queue(true);
-    }, patienceMs);
+    const timeoutMs = LEADER_TIMEOUT_BEATS * this.#options.heartbeatMs;
+    this.#leaderTimeout = setTimeout(() => {
+      if (this.#isVisible) this.#requestLock(true);
+    }, timeoutMs);
   }
 }

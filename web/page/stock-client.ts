@@ -7,7 +7,7 @@ import {
   StockService,
   type WatchStockResponse,
 } from "../../gen/inventory/v1/stock_pb.ts";
-import { inPortions } from "../live/portions.ts";
+import { inChunks } from "../live/chunks.ts";
 import { STALE_HEADER, type WatchMessage } from "../live/watch-message.ts";
 import { type PageQuery, SORTS } from "../view/list-query.ts";
 import type { Product } from "../view/product.ts";
@@ -28,7 +28,7 @@ export interface ProductList {
   readonly isStale: boolean;
 }
 
-/** The server's methods, as the page needs them: the watch over gRPC-Web, all else by GET, which caches may answer. */
+/** The page's client: watches over gRPC-Web, reads by Connect GET, which caches may answer. */
 export class StockClient {
   readonly #streams;
   readonly #reads;
@@ -44,21 +44,21 @@ export class StockClient {
     }
   }
 
-  /** The same by asking once. */
+  /** Reads the same products once. */
   async poll(productIds: readonly string[], signal: AbortSignal): Promise<WatchMessage<Product>> {
     const seen = { serverTimeMs: 0, isStale: false };
-    const answers = await Promise.all(
-      inPortions(productIds).map((portion) =>
+    const responses = await Promise.all(
+      inChunks(productIds).map((chunk) =>
         this.#reads.batchGetStock(
-          { productIds: portion },
+          { productIds: chunk },
           { signal, onHeader: (headers) => Object.assign(seen, readHeaders(headers)) },
         ),
       ),
     );
     return {
       ...seen,
-      stocks: answers.flatMap((answer) => answer.stocks.map(toProduct)),
-      removed: answers.flatMap((answer) => answer.unknownProductIds),
+      stocks: responses.flatMap((response) => response.stocks.map(toProduct)),
+      removed: responses.flatMap((response) => response.unknownProductIds),
       isSnapshot: true,
       reconnectAfterMs: undefined,
     };
@@ -67,7 +67,7 @@ export class StockClient {
   async list(query: PageQuery, signal: AbortSignal): Promise<ProductList> {
     const seen = { serverTimeMs: 0, isStale: false };
     const { order, descending } = SORTS[query.sort];
-    const answer = await this.#reads.listStock(
+    const response = await this.#reads.listStock(
       {
         pageSize: query.shown,
         query: query.words,
@@ -79,12 +79,12 @@ export class StockClient {
         descending,
       },
       {
-        // A time-out that is sent along would make every request another one to a cache.
+        // Connect would send its own timeout as a header, which makes a GET uncacheable.
         signal: AbortSignal.any([signal, AbortSignal.timeout(LIST_MS_MAX)]),
         onHeader: (headers) => Object.assign(seen, readHeaders(headers)),
       },
     );
-    return { ...seen, products: answer.stocks.map(toProduct), total: answer.totalSize };
+    return { ...seen, products: response.stocks.map(toProduct), total: response.totalSize };
   }
 }
 
@@ -114,9 +114,9 @@ function toProduct(stock: Stock): Product {
     updateTimeMs: stock.updateTime ? timestampMs(stock.updateTime) : 0,
     ...(product && {
       details: {
-        name: product.name,
+        name: product.name ?? "",
         description: product.description,
-        price: product.price,
+        price: product.price ?? 0,
         collectionId: product.collectionId,
       },
     }),

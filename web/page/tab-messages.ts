@@ -1,39 +1,41 @@
-import type { LinkState } from "../live/watch-loop.ts";
+import type { ConnectionState } from "../live/watch-loop.ts";
 import type { WatchMessage } from "../live/watch-message.ts";
 import type { Product } from "../view/product.ts";
 
-/** What the tabs of one origin tell each other. */
+/** Messages between the tabs of one origin. */
 export type TabMessage =
-  /** The tab that leads has begun, or wants to know who is still there. */
-  | { readonly kind: "roll-call" }
+  /** From the leader: every tab sends its subscription again. */
+  | { readonly kind: "resubscribe" }
   | {
-      readonly kind: "wants";
+      readonly kind: "subscribe";
       readonly tab: string;
       readonly ids: readonly string[];
       readonly isVisible: boolean;
     }
-  | { readonly kind: "bye"; readonly tab: string }
-  | { readonly kind: "state"; readonly state: LinkState; readonly isLeaderVisible: boolean }
-  | { readonly kind: "news"; readonly message: WatchMessage<Product> };
+  | { readonly kind: "unsubscribe"; readonly tab: string }
+  | { readonly kind: "state"; readonly state: ConnectionState; readonly isLeaderVisible: boolean }
+  | { readonly kind: "update"; readonly message: WatchMessage<Product> };
 
 const CHANNEL = "inventory-watch";
-/** A watch has no room for more. */
+/** Maximum number of products in one watch. */
 export const WATCHED_MAX = 1_000;
 
-/** What one tab shows. */
-export interface Wants {
+/** The products that one tab shows. */
+export interface TabSubscription {
   readonly ids: readonly string[];
   readonly isVisible: boolean;
   readonly atMs: number;
 }
 
-/** The products of all tabs, those of visible tabs first, and no more than a watch may name. */
-export function unionOf(wants: Iterable<Wants>): string[] {
-  const byNeed = [...wants].sort((a, b) => Number(b.isVisible) - Number(a.isVisible) || b.atMs - a.atMs);
-  return [...new Set(byNeed.flatMap(({ ids }) => ids))].slice(0, WATCHED_MAX);
+/** The products of all tabs, those of visible tabs first, limited to what a watch may name. */
+export function unionOf(subscriptions: Iterable<TabSubscription>): string[] {
+  const byPriority = [...subscriptions].sort(
+    (a, b) => Number(b.isVisible) - Number(a.isVisible) || b.atMs - a.atMs,
+  );
+  return [...new Set(byPriority.flatMap(({ ids }) => ids))].slice(0, WATCHED_MAX);
 }
 
-/** The other tabs of this origin; a page by itself where the browser knows no channels. */
+/** Connects the tabs of this origin. Does nothing in a browser without BroadcastChannel. */
 export class TabChannel {
   readonly #channel = typeof BroadcastChannel === "undefined" ? undefined : new BroadcastChannel(CHANNEL);
 

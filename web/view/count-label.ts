@@ -1,7 +1,7 @@
 import type { PageSettings } from "./settings.ts";
 
-/** How a count is to be taken: colour never says it alone, so each level has an icon and words of its own. */
-export type StockLevel = "some" | "low" | "none" | "gone";
+/** The level of a count. Each has its own icon and text, because colour alone is not accessible. */
+export type StockLevel = "some" | "low" | "none" | "removed";
 
 export interface CountLabel {
   readonly level: StockLevel;
@@ -10,7 +10,7 @@ export interface CountLabel {
 
 const numbers = new Intl.NumberFormat("en");
 
-/** The words on the shelf label: "Sold out", "Only 3 left", "24 left", "10+ left". */
+/** The text of a count: "Sold out", "Only 3 left", "24 left", "10+ left". */
 export function countLabel(
   available: number,
   settings: Pick<PageSettings, "lowStockMax" | "exactCountMax">,

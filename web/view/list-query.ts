@@ -4,16 +4,16 @@ export const SORTS = {
   name: { label: "Name", order: "name", descending: false },
   price: { label: "Price, low to high", order: "price", descending: false },
   "-price": { label: "Price, high to low", order: "price", descending: true },
-  available: { label: "Fewest left", order: "available", descending: false },
-  "-available": { label: "Most left", order: "available", descending: true },
-  "-changed": { label: "Newest change", order: "update_time", descending: true },
+  available: { label: "Stock, low to high", order: "available", descending: false },
+  "-available": { label: "Stock, high to low", order: "available", descending: true },
+  "-changed": { label: "Recently updated", order: "update_time", descending: true },
 } as const;
 export type Sort = keyof typeof SORTS;
 
-/** Longest search: what is longer was not typed. */
+/** Maximum length of a search. Longer ones are truncated. */
 const WORDS_MAX = 100;
 
-/** What the page is asked to show. It stands in the address, so that a link shows what its sender saw. */
+/** What the page shows. It is part of the address, so that a link can be shared. */
 export interface PageQuery {
   readonly words: string;
   readonly inStockOnly: boolean;
@@ -21,11 +21,11 @@ export interface PageQuery {
   readonly minPrice: number | undefined;
   readonly maxPrice: number | undefined;
   readonly sort: Sort;
-  /** How far the list has grown. */
+  /** Number of products to show. */
   readonly shown: number;
 }
 
-/** Reads an address; what makes no sense in it counts as left out. */
+/** Parses an address. Invalid parameters are ignored. */
 export function parsePageQuery(parameters: URLSearchParams): PageQuery {
   const sort = parameters.get("sort") ?? "";
   const shown = Number(parameters.get("shown") ?? LIST_STEP);
@@ -40,7 +40,7 @@ export function parsePageQuery(parameters: URLSearchParams): PageQuery {
   };
 }
 
-/** The shortest address that reads back as this query: `/` or `/?q=linen&stock=in`. */
+/** The shortest address of a query: `/` or `/?q=linen&stock=in`. */
 export function pageAddress(query: PageQuery): string {
   const parameters = new URLSearchParams();
   if (query.words !== "") parameters.set("q", query.words);
@@ -54,13 +54,13 @@ export function pageAddress(query: PageQuery): string {
   return text === "" ? "/" : `/?${text}`;
 }
 
-/** How many of the filters are set; words are no filter. */
+/** Number of filters that are set. The search words are not a filter. */
 export function filterCount({ inStockOnly, collectionId, minPrice, maxPrice }: PageQuery): number {
   return [inStockOnly, collectionId !== "", minPrice !== undefined, maxPrice !== undefined].filter(Boolean)
     .length;
 }
 
-/** Whether anything narrows the list down. */
+/** Whether the query has search words or filters. */
 export function isFiltered(query: PageQuery): boolean {
   return query.words !== "" || filterCount(query) > 0;
 }

@@ -1,15 +1,15 @@
 /**
- * What a view is written with, so that one template serves twice: Lit renders it in the browser, and the
- * server renders it to text. Event listeners (`@click`) are for the browser alone.
+ * The template functions of a view. Lit implements them in the browser, and the server renders text. Event listeners
+ * (`@click`) have an effect in the browser only.
  */
 export interface Markup {
   readonly html: (strings: TemplateStringsArray, ...values: readonly unknown[]) => unknown;
-  /** Renders a list whose items keep their elements while they move. */
+  /** Renders a list. Items keep their elements when they move. */
   readonly each: <Item>(
     items: readonly Item[],
     key: (item: Item) => string,
     template: (item: Item) => unknown,
   ) => unknown;
-  /** Renders as nothing at all. */
+  /** Renders nothing. */
   readonly nothing: unknown;
 }

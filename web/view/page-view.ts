@@ -1,31 +1,31 @@
-import { type FinderActions, finderView } from "./finder.ts";
 import { isFiltered, type PageQuery, pageAddress } from "./list-query.ts";
 import type { Markup } from "./markup.ts";
-import type { NamedCollection, ShelfProduct } from "./product.ts";
-import { productLabel } from "./product-label.ts";
+import type { ListedProduct, NamedCollection } from "./product.ts";
+import { productCard } from "./product-card.ts";
+import { type SearchFormActions, searchFormView } from "./search-form.ts";
 import { LIST_MAX, LIST_STEP, type PageSettings } from "./settings.ts";
 import { isCurrent, type Status, statusView } from "./status.ts";
 
-/** Everything that the page shows. */
+/** The content of the page. */
 export interface PageModel {
   readonly settings: PageSettings;
   readonly query: PageQuery;
-  readonly products: readonly ShelfProduct[];
+  readonly products: readonly ListedProduct[];
   readonly total: number;
   readonly collections: readonly NamedCollection[];
   readonly status: Status;
   readonly nowMs: number;
-  /** `asking`: a list other than the one shown is on its way. `failed`: it did not come. */
-  readonly loading: "no" | "asking" | "failed";
-  /** How many products have changed so that the order, or the filter, no longer holds. */
-  readonly outOfPlace: number;
+  /** `loading`: another list was requested. `failed`: that request failed. */
+  readonly loading: "idle" | "loading" | "failed";
+  /** Number of products whose position in the list is out of date. */
+  readonly movedCount: number;
 }
 
-export interface PageActions extends FinderActions {
+export interface PageActions extends SearchFormActions {
   readonly onPause: () => void;
   readonly onSortAgain: () => void;
   readonly onRetry: () => void;
-  /** A link that the script answers by itself. */
+  /** A link that the script handles without a navigation. */
   readonly onLink: (event: Event) => void;
 }
 
@@ -37,54 +37,54 @@ export function countOf(count: number, one: string, other: string): string {
   return `${numbers.format(count)} ${plurals.select(count) === "one" ? one : other}`;
 }
 
-/** The whole page inside of its body. Without actions it is what the server writes. */
+/** The content of the page's body. The server renders it without actions. */
 export function pageView(markup: Markup, model: PageModel, actions?: PageActions): unknown {
   const { html } = markup;
-  return html`<a class="skip" href="#products">Skip to the products</a>
+  return html`<a class="skip" href="#products">Skip to products</a>
     <header class="masthead">
-      <h1>What is left</h1>
-      <p class="lede">Every product with its count, as it sells.</p>
+      <h1>Live stock</h1>
+      <p class="lede">All products, with the number of units left.</p>
     </header>
     ${statusView(markup, model.status, actions?.onPause)}
-    ${finderView(markup, model.query, model.collections, actions)}
-    <main id="products" tabindex="-1" aria-busy="${model.loading === "asking" ? "true" : "false"}">
-      ${shelfHead(markup, model, actions)} ${shelf(markup, model, actions)}
+    ${searchFormView(markup, model.query, model.collections, actions)}
+    <main id="products" tabindex="-1" aria-busy="${model.loading === "loading" ? "true" : "false"}">
+      ${listHead(markup, model, actions)} ${productList(markup, model, actions)}
     </main>
     <footer class="foot">
-      <p>Counts change while others buy. What is in your basket is yours only once it is reserved.</p>
+      <p>Stock changes as other customers buy. Items in your cart are not reserved until you check out.</p>
     </footer>`;
 }
 
-function shelfHead(markup: Markup, model: PageModel, actions: PageActions | undefined): unknown {
+function listHead(markup: Markup, model: PageModel, actions: PageActions | undefined): unknown {
   const { html, nothing } = markup;
-  const { outOfPlace, total, products } = model;
+  const { movedCount, total, products } = model;
   const of = products.length < total ? `${numbers.format(products.length)} of ` : "";
-  const isLooking = model.loading === "asking" && products.length === 0;
-  return html`<div class="shelf-head">
-    <h2 class="tally">${isLooking ? "Looking for products" : `${of}${countOf(total, "product", "products")}`}</h2>
+  const isFirstLoad = model.loading === "loading" && products.length === 0;
+  return html`<div class="list-head">
+    <h2 class="result-count">${isFirstLoad ? "Loading products" : `${of}${countOf(total, "product", "products")}`}</h2>
     ${
-      outOfPlace > 0 && actions
+      movedCount > 0 && actions
         ? html`<button type="button" class="quiet sort-again" @click=${actions.onSortAgain}>
-          ${numbers.format(outOfPlace)} changed: sort again
+          ${numbers.format(movedCount)} changed: sort again
         </button>`
         : nothing
     }
   </div>`;
 }
 
-function shelf(markup: Markup, model: PageModel, actions: PageActions | undefined): unknown {
+function productList(markup: Markup, model: PageModel, actions: PageActions | undefined): unknown {
   const { html, each, nothing } = markup;
   const failure = model.loading === "failed" ? failureView(markup, model, actions) : nothing;
   if (model.products.length === 0) {
-    if (model.loading === "asking") return skeletonView(markup);
+    if (model.loading === "loading") return skeletonView(markup);
     return model.loading === "failed" ? failure : emptyView(markup, model, actions);
   }
   return html`${failure}
-    <ul class="shelf" data-current="${isCurrent(model.status) ? "yes" : "no"}" data-loading="${model.loading}">
+    <ul class="product-list" data-current="${isCurrent(model.status) ? "yes" : "no"}" data-loading="${model.loading}">
       ${each(
         model.products,
         (product) => product.productId,
-        (product) => productLabel(markup, product, model),
+        (product) => productCard(markup, product, model),
       )}
     </ul>
     ${moreView(markup, model, actions)}`;
@@ -107,32 +107,32 @@ function moreView({ html, nothing }: Markup, model: PageModel, actions: PageActi
 function emptyView({ html, nothing }: Markup, model: PageModel, actions: PageActions | undefined): unknown {
   return isFiltered(model.query)
     ? html`<section class="message" data-message="empty">
-      <h3>Nothing on the shelf matches</h3>
-      <p>Try other words, a wider price range, or take the filters away.</p>
+      <h3>No products match</h3>
+      <p>Try different search words, a wider price range, or fewer filters.</p>
       <p><a class="solid" href="${pageAddress({ ...model.query, words: "", inStockOnly: false, collectionId: "", minPrice: undefined, maxPrice: undefined })}" @click=${actions?.onLink ?? nothing}>Show all products</a></p>
     </section>`
     : html`<section class="message" data-message="empty">
-      <h3>The shelf is still empty</h3>
-      <p>Products appear here as soon as a seller has declared them.</p>
+      <h3>No products yet</h3>
+      <p>Products appear here as soon as they are added.</p>
     </section>`;
 }
 
 function failureView({ html, nothing }: Markup, model: PageModel, actions: PageActions | undefined): unknown {
   const isOffline = model.status.connection === "offline";
   return html`<section class="message" data-message="failed">
-    <h3>${isOffline ? "You are offline" : "The list could not be loaded"}</h3>
-    <p>${isOffline ? "The list comes as soon as you are back." : "The shop did not answer. This page keeps trying."}${
-      model.products.length > 0 ? " Below is the list from before." : ""
+    <h3>${isOffline ? "You are offline" : "Products could not be loaded"}</h3>
+    <p>${isOffline ? "Products load when you are back online." : "The shop is not responding. This page keeps trying."}${
+      model.products.length > 0 ? " The previous list is shown below." : ""
     }</p>
     <p><button type="button" class="solid" @click=${actions?.onRetry ?? nothing}>Try again</button></p>
   </section>`;
 }
 
 function skeletonView({ html }: Markup): unknown {
-  const labels = Array.from(
+  const cards = Array.from(
     { length: 8 },
-    () => html`<li class="label skeleton"><p></p><p></p><p></p><p></p></li>`,
+    () => html`<li class="card skeleton"><p></p><p></p><p></p><p></p></li>`,
   );
   return html`<p class="unseen">Loading products</p>
-    <ul class="shelf" aria-hidden="true">${labels}</ul>`;
+    <ul class="product-list" aria-hidden="true">${cards}</ul>`;
 }

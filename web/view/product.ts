@@ -1,10 +1,10 @@
-/** A product as the page keeps it. Plain data: it goes from tab to tab, and from the server into the page. */
+/** A product as the page knows it. Plain data: it is sent between tabs, and from the server in the HTML. */
 export interface Product {
   readonly productId: string;
   readonly available: number;
   readonly version: number;
   readonly updateTimeMs: number;
-  /** Absent in a change of the stock alone. */
+  /** Absent in a change of the stock only. */
   readonly details?: ProductDetails | undefined;
 }
 
@@ -15,12 +15,12 @@ export interface ProductDetails {
   readonly collectionId: string;
 }
 
-/** A product on the shelf, with what has happened to it since it was put there. */
-export interface ShelfProduct extends Product {
-  readonly isGone: boolean;
-  /** Until when "Back in stock" is said; 0 for never. */
-  readonly backUntilMs: number;
-  /** How often the words about its count changed before the eyes of the reader: it alternates the fade. */
+/** A product in the list, with its history since the list was loaded. */
+export interface ListedProduct extends Product {
+  readonly isRemoved: boolean;
+  /** The product is marked "Back in stock" until this time; 0: it is not. */
+  readonly restockedUntilMs: number;
+  /** How often the text of its count has changed. Alternates between two names of the same animation. */
   readonly changes: number;
 }
 
@@ -29,7 +29,7 @@ export interface NamedCollection {
   readonly name: string;
 }
 
-/** What the server puts into the page for the script to start from. */
+/** The state in the HTML from which the script starts. */
 export interface PageStart {
   readonly products: readonly Product[];
   readonly total: number;
@@ -38,6 +38,6 @@ export interface PageStart {
   readonly isStale: boolean;
 }
 
-export function onShelf(product: Product): ShelfProduct {
-  return { ...product, isGone: false, backUntilMs: 0, changes: 0 };
+export function toListed(product: Product): ListedProduct {
+  return { ...product, isRemoved: false, restockedUntilMs: 0, changes: 0 };
 }

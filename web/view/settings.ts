@@ -1,12 +1,12 @@
-/** What the server lets a merchant decide about the page. */
+/** The settings of the page that the operator of the server chooses. */
 export interface PageSettings {
-  /** "Only 3 left" at this many units and fewer. */
+  /** "Only 3 left" is shown at this many units or fewer. */
   readonly lowStockMax: number;
-  /** Counts above this read as "10+"; 0 where every count is shown exactly. */
+  /** Larger counts are shown as "10+ left"; 0: every count is shown exactly. */
   readonly exactCountMax: number;
-  /** ISO 4217: the shop's one currency. */
+  /** The shop's currency, ISO 4217. */
   readonly currency: string;
-  /** How often a watch hears from the server when nothing changes. */
+  /** Interval of the heartbeats of a watch. */
   readonly heartbeatMs: number;
 }
 
@@ -17,9 +17,9 @@ export const PAGE_SETTINGS_DEFAULT: PageSettings = {
   heartbeatMs: 10_000,
 };
 
-/** Products of one step of the growing list. */
+/** Number of products per "Show more". */
 export const LIST_STEP = 48;
-/** A tab shows no more than this, so that two tabs side by side fit into one watch of 1,000. */
+/** Maximum number of products in a tab, so that two tabs fit into one watch of 1,000. */
 export const LIST_MAX = 480;
-/** How long "Back in stock" is said of a product that was sold out. */
+/** How long a product is marked "Back in stock". */
 export const BACK_IN_STOCK_MS = 120_000;

@@ -1,14 +1,14 @@
 import { icon } from "./icons.ts";
 import type { Markup } from "./markup.ts";
 
-/** How the counts come. `snapshot` is the page as the server wrote it, before or without its script. */
+/** How the page receives counts. `snapshot`: the HTML of the server, before or without the script. */
 export type Connection = "snapshot" | "live" | "reconnecting" | "polling" | "offline" | "paused";
 
 export interface Status {
   readonly connection: Connection;
-  /** The server has lost its store: what it sends are the last counts it knew. */
+  /** The server's store is unavailable: it sends the last known counts. */
   readonly isStale: boolean;
-  /** "12:03:05", by the server's clock; empty while nothing was heard. */
+  /** When the counts were last known to be current, such as "12:03:05". Empty if that is unknown. */
   readonly asOf: string;
 }
 
@@ -21,10 +21,10 @@ const WORDS: Readonly<Record<Connection, string>> = {
   paused: "Paused",
 };
 
-/** Connections by which counts are what the server knows now. */
+/** Connections that provide the server's current counts. */
 const CONNECTED: ReadonlySet<Connection> = new Set(["snapshot", "live", "polling"]);
 
-/** Whether what is shown is what is left, as far as anybody can know. */
+/** Whether the counts shown are current. */
 export function isCurrent({ connection, isStale }: Status): boolean {
   return !isStale && CONNECTED.has(connection);
 }
@@ -33,7 +33,7 @@ export function statusWord({ connection, isStale }: Status): string {
   return isStale && CONNECTED.has(connection) ? "Last known counts" : WORDS[connection];
 }
 
-/** The status, always visible: an icon, a word, and the age of the counts where they are not live. */
+/** The status, always visible: an icon, a word, and the time of the counts if they are not live. */
 export function statusView(markup: Markup, status: Status, onPause: (() => void) | undefined): unknown {
   const { html, nothing } = markup;
   const { connection, isStale, asOf } = status;

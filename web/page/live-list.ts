@@ -1,23 +1,23 @@
 import { supersedes } from "../live/watch-message.ts";
 import { type PageQuery, SORTS } from "../view/list-query.ts";
-import { onShelf, type Product, type ShelfProduct } from "../view/product.ts";
-import { labelOf } from "../view/product-label.ts";
+import { type ListedProduct, type Product, toListed } from "../view/product.ts";
+import { countLabelOf } from "../view/product-card.ts";
 import { BACK_IN_STOCK_MS, type PageSettings } from "../view/settings.ts";
 
-/** What happened to a product that a reader may want to hear of. */
-export interface ShelfChange {
-  readonly before: ShelfProduct;
-  readonly after: ShelfProduct;
+/** The change of one product in the list. */
+export interface ListChange {
+  readonly before: ListedProduct;
+  readonly after: ListedProduct;
 }
 
 interface Slot {
-  product: ShelfProduct;
-  /** The sort key when the product was put here. */
+  product: ListedProduct;
+  /** The sort key when the list was loaded. */
   key: string | number;
 }
 
-/** The products in the order in which they were put up. A change replaces a product where it stands. */
-export class Shelf {
+/** The products that the page shows, in the order of the last load. A change updates a product in place. */
+export class LiveList {
   #slots = new Map<string, Slot>();
   readonly #settings: PageSettings;
   #query: PageQuery;
@@ -28,7 +28,7 @@ export class Shelf {
     this.#settings = settings;
   }
 
-  get products(): ShelfProduct[] {
+  get products(): ListedProduct[] {
     return Array.from(this.#slots.values(), (slot) => slot.product);
   }
 
@@ -36,7 +36,7 @@ export class Shelf {
     return [...this.#slots.keys()];
   }
 
-  /** Puts up another list. What is known newer than the list has it stays known. */
+  /** Shows another list. Products that are known in a newer state keep it. */
   put(query: PageQuery, products: readonly Product[], total: number): void {
     const known = this.#slots;
     this.#query = query;
@@ -45,66 +45,67 @@ export class Shelf {
     this.#slots = new Map(next.map((product) => [product.productId, this.#slot(product)]));
   }
 
-  /** Appends what a longer list has besides, and moves nothing. */
+  /** Appends the additional products of a longer list. The others keep their positions. */
   extend(query: PageQuery, products: readonly Product[], total: number): void {
     this.#query = query;
     this.total = total;
     for (const product of products) {
       if (!this.#slots.has(product.productId)) {
-        this.#slots.set(product.productId, this.#slot(onShelf(product)));
+        this.#slots.set(product.productId, this.#slot(toListed(product)));
       }
     }
   }
 
-  /** Applies what is newer, each product where it stands, and tells what that changed. */
+  /** Applies newer states in place, and returns the changes. */
   apply(
     stocks: readonly Product[],
     removed: readonly string[],
     isSnapshot: boolean,
     nowMs: number,
-  ): ShelfChange[] {
-    const changes: ShelfChange[] = [];
+  ): ListChange[] {
+    const changes: ListChange[] = [];
     for (const next of stocks) {
       const slot = this.#slots.get(next.productId);
-      // What is gone comes back with whatever is later: a store that began anew counts its versions from one.
-      if (slot === undefined || !supersedes(next, slot.product, isSnapshot || slot.product.isGone)) continue;
+      // A removed product may return with a lower version, from a store that restarted without its data.
+      if (slot === undefined || !supersedes(next, slot.product, isSnapshot || slot.product.isRemoved))
+        continue;
       const before = slot.product;
       const after = {
         ...next,
         details: next.details ?? before.details,
-        isGone: false,
-        backUntilMs: backUntil(before, next, nowMs),
+        isRemoved: false,
+        restockedUntilMs: restockedUntil(before, next, nowMs),
         changes: before.changes,
       };
       slot.product =
-        this.#reads(before) === this.#reads(after) ? after : { ...after, changes: before.changes + 1 };
+        this.#textOf(before) === this.#textOf(after) ? after : { ...after, changes: before.changes + 1 };
       changes.push({ before, after: slot.product });
     }
     for (const productId of removed) {
       const slot = this.#slots.get(productId);
-      if (slot === undefined || slot.product.isGone) continue;
+      if (slot === undefined || slot.product.isRemoved) continue;
       const before = slot.product;
-      slot.product = { ...before, available: 0, isGone: true, changes: before.changes + 1 };
+      slot.product = { ...before, available: 0, isRemoved: true, changes: before.changes + 1 };
       changes.push({ before, after: slot.product });
     }
     return changes;
   }
 
-  /** How many products would not stand where they stand, or not at all, if the list were made now. */
-  get outOfPlace(): number {
+  /** Number of products that would have another position, or be absent, if the list were loaded now. */
+  get movedCount(): number {
     const slots = [...this.#slots.values()];
     const misfits = slots.filter((slot) => this.#isMisfit(slot.product));
     const moved = slots.filter((slot) => this.#keyOf(slot.product) !== slot.key && !misfits.includes(slot));
     return misfits.length + (this.#isSorted(slots) ? 0 : moved.length);
   }
 
-  /** What stands on the label: a count that stays within its band has not changed for the reader. */
-  #reads(product: ShelfProduct): string {
-    return labelOf(product, this.#settings).text;
+  /** The text of a product's count. A count that stays in its band has the same text. */
+  #textOf(product: ListedProduct): string {
+    return countLabelOf(product, this.#settings).text;
   }
 
-  #isMisfit(product: ShelfProduct): boolean {
-    return product.isGone || (this.#query.inStockOnly && product.available === 0);
+  #isMisfit(product: ListedProduct): boolean {
+    return product.isRemoved || (this.#query.inStockOnly && product.available === 0);
   }
 
   #isSorted(slots: readonly Slot[]): boolean {
@@ -116,17 +117,17 @@ export class Shelf {
     });
   }
 
-  #newest(listed: Product, known: ShelfProduct | undefined): ShelfProduct {
-    if (known === undefined || known.isGone) return onShelf(listed);
+  #newest(listed: Product, known: ListedProduct | undefined): ListedProduct {
+    if (known === undefined || known.isRemoved) return toListed(listed);
     return supersedes(listed, known, true) ? { ...known, ...listed, changes: 0 } : { ...known, changes: 0 };
   }
 
-  #slot(product: ShelfProduct): Slot {
+  #slot(product: ListedProduct): Slot {
     return { product, key: this.#keyOf(product) };
   }
 
-  /** Names are left out: the server's order of names is its own, and names hardly ever change. */
-  #keyOf(product: ShelfProduct): number {
+  /** The order by name is not checked: the server folds names differently, and names rarely change. */
+  #keyOf(product: ListedProduct): number {
     switch (SORTS[this.#query.sort].order) {
       case "name":
         return 0;
@@ -140,7 +141,7 @@ export class Shelf {
   }
 }
 
-function backUntil(before: ShelfProduct, next: Product, nowMs: number): number {
+function restockedUntil(before: ListedProduct, next: Product, nowMs: number): number {
   if (next.available === 0) return 0;
-  return before.available === 0 && !before.isGone ? nowMs + BACK_IN_STOCK_MS : before.backUntilMs;
+  return before.available === 0 && !before.isRemoved ? nowMs + BACK_IN_STOCK_MS : before.restockedUntilMs;
 }

@@ -3,19 +3,19 @@ import { filterCount, type PageQuery, SORTS } from "./list-query.ts";
 import type { Markup } from "./markup.ts";
 import type { NamedCollection } from "./product.ts";
 
-export interface FinderActions {
-  /** Something was typed, and more is likely to follow at once. */
+export interface SearchFormActions {
+  /** A field was edited; more keystrokes may follow. */
   readonly onTyped: (event: Event) => void;
-  /** A field was changed, or the form sent. */
+  /** A field was changed or the form submitted. */
   readonly onChosen: (event: Event) => void;
 }
 
-/** Search, filters and order: a form that also works without a script. */
-export function finderView(
+/** Search, filters and order. A form that works without a script. */
+export function searchFormView(
   markup: Markup,
   query: PageQuery,
   collections: readonly NamedCollection[],
-  actions: FinderActions | undefined,
+  actions: SearchFormActions | undefined,
 ): unknown {
   const { html, nothing } = markup;
   const price = (name: string, label: string, value: number | undefined) => html`<label class="field price">
@@ -25,7 +25,7 @@ export function finderView(
   const filters = filterCount(query);
   return html`<search>
     <form
-      class="finder"
+      class="search-form"
       method="get"
       action="/"
       autocomplete="off"
@@ -36,7 +36,7 @@ export function finderView(
       <label class="field words">
         <span>Search</span>
         <span class="with-icon"
-          >${icon(markup, "search")}<input type="search" name="q" maxlength="100" placeholder="Name or number" value="${query.words}"
+          >${icon(markup, "search")}<input type="search" name="q" maxlength="100" placeholder="Name or product ID" value="${query.words}"
         /></span>
       </label>
       <details class="filters">
