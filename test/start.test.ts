@@ -138,7 +138,7 @@ describe("an unknown variable", { timeout: HANG_MS }, () => {
     await isListening(main);
     main.signal("SIGTERM");
     assert.equal(await main.exit, 0);
-    assert.doesNotMatch(main.stdout(), /unknown/);
+    assert.doesNotMatch(main.stdout(), /is unknown/);
   });
 });
 
