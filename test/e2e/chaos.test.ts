@@ -9,7 +9,8 @@ import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 import { until } from "../support/until.ts";
 import { Audit } from "./audit.ts";
 import { Caller, reasonsTold } from "./callers.ts";
-import { randomOf, Shopper } from "./orders.ts";
+import { OrderLoad } from "./order-load.ts";
+import { randomOf } from "./orders.ts";
 
 // Faults under load, and then the books: in the manner of https://jepsen.io, with the whole service under test.
 
@@ -20,82 +21,26 @@ const SHOPPERS = CHAOS_ROUNDS === undefined ? 20 : 50;
 const PRODUCTS = Array.from({ length: 8 }, (_, n) => `product-${n}`);
 /** So few that some orders find a shortage, and that a unit sold twice shows. */
 const DECLARED = 150;
-/** Orders that get through between two faults, and that wait in vain within one. */
-const PROGRESS = SHOPPERS;
+/** Calls that are refused within one fault. */
 const REFUSALS = SHOPPERS / 2;
 const WAIT_MS_MAX = 60_000;
 
 /** Everything that runs, and what can be done to it. */
-class World {
+class World extends OrderLoad {
   readonly redis: RedisServer;
   readonly lines: readonly [TcpProxy, TcpProxy];
   readonly servers: readonly [AppProcess, AppProcess];
-  readonly callers: readonly Caller[];
-  readonly shoppers: readonly Shopper[];
-  #pausing = false;
-  #stopped = false;
-  #resume = Promise.withResolvers<void>();
-  #idle = 0;
 
   constructor(redis: RedisServer, lines: World["lines"], servers: World["servers"], seed: number) {
+    super(
+      SHOPPERS,
+      servers.map(({ url }) => url),
+      PRODUCTS,
+      seed,
+    );
     this.redis = redis;
     this.lines = lines;
     this.servers = servers;
-    const urls = servers.map(({ url }) => url);
-    this.callers = Array.from({ length: SHOPPERS }, (_, n) => new Caller(urls, n));
-    this.shoppers = this.callers.map(
-      (caller, n) => new Shopper(`shopper-${n}`, caller, PRODUCTS, randomOf(seed + n)),
-    );
-  }
-
-  get orders(): number {
-    return this.shoppers.reduce((sum, { orders }) => sum + orders.length, 0);
-  }
-
-  get retries(): number {
-    return this.callers.reduce((sum, { retries }) => sum + retries, 0);
-  }
-
-  /** Resolves when all shoppers were stopped. */
-  async run(): Promise<void> {
-    const shop = async (shopper: Shopper): Promise<void> => {
-      while (!this.#stopped) {
-        if (this.#pausing) {
-          this.#idle += 1;
-          await this.#resume.promise;
-          this.#idle -= 1;
-        } else {
-          await shopper.shop();
-        }
-      }
-    };
-    await Promise.all(this.shoppers.map(shop));
-  }
-
-  /** Runs an action while no order is under way. */
-  async quietly(action: () => Promise<void>): Promise<void> {
-    this.#pausing = true;
-    await until(() => this.#idle === SHOPPERS, "every shopper has an answer", WAIT_MS_MAX);
-    await action();
-    this.#pausing = false;
-    this.#resume.resolve();
-    this.#resume = Promise.withResolvers();
-  }
-
-  stop(): void {
-    this.#stopped = true;
-    this.#pausing = false;
-    this.#resume.resolve();
-  }
-
-  async progress(orders = PROGRESS): Promise<void> {
-    const goal = this.orders + orders;
-    await until(() => this.orders >= goal, `${orders} more orders get through`, WAIT_MS_MAX);
-  }
-
-  async refusals(): Promise<void> {
-    const goal = this.retries + REFUSALS;
-    await until(() => this.retries >= goal, `${REFUSALS} calls have to be tried again`, WAIT_MS_MAX);
   }
 }
 
@@ -120,7 +65,7 @@ const FAULTS: readonly Fault[] = [
     name: "Redis is killed",
     strike: async (world) => {
       await world.redis.kill9();
-      await world.refusals();
+      await world.refusals(REFUSALS);
       await world.redis.restart();
       return 1;
     },
@@ -129,7 +74,7 @@ const FAULTS: readonly Fault[] = [
     name: "a server and Redis are killed at once",
     strike: async (world) => {
       await Promise.all([world.servers[1].kill9(), world.redis.kill9()]);
-      await world.refusals();
+      await world.refusals(REFUSALS);
       await Promise.all([world.redis.restart(), world.servers[1].restart()]);
       return 2;
     },
@@ -155,7 +100,7 @@ const FAULTS: readonly Fault[] = [
     name: "the replies are lost for a while",
     strike: async (world) => {
       await both(world, (line) => line.dropReplies());
-      await world.refusals();
+      await world.refusals(REFUSALS);
       await both(world, (line) => line.pass());
       return 1;
     },
@@ -164,7 +109,7 @@ const FAULTS: readonly Fault[] = [
     name: "the line is frozen",
     strike: async (world) => {
       await both(world, (line) => line.freeze());
-      await world.refusals();
+      await world.refusals(REFUSALS);
       await both(world, (line) => line.pass());
       return 1;
     },
@@ -173,7 +118,7 @@ const FAULTS: readonly Fault[] = [
     name: "Redis is frozen",
     strike: async (world) => {
       world.redis.pause();
-      await world.refusals();
+      await world.refusals(REFUSALS);
       world.redis.resume();
       return 1;
     },
@@ -198,11 +143,8 @@ describe("faults under load", { skip: need("redis-server").missing }, () => {
     await using second = await startTcpProxy({ target: redis });
     await using one = await startAppProcess({ REDIS_URL: first.url("redis") });
     await using two = await startAppProcess({ REDIS_URL: second.url("redis") });
-    const world = new World(redis, [first, second], [one, two], seed);
     using ends = new DisposableStack();
-    for (const caller of world.callers) {
-      ends.use(caller);
-    }
+    const world = ends.use(new World(redis, [first, second], [one, two], seed));
     const auditor = ends.use(new Caller([one.url, two.url], 0, 10_000));
     const raw = new Redis(redis.url);
     raw.on("error", () => undefined);
@@ -217,7 +159,7 @@ describe("faults under load", { skip: need("redis-server").missing }, () => {
       audit.check({
         products: PRODUCTS,
         declared: DECLARED,
-        orders: world.shoppers.flatMap(({ orders }) => orders),
+        orders: world.orders,
         adjustments: world.shoppers.flatMap(({ adjustments }) => adjustments),
       });
 
@@ -251,7 +193,7 @@ describe("faults under load", { skip: need("redis-server").missing }, () => {
     await running;
     await check();
 
-    const orders = world.shoppers.flatMap((shopper) => shopper.orders);
+    const { orders } = world;
     const count = (is: (order: (typeof orders)[number]) => boolean): number => orders.filter(is).length;
     t.diagnostic(`${survived} faults survived, by ${orders.length} orders of ${SHOPPERS} callers`);
     t.diagnostic(
