@@ -18,11 +18,11 @@ import type { Watch, WatchSink } from "../live/watch/watch.ts";
 import type { WatchUpdate } from "../live/watch/watch-message.ts";
 import { type Call, type CallPipeline, procedureOf } from "../rpc/call.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../rpc/connect-handler.ts";
+import { deadlineExceeded } from "../rpc/deadline.ts";
 import { type FastPath, fallBackTo } from "../rpc/fast-path/fast-path.ts";
 import { type OnBody, type RequestLine, readBody, readPlainHead } from "../rpc/fast-path/request.ts";
 import { STREAM_PROTOCOLS, type StreamProtocol } from "../rpc/fast-path/stream-protocols.ts";
 import { Http1StreamWriter, Http2StreamWriter, type StreamWriter } from "../rpc/fast-path/stream-writer.ts";
-import { deadlineExceeded } from "../rpc/fast-path/unary-protocols.ts";
 import type { ErrorReporter } from "../rpc/interceptors/errors.ts";
 import { WatchFrames } from "./watch-frames.ts";
 import { openWatch } from "./watch-stock.ts";
@@ -174,6 +174,7 @@ class WatchCall implements WatchSink {
   }
 
   setDeadline(timeoutMs: number): void {
+    this.call.deadline = this.call.startedAt + timeoutMs;
     this.#timer = setTimeout(() => this.#fail(deadlineExceeded()), timeoutMs);
   }
 

@@ -5,6 +5,7 @@ import { Code, ConnectError, type ContextValues, createContextKey } from "@conne
 import type { Principal } from "../access/principal.ts";
 import { type Caller, clientBehind } from "../http/caller.ts";
 import { TrustedProxies } from "../http/trusted-proxies.ts";
+import { deadlineExceeded } from "./deadline.ts";
 import { toConnectError } from "./errors.ts";
 
 /** Accepted form of a client's `x-request-id`. Any other value is replaced, so that it cannot forge log lines. */
@@ -34,6 +35,8 @@ export class Call implements CallHead {
   readonly caller: Caller;
   /** Milliseconds of `performance.now()`. */
   readonly startedAt = performance.now();
+  /** Milliseconds of `performance.now()`; `undefined` where the caller set no deadline. */
+  deadline: number | undefined;
   /** The authenticated caller; set where the method requires one. */
   principal: Principal | undefined;
   /** The request of a unary call, once it is read. */
@@ -71,8 +74,8 @@ export class Call implements CallHead {
   }
 
   /**
-   * Enters every middleware. Throws, or rejects with, a `ConnectError` where one rejects the call. Idempotent: later
-   * calls have the result of the first.
+   * Enters every middleware. Throws, or rejects with, a `ConnectError` where one rejects the call, or where the deadline
+   * has passed. Idempotent: later calls have the result of the first.
    */
   admit(): void | Promise<void> {
     if (this.#rejection !== undefined) {
@@ -98,10 +101,14 @@ export class Call implements CallHead {
   /**
    * Runs the method inside every middleware. Throws `Canceled` where the call has ended, as it may while it is
    * authenticated or its request is read: the middleware has left by then and would not record what the method does.
+   * Throws `DeadlineExceeded` where the deadline has passed, even if no timer has fired yet: nothing may be changed then.
    */
   run<T>(method: () => T): T {
     if (this.#isOver) {
       throw new ConnectError("The call is over", Code.Canceled);
+    }
+    if (this.#isExpired) {
+      throw deadlineExceeded();
     }
     let inner = method;
     for (const { run } of this.#middleware) {
@@ -131,18 +138,24 @@ export class Call implements CallHead {
         const pending = middleware.enter?.(this);
         this.#enteredCount += 1;
         if (pending !== undefined) {
-          return pending.then(
-            () => {
-              this.#isAdmitted = true;
-            },
-            (error: unknown) => this.#reject(error),
-          );
+          return pending.then(() => this.#admitted()).catch((error: unknown) => this.#reject(error));
         }
       }
-      this.#isAdmitted = true;
+      this.#admitted();
     } catch (error) {
       this.#reject(error);
     }
+  }
+
+  #admitted(): void {
+    this.#isAdmitted = true;
+    if (this.#isExpired) {
+      throw deadlineExceeded();
+    }
+  }
+
+  get #isExpired(): boolean {
+    return this.deadline !== undefined && performance.now() >= this.deadline;
   }
 
   #reject(reason: unknown): never {

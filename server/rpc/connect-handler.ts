@@ -19,14 +19,14 @@ import { rejectRequestBodyAfterTrailers } from "../http/reject-request-body.ts";
 import { type Log, throttledLog } from "../ops/throttled-log.ts";
 import { isGet, withCacheHeaders } from "./cacheable-get.ts";
 import { type Call, type CallPipeline, callIn, callKey } from "./call.ts";
+import { applyTimeout, untilAborted, untilDeadline } from "./deadline.ts";
 import type { JsonOptions } from "./fast-path/methods.ts";
 import { withGrpcMessage } from "./grpc-message.ts";
-import { boundTimeouts, reportMalformedAsInvalidArgument, requireBase64 } from "./malformed-request.ts";
+import { reportMalformedAsInvalidArgument, requireBase64 } from "./malformed-request.ts";
+import { explainRefusal } from "./refusals.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
 export const REQUEST_BYTES_MAX = 1_048_576;
-/** Longest deadline of a call: longer than any watch lives, and far below the range of a timer (24.8 days). */
-export const TIMEOUT_MS_MAX = 86_400_000;
 
 /** Log lines a second about undeliverable responses. */
 const UNDELIVERED_LOGGED_MAX = 10;
@@ -68,11 +68,13 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     interceptors: options.interceptors,
     acceptCompression: [compressionGzip, compressionBrotli],
     readMaxBytes: options.requestBytesMax ?? REQUEST_BYTES_MAX,
-    maxTimeoutMs: TIMEOUT_MS_MAX,
     ...(options.json && { jsonOptions: options.json }),
     requestGate: async (context) => {
       reportMalformedAsInvalidArgument(context);
-      await callIn(context.values).admit();
+      const admission = callIn(context.values).admit();
+      if (admission !== undefined) {
+        await untilAborted(admission, context.signal);
+      }
       requireBase64(context);
     },
   });
@@ -102,12 +104,14 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     });
     const values = createContextValues().set(callKey, call);
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-    boundTimeouts(universal.header);
+    applyTimeout(call, universal.header);
     const isRead = isGet(handler.method, request.method);
     // By default, Node destroys a request that is not read to its end, and with it an HTTP/1.1 connection.
-    const body = started?.body ?? request.iterator({ destroyOnReturn: false });
+    const received = started?.body ?? request.iterator({ destroyOnReturn: false });
+    const body = call.deadline === undefined ? received : untilDeadline(received, call.deadline);
     handler({ ...universal, body, ...(isRead && { method: "GET" }) })
       .then((result) => (isRead ? withCacheHeaders(handler.method, request, response, result) : result))
+      .then((result) => explainRefusal(handler.method, request, result))
       .then((result) => universalResponseToNodeResponse(withTrailers(result), response))
       .catch((error: unknown) => {
         // Nearly always a client that disconnected during the response.

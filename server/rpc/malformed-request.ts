@@ -1,14 +1,10 @@
 import { base64Decode } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
-import { parseTimeout } from "@connectrpc/connect/protocol-grpc";
 
 // Connect reports some malformed requests as INTERNAL. They are mapped to INVALID_ARGUMENT here.
 
 /** Prefix of Connect's message where a binary message does not parse. */
 const UNPARSABLE = "parse binary: ";
-
-/** Above the longest deadline allowed, and within the range of a timer. */
-const REFUSED_TIMEOUT_MS = 99_999_999;
 
 /** Whether it is Connect's error for a binary message that does not parse. */
 export function isMalformedRequest(error: unknown): error is ConnectError {
@@ -42,16 +38,5 @@ export function requireBase64({ requestMethod, url }: HandlerContext): void {
     } catch {
       throw new ConnectError("The message is not valid base64", Code.InvalidArgument);
     }
-  }
-}
-
-/** Shortens a deadline that will be refused: Connect first sets a timer for it, which must not overflow. */
-export function boundTimeouts(header: Headers): void {
-  const { timeoutMs = 0 } = parseTimeout(header.get("grpc-timeout"), REFUSED_TIMEOUT_MS);
-  if (timeoutMs > REFUSED_TIMEOUT_MS) {
-    header.set("grpc-timeout", `${REFUSED_TIMEOUT_MS}m`);
-  }
-  if (Number(header.get("connect-timeout-ms")) > REFUSED_TIMEOUT_MS) {
-    header.set("connect-timeout-ms", `${REFUSED_TIMEOUT_MS}`);
   }
 }

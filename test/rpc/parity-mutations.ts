@@ -33,6 +33,7 @@ export function mutate(request: WireRequest, random: () => number): WireRequest 
       ...request,
       headers: { ...headers, "grpc-encoding": "identity", "content-encoding": "identity" },
     }),
+    () => ({ ...request, headers: { ...headers, "grpc-timeout": "0S", "connect-timeout-ms": "0" } }),
     () => ({ ...request, headers: { ...headers, "grpc-timeout": "x", "connect-timeout-ms": "-1" } }),
     () => ({ ...request, headers: { ...headers, "grpc-timeout": "5S", "connect-timeout-ms": "5000" } }),
     () => ({

@@ -10,6 +10,7 @@ import {
   toBinary,
   toJson,
 } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
 
 /** A protocol with a codec, over one version of HTTP. */
 export interface Dialect {
@@ -200,9 +201,27 @@ export function comparable(dialect: Dialect, method: DescMethod, response: WireR
   );
 }
 
+/** The status of a response, as gRPC spells it: `NOT_FOUND`. `OK` where there is no error. */
+export function statusOf(dialect: Dialect, { status, headers, trailers, body }: WireResponse): string {
+  const text = body.toString("latin1");
+  const ofConnect = /"code":"([a-z_]+)"/.exec(text)?.[1];
+  if (ofConnect !== undefined) {
+    return ofConnect.toUpperCase();
+  }
+  if (!String(headers["content-type"]).startsWith("application/grpc")) {
+    return status === 200 ? "OK" : `HTTP ${status}`;
+  }
+  const inBody = /grpc-status: (\d+)/.exec(text)?.[1];
+  const code = Number(trailers["grpc-status"] ?? headers["grpc-status"] ?? inBody ?? "none");
+  return code === 0
+    ? "OK"
+    : (Code[code]?.replace(/(?<=.)(?=[A-Z])/g, "_").toUpperCase() ?? `${dialect.name}: none`);
+}
+
 function readable(dialect: Dialect, method: DescMethod, response: WireResponse): unknown {
   const { body } = response;
-  if (!dialect.isEnveloped) {
+  // A request that is no call is refused with an HTTP status and one error.
+  if (!dialect.isEnveloped || response.status !== 200) {
     const isJson = String(response.headers["content-type"]).startsWith("application/json");
     return isJson || response.status !== 200 ? clearDetails(body.toString()) : decoded(method, body, false);
   }

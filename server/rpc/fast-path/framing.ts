@@ -1,9 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { ConnectError } from "@connectrpc/connect";
-import { parseTimeout as parseConnectTimeout } from "@connectrpc/connect/protocol-connect";
-import { parseTimeout as parseGrpcTimeout, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
-import { TIMEOUT_MS_MAX } from "../connect-handler.ts";
 import { withGrpcMessage } from "../grpc-message.ts";
 
 // Framing that unary calls and streams share.
@@ -12,11 +10,6 @@ import { withGrpcMessage } from "../grpc-message.ts";
 export const PREFIX_BYTES = 5;
 
 export const STATUS_OK = { "grpc-status": "0" };
-
-export const timeoutParsers = {
-  grpc: (value: string) => parseGrpcTimeout(value, TIMEOUT_MS_MAX),
-  connect: (value: string) => parseConnectTimeout(value, TIMEOUT_MS_MAX),
-};
 
 export function envelope(flags: number, data: Uint8Array): Buffer {
   const framed = Buffer.allocUnsafe(PREFIX_BYTES + data.byteLength);

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
-import type { ConnectError } from "@connectrpc/connect";
+import type { ParsedTimeout } from "../deadline.ts";
 
 /** A host name or an address, and a port. Any other spelling falls back to Connect. */
 const PLAIN_AUTHORITY = /^[\w.-]+(:\d{1,5})?$|^\[[0-9a-fA-F:.]+\](:\d{1,5})?$/;
@@ -12,7 +12,7 @@ export interface RequestLayout {
   /** The header that names the compression of the request. */
   readonly encodingHeader: string;
   readonly needsHttp2: boolean;
-  parseTimeout(value: string): { timeoutMs?: number | undefined; error?: ConnectError | undefined };
+  parseTimeout(value: string): ParsedTimeout;
 }
 
 /** The request line of HTTP/1.1, or its equivalent in HTTP/2. */

@@ -2,6 +2,7 @@ import { type DescMessage, fromBinary, fromJsonString, type Message } from "@buf
 import type { ConnectError } from "@connectrpc/connect";
 import { createEndStreamSerialization, endStreamFlag } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { parseConnectTimeout, parseGrpcTimeout } from "../deadline.ts";
 import {
   envelope,
   grpcErrorTrailers,
@@ -9,7 +10,6 @@ import {
   openEnvelope,
   STATUS_OK,
   textOf,
-  timeoutParsers,
   tryDecode,
 } from "./framing.ts";
 import type { RequestLayout } from "./request.ts";
@@ -38,7 +38,7 @@ const grpc: StreamProtocol = {
   needsHttp2: true,
   contentType: "application/grpc+proto",
   isJson: false,
-  parseTimeout: timeoutParsers.grpc,
+  parseTimeout: parseGrpcTimeout,
   decode: decodeBinary,
   end: (error) => ({ body: undefined, trailers: error ? grpcErrorTrailers(error) : STATUS_OK }),
 };
@@ -59,7 +59,7 @@ const connectProto: StreamProtocol = {
   needsHttp2: false,
   contentType: "application/connect+proto",
   isJson: false,
-  parseTimeout: timeoutParsers.connect,
+  parseTimeout: parseConnectTimeout,
   decode: decodeBinary,
   end: (error) => ({
     body: envelope(

@@ -1,8 +1,9 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { Code, type ContextValues, createContextValues } from "@connectrpc/connect";
 import { type Call, callKey } from "../call.ts";
+import { deadlineExceeded } from "../deadline.ts";
 import type { CallContext } from "./methods.ts";
-import { deadlineExceeded, type EncodedResponse, type Metadata } from "./unary-protocols.ts";
+import type { EncodedResponse, Metadata } from "./unary-protocols.ts";
 import type { UnaryWriter } from "./unary-writer.ts";
 
 /** A unary call on the fast path. Parts of the context that few methods use are created on first access. */
@@ -13,7 +14,6 @@ export class UnaryCall implements CallContext {
   admission: Promise<void> | undefined;
   #isOver = false;
   #timer: NodeJS.Timeout | undefined;
-  #deadlineMs: number | undefined;
   #controller: AbortController | undefined;
   #requestHeader: Headers | undefined;
   #responseHeader: Headers | undefined;
@@ -66,7 +66,7 @@ export class UnaryCall implements CallContext {
 
   /** Aborts `signal` and calls back after a timeout. */
   setDeadline(timeoutMs: number, onDeadline: () => void): void {
-    this.#deadlineMs = Date.now() + timeoutMs;
+    this.call.deadline = this.call.startedAt + timeoutMs;
     this.#timer = setTimeout(() => {
       this.#controller?.abort(deadlineExceeded());
       onDeadline();
@@ -99,7 +99,7 @@ export class UnaryCall implements CallContext {
   }
 
   timeoutMs(): number | undefined {
-    return this.#deadlineMs === undefined ? undefined : this.#deadlineMs - Date.now();
+    return this.call.deadline === undefined ? undefined : this.call.deadline - performance.now();
   }
 
   get metadata(): Metadata {

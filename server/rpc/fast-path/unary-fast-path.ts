@@ -11,13 +11,13 @@ import { type Caller, callerOf, callerOfStream } from "../../http/caller.ts";
 import { rejectRequestBodyAfterTrailers } from "../../http/reject-request-body.ts";
 import type { CallPipeline } from "../call.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
+import { deadlineExceeded } from "../deadline.ts";
 import type { ErrorReporter } from "../interceptors/errors.ts";
 import { type FastPath, fallBackTo } from "./fast-path.ts";
 import type { Awaitable, FastPathMethod } from "./methods.ts";
 import { readBody, readPlainHead } from "./request.ts";
 import { UnaryCall } from "./unary-call.ts";
 import {
-  deadlineExceeded,
   type EncodedResponse,
   type Metadata,
   UNARY_PROTOCOLS,

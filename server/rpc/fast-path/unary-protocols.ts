@@ -1,8 +1,9 @@
 import { fromBinary, fromJsonString, type Message } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
+import type { ConnectError } from "@connectrpc/connect";
 import { mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { parseConnectTimeout, parseGrpcTimeout } from "../deadline.ts";
 import {
   fillEnvelope,
   grpcErrorTrailers,
@@ -11,7 +12,6 @@ import {
   PREFIX_BYTES,
   STATUS_OK,
   textOf,
-  timeoutParsers,
   tryDecode,
 } from "./framing.ts";
 import type { FastPathMethod } from "./methods.ts";
@@ -48,7 +48,7 @@ const grpc: UnaryProtocol = {
   timeoutHeader: "grpc-timeout",
   encodingHeader: "grpc-encoding",
   needsHttp2: true,
-  parseTimeout: timeoutParsers.grpc,
+  parseTimeout: parseGrpcTimeout,
   decode: decodeEnvelope,
   encodeResponse: (method, message, { headers, trailers }) => ({
     status: 200,
@@ -70,7 +70,7 @@ const grpcWeb: UnaryProtocol = {
   timeoutHeader: "grpc-timeout",
   encodingHeader: "grpc-encoding",
   needsHttp2: false,
-  parseTimeout: timeoutParsers.grpc,
+  parseTimeout: parseGrpcTimeout,
   decode: decodeEnvelope,
   encodeResponse: (method, message, { headers, trailers }) => ({
     status: 200,
@@ -99,7 +99,7 @@ const connectProto: UnaryProtocol = {
   timeoutHeader: "connect-timeout-ms",
   encodingHeader: "content-encoding",
   needsHttp2: false,
-  parseTimeout: timeoutParsers.connect,
+  parseTimeout: parseConnectTimeout,
   decode: (method, body) => tryDecode(() => fromBinary(method.input, body)),
   encodeResponse: (method, message, metadata) =>
     encodeConnect(200, "application/proto", method.encoder.binary(method.output, message), metadata),
@@ -157,9 +157,4 @@ function decodeEnvelope(method: FastPathMethod, body: Buffer): Message | undefin
 /** Alternating names and values. The Connect protocol sends the trailers of unary calls as headers with a prefix. */
 function flat(headers: Headers | undefined, prefix = ""): string[] {
   return headers === undefined ? [] : [...headers].flatMap(([name, value]) => [`${prefix}${name}`, value]);
-}
-
-/** Same text as Connect's. */
-export function deadlineExceeded(): ConnectError {
-  return new ConnectError("the operation timed out", Code.DeadlineExceeded);
 }
