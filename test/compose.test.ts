@@ -18,7 +18,7 @@ const TOKENS = `orders:orders:${"0".repeat(64)}`;
 const Condition = z.enum(["service_healthy", "service_completed_successfully"]);
 const Service = z.strictObject({
   image: z.string(),
-  build: z.string().optional(),
+  build: z.strictObject({ context: z.string(), args: z.record(z.string(), z.string()) }).optional(),
   command: z.array(z.string()).optional(),
   entrypoint: z.array(z.string()).optional(),
   environment: z.record(z.string(), z.union([z.string(), z.number()])).default({}),
@@ -84,7 +84,7 @@ const OF_SHOPPERS = ["inventory-1", "inventory-2"] as const;
 const SERVERS = ["inventory-orders", ...OF_SHOPPERS] as const;
 const inventory = services["inventory-1"];
 
-/** Why docker cannot check the file, or `false`. The check itself needs no engine. */
+/** The reason if docker cannot check the file, else `false`. The check needs no running engine. */
 function composeMissing(): string | false {
   const docker = findProgram("docker");
   if (docker === undefined) {
@@ -94,14 +94,14 @@ function composeMissing(): string | false {
 }
 
 describe("docker-compose.yml", () => {
-  it("has Redis that loses nothing it acknowledged", () => {
+  it("runs a Redis that loses no acknowledged write", () => {
     const command = services.redis.command?.join(" ") ?? "";
     assert.match(command, /--appendonly yes/);
     assert.match(command, /--appendfsync always/);
     assert.match(command, /--maxmemory-policy noeviction/);
   });
 
-  it("waits for what each service needs, and each of those can say that it is there", () => {
+  it("starts each service after its dependencies, each of which has a health check", () => {
     for (const name of SERVERS) {
       assert.deepEqual(services[name].depends_on, {
         redis: { condition: "service_healthy" },
@@ -116,7 +116,7 @@ describe("docker-compose.yml", () => {
     assert.match(readFileSync(join(root, "Dockerfile"), "utf8"), /^HEALTHCHECK /m);
   });
 
-  it("keeps data in volumes and tokens in secrets that are declared", () => {
+  it("declares the volumes of data and the secret of tokens", () => {
     for (const { volumes: mounts, secrets: names } of Object.values(services)) {
       for (const mount of mounts) {
         const [source = ""] = mount.split(":");
@@ -128,14 +128,14 @@ describe("docker-compose.yml", () => {
     assert.match(readFileSync(join(root, ".gitignore"), "utf8"), /^auth-tokens$/m);
   });
 
-  it("lets nobody in but by the edge, and nothing out but from it", () => {
+  it("publishes ports of the edge only, and only the edge can reach the outside", () => {
     for (const [name, { ports, networks }] of Object.entries(services)) {
       assert.equal(ports.length > 0, name === "edge", name);
       assert.deepEqual(networks, name === "edge" ? ["outside", "inside"] : ["inside"], name);
     }
   });
 
-  it("bounds what each may take, and gives the servers nothing to write and no rights", () => {
+  it("limits the resources of each service; the servers have no capability and no writable file system", () => {
     for (const name of [...SERVERS, "edge"] as const) {
       const { read_only, cap_drop, security_opt, pids_limit } = services[name];
       assert.deepEqual([read_only, cap_drop], [true, ["ALL"]], name);
@@ -148,7 +148,7 @@ describe("docker-compose.yml", () => {
     }
   });
 
-  it("starts equal servers with settings that they know and accept", () => {
+  it("starts identical servers with settings that they accept", () => {
     for (const name of SERVERS) assert.deepEqual(services[name], inventory, name);
     const environment = Object.fromEntries(
       Object.entries(inventory.environment).map(([name, value]) => [name, String(value)]),
@@ -164,15 +164,18 @@ describe("docker-compose.yml", () => {
     assert.equal(config.redis?.url, "redis://redis:6379");
     assert.deepEqual(config.kafka?.brokers, ["kafka:9092"]);
     assert.equal(config.demo, false);
-    assert.ok(config.trustedProxies.length > 0, "limits by address are meant for shoppers, not for the edge");
+    assert.ok(
+      config.trustedProxies.length > 0,
+      "rate limits apply to the addresses of clients, not to that of the edge",
+    );
     const drainMs = config.drainWaitMs + config.drainMsMax;
     assert.ok(
       Number.parseInt(inventory.stop_grace_period ?? "0", 10) * 1_000 > drainMs,
-      "the drain has its time",
+      "the drain fits into the grace period",
     );
   });
 
-  it("sets what the edge's configuration reads, and names every server to it, Orders' own for what changes stock alone", () => {
+  it("sets the variables of the edge's configuration; writes go to Orders' server", () => {
     const { environment, volumes: mounts } = services.edge;
     const [source = ""] = (mounts.find((mount) => mount.includes("Caddyfile")) ?? "").split(":");
     const caddyfile = readFileSync(join(root, source), "utf8");
@@ -187,11 +190,11 @@ describe("docker-compose.yml", () => {
     const drainWaitMs = Number(inventory.environment["DRAIN_WAIT_MS"]);
     assert.ok(
       drainWaitMs >= 2_000 * Number(intervalSeconds),
-      "the edge sees that a server goes before it is gone",
+      "the edge notices an unready server before it refuses connections",
     );
   });
 
-  it("has the servers that Prometheus is told to scrape", () => {
+  it("has the servers that Prometheus scrapes", () => {
     const text = readFileSync(join(root, "deploy/prometheus/prometheus.yaml"), "utf8");
     const { scrape_configs: jobs } = Scraping.parse(parse(text));
     const targets = jobs.find(({ job_name }) => job_name === "inventory")?.static_configs;
@@ -203,7 +206,7 @@ describe("docker-compose.yml", () => {
     ]);
   });
 
-  it("advertises Kafka under the name and port that the service is given", () => {
+  it("advertises Kafka at the address that the service uses", () => {
     const { KAFKA_ADVERTISED_LISTENERS, KAFKA_CONTROLLER_QUORUM_VOTERS } = services.kafka.environment;
     assert.match(String(KAFKA_ADVERTISED_LISTENERS), /PLAINTEXT:\/\/kafka:9092/);
     assert.match(String(KAFKA_CONTROLLER_QUORUM_VOTERS), /^1@kafka:9093$/);
@@ -211,7 +214,7 @@ describe("docker-compose.yml", () => {
     assert.equal(services.topics.image, services.kafka.image);
   });
 
-  it("creates the topics that the service has by default", () => {
+  it("creates the default topics of the service", () => {
     const script = services.topics.command?.join("\n") ?? "";
     const created = /for topic in ([^;]+);/.exec(script)?.[1]?.split(" ");
     assert.deepEqual(created?.toSorted(), Object.keys(TOPICS).sort());
@@ -219,7 +222,10 @@ describe("docker-compose.yml", () => {
 
   it("builds the image of this release", () => {
     const { version }: { version: string } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-    assert.deepEqual([inventory.build, inventory.image], [".", `inventory:${version}`]);
+    assert.equal(inventory.build?.context, ".");
+    assert.match(inventory.build?.args["COMMIT"] ?? "", /^\$\{COMMIT:-/);
+    assert.match(readFileSync(join(root, "Dockerfile"), "utf8"), /^ARG COMMIT=/m);
+    assert.equal(inventory.image, `inventory:${version}`);
   });
 
   it("is accepted by docker compose", { skip: composeMissing() }, async () => {

@@ -15,7 +15,7 @@ import { startTestApp } from "./support/app.ts";
 import { freePort } from "./support/free-port.ts";
 import { findProgram, need } from "./support/programs.ts";
 
-// What can be said of the image without building it; `npm run image:rehearse` does what the Dockerfile says.
+// Tests of the image without building it. `npm run image:rehearse` follows the Dockerfile.
 
 const root = join(import.meta.dirname, "..");
 const run = promisify(execFile);
@@ -29,7 +29,7 @@ const openssl = need("openssl");
 
 const last = (name: string) => image.findLast((instruction) => instruction.name === name);
 
-/** The files of the image that come from the checkout, by their path in it. */
+/** The files of the checkout that are copied into the image. */
 function filesOfImage(): Set<string> {
   const context = buildContext(root);
   const copied = image
@@ -40,7 +40,7 @@ function filesOfImage(): Set<string> {
   );
 }
 
-/** Everything that these files import at run time, and what that imports: files of the checkout, and packages. */
+/** The run-time imports of these files, transitively: files of the checkout, and packages. */
 function importsOf(entrances: readonly string[]): { files: Set<string>; packages: Set<string> } {
   const files = new Set<string>();
   const packages = new Set<string>();
@@ -64,23 +64,23 @@ function importsOf(entrances: readonly string[]): { files: Set<string>; packages
 }
 
 describe("the image", () => {
-  it("has in every stage the Node that the tests run by", () => {
+  it("has the Node of the tests in every stage", () => {
     for (const { image: base } of stages) {
       assert.equal(base, `node:${manifest.devDependencies["node"]}-slim`);
     }
   });
 
-  it("runs Node itself as a user other than root, so that signals and limits arrive", () => {
-    assert.deepEqual(last("CMD")?.args.slice(0, 1), ["node"], "not npm, which keeps signals to itself");
+  it("runs Node as process 1 and as a user other than root", () => {
+    assert.deepEqual(last("CMD")?.args.slice(0, 1), ["node"], "not npm, which does not forward signals");
     assert.equal(last("CMD")?.args.at(-1), "server/main.ts");
-    assert.match(last("CMD")?.text ?? "", /^\[/, "no shell between");
-    assert.match(last("USER")?.text ?? "", /^[1-9]\d*:[1-9]\d*$/, "a number, which Kubernetes can check");
+    assert.match(last("CMD")?.text ?? "", /^\[/, "without a shell");
+    assert.match(last("USER")?.text ?? "", /^[1-9]\d*:[1-9]\d*$/, "numeric, which Kubernetes can check");
     assert.equal(last("STOPSIGNAL")?.text, "SIGTERM");
     const after = image.slice(image.findLastIndex(({ name }) => name === "USER"));
     assert.ok(!after.some(({ name }) => name === "COPY" || name === "RUN"), "its files belong to root");
   });
 
-  it("has production dependencies alone, and a page that was built", () => {
+  it("has production dependencies only, and the built page", () => {
     const [page, dependencies] = stages;
     assert.ok(
       dependencies?.instructions.some(({ name, text }) => name === "RUN" && text === "npm ci --omit=dev"),
@@ -98,7 +98,12 @@ describe("the image", () => {
 
   it("has every file and package that the service imports", () => {
     const files = filesOfImage();
-    const needed = importsOf(["server/main.ts", "tools/redrive.ts", "tools/probe-health.ts", "tools/token.js"]);
+    const needed = importsOf([
+      "server/main.ts",
+      "tools/redrive.ts",
+      "tools/probe-health.ts",
+      "tools/token.js",
+    ]);
     assert.ok(needed.files.size > 50, `${needed.files.size} files were found`);
     assert.deepEqual(
       [...needed.files].filter((file) => !files.has(file)),
@@ -113,11 +118,11 @@ describe("the image", () => {
     assert.deepEqual(
       scripts.filter((script) => !files.has(script)),
       [],
-      "what is read beside the code",
+      "files that are read at run time",
     );
   });
 
-  it("is built from named files alone: no secrets, no tests, no history", () => {
+  it("is built from listed files only: no secrets, no tests, no history", () => {
     const context = buildContext(root);
     const tops = new Set(context.map((file) => file.split("/")[0]));
     assert.deepEqual([...tops].toSorted(), [
@@ -143,21 +148,21 @@ describe("the image", () => {
     }
   });
 
-  it("has a health check that tells a living server from a dead one", async () => {
+  it("has a health check that tells a running server from a stopped one", async () => {
     const [word, ...command] = last("HEALTHCHECK")?.args ?? [];
     assert.deepEqual([word, command[0]], ["CMD", "node"]);
     await using app = await startTestApp();
     assert.equal(await probe(command.slice(1), { PORT: String(app.port) }), 0);
-    assert.equal(await probe(command.slice(1), { PORT: String(await freePort()) }), 1, "nobody listens");
+    assert.equal(await probe(command.slice(1), { PORT: String(await freePort()) }), 1, "no server");
     const broken = createServer((_, response) => response.writeHead(500).end());
     broken.listen(0, "127.0.0.1");
     await once(broken, "listening");
     const { port } = broken.address() as AddressInfo;
-    assert.equal(await probe(command.slice(1), { PORT: String(port) }), 1, "another answer");
+    assert.equal(await probe(command.slice(1), { PORT: String(port) }), 1, "an error response");
     broken.close();
   });
 
-  it("has one that knows TLS", { skip: openssl.missing }, async () => {
+  it("has a health check that uses TLS if the server does", { skip: openssl.missing }, async () => {
     const folder = await mkdtemp(join(tmpdir(), "inventory-image-"));
     try {
       const [TLS_KEY, TLS_CERT] = [join(folder, "key.pem"), join(folder, "cert.pem")];
@@ -172,7 +177,7 @@ describe("the image", () => {
     }
   });
 
-  it("is found clean by hadolint", {
+  it("has no hadolint findings", {
     skip: hadolint === undefined && "hadolint is not installed",
   }, async () => {
     await run(hadolint ?? "", [join(root, "Dockerfile")]);
@@ -180,7 +185,7 @@ describe("the image", () => {
 });
 
 describe("the reader of Dockerfiles", () => {
-  it("puts build arguments in, joins lines, and knows both forms", () => {
+  it("substitutes build arguments, joins lines, and reads both forms", () => {
     const [stage] = readDockerfile(
       `ARG V=1.2\n# no\nFROM base:\${V} AS one\nRUN a \\\n  && b\nCMD ["x y", "z"]\n`,
     );
@@ -194,12 +199,12 @@ describe("the reader of Dockerfiles", () => {
     );
   });
 
-  it("refuses what it does not know", () => {
+  it("rejects unknown instructions", () => {
     assert.throws(() => readDockerfile('FROM a\nSHELL ["sh"]'), /Not known here: SHELL/);
     assert.throws(() => readDockerfile("RUN a"), /Before the first FROM/);
   });
 
-  it("applies .dockerignore as a builder does: hidden files too, and the last match decides", async () => {
+  it("applies .dockerignore like a builder: also to hidden files, and the last match decides", async () => {
     const folder = await mkdtemp(join(tmpdir(), "inventory-context-"));
     try {
       await writeFile(join(folder, ".dockerignore"), "*\n!a.txt\n!sub\nsub/*.secret\n# note\n");

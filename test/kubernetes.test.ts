@@ -21,11 +21,11 @@ import {
   Service,
 } from "./support/manifests.ts";
 
-// What can be said of the manifests without a cluster; `npm run kubernetes:check` decodes them with Kubernetes' own types.
+// Tests of the manifests without a cluster. `npm run kubernetes:check` decodes them with Kubernetes' own types.
 
 const root = join(import.meta.dirname, "..");
 const OVERLAYS = ["overlays/dev", "overlays/production"] as const;
-/** Servers that are deployed together. */
+/** The deployments of each overlay. */
 const POOLS: readonly { readonly overlay: (typeof OVERLAYS)[number]; readonly pool?: string }[] = [
   { overlay: "overlays/dev" },
   { overlay: "overlays/production", pool: "shoppers" },
@@ -41,7 +41,7 @@ const hasPool = (pool: string | undefined, { metadata }: Resource): boolean =>
 const isSelected = (selector: Record<string, string>, labels: Record<string, string>): boolean =>
   Object.entries(selector).every(([key, value]) => labels[key] === value);
 
-/** A peer of a network policy: pods anywhere that say so by a label. */
+/** A peer of a network policy: pods with a label, in any namespace. */
 const labelled = (key: string, value: string) => ({
   podSelector: { matchExpressions: [{ key, operator: "In", values: [value] }] },
 });
@@ -49,7 +49,7 @@ const inNamespace = (name: string) => ({
   namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": name } },
 });
 
-/** What the container's process would find in its environment. */
+/** The environment of the container's process. */
 function environmentOf(resources: readonly Resource[]): Record<string, string> {
   const [container] = one(resources, "Deployment", Deployment).spec.template.spec.containers;
   const { data, metadata } = one(resources, "ConfigMap", ConfigMap);
@@ -61,7 +61,7 @@ function environmentOf(resources: readonly Resource[]): Record<string, string> {
   return { ...data, ...Object.fromEntries(own) };
 }
 
-/** What docs/deployment.md tells to put into Secrets. */
+/** The Secrets that docs/deployment.md asks for. */
 const SECRETS: Readonly<Record<string, string>> = {
   "inventory-redis/url": "rediss://:secret@redis.example:6380",
   "inventory-kafka/username": "inventory",
@@ -70,13 +70,13 @@ const SECRETS: Readonly<Record<string, string>> = {
 
 const TOKENS = `orders:orders:${"0".repeat(64)}`;
 
-/** As the image has it: `1000:1000`. */
+/** The user of the image: `1000:1000`. */
 const USER =
   readDockerfile(readFileSync(join(root, "Dockerfile"), "utf8"))
     .at(-1)
     ?.instructions.findLast(({ name }) => name === "USER")?.text ?? "";
 
-/** What a folder's kustomization is put together from. */
+/** The files and folders that a folder's kustomization refers to. */
 function namedBy(part: string): string[] {
   const { resources, components, patches, configMapGenerator } = z
     .looseObject({
@@ -93,7 +93,7 @@ function namedBy(part: string): string[] {
 const milliseconds = (environment: Record<string, string>, name: string): number => Number(environment[name]);
 
 describe("the manifests", () => {
-  it("name files that are there, and no file is left out", () => {
+  it("refer to files that exist, and to every file", () => {
     const files = readdirSync(manifests, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map(({ parentPath, name }) => join(parentPath, name));
@@ -106,7 +106,7 @@ describe("the manifests", () => {
     assert.deepEqual(left.toSorted(), OVERLAYS.map((overlay) => join(manifests, overlay)).toSorted());
   });
 
-  it("hold no secret", () => {
+  it("contain no secret", () => {
     const files = readdirSync(manifests, { recursive: true, encoding: "utf8" }).filter((file) =>
       /\.\w+$/.test(file),
     );
@@ -120,7 +120,7 @@ describe("the manifests", () => {
 
 for (const { overlay, pool } of POOLS) {
   describe(`${overlay} ${pool ?? "alone"}`, { skip: kustomizeMissing }, () => {
-    /** Of this pool, and what is for all of them. */
+    /** The resources of this pool and those of all pools. */
     let resources: Resource[];
     let others: Resource[];
     let app: TestApp;
@@ -133,19 +133,19 @@ for (const { overlay, pool } of POOLS) {
     });
     after(() => app?.stop());
 
-    it("is all in one namespace", () => {
+    it("is in one namespace", () => {
       for (const { kind, metadata } of resources) {
         if (kind !== "Namespace") assert.equal(metadata.namespace, "inventory", `${kind} ${metadata.name}`);
       }
     });
 
-    it("sets what the service knows, and in a way that it accepts", () => {
+    it("sets known variables to values that the service accepts", () => {
       const environment = environmentOf(resources);
       const known = readFileSync(join(root, "server/config.ts"), "utf8");
       for (const name of Object.keys(environment)) {
         assert.match(known, new RegExp(`^  ${name}: `, "m"), `${name} is a setting`);
       }
-      // The file is in the container alone; what it holds is looked at by the tests of the configuration.
+      // The file of tokens exists only in the container.
       const tokens = environment["AUTH_TOKENS_FILE"] === "" ? {} : { AUTH_TOKENS: TOKENS };
       const config = readConfig({ ...environment, AUTH_TOKENS_FILE: "", ...tokens });
       assert.equal(config.demo, false);
@@ -164,7 +164,7 @@ for (const { overlay, pool } of POOLS) {
       }
     });
 
-    it("selects its own pods everywhere, and no other pool's", () => {
+    it("selects its own pods only, in every selector", () => {
       const { spec } = one(resources, "Deployment", Deployment);
       const own = spec.template.metadata.labels;
       const foreign = others
@@ -189,7 +189,7 @@ for (const { overlay, pool } of POOLS) {
       }
     });
 
-    it("names ports that the container has", () => {
+    it("refers to ports that the container has", () => {
       const [container] = one(resources, "Deployment", Deployment).spec.template.spec.containers;
       const names = container.ports.map(({ name }) => name);
       const used = [
@@ -208,7 +208,7 @@ for (const { overlay, pool } of POOLS) {
       );
     });
 
-    it("probes paths that answer, liveness without looking at Redis", async () => {
+    it("probes paths that exist; liveness does not depend on Redis", async () => {
       const [container] = one(resources, "Deployment", Deployment).spec.template.spec.containers;
       const { startupProbe, readinessProbe, livenessProbe } = container;
       for (const { httpGet } of [startupProbe, readinessProbe, livenessProbe]) {
@@ -219,17 +219,20 @@ for (const { overlay, pool } of POOLS) {
       assert.equal(livenessProbe.httpGet.path, "/healthz");
     });
 
-    it("gives the drain its time", () => {
+    it("has a grace period longer than the drain", () => {
       const environment = environmentOf(resources);
       const waitMs = milliseconds(environment, "DRAIN_WAIT_MS");
       const drainMs = waitMs + milliseconds(environment, "DRAIN_DEADLINE_MS");
       const { spec } = one(resources, "Deployment", Deployment).spec.template;
       assert.ok(spec.terminationGracePeriodSeconds * 1_000 >= drainMs + 5_000);
       const { periodSeconds, failureThreshold } = spec.containers[0].readinessProbe;
-      assert.ok(waitMs > 2 * 1_000 * periodSeconds * failureThreshold, "unready is seen before the drain");
+      assert.ok(
+        waitMs > 2 * 1_000 * periodSeconds * failureThreshold,
+        "the probe fails before the drain begins",
+      );
     });
 
-    it("runs as the image's user, with no rights and no file to write", () => {
+    it("runs as the image's user, without capabilities, on a read-only file system", () => {
       const { spec } = one(resources, "Deployment", Deployment).spec.template;
       const [uid, gid] = USER.split(":").map(Number);
       assert.deepEqual(spec.securityContext, {
@@ -247,7 +250,7 @@ for (const { overlay, pool } of POOLS) {
       assert.equal(spec["automountServiceAccountToken"], false);
     });
 
-    it("runs a named release, within bounds", () => {
+    it("runs this release, with requests and limits", () => {
       const [container] = one(resources, "Deployment", Deployment).spec.template.spec.containers;
       const { version } = z
         .looseObject({ version: z.string() })
@@ -257,11 +260,15 @@ for (const { overlay, pool } of POOLS) {
       assert.ok(container.resources.limits["memory"]);
     });
 
-    it("keeps a pod while a node is drained", () => {
+    it("keeps a pod available while a node is drained", () => {
       const { spec } = one(resources, "PodDisruptionBudget", Selecting);
       const { replicas } = one(resources, "Deployment", Deployment).spec;
       const hasAutoscaler = resources.some(({ kind }) => kind === "HorizontalPodAutoscaler");
-      assert.equal(replicas === undefined, hasAutoscaler, "one of the two decides");
+      assert.equal(
+        replicas === undefined,
+        hasAutoscaler,
+        "either the deployment or the autoscaler sets the replicas",
+      );
       const least = hasAutoscaler
         ? one(resources, "HorizontalPodAutoscaler", Autoscaler).spec.minReplicas
         : replicas;
@@ -269,7 +276,7 @@ for (const { overlay, pool } of POOLS) {
       assert.ok(Number(least) >= 2);
     });
 
-    it("lets in whom it is for and the monitoring, and out to what the service needs", () => {
+    it("admits its clients and the monitoring, and allows the connections that the service needs", () => {
       const { spec } = one(resources, "NetworkPolicy", NetworkPolicy);
       assert.deepEqual(spec.policyTypes.toSorted(), ["Egress", "Ingress"]);
       const anywhere = { namespaceSelector: {} };
@@ -284,7 +291,7 @@ for (const { overlay, pool } of POOLS) {
       assert.deepEqual(
         spec.egress.find(({ ports }) => ports.some(({ port }) => port === 53))?.["to"],
         [{ ...inNamespace("kube-system"), ...labelled("k8s-app", "kube-dns") }],
-        "names are asked of the cluster's DNS",
+        "DNS queries go to the cluster's DNS only",
       );
       const open = spec.egress.flatMap(({ ports }) => ports.map(({ port }) => port));
       const config = readConfig({ ...environmentOf(resources), AUTH_TOKENS_FILE: "", AUTH: "off" });
@@ -302,7 +309,7 @@ describe("overlays/production", { skip: kustomizeMissing }, () => {
   const pools = POOLS.filter(({ overlay }) => overlay === "overlays/production");
 
   for (const { overlay, pool } of pools) {
-    it(`scales the deployment for ${pool}, and reads logins of Kafka and Redis from Secrets`, () => {
+    it(`scales the deployment for ${pool}, and reads the credentials of Kafka and Redis from Secrets`, () => {
       const resources = build(overlay).filter((each) => hasPool(pool, each));
       const { spec } = one(resources, "HorizontalPodAutoscaler", Autoscaler);
       const { apiVersion, kind, metadata } = one(resources, "Deployment", Deployment);
@@ -314,7 +321,7 @@ describe("overlays/production", { skip: kustomizeMissing }, () => {
     });
   }
 
-  it("has pools that differ by nothing but who may call them, and how many they are", () => {
+  it("has pools that differ only in their clients and their size", () => {
     const [shoppers, orders] = pools.map(({ overlay, pool }) => {
       const resources = build(overlay).filter((each) => hasPool(pool, each));
       const text = JSON.stringify(one(resources, "Deployment", Deployment));
@@ -323,7 +330,7 @@ describe("overlays/production", { skip: kustomizeMissing }, () => {
     assert.equal(shoppers, orders);
   });
 
-  it("tells Prometheus whose servers they are", () => {
+  it("labels the metrics of each pool", () => {
     const { spec } = one(build("overlays/production"), "PodMonitor", Selecting);
     assert.match(
       JSON.stringify(spec),
@@ -331,7 +338,7 @@ describe("overlays/production", { skip: kustomizeMissing }, () => {
     );
   });
 
-  it("has a name for each pool to dial", () => {
+  it("has a Service for each pool", () => {
     const services = build("overlays/production").filter(({ kind }) => kind === "Service");
     assert.deepEqual(
       services.map(({ metadata }) => [metadata.name, metadata.labels[POOL]]),
@@ -344,7 +351,7 @@ describe("overlays/production", { skip: kustomizeMissing }, () => {
 });
 
 describe("overlays/dev", { skip: kustomizeMissing }, () => {
-  it("has a Redis that loses nothing it acknowledged, under the name that the service is given", () => {
+  it("runs a Redis that loses no acknowledged write, at the address that the service uses", () => {
     const resources = build("overlays/dev");
     const redis = one(resources, "StatefulSet", Resource, "redis");
     const text = JSON.stringify(redis);
