@@ -1,4 +1,4 @@
-import { type Duration, durationMs, type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
+import { type Duration, type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import type {
   CommitReservationRequest,
   ExtendReservationRequest,
@@ -8,6 +8,7 @@ import type {
   ReturnReservationRequest,
 } from "../../gen/inventory/v1/reservation_pb.ts";
 import { QUANTITY_MAX } from "../inventory/ledger.ts";
+import { violationsOfTotal } from "../inventory/refusals.ts";
 import {
   type Line,
   RESERVATION_LINES_MAX,
@@ -18,8 +19,8 @@ import {
   sumLines,
 } from "../inventory/reservation.ts";
 import type { CommitRequest, ReservationsPage, ReserveRequest, ReturnRequest } from "../inventory/store.ts";
-import { show, Violations } from "../inventory/validation.ts";
-import { decodeToken, encodeToken, readPageSize, readTime } from "./fields.ts";
+import { Violations } from "../inventory/validation.ts";
+import { decodeToken, encodeToken, readDuration, readPageSize, readTime } from "./fields.ts";
 
 export function readReserve(request: ReserveMessage): ReserveRequest {
   const violations = new Violations();
@@ -80,42 +81,31 @@ function readReservationToken(violations: Violations, token: string): Reservatio
     : undefined;
 }
 
-/** The lines summed by product. */
-function readLines(violations: Violations, lines: readonly LineMessage[], countMin: number): Line[] {
-  if (lines.length < countMin || lines.length > RESERVATION_LINES_MAX) {
-    violations.add("lines", `has ${lines.length} entries; give ${countMin} to ${RESERVATION_LINES_MAX}`);
+/** The lines as sent. The sum of the lines of a product is bounded as well. */
+function readLines(violations: Violations, sent: readonly LineMessage[], countMin: number): Line[] {
+  if (sent.length < countMin || sent.length > RESERVATION_LINES_MAX) {
+    violations.add("lines", `has ${sent.length} entries; give ${countMin} to ${RESERVATION_LINES_MAX}`);
     return [];
   }
-  for (const [index, line] of lines.entries()) {
-    violations.id(`lines[${index}].product_id`, line.productId);
-    violations.integer(`lines[${index}].quantity`, line.quantity, 1);
-  }
-  const summed = sumLines(lines);
-  for (const { productId, quantity } of summed) {
+  const lines = sent.map(({ productId, quantity }, index) => {
+    violations.id(`lines[${index}].product_id`, productId);
+    return { productId, quantity: violations.integer(`lines[${index}].quantity`, quantity, 1) };
+  });
+  for (const { productId, quantity } of sumLines(lines)) {
     if (quantity > QUANTITY_MAX) {
-      violations.add(
-        "lines",
-        `has ${quantity} of ${show(productId)} in total; the maximum is ${QUANTITY_MAX}`,
-      );
+      violations.addAll(violationsOfTotal(lines, productId, `the maximum is ${QUANTITY_MAX}`));
     }
   }
-  return summed;
+  return lines;
 }
 
 function readTtl(violations: Violations, ttl: Duration | undefined): number {
-  if (ttl === undefined) {
-    return RESERVATION_TTL_MS_DEFAULT;
-  }
-  const ms = Math.ceil(durationMs(ttl));
-  if (!(ms >= RESERVATION_TTL_MS_MIN && ms <= RESERVATION_TTL_MS_MAX)) {
-    violations.add(
-      "ttl",
-      `is ${durationMs(ttl) / 1_000} s; give ${RESERVATION_TTL_MS_MIN / 1_000} to ${RESERVATION_TTL_MS_MAX / 1_000} s`,
-    );
-  }
-  return ms;
+  return ttl === undefined
+    ? RESERVATION_TTL_MS_DEFAULT
+    : Math.ceil(readDuration(violations, "ttl", ttl, RESERVATION_TTL_MS_MIN, RESERVATION_TTL_MS_MAX));
 }
 
+/** ms since 1970, rounded up: deadlines have whole milliseconds, so the same reservations are listed. */
 function readDeadline(violations: Violations, time: Timestamp | undefined): number | undefined {
   readTime(violations, "expire_before", time);
   return time && Math.ceil(timestampMs(time));

@@ -1,14 +1,14 @@
-import { type Duration, durationMs } from "@bufbuild/protobuf/wkt";
+import type { Duration } from "@bufbuild/protobuf/wkt";
 import {
   type BatchGetStockRequest,
   ListOrder as ListOrderMessage,
   type ListStockRequest,
   type WatchStockRequest,
 } from "../../gen/inventory/v1/stock_pb.ts";
-import { BATCH_PRODUCTS_MAX, PRICE_MAX, show, Violations } from "../inventory/validation.ts";
+import { BATCH_PRODUCTS_MAX, show, Violations } from "../inventory/validation.ts";
 import { LIST_ORDERS, type ListCursor, type ListOrder, type ListQuery } from "../live/catalog/catalog.ts";
 import type { WatchRequest } from "../live/watch/watch.ts";
-import { decodeToken, encodeToken, readPageSize } from "./fields.ts";
+import { decodeToken, encodeToken, readDuration, readPageSize } from "./fields.ts";
 
 const QUERY_BYTES_MAX = 256;
 const MIN_INTERVAL_MS_DEFAULT = 100;
@@ -35,8 +35,10 @@ export function readListStock(request: ListStockRequest): ListQuery {
   const limit = readPageSize(violations, request.pageSize);
   violations.text("query", request.query, QUERY_BYTES_MAX);
   violations.optionalId("collection_id", request.collectionId);
-  readPrice(violations, "min_price", request.minPrice);
-  readPrice(violations, "max_price", request.maxPrice);
+  const minPrice =
+    request.minPrice === undefined ? undefined : violations.price("min_price", request.minPrice);
+  const maxPrice =
+    request.maxPrice === undefined ? undefined : violations.price("max_price", request.maxPrice);
   const order = ORDERS[request.order];
   if (order === undefined) {
     violations.add("order", `is ${request.order}; give 0 to ${LIST_ORDERS.length}`);
@@ -47,8 +49,8 @@ export function readListStock(request: ListStockRequest): ListQuery {
     words: request.query,
     inStockOnly: request.inStockOnly,
     collectionId: request.collectionId,
-    minPrice: request.minPrice,
-    maxPrice: request.maxPrice,
+    minPrice,
+    maxPrice,
     order: order ?? "name",
     descending: request.descending,
     limit,
@@ -123,19 +125,9 @@ function readProductIds(violations: Violations, productIds: readonly string[], c
   }
 }
 
-function readPrice(violations: Violations, field: string, price: number | undefined): void {
-  if (price !== undefined && !(price >= 0 && price <= PRICE_MAX)) {
-    violations.add(field, `is ${price}; give a number from 0 to ${PRICE_MAX}`);
-  }
-}
-
 function readMinInterval(violations: Violations, interval: Duration | undefined): number {
   if (interval === undefined) {
     return MIN_INTERVAL_MS_DEFAULT;
   }
-  const ms = durationMs(interval);
-  if (!(ms >= 0 && ms <= MIN_INTERVAL_MS_MAX)) {
-    violations.add("min_interval", `is ${ms / 1_000} s; give 0 to ${MIN_INTERVAL_MS_MAX / 1_000} s`);
-  }
-  return ms;
+  return readDuration(violations, "min_interval", interval, 0, MIN_INTERVAL_MS_MAX);
 }

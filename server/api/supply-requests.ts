@@ -10,53 +10,41 @@ import { QUANTITY_MAX } from "../inventory/ledger.ts";
 import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
 import type { ChangesPage, StockAdjustment, StockCount } from "../inventory/store.ts";
 import { REASON_BYTES_MAX, Violations } from "../inventory/validation.ts";
-import { decodeToken, encodeToken, readPageSize, readTime } from "./fields.ts";
+import { decodeToken, encodeToken, readEventTime, readPageSize } from "./fields.ts";
 
 // Mapping from the wire to the domain. Every field is validated, and an error names all invalid fields.
 
 export function readPutProduct(request: PutProductRequest): ProductUpsert {
   const violations = new Violations();
   violations.id("product_id", request.productId);
-  if (request.product !== undefined) {
-    violations.details("product", request.product);
-  }
-  if (request.declared !== undefined) {
-    violations.integer("declared", request.declared, 0);
-  }
-  const updateTimeMicros = readTime(violations, "update_time", request.updateTime);
+  const details = request.product && violations.details("product", request.product);
+  const declared =
+    request.declared === undefined ? undefined : violations.integer("declared", request.declared, 0);
+  const time = readEventTime(violations, request.updateTime);
   violations.throwIfAny();
-  return {
-    productId: request.productId,
-    details: request.product && {
-      name: request.product.name,
-      description: request.product.description,
-      price: request.product.price,
-      collectionId: request.product.collectionId,
-    },
-    declared: request.declared,
-    updateTimeMicros,
-  };
+  return { productId: request.productId, details, declared, ...time };
 }
 
 export function readDeleteProduct(request: DeleteProductRequest): ProductDelete {
   const violations = new Violations();
   violations.id("product_id", request.productId);
-  const updateTimeMicros = readTime(violations, "update_time", request.updateTime);
+  const time = readEventTime(violations, request.updateTime);
   violations.throwIfAny();
-  return { productId: request.productId, updateTimeMicros };
+  return { productId: request.productId, ...time };
 }
 
 export function readCountStock(request: CountStockRequest): StockCount {
   const violations = new Violations();
   violations.id("product_id", request.productId);
-  violations.integer("count", request.count, 0);
+  const count = violations.integer("count", request.count, 0);
+
   violations.id("count_id", request.countId);
   violations.text("reason", request.reason, REASON_BYTES_MAX);
   violations.throwIfAny();
   return {
     productId: request.productId,
-    count: request.count,
-    expectedVersion: request.expectedVersion === undefined ? undefined : Number(request.expectedVersion),
+    count,
+    expectedVersion: request.expectedVersion,
     countId: request.countId,
     reason: request.reason,
   };
@@ -65,24 +53,23 @@ export function readCountStock(request: CountStockRequest): StockCount {
 export function readAdjustStock(request: AdjustStockRequest): StockAdjustment {
   const violations = new Violations();
   violations.id("product_id", request.productId);
-  if (request.delta === 0) {
+  const delta = violations.integer("delta", request.delta, -QUANTITY_MAX);
+  if (delta === 0) {
     violations.add("delta", "is 0; give the number of units added (above 0) or removed (below 0)");
-  } else {
-    violations.integer("delta", request.delta, -QUANTITY_MAX);
   }
   violations.id("adjustment_id", request.adjustmentId);
   violations.text("reason", request.reason, REASON_BYTES_MAX);
   violations.throwIfAny();
-  const { productId, delta, adjustmentId, reason } = request;
+  const { productId, adjustmentId, reason } = request;
   return { productId, delta, adjustmentId, reason };
 }
 
 export function readSetSafetyStock(request: SetSafetyStockRequest): { productId: string; safety: number } {
   const violations = new Violations();
   violations.id("product_id", request.productId);
-  violations.integer("safety", request.safety, 0);
+  const safety = violations.integer("safety", request.safety, 0);
   violations.throwIfAny();
-  return { productId: request.productId, safety: request.safety };
+  return { productId: request.productId, safety };
 }
 
 export function readListChanges(request: ListChangesRequest): { productId: string; page: ChangesPage } {

@@ -1,19 +1,24 @@
 import type { ChangeCause, Ledger, ProductDetails } from "./ledger.ts";
 
+/** The time of a seller's event. */
+export interface EventTime {
+  /** U: the seller's time of the update, µs since 1970. The store's clock if absent. */
+  readonly updateTimeMicros: number | undefined;
+  /** The same time as it was sent, which may be more precise. Quoted in errors. */
+  readonly updateTimeText?: string | undefined;
+}
+
 /** A seller's create or update. An absent part keeps its current value. */
-export interface ProductUpsert {
+export interface ProductUpsert extends EventTime {
   readonly productId: string;
   readonly details: ProductDetails | undefined;
   /** Units supplied in total, as the seller counts them. */
   readonly declared: number | undefined;
-  /** U: the seller's time of the update, µs since 1970. The store's clock if absent. */
-  readonly updateTimeMicros: number | undefined;
 }
 
 /** A seller's deletion. */
-export interface ProductDelete {
+export interface ProductDelete extends EventTime {
   readonly productId: string;
-  readonly updateTimeMicros: number | undefined;
 }
 
 /**

@@ -1,6 +1,8 @@
-import { InventoryError, type ShortLine } from "./errors.ts";
+import { type FieldViolation, InventoryError, type ShortLine } from "./errors.ts";
 import { QUANTITY_MAX, UPDATE_AHEAD_MS_MAX } from "./ledger.ts";
-import type { ReservationState } from "./reservation.ts";
+import type { EventTime } from "./product-event.ts";
+import type { Line, ReservationState } from "./reservation.ts";
+import { timeText } from "./time-text.ts";
 import { invalidInput, show } from "./validation.ts";
 
 // The errors that both stores reject with, so that code and message are the same.
@@ -16,7 +18,7 @@ export function idReused(field: string, id: string): InventoryError {
   );
 }
 
-export function versionMismatch(productId: string, expected: number, actual: number): InventoryError {
+export function versionMismatch(productId: string, expected: bigint, actual: number): InventoryError {
   return new InventoryError(
     "VERSION_MISMATCH",
     `Cannot count ${show(productId)} at version ${expected}: the current version is ${actual}; read the product again`,
@@ -30,13 +32,15 @@ export function onHandOutOfRange(productId: string, delta: number, onHandNow: nu
   );
 }
 
-export function updateTooFarAhead(field: string, updateTimeMicros: number, nowMs: number): InventoryError {
+/** `event` is the one whose update time is too far ahead. */
+export function updateTooFarAhead(event: EventTime, nowMs: number): InventoryError {
+  const { updateTimeMicros = 0, updateTimeText = timeText(updateTimeMicros) } = event;
   return invalidInput([
     {
-      field,
+      field: "update_time",
       description:
-        `is ${new Date(updateTimeMicros / 1000).toISOString()}, ` +
-        `more than ${UPDATE_AHEAD_MS_MAX / 60_000} minutes ahead of the store's clock (${new Date(nowMs).toISOString()})`,
+        `is ${updateTimeText}, more than ${UPDATE_AHEAD_MS_MAX / 60_000} minutes ahead of the store's clock ` +
+        `(${timeText(nowMs * 1_000)})`,
     },
   ]);
 }
@@ -71,33 +75,34 @@ export function releasedBeforeReserved(reservationId: string): InventoryError {
   );
 }
 
-/** A commit of `quantity` units of which `held` are held; 0 if the product is not in the reservation. */
-export function commitTooLarge(
-  index: number,
-  productId: string,
-  quantity: number,
-  held: number,
-): InventoryError {
-  return invalidInput([
-    held === 0
-      ? {
-          field: `lines[${index}].product_id`,
-          description: `is ${show(productId)}, which is not in the reservation`,
-        }
-      : {
-          field: `lines[${index}].quantity`,
-          description: `is ${quantity}; ${held} of ${show(productId)} are held`,
-        },
-  ]);
+/** A commit of more units of a product than the `held` ones. `lines` are those of the request, as sent. */
+export function commitTooLarge(lines: readonly Line[], productId: string, held: number): InventoryError {
+  return invalidInput(violationsOfTotal(lines, productId, `${held} of ${show(productId)} are held`));
 }
 
-export function returnOfOther(index: number, productId: string): InventoryError {
-  return invalidInput([
-    {
-      field: `lines[${index}].product_id`,
-      description: `is ${show(productId)}, which is not in the reservation`,
-    },
-  ]);
+/** A commit or return of a product that is not in the reservation. `lines` are those of the request, as sent. */
+export function notInReservation(lines: readonly Line[], productId: string): InventoryError {
+  const description = `is ${show(productId)}, which is not in the reservation`;
+  return invalidInput(
+    lines.flatMap((line, index) =>
+      line.productId === productId ? [{ field: `lines[${index}].product_id`, description }] : [],
+    ),
+  );
+}
+
+/** One violation for each line of the product, with its quantity as sent: together they exceed `bound`. */
+export function violationsOfTotal(
+  lines: readonly Line[],
+  productId: string,
+  bound: string,
+): FieldViolation[] {
+  const ofProduct = [...lines.entries()].filter(([, line]) => line.productId === productId);
+  const total = ofProduct.reduce((sum, [, { quantity }]) => sum + quantity, 0);
+  const inTotal = ofProduct.length > 1 ? `, and the lines of ${show(productId)} have ${total} in total` : "";
+  return ofProduct.map(([index, { quantity }]) => ({
+    field: `lines[${index}].quantity`,
+    description: `is ${quantity}${inTotal}; ${bound}`,
+  }));
 }
 
 export function returnTooLarge(productId: string, quantity: number, left: number): InventoryError {

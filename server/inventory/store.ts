@@ -7,8 +7,8 @@ import type { Line, Reservation } from "./reservation.ts";
 export interface StockCount {
   readonly productId: string;
   readonly count: number;
-  /** Reject unless the product is at this version. */
-  readonly expectedVersion: number | undefined;
+  /** Reject unless the product is at this version. Versions are safe integers; an expected one may be any uint64. */
+  readonly expectedVersion: bigint | undefined;
   readonly countId: string;
   readonly reason: string;
 }
@@ -29,7 +29,7 @@ export interface ChangesPage {
   readonly beforeVersion: number | undefined;
 }
 
-/** The units to hold. `lines` has one line per product (`sumLines`). */
+/** The units to hold. Lines with the same product are summed. */
 export interface ReserveRequest {
   readonly reservationId: string;
   readonly lines: readonly Line[];
@@ -39,13 +39,13 @@ export interface ReserveRequest {
 /** The units sold of a reservation. */
 export interface CommitRequest {
   readonly reservationId: string;
-  /** One line per product. Absent or empty: all held units. */
+  /** Lines with the same product are summed. Absent or empty: all held units. */
   readonly lines: readonly Line[] | undefined;
   /** Reject an expired reservation even if stock remains. */
   readonly strict: boolean;
 }
 
-/** Sold units to return to stock. `lines` has one line per product. */
+/** Sold units to return to stock. Lines with the same product are summed. */
 export interface ReturnRequest {
   readonly reservationId: string;
   readonly returnId: string;

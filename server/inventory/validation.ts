@@ -10,10 +10,18 @@ export const BATCH_PRODUCTS_MAX = 1_000;
 export const PAGE_SIZE_MAX = 1_000;
 export const PAGE_SIZE_DEFAULT = 50;
 
+/** In place of the value of a field that is required and absent. */
+const ABSENT = "absent";
 const CONTROL_CHARACTER = /\p{Cc}/u;
 /** Decoders replace bytes that are not UTF-8 by this character, so that two different IDs could become equal. */
 const REPLACEMENT_CHARACTER = "\uFFFD";
 const SHOWN_CHARACTERS_MAX = 40;
+
+/** Details as received. */
+interface GivenDetails extends Pick<ProductDetails, "description" | "collectionId"> {
+  readonly name?: string | undefined;
+  readonly price?: number | undefined;
+}
 
 /**
  * Collects every invalid field of one request, so that the error reports all of them at once. Both
@@ -24,6 +32,10 @@ export class Violations {
 
   add(field: string, description: string): void {
     this.#found.push({ field, description });
+  }
+
+  addAll(violations: readonly FieldViolation[]): void {
+    this.#found.push(...violations);
   }
 
   /** 1 to 128 bytes of UTF-8 without control characters and U+FFFD. */
@@ -52,24 +64,34 @@ export class Violations {
     this.#text(field, value, bytesMax, undefined);
   }
 
-  /** A whole number from `min` to `max`, both inclusive. */
-  integer(field: string, value: number, min: number, max: number = QUANTITY_MAX): void {
-    if (!Number.isInteger(value) || value < min || value > max) {
-      this.add(field, `is ${value}; give a whole number from ${min} to ${max}`);
+  /** A whole number from `min` to `max`, both inclusive. Returns it; `min` if it is invalid. */
+  integer(field: string, value: number | undefined, min: number, max: number = QUANTITY_MAX): number {
+    if (value === undefined || !Number.isInteger(value) || value < min || value > max) {
+      this.add(field, `is ${value ?? ABSENT}; give a whole number from ${min} to ${max}`);
+      return min;
     }
+    return value;
   }
 
-  price(field: string, value: number): void {
-    if (!Number.isFinite(value) || value < 0 || value > PRICE_MAX) {
-      this.add(field, `is ${value}; give a number from 0 to ${PRICE_MAX}`);
+  /** A price. Returns it, with -0 as 0; 0 if it is invalid. */
+  price(field: string, value: number | undefined): number {
+    if (value === undefined || !Number.isFinite(value) || value < 0 || value > PRICE_MAX) {
+      this.add(field, `is ${value ?? ABSENT}; give a number from 0 to ${PRICE_MAX}`);
+      return 0;
     }
+    return value + 0;
   }
 
-  details(field: string, details: ProductDetails): void {
-    this.text(`${field}.name`, details.name, NAME_BYTES_MAX);
-    this.text(`${field}.description`, details.description, DESCRIPTION_BYTES_MAX);
-    this.price(`${field}.price`, details.price);
-    this.optionalId(`${field}.collection_id`, details.collectionId);
+  /** Details, which replace the stored ones as a whole, so that a name and a price are required. Returns them. */
+  details(field: string, { name, description, price, collectionId }: GivenDetails): ProductDetails {
+    if (name === undefined) {
+      this.add(`${field}.name`, `is ${ABSENT}; give a name, because details are replaced as a whole`);
+    } else {
+      this.text(`${field}.name`, name, NAME_BYTES_MAX);
+    }
+    this.text(`${field}.description`, description, DESCRIPTION_BYTES_MAX);
+    this.optionalId(`${field}.collection_id`, collectionId);
+    return { name: name ?? "", description, price: this.price(`${field}.price`, price), collectionId };
   }
 
   /** Throws `INVALID_INPUT` with all violations found so far, if any. */

@@ -5,10 +5,10 @@ import { isDeleted } from "../inventory/product-event.ts";
 import {
   commitTooLarge,
   idReused,
+  notInReservation,
   releasedBeforeReserved,
   reservationEnded,
   reservationUnknown,
-  returnOfOther,
   returnTooLarge,
   stockShort,
 } from "../inventory/refusals.ts";
@@ -18,6 +18,7 @@ import {
   linesFingerprint,
   type Reservation,
   type ReservationState,
+  sumLines,
 } from "../inventory/reservation.ts";
 import type {
   CommitRequest,
@@ -61,8 +62,9 @@ export class Reservations implements ReservationStore {
     this.#retentionMs = retentionMs;
   }
 
-  async reserve({ reservationId, lines, ttlMs }: ReserveRequest): Promise<Reservation> {
+  async reserve({ reservationId, ttlMs, ...request }: ReserveRequest): Promise<Reservation> {
     this.#forget();
+    const lines = sumLines(request.lines);
     const print = linesFingerprint(lines);
     const known = this.#records.get(reservationId);
     if (known !== undefined) {
@@ -179,8 +181,9 @@ export class Reservations implements ReservationStore {
     return reservationOf(record);
   }
 
-  async return({ reservationId, returnId, lines }: ReturnRequest): Promise<Reservation> {
+  async return({ reservationId, returnId, ...request }: ReturnRequest): Promise<Reservation> {
     const record = this.#known(reservationId);
+    const lines = sumLines(request.lines);
     const print = fingerprint([reservationId, linesFingerprint(lines)]);
     if (this.#operations.wasDone("return_id", returnId, print)) {
       return reservationOf(record);
@@ -188,10 +191,10 @@ export class Reservations implements ReservationStore {
     if (record.state !== "committed") {
       throw reservationEnded("return units of", reservationId, record.state);
     }
-    const places = lines.map(({ productId }, index) => {
+    const places = lines.map(({ productId }) => {
       const place = record.lines.findIndex((line) => line.productId === productId);
       if (place < 0) {
-        throw returnOfOther(index, productId);
+        throw notInReservation(request.lines, productId);
       }
       return place;
     });
@@ -351,11 +354,14 @@ function quantitiesToSell(record: ReservationRecord, lines: readonly Line[] | un
     return record.lines.map(({ quantity }) => quantity);
   }
   const sold = record.lines.map(() => 0);
-  for (const [index, { productId, quantity }] of lines.entries()) {
+  for (const { productId, quantity } of sumLines(lines)) {
     const place = record.lines.findIndex((line) => line.productId === productId);
-    const held = record.lines[place]?.quantity ?? 0;
+    const held = record.lines[place]?.quantity;
+    if (held === undefined) {
+      throw notInReservation(lines, productId);
+    }
     if (quantity > held) {
-      throw commitTooLarge(index, productId, quantity, held);
+      throw commitTooLarge(lines, productId, held);
     }
     sold[place] = quantity;
   }

@@ -13,6 +13,7 @@ import {
   applyDelete,
   applyUpsert,
   type EventOutcome,
+  type EventTime,
   isDeleted,
   type ProductDelete,
   type ProductRegisters,
@@ -89,12 +90,12 @@ export class MemoryStore implements InventoryStore {
   }
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
-    const at = this.#eventTime(event.updateTimeMicros);
+    const at = this.#eventTime(event);
     return this.#applyEvent(event.productId, (registers) => applyUpsert(registers, event, at));
   }
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
-    const at = this.#eventTime(event.updateTimeMicros);
+    const at = this.#eventTime(event);
     return this.#applyEvent(event.productId, (registers) => applyDelete(registers, at));
   }
 
@@ -105,7 +106,7 @@ export class MemoryStore implements InventoryStore {
       return ledgerOf(this.#products.known(productId));
     }
     const product = this.#products.visible(productId);
-    if (count.expectedVersion !== undefined && count.expectedVersion !== product.version) {
+    if (count.expectedVersion !== undefined && count.expectedVersion !== BigInt(product.version)) {
       throw versionMismatch(productId, count.expectedVersion, product.version);
     }
     this.#operations.remember("count_id", countId, print);
@@ -149,7 +150,7 @@ export class MemoryStore implements InventoryStore {
 
   async putCollection(event: CollectionEvent): Promise<boolean> {
     const { collectionId, collection } = event;
-    const at = this.#eventTime(event.updateTimeMicros);
+    const at = this.#eventTime(event);
     const known = this.#collections.get(collectionId);
     const isNewer = known === undefined || at > known.at || (at === known.at && collection === undefined);
     if (isNewer) {
@@ -187,11 +188,11 @@ export class MemoryStore implements InventoryStore {
     return { applied: outcome.applied, ledger: ledgerOf(product) };
   }
 
-  #eventTime(updateTimeMicros: number | undefined): number {
+  #eventTime(event: EventTime): number {
     const nowMs = this.#now();
-    const at = updateTimeMicros ?? nowMs * 1000;
+    const at = event.updateTimeMicros ?? nowMs * 1000;
     if (at > (nowMs + UPDATE_AHEAD_MS_MAX) * 1000) {
-      throw updateTooFarAhead("update_time", at, nowMs);
+      throw updateTooFarAhead(event, nowMs);
     }
     return at;
   }

@@ -3,15 +3,15 @@ import { fingerprint } from "../inventory/operation.ts";
 import {
   commitTooLarge,
   idReused,
+  notInReservation,
   productUnknown,
   releasedBeforeReserved,
   reservationEnded,
   reservationUnknown,
-  returnOfOther,
   returnTooLarge,
   stockShort,
 } from "../inventory/refusals.ts";
-import { type Line, linesFingerprint, type Reservation } from "../inventory/reservation.ts";
+import { type Line, linesFingerprint, type Reservation, sumLines } from "../inventory/reservation.ts";
 import type {
   CommitRequest,
   ReservationStore,
@@ -47,8 +47,8 @@ export class RedisReservations implements ReservationStore {
     this.#reads = reads;
   }
 
-  async reserve(request: ReserveRequest): Promise<Reservation> {
-    const { reservationId } = request;
+  async reserve({ reservationId, lines: sentLines, ttlMs }: ReserveRequest): Promise<Reservation> {
+    const request = { reservationId, lines: sumLines(sentLines), ttlMs };
     let reply = await this.#reserveOnce(request);
     let status = reply.text();
     if (status === "absent") {
@@ -77,10 +77,11 @@ export class RedisReservations implements ReservationStore {
     }
   }
 
-  async commit({ reservationId, lines, strict }: CommitRequest): Promise<Reservation> {
+  async commit({ reservationId, lines: sentLines = [], strict }: CommitRequest): Promise<Reservation> {
+    const lines = sumLines(sentLines);
     const reply = await this.#onReservation(reservationId, "commit_reservation", [
       strict ? "strict" : "",
-      ...(lines ?? []).flatMap(({ productId, quantity }) => [productId, quantity]),
+      ...lines.flatMap(({ productId, quantity }) => [productId, quantity]),
     ]);
     const status = reply.text();
     switch (status) {
@@ -95,9 +96,11 @@ export class RedisReservations implements ReservationStore {
       case "short":
         throw stockShort(shortageOf(reply));
       case "too_large": {
-        const index = reply.integer();
-        const line = lineAt(lines, index);
-        throw commitTooLarge(index, line.productId, line.quantity, reply.integer());
+        const { productId } = lineAt(lines, reply.integer());
+        const held = reply.integer();
+        throw held === 0
+          ? notInReservation(sentLines, productId)
+          : commitTooLarge(sentLines, productId, held);
       }
       default:
         throw unexpectedStatus(status);
@@ -132,7 +135,8 @@ export class RedisReservations implements ReservationStore {
     }
   }
 
-  async return({ reservationId, returnId, lines }: ReturnRequest): Promise<Reservation> {
+  async return({ reservationId, returnId, lines: sentLines }: ReturnRequest): Promise<Reservation> {
+    const lines = sumLines(sentLines);
     const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
     const reply = await this.#mutations.run({
       name: "return_units",
@@ -155,10 +159,8 @@ export class RedisReservations implements ReservationStore {
         throw idReused("return_id", returnId);
       case "ended":
         throw reservationEnded("return units of", reservationId, decodeState(reply.text()));
-      case "other": {
-        const index = reply.integer();
-        throw returnOfOther(index, lineAt(lines, index).productId);
-      }
+      case "other":
+        throw notInReservation(sentLines, lineAt(lines, reply.integer()).productId);
       case "too_large": {
         const { productId, quantity } = lineAt(lines, reply.integer());
         throw returnTooLarge(productId, quantity, reply.integer());
@@ -319,8 +321,8 @@ function shortageOf(reply: ReplyReader): ShortLine[] {
   return lines;
 }
 
-function lineAt(lines: readonly Line[] | undefined, index: number): Line {
-  const line = lines?.[index];
+function lineAt(lines: readonly Line[], index: number): Line {
+  const line = lines[index];
   if (line === undefined) {
     throw new Error(`A script refused line ${index}, which was not sent`);
   }

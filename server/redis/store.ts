@@ -182,7 +182,7 @@ export class RedisStore implements InventoryStore {
     const [status, reply] = await this.#mutateKnown(productId, {
       name: "count_stock",
       keys: [...this.#keys.recordKeys(productId), this.#keys.operation("count", countId)],
-      args: [productId, count.count, count.expectedVersion ?? "", countId, reason, contentFingerprint],
+      args: [productId, count.count, String(count.expectedVersion ?? ""), countId, reason, contentFingerprint],
       products: 1,
       isIdempotent: true,
     });
@@ -192,7 +192,7 @@ export class RedisStore implements InventoryStore {
       case "reused":
         throw idReused("count_id", countId);
       case "version":
-        throw versionMismatch(productId, count.expectedVersion ?? 0, reply.integer());
+        throw versionMismatch(productId, count.expectedVersion ?? 0n, reply.integer());
       default:
         throw unexpectedStatus(status);
     }
@@ -248,7 +248,7 @@ export class RedisStore implements InventoryStore {
       case "stale":
         return status === "applied";
       case "future":
-        throw updateTooFarAhead("update_time", updateTimeMicros, reply.integer());
+        throw updateTooFarAhead({ updateTimeMicros }, reply.integer());
       default:
         throw unexpectedStatus(status);
     }
@@ -314,7 +314,7 @@ function putResult(event: ProductUpsert | ProductDelete, reply: ReplyReader): Pu
     case "stale":
       return { applied: status === "applied", ledger: decodeLedger(event.productId, reply.text()).ledger };
     case "future":
-      throw updateTooFarAhead("update_time", event.updateTimeMicros ?? 0, reply.integer());
+      throw updateTooFarAhead(event, reply.integer());
     default:
       throw unexpectedStatus(status);
   }

@@ -17,6 +17,7 @@ import {
   type StockChange,
   shortfall,
 } from "../inventory/ledger.ts";
+import { timeText } from "../inventory/time-text.ts";
 
 // The messages that RPC responses and Kafka share.
 
@@ -116,23 +117,13 @@ function jsonOf(
     ledger: {
       productId,
       declared,
-      declareTime: declareTimeMicros === undefined ? undefined : timeJson(declareTimeMicros),
+      declareTime: declareTimeMicros === undefined ? undefined : timeText(declareTimeMicros),
       ...countsOf(ledger),
       version,
       deleted,
     },
-    changeTime: timeJson(changeTimeMs * 1_000),
+    changeTime: timeText(changeTimeMs * 1_000),
     referenceId,
     reason,
   });
-}
-
-/** A time in protobuf JSON: RFC 3339 in UTC with 0, 3 or 6 fractional digits. */
-function timeJson(micros: number): string {
-  const text = new Date(Math.floor(micros / 1_000)).toISOString();
-  const belowMs = micros % 1_000;
-  if (belowMs > 0) {
-    return `${text.slice(0, -1)}${String(belowMs).padStart(3, "0")}Z`;
-  }
-  return text.endsWith(".000Z") ? `${text.slice(0, -5)}Z` : text;
 }

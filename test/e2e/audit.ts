@@ -7,12 +7,18 @@ import type { Ledger } from "../../gen/inventory/v1/supply_pb.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
 import { until } from "../support/until.ts";
 import { type Caller, hasCode } from "./callers.ts";
-import { type Adjustment, type Line, type Order, SHORT_TTL_MS } from "./orders.ts";
+import { type Adjustment, type Order, SHORT_TTL_MS } from "./orders.ts";
 
 const AT_ONCE = 32;
 const { ACTIVE, COMMITTED, RELEASED, EXPIRED } = ReservationState;
 const ABSENT = "absent";
 type State = ReservationState | typeof ABSENT;
+
+/** A line of a message, or of an order. */
+interface Units {
+  readonly productId: string;
+  readonly quantity?: number | undefined;
+}
 
 interface Books {
   readonly products: readonly string[];
@@ -251,16 +257,16 @@ function statesOf({ ttlMs, reserve, commit, release }: Order): readonly State[] 
   }
 }
 
-function unitsByProduct(lines: readonly Line[]): Map<string, number> {
+function unitsByProduct(lines: readonly Units[]): Map<string, number> {
   const units = new Map<string, number>();
-  for (const { productId, quantity } of lines) {
+  for (const { productId, quantity = 0 } of lines) {
     units.set(productId, (units.get(productId) ?? 0) + quantity);
   }
   return units;
 }
 
-const unitsOf = (lines: readonly Line[], productId: string): number[] =>
-  lines.filter((line) => line.productId === productId).map(({ quantity }) => quantity);
+const unitsOf = (lines: readonly Units[], productId: string): number[] =>
+  lines.filter((line) => line.productId === productId).map(({ quantity = 0 }) => quantity);
 
 function soldOf({ state, lines, committedLines }: Reservation, productId: string): number {
   return state === COMMITTED

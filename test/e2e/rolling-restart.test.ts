@@ -205,7 +205,7 @@ describe("a rolling restart behind the edge", { skip: missing, timeout: 10 * 60_
     using client = new NativeClient(edge);
     await client.call(SupplyService.method.putProduct, {
       productId: PRODUCT,
-      product: { name: "Lamp" },
+      product: { name: "Lamp", price: 40 },
       declared: 1_000_000,
     });
     using stalls = watchOwnStalls();

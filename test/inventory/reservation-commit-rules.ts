@@ -85,6 +85,35 @@ export function commitRules(newFixture: () => ReservationFixture): void {
     await fixture.commit(id);
   });
 
+  it("sums the lines of a product, and quotes each of them as sent in an error", async () => {
+    const fixture = newFixture();
+    const [lamp, torch, other] = [await fixture.shelf(10), await fixture.shelf(5), await fixture.shelf(5)];
+    const id = newId("r");
+    await fixture.reserve(id, [lamp.units(1), torch.units(1), lamp.units(2)]);
+    await fixture.expectState(id, { lines: [lamp.units(3), torch.units(1)] });
+    const violations = async (lines: readonly Line[]) =>
+      (await fixture.refused("INVALID_INPUT", () => fixture.commit(id, lines))).violations;
+    const lampId = JSON.stringify(lamp.productId);
+    assert.deepEqual(await violations([lamp.units(2), torch.units(1), lamp.units(4)]), [
+      {
+        field: "lines[0].quantity",
+        description: `is 2, and the lines of ${lampId} have 6 in total; 3 of ${lampId} are held`,
+      },
+      {
+        field: "lines[2].quantity",
+        description: `is 4, and the lines of ${lampId} have 6 in total; 3 of ${lampId} are held`,
+      },
+    ]);
+    const missing = `is ${JSON.stringify(other.productId)}, which is not in the reservation`;
+    assert.deepEqual(await violations([lamp.units(1), lamp.units(1), other.units(1), other.units(1)]), [
+      { field: "lines[2].product_id", description: missing },
+      { field: "lines[3].product_id", description: missing },
+    ]);
+    const committed = await fixture.commit(id, [lamp.units(1), torch.units(1), lamp.units(1)]);
+    assert.deepEqual(committed.committedLines, [lamp.units(2), torch.units(1)]);
+    await fixture.repeated(id, () => fixture.commit(id, [torch.units(1), lamp.units(2)]));
+  });
+
   it("rejects an unknown reservation and a released one", async () => {
     const fixture = newFixture();
     const shelf = await fixture.shelf(10);

@@ -177,6 +177,24 @@ export function returnRules(newFixture: () => ReservationFixture): void {
     await lamp.expect({ sold: 0, available: 10 });
   });
 
+  it("sums the lines of a product, and quotes each line of a product that is not in it as sent", async () => {
+    const fixture = newFixture();
+    const [lamp, other] = [await fixture.shelf(10), await fixture.shelf(10)];
+    const id = newId("r");
+    await fixture.reserve(id, [lamp.units(3)]);
+    await fixture.commit(id);
+    const lines = [lamp.units(1), lamp.units(1), other.units(1)];
+    const { violations } = await fixture.refused("INVALID_INPUT", () =>
+      fixture.return(id, newId("ret"), lines),
+    );
+    assert.deepEqual(
+      violations.map(({ field }) => field),
+      ["lines[2].product_id"],
+    );
+    const returned = await fixture.return(id, newId("ret"), [lamp.units(1), lamp.units(1)]);
+    assert.deepEqual(returned.committedLines, [lamp.units(1)]);
+  });
+
   it("rejects an unknown or uncommitted reservation", async () => {
     const fixture = newFixture();
     const shelf = await fixture.shelf(20);

@@ -532,23 +532,28 @@ function countRules(newShelf: () => Shelf): void {
   it("counts only at the expected version, and a rejected count does not use up its ID", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
-    for (const expectedVersion of [0, 2]) {
+    for (const expectedVersion of [0n, 2n]) {
       await shelf.refused("VERSION_MISMATCH", () => shelf.count(7, "count", { expectedVersion }));
     }
-    await shelf.refused("VERSION_MISMATCH", () => shelf.count(10, "no-op", { expectedVersion: 2 }));
-    assert.equal((await shelf.count(7, "count", { expectedVersion: 1 })).version, 2);
+    await shelf.refused("VERSION_MISMATCH", () => shelf.count(10, "no-op", { expectedVersion: 2n }));
+    const largest = 2n ** 64n - 1n;
+    const { message } = await shelf.refused("VERSION_MISMATCH", () =>
+      shelf.count(10, "largest", { expectedVersion: largest }),
+    );
+    assert.ok(message.includes(String(largest)), message);
+    assert.equal((await shelf.count(7, "count", { expectedVersion: 1n })).version, 2);
     await shelf.expectAvailable(7);
   });
 
   it("resolves a repeated count with the current ledger", async () => {
     const shelf = newShelf();
     await shelf.put(U, 10);
-    await shelf.count(7, "count", { expectedVersion: 1 });
+    await shelf.count(7, "count", { expectedVersion: 1n });
     await shelf.adjust(2, "found");
-    const again = await shelf.unchangedBy(() => shelf.count(7, "count", { expectedVersion: 1 }));
+    const again = await shelf.unchangedBy(() => shelf.count(7, "count", { expectedVersion: 1n }));
     assert.deepEqual(again, shelf.ledger({ declared: 10, declareTimeMicros: U, adjusted: -1, version: 3 }));
     await shelf.delete(U + 1);
-    const gone = await shelf.unchangedBy(() => shelf.count(7, "count", { expectedVersion: 1 }));
+    const gone = await shelf.unchangedBy(() => shelf.count(7, "count", { expectedVersion: 1n }));
     assert.deepEqual([gone.deleted, gone.version], [true, 4]);
   });
 
@@ -556,11 +561,11 @@ function countRules(newShelf: () => Shelf): void {
     const [shelf, other] = [newShelf(), newShelf()];
     await shelf.put(U, 10);
     await other.put(U, 10);
-    await shelf.count(7, "count", { expectedVersion: 1, reason: "yearly" });
-    const same = { expectedVersion: 1, reason: "yearly" };
+    await shelf.count(7, "count", { expectedVersion: 1n, reason: "yearly" });
+    const same = { expectedVersion: 1n, reason: "yearly" };
     await shelf.refused("ID_REUSED", () => shelf.count(8, "count", same));
     await shelf.refused("ID_REUSED", () => shelf.count(7, "count", { ...same, expectedVersion: undefined }));
-    await shelf.refused("ID_REUSED", () => shelf.count(7, "count", { ...same, expectedVersion: 2 }));
+    await shelf.refused("ID_REUSED", () => shelf.count(7, "count", { ...same, expectedVersion: 2n }));
     await shelf.refused("ID_REUSED", () => shelf.count(7, "count", { ...same, reason: "" }));
     const elsewhere = { ...same, countId: shelf.id("count") };
     const error = await other.refused("ID_REUSED", () => other.count(7, "", elsewhere));
@@ -571,7 +576,7 @@ function countRules(newShelf: () => Shelf): void {
     const shelf = newShelf();
     await shelf.put(U, 10);
     const counts = Array.from({ length: 10 }, (_, n) =>
-      shelf.count(20 + n, `count-${n}`, { expectedVersion: 1 }),
+      shelf.count(20 + n, `count-${n}`, { expectedVersion: 1n }),
     );
     const settled = await Promise.allSettled(counts);
     const won = settled.filter((result) => result.status === "fulfilled");

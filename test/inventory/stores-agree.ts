@@ -218,7 +218,7 @@ function send(store: InventoryStore, given: Command, prefix: string): Promise<un
       return store.countStock({
         productId: idOf(given.product),
         count: given.count,
-        expectedVersion: given.expectedVersion,
+        expectedVersion: given.expectedVersion === undefined ? undefined : BigInt(given.expectedVersion),
         countId: `${prefix} operation ${given.operation}`,
         reason: given.reason,
       });

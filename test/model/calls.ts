@@ -59,7 +59,11 @@ export async function send(store: InventoryStore, call: Call): Promise<unknown> 
     case "delete":
       return store.deleteProduct({ productId: call.productId, updateTimeMicros: call.micros });
     case "count":
-      return store.countStock({ ...call, reason: "" });
+      return store.countStock({
+        ...call,
+        expectedVersion: call.expectedVersion === undefined ? undefined : BigInt(call.expectedVersion),
+        reason: "",
+      });
     case "adjust":
       return store.adjustStock({ ...call, reason: "" });
     case "safety":

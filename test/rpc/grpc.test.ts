@@ -351,7 +351,7 @@ for (const { name, skip, onRedis, environment } of SETUPS) {
       const gzipping = connectClient({ "grpc.default_compression_algorithm": 2 });
       try {
         const product_id = "gzip-1";
-        const product = { name: "compressible ".repeat(20) };
+        const product = { name: "compressible ".repeat(20), price: 1 };
         await call(gzipping, "inventory.v1.SupplyService/PutProduct", { product_id, declared: 4, product });
         assert.deepEqual(await call(gzipping, "Inventory/Get", { id: product_id }), { count: "4" });
       } finally {
