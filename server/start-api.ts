@@ -36,7 +36,8 @@ import { limitsMiddleware } from "./rpc/middleware/limits.ts";
 import { metricsMiddleware } from "./rpc/middleware/metrics.ts";
 import { tracingMiddleware } from "./rpc/middleware/tracing.ts";
 import { writeLogMiddleware } from "./rpc/middleware/write-log.ts";
-import { createRpcHandler, refuseUnknownMethod } from "./rpc/rpc-handler.ts";
+import { refuseInProtocol, refuseUnknownMethod } from "./rpc/refusals.ts";
+import { createRpcHandler } from "./rpc/rpc-handler.ts";
 
 /** Methods whose stream a client may hold open for as long as it likes. */
 const LONG_LIVED_PATHS: ReadonlySet<string> = new Set(
@@ -55,7 +56,8 @@ export async function startApi(
   demoToken: string,
 ): Promise<number> {
   const { config, log, options, releases, health, metrics } = context;
-  const pipeline = createCallPipeline(context, demoToken);
+  const proxies = new TrustedProxies(config.trustedProxies);
+  const pipeline = createCallPipeline(context, proxies, demoToken);
   const onNonRpcResponse = createRequestCount(metrics.registry);
   const draining = new AbortController();
   const services = inventoryServices(store, live);
@@ -89,6 +91,11 @@ export async function startApi(
       cors: createCors(corsHeaders),
       onNonRpcResponse,
     }),
+    refuse: (request, response, refusal) => {
+      onNonRpcResponse(refusal.status);
+      refuseInProtocol(request, response, refusal);
+    },
+    isTrustedGateway: (address) => proxies.includes(address),
     tryHandleStream: (stream, headers, rawHeaders) =>
       fastPaths.some((fastPath) => fastPath.tryHandleStream(stream, headers, rawHeaders)),
     isLongLived: (path) => LONG_LIVED_PATHS.has(path),
@@ -132,6 +139,7 @@ async function drainListener(listener: Listener, { config, log }: Context): Prom
 /** The middleware of every call, outermost first. */
 function createCallPipeline(
   { config, log, releases, metrics, tracing }: Context,
+  proxies: TrustedProxies,
   demoToken: string,
 ): CallPipeline {
   const loopDelay = new LoopDelay();
@@ -146,7 +154,7 @@ function createCallPipeline(
       limitsMiddleware(config.callLimits, loopDelay),
       ...accessMiddlewares(config, log, demoToken),
     ],
-    new TrustedProxies(config.trustedProxies),
+    proxies,
   );
 }
 

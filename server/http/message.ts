@@ -15,8 +15,17 @@ export function pathOf(target = ""): string {
 }
 
 /** Responds with one line of text that no cache may store. */
-export function respondWithText(response: HttpResponse, status: number, text: string): void {
-  setHead(response, status, { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" });
+export function respondWithText(
+  response: HttpResponse,
+  status: number,
+  text: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  setHead(response, status, {
+    "content-type": "text/plain; charset=utf-8",
+    "cache-control": "no-store",
+    ...headers,
+  });
   response.end(`${text}\n`);
 }
 

@@ -8,6 +8,9 @@ import {
   respondWithText,
   setHead,
 } from "./message.ts";
+import { handleOtherMethod } from "./refusal.ts";
+
+const SERVER_METHODS = ["GET", "HEAD", "POST", "OPTIONS"];
 
 interface RouterOptions {
   readonly health: Health;
@@ -36,10 +39,13 @@ export function createRouter(options: RouterOptions): (request: HttpRequest, res
     if (isPreflight || unknownMethod(request, response, path)) {
       return;
     }
-    if (path === "/healthz") {
-      respondWithText(response, 200, "ok");
+    if (path === "*") {
+      // OPTIONS for the server as a whole (RFC 9110, section 9.3.7).
+      handleOtherMethod(request, response, SERVER_METHODS);
+    } else if (path === "/healthz") {
+      if (!handleOtherMethod(request, response)) respondWithText(response, 200, "ok");
     } else if (path === "/readyz") {
-      void respondWithReadiness(health, response);
+      if (!handleOtherMethod(request, response)) void respondWithReadiness(health, response);
     } else if (!pages(request, response, path)) {
       respondWithText(response, 404, "There is nothing at this path");
     }

@@ -2,8 +2,8 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { extname, join } from "node:path";
 import { brotliCompressSync, gzipSync, constants as zlib } from "node:zlib";
 import { z } from "zod";
-import { etagOf, etagsIn } from "../http/etag.ts";
-import type { HttpRequest, HttpResponse } from "../http/message.ts";
+import { etagOf, evaluatePreconditions } from "../http/etag.ts";
+import { type HttpRequest, type HttpResponse, respondWithText } from "../http/message.ts";
 
 type Encoding = "br" | "gzip" | "identity";
 
@@ -72,7 +72,12 @@ export function sendBody(
   for (const [name, value] of Object.entries(sent)) {
     response.setHeader(name, value);
   }
-  if (matchesEtag(request.headers["if-none-match"], body.etag)) {
+  const precondition = evaluatePreconditions(request.headers, (tag) => isTagOf(body, tag));
+  if (precondition === 412) {
+    respondWithText(response, 412, "If-Match does not have the ETag of the current page");
+    return;
+  }
+  if (precondition === 304) {
     response.statusCode = 304;
     response.removeHeader("content-type");
     response.end();
@@ -107,9 +112,9 @@ function chooseEncoding(accepted: string | string[] | undefined, body: Pick<Body
   return body.gzip !== undefined && accepts("gzip") ? "gzip" : "identity";
 }
 
-/** Whether the client has the body, in any content coding. */
-function matchesEtag(given: string | undefined, etag: string): boolean {
-  return etagsIn(given).some((tag) => tag.replace(/-(br|gzip)$/, "") === etag);
+/** Whether a tag is the body's, in any content coding. */
+function isTagOf({ etag }: Body, tag: string): boolean {
+  return tag.replace(/-(br|gzip)$/, "") === etag;
 }
 
 function readIfPresent(path: string): Buffer | undefined {

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { parsePageQuery } from "../../web/view/list-query.ts";
 import { PAGE_SETTINGS_DEFAULT, type PageSettings } from "../../web/view/settings.ts";
 import type { RequestHandler } from "../http/message.ts";
+import { handleOtherMethod } from "../http/refusal.ts";
 import { type Body, compressNow, linksOf, readAssets, sendBody } from "./assets.ts";
 import { type CatalogView, pageHtml } from "./html.ts";
 
@@ -64,18 +65,18 @@ export function createPages(options: PagesOptions): RequestHandler {
   const embed = withSettings(assets.get("/embed.js"), settings);
 
   return (request, response, path) => {
-    if (request.method !== "GET" && request.method !== "HEAD") {
+    const asset = path === "/embed.js" ? embed : assets.get(path);
+    if (path !== "/" && asset === undefined) {
       return false;
     }
-    if (path === "/") {
+    if (handleOtherMethod(request, response)) {
+      return true;
+    }
+    if (asset === undefined) {
       const { searchParams } = new URL(request.url ?? "/", "http://page");
       const html = pageHtml(catalog, parsePageQuery(searchParams), settings, page, Date.now());
       sendBody(request, response, compressNow(HTML_TYPE, html), { ...SECURITY_HEADERS, ...REVALIDATED });
       return true;
-    }
-    const asset = path === "/embed.js" ? embed : assets.get(path);
-    if (asset === undefined) {
-      return false;
     }
     sendBody(request, response, asset, headersFor(path, asset));
     return true;

@@ -2,7 +2,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
-import { etagOf, etagsIn } from "../http/etag.ts";
+import { etagOf, evaluatePreconditions } from "../http/etag.ts";
 import { STALE_HEADER } from "../http/headers.ts";
 import type { HttpRequest, HttpResponse } from "../http/message.ts";
 
@@ -29,8 +29,8 @@ function isPublicRead(method: DescMethod): boolean {
 }
 
 /**
- * Adds Cache-Control, ETag and Vary to the response to a GET, and replaces it by a 304 where `If-None-Match` has its
- * ETag. Errors are never cached.
+ * Adds Cache-Control, ETag and Vary to the response to a GET, and replaces it by a 304 or 412 where a
+ * precondition demands it. Errors are never cached.
  */
 export async function withCacheHeaders(
   method: DescMethod,
@@ -48,7 +48,11 @@ export async function withCacheHeaders(
   header.set("etag", `"${etag}"`);
   header.set("cache-control", header.has(STALE_HEADER) ? STALE : FRESH);
   header.set("vary", [response.getHeader("vary") ?? [], "accept-encoding"].flat().join(", "));
-  if (etagsIn(request.headers["if-none-match"]).includes(etag)) {
+  const precondition = evaluatePreconditions(request.headers, (tag) => tag === etag);
+  if (precondition === 412) {
+    return { status: 412, header: new Headers({ "cache-control": NEVER }) };
+  }
+  if (precondition === 304) {
     for (const name of ["content-type", "content-length", "content-encoding"]) {
       header.delete(name);
     }

@@ -86,11 +86,6 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     if (handler === undefined) {
       return false;
     }
-    if (!URL.canParse(`http://${authorityOf(request)}`)) {
-      response.once("close", () => options.onNonRpcResponse?.(response.statusCode));
-      refuseHost(response);
-      return true;
-    }
     if ("stream" in response) {
       rejectRequestBodyAfterTrailers(response.stream);
     }
@@ -106,11 +101,16 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
     applyTimeout(call, universal.header);
     const isRead = isGet(handler.method, request.method);
+    if (isRead) {
+      // A GET has no content; its query names the codec.
+      universal.header.delete("content-type");
+    }
     // By default, Node destroys a request that is not read to its end, and with it an HTTP/1.1 connection.
     const received = started?.body ?? request.iterator({ destroyOnReturn: false });
     const body = call.deadline === undefined ? received : untilDeadline(received, call.deadline);
     handler({ ...universal, body, ...(isRead && { method: "GET" }) })
       .then((result) => (isRead ? withCacheHeaders(handler.method, request, response, result) : result))
+      .then((result) => explainRefusal(handler.method, request, result))
       .then((result) => explainRefusal(handler.method, request, result))
       .then((result) => universalResponseToNodeResponse(withTrailers(result), response))
       .catch((error: unknown) => {
@@ -121,17 +121,6 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       });
     return true;
   };
-}
-
-function authorityOf(request: HttpRequest): string | undefined {
-  return "authority" in request ? request.authority : request.headers.host;
-}
-
-/** Connect throws on a Host header that does not parse. */
-function refuseHost(response: HttpResponse): void {
-  response.statusCode = 400;
-  response.setHeader("content-type", "text/plain; charset=utf-8");
-  response.end("The Host header is not a valid authority\n");
 }
 
 /** With `grpc-message` re-encoded. A getter, since the trailers are complete only after the body. */

@@ -1,8 +1,6 @@
-import type { HttpRequest } from "../http/message.ts";
-import { type RequestHandler, respondWithText, setHead } from "../http/message.ts";
+import { type HttpRequest, type RequestHandler, respondWithText } from "../http/message.ts";
 import type { ConnectHandler } from "./connect-handler.ts";
 import type { FastPath } from "./fast-path/fast-path.ts";
-import { encodeGrpcMessage } from "./grpc-message.ts";
 
 const GRPC_CONTENT_TYPE = /^application\/grpc(?!-web)/;
 
@@ -30,20 +28,6 @@ export function createRpcHandler(options: RpcHandlerOptions): RequestHandler {
     );
   };
 }
-
-/** gRPC clients read a status from the trailers, not from a 404. */
-export const refuseUnknownMethod: RequestHandler = (request, response, path) => {
-  if (!isGrpc(request)) {
-    return false;
-  }
-  setHead(response, 200, {
-    "content-type": "application/grpc",
-    "grpc-status": "12",
-    "grpc-message": encodeGrpcMessage(`There is no method ${path}`),
-  });
-  response.end();
-  return true;
-};
 
 function isGrpc(request: HttpRequest): boolean {
   return GRPC_CONTENT_TYPE.test(request.headers["content-type"] ?? "");

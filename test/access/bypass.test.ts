@@ -227,7 +227,8 @@ const GOOD: Readonly<Record<keyof typeof SEND, (written: Written) => RawRequest>
 
 /** Whether a client of any protocol would accept this as a successful response. */
 function isGranted({ status, headers, body }: RawAnswer): boolean {
-  const text = body.toString("latin1");
+  const isBase64 = String(headers["content-type"]).startsWith("application/grpc-web-text");
+  const text = isBase64 ? Buffer.from(body.toString(), "base64").toString("latin1") : body.toString("latin1");
   const grpcStatus = headers["grpc-status"] ?? /grpc-status: *(\d+)/.exec(text)?.[1] ?? "0";
   return status > 0 && status < 300 && grpcStatus === "0" && !text.includes('"error"');
 }

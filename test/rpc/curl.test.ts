@@ -287,7 +287,6 @@ describe("by curl", { skip: program.missing }, () => {
       ["--http1.1", "-H", "Host: a b"],
       ["--http1.1", "-H", "Host;"],
       ["--http1.1", "-H", "Host:"],
-      ["--http1.0", "-H", "Host:"],
       ["--http1.1", "-H", "Host: a:b:c"],
       [H2, "-H", "Host: ["],
     ];

@@ -16,7 +16,8 @@ import {
 import { UnaryFastPath } from "../../server/rpc/fast-path/unary-fast-path.ts";
 import { deadlineInterceptor } from "../../server/rpc/interceptors/deadline.ts";
 import { createErrorReporter, errorInterceptor } from "../../server/rpc/interceptors/errors.ts";
-import { createRpcHandler, refuseUnknownMethod } from "../../server/rpc/rpc-handler.ts";
+import { refuseInProtocol, refuseUnknownMethod } from "../../server/rpc/refusals.ts";
+import { createRpcHandler } from "../../server/rpc/rpc-handler.ts";
 
 interface PortOptions {
   readonly routes: (router: ConnectRouter) => void;
@@ -57,6 +58,7 @@ export function startPort(options: PortOptions): Promise<Listener> {
       pages: () => false,
       cors: createCors(createCorsHeaders([])),
     }),
+    refuse: refuseInProtocol,
     tryHandleStream: (stream, headers, rawHeaders) => fastPath.tryHandleStream(stream, headers, rawHeaders),
     log,
     tls,

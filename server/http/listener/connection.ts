@@ -2,15 +2,9 @@ import { ServerResponse, STATUS_CODES } from "node:http";
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { Log } from "../../ops/throttled-log.ts";
+import type { Refusal } from "../refusal.ts";
 import type { ListenerLimits } from "./limits.ts";
 import type { Protocol } from "./protocol-detection.ts";
-
-/** The status of a response to an HTTP/1.1 request that Node could not parse, by the code of Node's error. Otherwise 400. */
-const STATUS_BY_ERROR_CODE: ReadonlyMap<string, number> = new Map([
-  ["ERR_HTTP_REQUEST_TIMEOUT", 408],
-  ["HPE_CHUNK_EXTENSIONS_OVERFLOW", 413],
-  ["HPE_HEADER_OVERFLOW", 431],
-]);
 
 /** Errors of a peer that closed its connection: logged at debug level. */
 const DISCONNECT_CODES: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "HPE_INVALID_EOF_STATE"]);
@@ -91,7 +85,7 @@ export class Connection {
         this.#open.delete(stream);
         this.#hasServed = true;
         if (this.#open.size > 0) return;
-        if (session.closed) this.#awaitClose();
+        if (session.closed) this.awaitClose();
         else if (!this.#raw.destroyed) this.#timer?.refresh();
       });
     });
@@ -133,20 +127,35 @@ export class Connection {
     }
   }
 
-  /** Responds to bytes that could not be parsed, or did not arrive in time, and closes. */
-  refuseHttp1(error: NodeJS.ErrnoException): void {
+  /** Responds to an HTTP/1.1 request for which Node has no response object, and closes. */
+  refuseHttp1({ status, message, headers = {} }: Refusal): void {
     if (this.#isClosing) return;
-    this.reportError(error);
     const isResponding = [...this.#open.keys()].some((exchange) => exchange.headersSent);
     if (isResponding || !this.#socket.writable) {
       this.destroy();
       return;
     }
-    const status = STATUS_BY_ERROR_CODE.get(error.code ?? "") ?? 400;
-    this.#socket.end(
-      `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
-    );
-    this.#awaitClose();
+    const body = `${message}\n`;
+    const fields = {
+      Date: new Date().toUTCString(),
+      Connection: "close",
+      "Content-Type": "text/plain; charset=utf-8",
+      "Content-Length": Buffer.byteLength(body),
+      ...headers,
+    };
+    const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+    this.#socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("")}\r\n${body}`);
+    this.awaitClose();
+  }
+
+  /**
+   * The server has closed its half, or will after its last bytes. Bounds the wait for the peer to close the other. Further bytes of
+   * the peer are not an error.
+   */
+  awaitClose(): void {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
+    this.#startTimer(this.#limits.closeMs, () => this.destroy());
   }
 
   /** Bytes of responses that the peer has not read. */
@@ -248,14 +257,7 @@ export class Connection {
     if (session === undefined || session.closed || session.destroyed) return;
     clearTimeout(this.#timer);
     session.close();
-    if (this.#open.size === 0) this.#awaitClose();
-  }
-
-  /** The server has closed its half, or will after its last bytes. Bounds the wait for the peer to close the other. */
-  #awaitClose(): void {
-    if (this.#isClosing) return;
-    this.#isClosing = true;
-    this.#startTimer(this.#limits.closeMs, () => this.destroy());
+    if (this.#open.size === 0) this.awaitClose();
   }
 
   #startTimer(ms: number, onExpiry: () => void): void {

@@ -1,14 +1,17 @@
 import { once } from "node:events";
-import { type Server as Http1Server, STATUS_CODES } from "node:http";
-import { constants, type Http2Server } from "node:http2";
+import type { Server as Http1Server, IncomingMessage, ServerResponse } from "node:http";
+import { constants, type Http2Server, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { Server, Socket } from "node:net";
 import { type Log, throttledLog } from "../../ops/throttled-log.ts";
 import { unmapped } from "../client-network.ts";
+import { normalizeHeaders } from "../media-type.ts";
 import { type HttpRequest, type HttpResponse, pathOf } from "../message.ts";
+import { quote, type Refusal, type Refuse, refuseWithText } from "../refusal.ts";
 import { AdmissionQueue } from "./admission-queue.ts";
 import { Connection } from "./connection.ts";
 import { ConnectionCounts } from "./connection-counts.ts";
 import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./limits.ts";
+import { type ParseError, refusalOf } from "./parse-errors.ts";
 import type { Protocol } from "./protocol-detection.ts";
 import {
   createHttp1Server,
@@ -17,6 +20,7 @@ import {
   startSession,
   type TryHandleStream,
 } from "./protocol-servers.ts";
+import { checkHttp1Request, checkHttp2Request } from "./request-checks.ts";
 import { closeStalledReaders } from "./stalled-readers.ts";
 import { createTransport, type ListenerTls } from "./transport.ts";
 
@@ -29,8 +33,15 @@ export interface ListenerOptions {
   readonly tls?: ListenerTls | undefined;
   /** Overrides single values of `LISTENER_LIMITS_DEFAULT`. */
   readonly limits?: Partial<ListenerLimits>;
-  /** Handles a request. When it throws, as on a request that it cannot parse, the response is 400. */
+  /**
+   * Handles a request. Its target is in origin-form, and its headers are normalized (`media-type.ts`). When it throws, as on a
+   * request that it cannot parse, the response is 400.
+   */
   readonly handler: (request: HttpRequest, response: HttpResponse) => void;
+  /** Writes the response to a request that the listener refuses. By default plain text. */
+  readonly refuse?: Refuse;
+  /** Whether a gateway at this address may send `https` targets over plaintext, because it terminates TLS. By default none. */
+  readonly isTrustedGateway?: (address: string) => boolean;
   /** Whether a stream on this path, without its query, may stay open for hours. By default none may. */
   readonly isLongLived?: (path: string) => boolean;
   readonly tryHandleStream?: TryHandleStream | undefined;
@@ -112,36 +123,86 @@ class Port {
   #createHttp1(): Http1Server {
     const http1 = createHttp1Server(this.#limits);
     http1.on("request", (request, response) => {
-      const connection = this.#connections.get(request.socket);
-      if (connection === undefined || !connection.trackResponse(response)) return response.destroy();
-      // Readers of the request see its end. An error event without a listener would end the process.
-      request.on("error", ignoreError);
-      if (request.rawHeaders.length > 2 * this.#limits.headerPairsMax) return refuse(response, 431);
-      this.#serve(connection, request, response);
+      const connection = this.#trackHttp1(request, response);
+      if (connection !== undefined) this.#serve(connection, request, response);
     });
-    http1.on("clientError", (error, socket) => {
+    http1.on("checkExpectation", (request, response) => {
+      const connection = this.#trackHttp1(request, response);
+      if (connection !== undefined) this.#refuse(request, response, refuseExpectation(request));
+    });
+    http1.on("connect", (_request, socket) => this.#connections.get(socket)?.refuseHttp1(NO_TUNNELS));
+    http1.on("clientError", (error: ParseError, socket) => {
       const connection = this.#connections.get(socket);
-      if (connection === undefined) socket.destroy();
-      else connection.refuseHttp1(error);
+      if (connection === undefined) return socket.destroy();
+      connection.reportError(error);
+      connection.refuseHttp1(refusalOf(error, this.#limits));
     });
     return http1;
+  }
+
+  /** The connection of a request that is well formed. Other requests are refused here. */
+  #trackHttp1(request: IncomingMessage, response: ServerResponse): Connection | undefined {
+    const { headerPairsMax } = this.#limits;
+    const { isTrustedGateway = () => false } = this.#options;
+    const connection = this.#connections.get(request.socket);
+    if (connection === undefined || !connection.trackResponse(response)) {
+      response.destroy();
+      return undefined;
+    }
+    // Readers of the request see its end. An error event without a listener would end the process.
+    request.on("error", ignoreError);
+    const refusal =
+      request.rawHeaders.length > 2 * headerPairsMax
+        ? { status: 431, message: `The header fields are too many; a request has at most ${headerPairsMax}` }
+        : checkHttp1Request(request, { isTrustedGateway });
+    normalizeHeaders(request.headers);
+    if (refusal === undefined) return connection;
+    this.#refuse(request, response, refusal);
+    return undefined;
   }
 
   #createHttp2(): Http2Server {
     const { tryHandleStream } = this.#options;
     const http2 = createHttp2Server(this.#limits);
     http2.on("request", (request, response) => {
-      const { stream } = request;
-      const connection = stream.session && this.#connections.get(stream.session);
-      if (connection === undefined) return stream.destroy();
-      request.on("error", ignoreError);
+      const connection = this.#trackHttp2(request, response);
+      if (connection === undefined) return;
       const serve = (): void => this.#serve(connection, request, response);
       // Authenticated requests skip the admission queue: they are few, and must not wait behind a burst of anonymous ones.
       if (request.headers.authorization !== undefined) return serve();
-      this.#admissions.admit(connection, () => stream.destroyed || serve());
+      this.#admissions.admit(connection, () => request.stream.destroyed || serve());
     });
-    if (tryHandleStream !== undefined) offerStreams(http2, tryHandleStream, this.#connections);
+    http2.on("checkExpectation", (request, response) => {
+      if (this.#trackHttp2(request, response) !== undefined)
+        this.#refuse(request, response, refuseExpectation(request));
+    });
+    http2.on("connect", (request: Http2ServerRequest, response: Http2ServerResponse) =>
+      this.#refuse(request, response, NO_TUNNELS),
+    );
+    offerStreams(
+      http2,
+      (stream, headers, rawHeaders) => {
+        normalizeHeaders(headers);
+        return tryHandleStream?.(stream, headers, rawHeaders) === true;
+      },
+      this.#connections,
+    );
     return http2;
+  }
+
+  /** The connection of a request that is well formed. Other requests are refused here. */
+  #trackHttp2(request: Http2ServerRequest, response: Http2ServerResponse): Connection | undefined {
+    const { stream } = request;
+    const connection = stream.session && this.#connections.get(stream.session);
+    if (connection === undefined) {
+      stream.destroy();
+      return undefined;
+    }
+    request.on("error", ignoreError);
+    const refusal = checkHttp2Request(request);
+    if (refusal === undefined) return connection;
+    this.#refuse(request, response, refusal);
+    return undefined;
   }
 
   #createTransport(): Server {
@@ -207,10 +268,23 @@ class Port {
       this.#options.handler(request, response);
     } catch (error) {
       connection.report("warn", "the handler threw on a request", error);
-      if (!response.headersSent) refuse(response, 400);
+      if (!response.headersSent)
+        this.#refuse(request, response, { status: 400, message: "The request could not be processed" });
       else if ("stream" in response) response.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
       else response.destroy();
     }
+  }
+
+  /** Responds to a request that no handler gets. Closes an HTTP/1.1 connection, since the request's body is unread. */
+  #refuse(request: HttpRequest, response: HttpResponse, refusal: Refusal): void {
+    for (const name of response.getHeaderNames()) response.removeHeader(name);
+    if (!("stream" in response)) {
+      response.setHeader("Connection", "close");
+      this.#connections.get(request.socket)?.awaitClose();
+    }
+    const { refuse = refuseWithText } = this.#options;
+    refuse(request, response, refusal);
+    request.resume();
   }
 
   #startChecks(): void {
@@ -248,13 +322,18 @@ class Port {
   }
 }
 
-/** Responds with a status and its name, and closes an HTTP/1.1 connection, since the request's body is unread. */
-function refuse(response: HttpResponse, status: number): void {
-  for (const name of response.getHeaderNames()) response.removeHeader(name);
-  response.statusCode = status;
-  response.setHeader("Content-Type", "text/plain; charset=utf-8");
-  if (!("stream" in response)) response.setHeader("Connection", "close");
-  response.end(`${STATUS_CODES[status]}\n`);
+/** CONNECT (RFC 9110, section 9.3.6). */
+const NO_TUNNELS: Refusal = {
+  status: 405,
+  message: "The method CONNECT is not allowed: this server is not a proxy",
+  headers: { Allow: "GET, HEAD, POST, OPTIONS" },
+};
+
+function refuseExpectation({ headers }: HttpRequest): Refusal {
+  return {
+    status: 417,
+    message: `Expect is ${quote(headers.expect ?? "")}; the only supported expectation is 100-continue`,
+  };
 }
 
 function ignoreError(): void {}

@@ -26,6 +26,8 @@ export function createHttp1Server(limits: ListenerLimits): Http1Server {
     keepAliveTimeout: limits.idleMs,
     connectionsCheckingInterval: limits.connectionsCheckingIntervalMs,
     maxHeaderSize: limits.headerBytesMax,
+    // The listener checks it itself: Node's own refusal has no body, and misses a second field.
+    requireHostHeader: false,
   });
   // Node drops fields beyond the count. One more than the limit shows that there were too many.
   server.maxHeadersCount = limits.headerPairsMax + 1;
