@@ -111,7 +111,6 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     handler({ ...universal, body, ...(isRead && { method: "GET" }) })
       .then((result) => (isRead ? withCacheHeaders(handler.method, request, response, result) : result))
       .then((result) => explainRefusal(handler.method, request, result))
-      .then((result) => explainRefusal(handler.method, request, result))
       .then((result) => universalResponseToNodeResponse(withTrailers(result), response))
       .catch((error: unknown) => {
         // Nearly always a client that disconnected during the response.
