@@ -44,4 +44,4 @@ STOPSIGNAL SIGTERM
 # Liveness only. An unready server (/readyz) must not be restarted.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["node", "tools/probe-health.ts"]
 # Not by npm, which does not forward signals.
-CMD ["node", "--disable-warning=TimeoutNegativeWarning", "server/main.ts"]
+CMD ["node", "server/main.ts"]

@@ -82,7 +82,7 @@ export function startNodePeer(
 }
 
 /** Where the inspector listens once it is asked for, so that memory can be read after a collection. */
-const NODE_ARGS = ["--disable-warning=TimeoutNegativeWarning", "--inspect-port=127.0.0.1:0"];
+const NODE_ARGS = ["--inspect-port=127.0.0.1:0"];
 
 /** With BENCH_PROFILE=DIR each process of the service leaves a CPU profile there, for Chromium's developer tools. */
 const { BENCH_PROFILE } = process.env;

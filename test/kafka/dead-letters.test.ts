@@ -153,8 +153,7 @@ describe("dead letters", { skip }, () => {
     const redrive = async (...args: string[]): Promise<string> => {
       const { KAFKA_BROKERS } = platform.environment;
       const env = { PATH: process.env["PATH"], KAFKA_BROKERS };
-      const command = ["--disable-warning=TimeoutNegativeWarning", REDRIVE, ...args];
-      return (await run(process.execPath, command, { env, maxBuffer: 16 * 1024 * 1024 })).stdout;
+      return (await run(process.execPath, [REDRIVE, ...args], { env, maxBuffer: 16 * 1024 * 1024 })).stdout;
     };
     await produce(
       kafka,

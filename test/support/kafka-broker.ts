@@ -3,6 +3,7 @@ import { cp, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Admin, Kafka, logLevel } from "kafkajs";
+import { fixRequestQueue } from "../../server/kafka/kafkajs/request-queue.ts";
 import { freePort, isFree } from "./free-port.ts";
 import {
   findJavaKafka,
@@ -54,6 +55,8 @@ const requestTimeoutMs = 2_000;
 const portAttemptsMax = 5;
 const partitionsDefault = 3;
 const retriesDefault = 5;
+
+fixRequestQueue();
 
 class PortTaken extends Hopeless {}
 

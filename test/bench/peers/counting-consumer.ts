@@ -1,4 +1,7 @@
 import kafkajs from "kafkajs";
+import { fixRequestQueue } from "../../../server/kafka/kafkajs/request-queue.ts";
+
+fixRequestQueue();
 
 // A kafkajs consumer of TOPIC that does nothing but count. Prints its rate, from its first batch until all EVENTS.
 
