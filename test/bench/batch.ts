@@ -6,8 +6,7 @@ import {
   BatchGetStockResponseSchema,
   GetStockRequestSchema,
 } from "../../gen/inventory/v1/stock_pb.ts";
-import { findProgram } from "../support/programs.ts";
-import type { Bench } from "./bench-context.ts";
+import { type Bench, requireProgram } from "./bench-context.ts";
 import { fillCatalog, productIdOf } from "./catalog.ts";
 import { askOnce, enveloped } from "./load/frames.ts";
 import { h2load } from "./load/h2load.ts";
@@ -22,9 +21,7 @@ const PRODUCT_IDS = Array.from({ length: PRODUCTS_PER_BATCH }, (_, index) => pro
 
 /** How much cheaper a product is in a call of a hundred. */
 export const measureBatch: Bench = async (context) => {
-  if (findProgram("h2load") === undefined) {
-    throw new Error("h2load is not installed (Debian package nghttp2-client)");
-  }
+  requireProgram("h2load");
   await using servers = new AsyncDisposableStack();
   const redis = servers.use(await startPinnedRedis());
   await fillCatalog(redis.url, PRODUCTS);

@@ -1,7 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { findProgram } from "../support/programs.ts";
-import type { Bench } from "./bench-context.ts";
+import { type Bench, requireProgram } from "./bench-context.ts";
 import { fillCatalog, productIdOf } from "./catalog.ts";
 import { wrk, wrkPost } from "./load/wrk.ts";
 import { type Contestant, startNodePeer, startPinnedRedis, startService } from "./processes.ts";
@@ -13,9 +12,7 @@ const REQUEST = JSON.stringify({ productId: productIdOf(1) });
 
 /** GetStock as a browser or curl asks, against node:http with nothing in it. */
 export const measureJson: Bench = async (context) => {
-  if (findProgram("wrk") === undefined) {
-    throw new Error("wrk is not installed (Debian package wrk)");
-  }
+  requireProgram("wrk");
   await using servers = new AsyncDisposableStack();
   const redis = servers.use(await startPinnedRedis());
   await fillCatalog(redis.url, PRODUCTS);

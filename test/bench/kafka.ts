@@ -3,7 +3,7 @@ import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
 import { createTopics, plainClient, produce, productMessage } from "../kafka/platform.ts";
 import { type KafkaBroker, startKafka } from "../support/kafka-broker.ts";
 import { Hopeless, until } from "../support/until.ts";
-import type { Bench } from "./bench-context.ts";
+import { type Bench, requireProgram } from "./bench-context.ts";
 import { productIdOf } from "./catalog.ts";
 import { pin, startNodePeer, startPinnedRedis, startService } from "./processes.ts";
 import { type Turn, takeTurns, values } from "./rounds.ts";
@@ -16,6 +16,7 @@ const TURN_MS_MAX = 60_000;
 
 /** Sellers' events that wait in the topic, against a consumer of the same library that only counts them. */
 export const measureKafka: Bench = async (context) => {
+  requireProgram("own-kafka");
   await using broker = await startKafka({ own: true });
   await pin("load", broker.pid);
   await createTopics(broker);

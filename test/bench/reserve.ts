@@ -6,7 +6,7 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { OPERATION_RETENTION_MS_DEFAULT } from "../../server/inventory/operation.ts";
 import { RedisStore } from "../../server/redis/store.ts";
-import { findProgram } from "../support/programs.ts";
+import { need } from "../support/programs.ts";
 import type { RedisServer } from "../support/redis-server.ts";
 import type { Bench, BenchContext } from "./bench-context.ts";
 import { fillCatalog, productIdOf } from "./catalog.ts";
@@ -118,8 +118,9 @@ interface Benchmark extends AsyncDisposable {
  * one a call. Its random numbers cannot name the same order twice, so peers/benchmark-tail.lua counts orders instead.
  */
 async function startBenchmark({ seconds, note }: BenchContext): Promise<Benchmark | undefined> {
-  if (findProgram("redis-benchmark") === undefined) {
-    note("redis-benchmark is left out: it is not installed (Debian package redis-tools)");
+  const { missing } = need("redis-benchmark");
+  if (missing) {
+    note(`Left out: ${missing}`);
     return undefined;
   }
   const redis = await startPinnedRedis();

@@ -4,8 +4,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { Redis } from "ioredis";
 import { GetStockRequestSchema } from "../../gen/inventory/v1/stock_pb.ts";
 import { InventoryRequestSchema } from "../../gen/inventory_pb.ts";
-import { findProgram } from "../support/programs.ts";
-import type { Bench } from "./bench-context.ts";
+import { type Bench, requireProgram } from "./bench-context.ts";
 import { fillCatalog, productIdOf } from "./catalog.ts";
 import { askOnce, enveloped } from "./load/frames.ts";
 import { h2load } from "./load/h2load.ts";
@@ -41,9 +40,7 @@ const METHODS = {
 
 /** Reads over native gRPC, against everything else that could answer them. */
 export const measureUnary: Bench = async (context) => {
-  if (findProgram("h2load") === undefined) {
-    throw new Error("h2load is not installed (Debian package nghttp2-client)");
-  }
+  requireProgram("h2load");
   await using servers = new AsyncDisposableStack();
   const redis = servers.use(await startPinnedRedis());
   await fillCatalog(redis.url, PRODUCTS);
@@ -51,12 +48,12 @@ export const measureUnary: Bench = async (context) => {
   const service = servers.use(await startService(redis));
   const stock = servers.use(await startNodePeer("stock-connect.ts", { ...env, PROTOCOL: "h2" }));
   const grpcJs = servers.use(await startNodePeer("grpc-js.ts", env));
-  const goBinary = await buildGoPeer();
-  const go = goBinary && servers.use(await startGoPeer(goBinary, redis.url));
+  const built = await buildGoPeer();
+  const go = built.binary && servers.use(await startGoPeer(built.binary, redis.url));
   if (go) {
     await setPlainCount(redis.url);
   } else {
-    context.note("The Go service is left out: there is no Go");
+    context.note(`Left out: ${GO}: ${built.missing}`);
   }
 
   const outcomes: Outcome[] = [];

@@ -59,6 +59,13 @@ export const programs = {
     version: "--version",
   },
   h2load: { names: ["h2load"], debianPackage: "nghttp2-client", required: false, version: "--version" },
+  wrk: { names: ["wrk"], debianPackage: "wrk", required: false, version: "-v" },
+  "redis-benchmark": {
+    names: ["redis-benchmark"],
+    debianPackage: "redis-tools",
+    required: false,
+    version: "--version",
+  },
 } as const;
 
 export type ProgramName = keyof typeof programs;

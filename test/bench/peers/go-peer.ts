@@ -11,19 +11,24 @@ const GO_INSTALLED = "/usr/local/go/bin";
 /** The first build fetches its modules. */
 const BUILD_MS_MAX = 300_000;
 
-/** Builds the Go service of peers/go into the cache. Undefined where there is no Go. */
-export async function buildGoPeer(): Promise<string | undefined> {
+/** Builds the Go service of peers/go into the cache. Without Go or its modules, `missing` says why there is no binary. */
+export async function buildGoPeer(): Promise<{ readonly binary?: string; readonly missing?: string }> {
   const go = findProgram("go") ?? [join(GO_INSTALLED, "go")].find(existsSync);
   if (go === undefined) {
-    return undefined;
+    return { missing: "Go is not installed" };
   }
   const binary = join(cacheDir(), "bench", "go-peer");
   await mkdir(join(cacheDir(), "bench"), { recursive: true });
-  await run(go, ["build", "-o", binary, "."], {
-    cwd: join(import.meta.dirname, "go"),
-    timeout: BUILD_MS_MAX,
-  });
-  return binary;
+  try {
+    await run(go, ["build", "-o", binary, "."], {
+      cwd: join(import.meta.dirname, "go"),
+      timeout: BUILD_MS_MAX,
+    });
+  } catch (error) {
+    const { stderr = "" } = error as { stderr?: string };
+    return { missing: `go build failed: ${stderr.trim().split("\n").at(-1) || String(error)}` };
+  }
+  return { binary };
 }
 
 /** Runs it on one core, as one process of Node has one. */
