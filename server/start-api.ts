@@ -1,5 +1,6 @@
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import type { Registry } from "prom-client";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { Health as HealthService } from "../gen/health/v1/health_pb.ts";
@@ -32,6 +33,7 @@ import { deadlineInterceptor } from "./rpc/interceptors/deadline.ts";
 import { drainInterceptor } from "./rpc/interceptors/drain.ts";
 import { createErrorReporter, errorInterceptor } from "./rpc/interceptors/errors.ts";
 import { accessMiddleware } from "./rpc/middleware/access.ts";
+import { createCertificateObserver } from "./rpc/middleware/certificate-observer.ts";
 import { limitsMiddleware } from "./rpc/middleware/limits.ts";
 import { metricsMiddleware } from "./rpc/middleware/metrics.ts";
 import { tracingMiddleware } from "./rpc/middleware/tracing.ts";
@@ -152,14 +154,19 @@ function createCallPipeline(
       // The demo's shoppers buy all the time: their lines would hide everything else.
       writeLogMiddleware(log, config.demo ? "debug" : "info"),
       limitsMiddleware(config.callLimits, loopDelay),
-      ...accessMiddlewares(config, log, demoToken),
+      ...accessMiddlewares(config, log, metrics.registry, demoToken),
     ],
     proxies,
   );
 }
 
 /** Authentication and authorization, where they are configured. The demo shop authenticates like any other caller. */
-function accessMiddlewares(config: Config, log: Logger, demoToken: string): CallMiddleware[] {
+function accessMiddlewares(
+  config: Config,
+  log: Logger,
+  registry: Registry,
+  demoToken: string,
+): CallMiddleware[] {
   const { access } = config;
   if (access === undefined) {
     return [];
@@ -173,7 +180,10 @@ function accessMiddlewares(config: Config, log: Logger, demoToken: string): Call
       new JwtCheck(access.jwt, (err) =>
         log.warn({ err }, "Could not fetch the issuer's keys; the last ones stay valid for four hours"),
       ),
-    certificate: access.certificates.length > 0 ? createCertificateCheck(access.certificates) : undefined,
+    certificate:
+      access.certificates.length > 0
+        ? createCertificateCheck(access.certificates, createCertificateObserver(registry, log))
+        : undefined,
   };
   return [accessMiddleware(checks, log)];
 }

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -20,6 +20,8 @@ export interface Certificate {
 export interface Authority extends AsyncDisposable, Certificate {
   /** A certificate with this common name, and subject names such as `DNS:localhost,URI:spiffe://shop/orders`. */
   issue(commonName: string, alternativeNames?: string): Promise<Certificate>;
+  /** A certificate that is valid between two times. */
+  issueBetween(commonName: string, from: Date, to: Date): Promise<Certificate>;
 }
 
 export async function createAuthority(): Promise<Authority> {
@@ -42,6 +44,52 @@ export async function createAuthority(): Promise<Authority> {
         ...(alternativeNames === undefined ? [] : ["-addext", `subjectAltName=${alternativeNames}`]),
       ]);
     },
+    async issueBetween(commonName, from, to) {
+      issued += 1;
+      const file = (extension: string): string => join(dir, `leaf-${issued}.${extension}`);
+      const [certFile, keyFile] = [file("pem"), file("key")];
+      const config = file("cnf");
+      await writeFile(file("db"), "");
+      await writeFile(config, caConfig(file("db"), dir));
+      await run(openssl, [
+        "req",
+        "-new",
+        ...KEY,
+        "-subj",
+        `/CN=${commonName}`,
+        "-keyout",
+        keyFile,
+        "-out",
+        file("csr"),
+      ]);
+      await run(openssl, [
+        ...["ca", "-batch", "-notext", "-config", config, "-cert", own.certFile, "-keyfile", own.keyFile],
+        ...["-startdate", asn1TimeOf(from), "-enddate", asn1TimeOf(to), "-in", file("csr"), "-out", certFile],
+      ]);
+      return { certFile, keyFile, cert: await readFile(certFile), key: await readFile(keyFile) };
+    },
     [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }),
   };
+}
+
+/** `openssl req` has no option for a start date before OpenSSL 3.4, but `openssl ca` has. */
+function caConfig(database: string, newCertsDir: string): string {
+  return [
+    "[ca]",
+    "default_ca = own",
+    "[own]",
+    `database = ${database}`,
+    `new_certs_dir = ${newCertsDir}`,
+    "rand_serial = yes",
+    "default_md = sha256",
+    "policy = any",
+    "[any]",
+    "commonName = supplied",
+    "",
+  ].join("\n");
+}
+
+/** `20261128083000Z` */
+function asn1TimeOf(date: Date): string {
+  return date.toISOString().replace(/[-:T]|\.\d+/g, "");
 }

@@ -1,3 +1,4 @@
+import { constants } from "node:crypto";
 import { createServer as createNetServer, type Server, type ServerOpts, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import type { Connection } from "./connection.ts";
@@ -10,6 +11,22 @@ export interface ListenerTls {
   readonly key: Buffer | string;
   readonly clientCa?: Buffer | string | undefined;
 }
+
+/**
+ * TLS 1.3, and of TLS 1.2 the suites with forward secrecy and authenticated encryption: the ones that RFC 9113 allows for HTTP/2
+ * (section 9.2.2 and appendix A) and that RFC 9325 recommends.
+ */
+const CIPHERS = [
+  "TLS_AES_128_GCM_SHA256",
+  "TLS_AES_256_GCM_SHA384",
+  "TLS_CHACHA20_POLY1305_SHA256",
+  "ECDHE-ECDSA-AES128-GCM-SHA256",
+  "ECDHE-RSA-AES128-GCM-SHA256",
+  "ECDHE-ECDSA-AES256-GCM-SHA384",
+  "ECDHE-RSA-AES256-GCM-SHA384",
+  "ECDHE-ECDSA-CHACHA20-POLY1305",
+  "ECDHE-RSA-CHACHA20-POLY1305",
+].join(":");
 
 interface TransportOptions {
   readonly limits: ListenerLimits;
@@ -40,6 +57,10 @@ function createTls(
     ...tcpOptions(limits),
     cert,
     key,
+    minVersion: "TLSv1.2",
+    ciphers: CIPHERS,
+    // HTTP/2 forbids renegotiation, which TLS 1.2 has (RFC 9113, section 9.2.1).
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
     ALPNProtocols: ["h2", "http/1.1"],
     ...(clientCa !== undefined && { ca: clientCa, requestCert: true, rejectUnauthorized: false }),
   });

@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import type { CertificateCheck } from "../../access/certificates.ts";
+import type { CertificateCheck, CertificateRefusal } from "../../access/certificates.ts";
 import { type JwtCheck, KeysUnavailable } from "../../access/jwt.ts";
 import { type AccessRule, ruleOf } from "../../access/policy.ts";
 import type { Principal } from "../../access/principal.ts";
@@ -22,10 +22,30 @@ const REFUSALS_LOGGED_MAX = 10;
 
 /**
  * Admits a call if its service is public, or if its caller is authenticated and has a role that the service requires.
- * The error names the role that is missing, but not why a token was refused. The log has the reason, but never the token.
+ * The error names the role that is missing, and why a certificate was refused, but not why a token was: who guesses tokens
+ * must not learn from it. The log has the reason, but never the token.
  */
 export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddleware {
   const throttled = throttledLog(log, REFUSALS_LOGGED_MAX);
+  const takesTokens = checks.token !== undefined || checks.jwt !== undefined;
+
+  /** RFC 9110, section 11.6.1, demands a challenge with each 401. */
+  function unauthenticated(message: string): ConnectError {
+    const challenge = takesTokens ? "Bearer" : "ClientCertificate";
+    return new ConnectError(message, Code.Unauthenticated, { "www-authenticate": challenge });
+  }
+
+  function unidentified(call: Call, refusal: CertificateRefusal | undefined): ConnectError {
+    if (refusal !== undefined) {
+      logRefusal(call, `The client certificate was refused: ${refusal.explanation}`);
+      return unauthenticated(`The client certificate was refused: ${refusal.explanation}`);
+    }
+    const ways = [
+      ...(takesTokens ? ["send a token as authorization: Bearer …"] : []),
+      ...(checks.certificate ? ["connect with a client certificate"] : []),
+    ];
+    return unauthenticated(`This method requires authentication: ${ways.join(", or ")}`);
+  }
 
   function logRefusal(call: Call, reason: string): void {
     const { caller, principal, requestId, traceId } = call;
@@ -36,14 +56,7 @@ export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddlew
     );
   }
 
-  function authorize(
-    call: Call,
-    principal: Principal | undefined,
-    roles: Exclude<AccessRule, "public">,
-  ): void {
-    if (principal === undefined) {
-      throw unauthenticated("This method requires authentication: send a token as authorization: Bearer …");
-    }
+  function authorize(call: Call, principal: Principal, roles: Exclude<AccessRule, "public">): void {
     call.principal = principal;
     if (!roles.some((role) => principal.roles.has(role))) {
       const needed = roles.join(" or ");
@@ -86,7 +99,11 @@ export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddlew
       }
       const token = BEARER.exec(call.headers.authorization ?? "")?.[1];
       if (token === undefined) {
-        return authorize(call, checks.certificate?.(call.caller.connection), rule);
+        const { principal, refusal } = checks.certificate?.(call.caller.connection) ?? {};
+        if (principal === undefined) {
+          throw unidentified(call, refusal);
+        }
+        return authorize(call, principal, rule);
       }
       const known = checks.token?.(token) ?? checks.jwt?.cached(token);
       if (known !== undefined) {
@@ -99,8 +116,4 @@ export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddlew
       throw unauthenticated("The token is not accepted");
     },
   };
-}
-
-function unauthenticated(message: string): ConnectError {
-  return new ConnectError(message, Code.Unauthenticated, { "www-authenticate": "Bearer" });
 }
