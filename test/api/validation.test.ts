@@ -5,6 +5,7 @@ import { DeleteProductRequestSchema, PutProductRequestSchema } from "../../gen/i
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
+import { type Outcome, outcomeOf } from "./outcome.ts";
 
 const INT32_MAX = 2_147_483_647;
 const PRODUCT = "known";
@@ -12,18 +13,6 @@ const STOCK = "inventory.v1.StockService";
 const SUPPLY = "inventory.v1.SupplyService";
 
 type Json = Record<string, unknown>;
-
-interface Violation {
-  readonly field: string;
-  readonly description: string;
-}
-
-interface Outcome {
-  readonly status: number;
-  readonly code: string;
-  readonly message: string;
-  readonly violations: readonly Violation[];
-}
 
 /** One field of one request that is otherwise valid. */
 interface Field {
@@ -232,25 +221,6 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
     undecodable: ["yesterday", "", 1_700_000_000, "2024-02-30T25:00:00Z", "10000-01-01T00:00:00Z"],
   },
 };
-
-async function outcomeOf(response: Response): Promise<Outcome> {
-  if (response.ok) {
-    await response.body?.cancel();
-    return { status: response.status, code: "ok", message: "", violations: [] };
-  }
-  const body = (await response.json()) as {
-    code: string;
-    message: string;
-    details?: readonly { type: string; debug: { fieldViolations: readonly Violation[] } }[];
-  };
-  const detail = body.details?.find(({ type }) => type === "google.rpc.BadRequest");
-  return {
-    status: response.status,
-    code: body.code,
-    message: body.message,
-    violations: detail?.debug.fieldViolations ?? [],
-  };
-}
 
 async function post(app: TestApp, method: string, request: Json): Promise<Outcome> {
   const headers = { "content-type": "application/json" };
