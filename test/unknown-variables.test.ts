@@ -13,7 +13,6 @@ describe("findUnknownVariables", () => {
     KAFKABROKERS: "KAFKA_BROKERS",
     REDDIS_URL: "REDIS_URL",
     REDIS_URI: "REDIS_URL",
-    REDIS_TLS_URL: "REDIS_URL",
     redis_url: "REDIS_URL",
     REDIS_PASS: "REDIS_PASSWORD",
     AUTH_TOKEN: "AUTH_TOKENS",

@@ -28,7 +28,9 @@ const ENTRY_POINTS = [
   "web/embed-demo/demo.ts",
 ];
 
-const IMPORT = /^\s*(?:import|export)\b[^"';]*?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/gm;
+/** Static imports and exports, imports at run time, and files that a worker thread runs. */
+const IMPORT =
+  /^\s*(?:import|export)\b[^"';]*?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)|\bnew Worker\(\s*new URL\(\s*["']([^"']+)["']/gm;
 
 /**
  * The rules of the structure that no linter knows: which folder may import which, no import cycles, where
@@ -128,7 +130,7 @@ function folderOf(path: string): string {
 }
 
 function importsOf(text: string): string[] {
-  return [...text.matchAll(IMPORT)].map((match) => match[1] ?? match[2] ?? "");
+  return [...text.matchAll(IMPORT)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
 }
 
 function importViolations(
