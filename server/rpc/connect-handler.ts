@@ -7,12 +7,7 @@ import {
   type Interceptor,
 } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
-import {
-  compressionBrotli,
-  compressionGzip,
-  universalRequestFromNodeRequest,
-  universalResponseToNodeResponse,
-} from "@connectrpc/connect-node";
+import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import { callerOf } from "../http/caller.ts";
 import type { HttpRequest, HttpResponse } from "../http/message.ts";
 import { rejectRequestBodyAfterTrailers } from "../http/reject-request-body.ts";
@@ -22,11 +17,16 @@ import { type Call, type CallPipeline, callIn, callKey } from "./call.ts";
 import { applyTimeout, untilAborted, untilDeadline } from "./deadline.ts";
 import type { JsonOptions } from "./fast-path/methods.ts";
 import { withGrpcMessage } from "./grpc-message.ts";
-import { reportMalformedAsInvalidArgument, requireBase64 } from "./malformed-request.ts";
 import { explainRefusal } from "./refusals.ts";
+import { COMPRESSIONS } from "./request/compression.ts";
+import { withCheckedFlags } from "./request/envelope-flags.ts";
+import { checkConnectRequest, reportMalformedAsInvalidArgument } from "./request/malformed.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
 export const REQUEST_BYTES_MAX = 1_048_576;
+
+/** Content types whose bodies consist of envelopes. */
+const ENVELOPED = /^application\/(grpc|connect\+)/i;
 
 /** Log lines a second about undeliverable responses. */
 const UNDELIVERED_LOGGED_MAX = 10;
@@ -66,7 +66,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
   const log = throttledLog(options.log, UNDELIVERED_LOGGED_MAX);
   const router = createConnectRouter({
     interceptors: options.interceptors,
-    acceptCompression: [compressionGzip, compressionBrotli],
+    acceptCompression: [...COMPRESSIONS],
     readMaxBytes: options.requestBytesMax ?? REQUEST_BYTES_MAX,
     ...(options.json && { jsonOptions: options.json }),
     requestGate: async (context) => {
@@ -75,7 +75,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       if (admission !== undefined) {
         await untilAborted(admission, context.signal);
       }
-      requireBase64(context);
+      checkConnectRequest(context);
     },
   });
   options.routes(router);
@@ -107,7 +107,8 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     }
     // By default, Node destroys a request that is not read to its end, and with it an HTTP/1.1 connection.
     const received = started?.body ?? request.iterator({ destroyOnReturn: false });
-    const body = call.deadline === undefined ? received : untilDeadline(received, call.deadline);
+    const timed = call.deadline === undefined ? received : untilDeadline(received, call.deadline);
+    const body = ENVELOPED.test(request.headers["content-type"] ?? "") ? withCheckedFlags(timed) : timed;
     handler({ ...universal, body, ...(isRead && { method: "GET" }) })
       .then((result) => (isRead ? withCacheHeaders(handler.method, request, response, result) : result))
       .then((result) => explainRefusal(handler.method, request, result))

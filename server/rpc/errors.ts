@@ -5,7 +5,7 @@ import { BadRequestSchema, RetryInfoSchema } from "../../gen/google/rpc/error_de
 import { ShortageSchema } from "../../gen/inventory/v1/reservation_pb.ts";
 import { InventoryError, type InventoryErrorCode } from "../inventory/errors.ts";
 import { toInt32 } from "../wire/stock-changed.ts";
-import { isMalformedRequest } from "./malformed-request.ts";
+import { isMalformedRequest } from "./request/malformed.ts";
 
 /** The only mapping from the domain's errors to status codes. */
 const CODES: Readonly<Record<InventoryErrorCode, Code>> = {
@@ -20,6 +20,7 @@ const CODES: Readonly<Record<InventoryErrorCode, Code>> = {
   RETURN_TOO_LARGE: Code.FailedPrecondition,
   STORE_UNAVAILABLE: Code.Unavailable,
   OVERLOADED: Code.ResourceExhausted,
+  RECORD_DAMAGED: Code.DataLoss,
 };
 
 /** `RetryInfo.retry_delay`. About the time in which a lost connection to Redis is restored. */

@@ -48,7 +48,7 @@ for (const { LANE, store, skip } of SETUPS) {
     let app: TestApp;
     let client: WireClient;
     let orders = 0;
-    const [json] = DIALECTS.filter(({ isJson }) => isJson);
+    const [json] = DIALECTS.filter(({ contentType }) => contentType === "application/json");
 
     before(async () => {
       redis = store === "Redis" ? await startRedis() : undefined;

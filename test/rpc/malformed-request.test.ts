@@ -2,15 +2,80 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { after, before, describe, it } from "node:test";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { pino } from "pino";
-import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
+import { GetStockRequestSchema, StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { until } from "../support/until.ts";
-import { DIALECTS, type Dialect, envelope, statusOf, WireClient, type WireResponse } from "./parity-wire.ts";
+import {
+  DIALECTS,
+  type Dialect,
+  envelope,
+  STREAM_DIALECTS,
+  statusOf,
+  WireClient,
+  type WireResponse,
+  wireRequest,
+} from "./parity-wire.ts";
 
 const PATH = `/${StockService.typeName}/${StockService.method.getStock.name}`;
 /** A length-delimited field without its content. */
 const UNPARSABLE = Buffer.from([0x0a, 0x7f, 0x01]);
+
+/** A product that does not exist, so that a request that is read ends with NOT_FOUND. */
+const BINARY_MESSAGE = Buffer.from(
+  toBinary(GetStockRequestSchema, create(GetStockRequestSchema, { productId: "p1" })),
+);
+const JSON_MESSAGE = Buffer.from('{"productId":"p1"}');
+
+const cut = (bytes: Buffer): Buffer => bytes.subarray(0, -1);
+const followedBy =
+  (extra: string) =>
+  (bytes: Buffer): Buffer =>
+    Buffer.concat([bytes, Buffer.from(extra, "latin1")]);
+const COMPRESSED: readonly (readonly [what: string, (message: Buffer) => Buffer, encoding: string])[] = [
+  ["valid", gzipSync, "gzip"],
+  ["valid", brotliCompressSync, "br"],
+  ["cut off", (message) => cut(gzipSync(message)), "gzip"],
+  ["cut off in its header", (message) => gzipSync(message).subarray(0, 3), "gzip"],
+  ["with bytes after its end", (message) => followedBy("x")(gzipSync(message)), "gzip"],
+  ["with zeros after its end", (message) => followedBy("\0\0")(gzipSync(message)), "gzip"],
+  ["and no such data", (message) => message, "gzip"],
+  ["cut off", (message) => cut(brotliCompressSync(message)), "br"],
+  ["with bytes after its end", (message) => followedBy("x")(brotliCompressSync(message)), "br"],
+  ["and no such data", () => Buffer.from("not brotli at all"), "br"],
+];
+
+const P1 = "%7B%22productId%22%3A%22p1%22%7D";
+const GET_QUERIES: readonly (readonly [what: string, query: string])[] = [
+  ["an unknown version", `connect=v2&encoding=json&message=${P1}`],
+  ["an empty version", `connect=&encoding=json&message=${P1}`],
+  ["no message", "connect=v1&encoding=proto"],
+  ["two messages", `connect=v1&encoding=json&message=${P1}&message=${P1}`],
+  ["two messages, one of them spelt %6dessage", `encoding=json&message=${P1}&%6dessage=${P1}`],
+  ["two encodings", `connect=v1&encoding=json&encoding=proto&message=${P1}`],
+  ["two versions", `connect=v1&connect=v1&encoding=json&message=${P1}`],
+  ["an unknown value of base64", `connect=v1&encoding=json&base64=true&message=${P1}`],
+  ["bytes that are not UTF-8", "encoding=json&message=%7B%22productId%22%3A%22caf%E9%22%7D"],
+  ["a surrogate in UTF-8", "encoding=json&message=%7B%22productId%22%3A%22%ED%A0%80%22%7D"],
+  ["an overlong encoding", "encoding=json&message=%7B%22productId%22%3A%22%C0%80%22%7D"],
+  ["a percent sign that begins no escape", "encoding=json&message=%7B%22productId%22%3A%22100%%22%7D"],
+  ["base64 with another character", "encoding=proto&base64=1&message=!"],
+  ["base64 with a space", "encoding=proto&base64=1&message=CgJ%20wMQ"],
+  ["base64 with a plus that is not escaped", "encoding=proto&base64=1&message=CgJ+MQ"],
+  ["base64 of an impossible length", "encoding=proto&base64=1&message=CgJwM"],
+  ["base64 with too little padding", "encoding=proto&base64=1&message=CgJwMQ="],
+  ["base64 with padding in the middle", "encoding=proto&base64=1&message=Cg==cDE="],
+];
+/** Messages that decode to bytes that are not what the encoding says. */
+const GET_MESSAGES: readonly (readonly [what: string, query: string])[] = [
+  [
+    "base64 of bytes that do not parse",
+    `encoding=proto&base64=1&message=${UNPARSABLE.toString("base64url")}`,
+  ],
+  ["base64 of JSON that is not UTF-8", "encoding=json&base64=1&message=eyJwcm9kdWN0SWQiOiLpIn0"],
+];
 
 for (const LANE of ["on", "off"]) {
   describe(`a malformed request, with LANE=${LANE}`, () => {
@@ -79,15 +144,94 @@ for (const LANE of ["on", "off"]) {
       assert.deepEqual(logged, []);
     });
 
-    it("is INVALID_ARGUMENT in a GET, in its base64 and in its message", async () => {
-      for (const message of ["!", UNPARSABLE.toString("base64url")]) {
-        const response = await fetch(
-          `${app.url}${PATH}?encoding=proto&base64=1&connect=v1&message=${message}`,
-        );
-        assert.equal(response.status, 400);
-        assert.equal(JSON.parse(await response.text()).code, "invalid_argument");
+    for (const [what, body, encoding] of COMPRESSED) {
+      it(`${what === "valid" ? "is none" : "is INVALID_ARGUMENT"} where the message is ${encoding}, ${what}`, async () => {
+        for (const dialect of DIALECTS) {
+          const headers = dialect.isEnveloped
+            ? { "grpc-encoding": encoding }
+            : { "content-encoding": encoding };
+          const data = dialect.isJson ? body(JSON_MESSAGE) : body(BINARY_MESSAGE);
+          const response = await post(dialect, dialect.isEnveloped ? envelope(data, 1) : data, headers);
+          assert.equal(
+            statusOf(dialect, response),
+            what === "valid" ? "NOT_FOUND" : "INVALID_ARGUMENT",
+            dialect.name,
+          );
+        }
+      });
+    }
+
+    it("is INVALID_ARGUMENT where an envelope has a flag that a request may not have", async () => {
+      for (const dialect of DIALECTS.filter(({ isEnveloped }) => isEnveloped)) {
+        for (const flags of [0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x81, 0xff]) {
+          const response = await post(dialect, envelope(BINARY_MESSAGE, flags));
+          assert.equal(statusOf(dialect, response), "INVALID_ARGUMENT", `${dialect.name} ${flags}`);
+        }
       }
     });
+
+    it("is INVALID_ARGUMENT where an envelope of a stream has such a flag, also after the message", async () => {
+      for (const dialect of STREAM_DIALECTS) {
+        const whole = wireRequest(dialect, StockService.method.watchStock, { productIds: [""] });
+        for (const flags of [0x02, 0x80]) {
+          for (const body of [
+            envelope(whole.body.subarray(5), flags),
+            Buffer.concat([whole.body, envelope(Buffer.alloc(0), flags)]),
+          ]) {
+            const response = await client.call(dialect.isHttp2, { ...whole, body });
+            assert.equal(statusOf(dialect, response), "INVALID_ARGUMENT", `${dialect.name} ${flags}`);
+            assert.match(response.body.toString() + JSON.stringify(response.trailers), /flags/);
+          }
+        }
+      }
+    });
+
+    for (const version of ["2", "", "1.0", "v1"]) {
+      it(`is INVALID_ARGUMENT where connect-protocol-version is ${JSON.stringify(version)}`, async () => {
+        for (const dialect of [...DIALECTS, ...STREAM_DIALECTS]) {
+          const { path, ...rest } = wireRequest(
+            dialect,
+            STREAM_DIALECTS.includes(dialect) ? StockService.method.watchStock : StockService.method.getStock,
+            STREAM_DIALECTS.includes(dialect) ? { productIds: [""] } : { productId: "p1" },
+          );
+          const headers = { ...rest.headers, "connect-protocol-version": version };
+          const response = await client.call(dialect.isHttp2, { ...rest, path, headers });
+          const text = response.body.toString();
+          if (dialect.contentType.startsWith("application/grpc")) {
+            assert.doesNotMatch(text, /protocol-version/, "a header of another protocol");
+          } else {
+            assert.equal(statusOf(dialect, response), "INVALID_ARGUMENT");
+            assert.match(text, /connect-protocol-version is/);
+          }
+        }
+      });
+    }
+
+    for (const [what, query] of [...GET_QUERIES, ...GET_MESSAGES]) {
+      it(`is INVALID_ARGUMENT in a GET with ${what}`, async () => {
+        const response = await fetch(`${app.url}${PATH}?${query}`);
+        const { code, message } = JSON.parse(await response.text());
+        assert.deepEqual([response.status, code], [400, "invalid_argument"]);
+        // A product ID is refused in other words.
+        assert.match(message, /query|cannot|parse|UTF-8/);
+      });
+    }
+
+    for (const query of [
+      "connect=v1&encoding=json&message=%7B%22productId%22%3A%22p1%22%7D",
+      "encoding=json&message=%7B%22productId%22%3A%22p1%22%7D",
+      "encoding=proto&base64=1&message=CgJwMQ",
+      "encoding=proto&base64=1&message=CgJwMQ%3D%3D",
+      "encoding=proto&base64=1&message=CgJwMQ==",
+      "encoding=json&base64=1&message=eyJwcm9kdWN0SWQiOiJ-fj8_In0",
+      "encoding=json&base64=1&message=eyJwcm9kdWN0SWQiOiJ%2Bfj8%2FIn0%3D",
+      "other=%41&other=2&encoding=json&message=%7B%22productId%22%3A%22p1%22%7D",
+    ]) {
+      it(`is none in a GET with ${query}`, async () => {
+        const response = await fetch(`${app.url}${PATH}?${query}`);
+        assert.equal(JSON.parse(await response.text()).code, "not_found");
+      });
+    }
 
     for (const contentType of ["application/json", "application/grpc-web+proto"]) {
       it(`is discarded over HTTP/1.1 after an early response, and the next request is served: ${contentType}`, async () => {

@@ -169,7 +169,9 @@ describe("watches on the fast path and the Connect path", { timeout: 60_000 }, (
   });
 
   it("differ in compression: only the Connect path compresses messages", async () => {
-    for (const dialect of STREAM_DIALECTS) {
+    // The fast path does not handle JSON in gRPC and gRPC-Web.
+    const plain = STREAM_DIALECTS.filter(({ contentType }) => !/grpc.*json/.test(contentType));
+    for (const dialect of plain) {
       const accepting = request(dialect, {}, ACCEPT);
       const results = await pair.responses(dialect, accepting);
       const isPlain = results.map(({ body }) => body.includes(LONG_TEXT));

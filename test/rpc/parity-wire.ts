@@ -30,7 +30,15 @@ export const DIALECTS: readonly Dialect[] = [
     isEnveloped: true,
     isJson: false,
   },
+  { name: "gRPC+json", isHttp2: true, contentType: "application/grpc+json", isEnveloped: true, isJson: true },
   ...[false, true].flatMap((isHttp2): Dialect[] => [
+    {
+      name: "gRPC-Web+json",
+      isHttp2,
+      contentType: "application/grpc-web+json",
+      isEnveloped: true,
+      isJson: true,
+    },
     {
       name: "gRPC-Web",
       isHttp2,

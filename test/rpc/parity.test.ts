@@ -42,6 +42,14 @@ describe("unary calls on the fast path and the Connect path", () => {
       servers.map(({ client }) => client.call(dialect.isHttp2, request)),
     );
     assert.ok(fast && connect);
+    if (
+      dialect.isEnveloped &&
+      fast.status === 200 &&
+      request.headers["content-type"] === dialect.contentType
+    ) {
+      const type = String(fast.headers["content-type"]);
+      assert.equal(type.endsWith("+json"), dialect.isJson, `${what}: the codec of the response is ${type}`);
+    }
     assert.deepEqual(comparable(dialect, method, fast), comparable(dialect, method, connect), what);
   }
 

@@ -1,5 +1,5 @@
 import { compressionNegotiate } from "@connectrpc/connect/protocol";
-import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import { COMPRESSIONS } from "../request/compression.ts";
 import type { EncodedResponse } from "./unary-protocols.ts";
 
 /** Below this size compression costs more than it saves. Same as Connect's default. */
@@ -29,6 +29,5 @@ export async function compressed(
 }
 
 function negotiated(acceptEncoding: string | null) {
-  return compressionNegotiate([compressionGzip, compressionBrotli], null, acceptEncoding, "accept-encoding")
-    .response;
+  return compressionNegotiate([...COMPRESSIONS], null, acceptEncoding, "accept-encoding").response;
 }

@@ -32,6 +32,7 @@ export function readPlainHead(
     httpMethod === "POST" &&
     headers[layout.encodingHeader] === undefined &&
     headers.expect === undefined &&
+    (headers["connect-protocol-version"] ?? "1") === "1" &&
     (isHttp2 || !layout.needsHttp2) &&
     authority !== undefined &&
     PLAIN_AUTHORITY.test(authority);

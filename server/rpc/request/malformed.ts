@@ -1,5 +1,5 @@
-import { base64Decode } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import { checkGetQuery } from "./get-query.ts";
 
 // Connect reports some malformed requests as INTERNAL. They are mapped to INVALID_ARGUMENT here.
 
@@ -26,17 +26,27 @@ export function reportMalformedAsInvalidArgument({ signal }: HandlerContext): vo
   signal.addEventListener("abort", onAbort, { once: true });
 }
 
-/** Throws where the message of a GET claims to be base64 and is not. */
-export function requireBase64({ requestMethod, url }: HandlerContext): void {
-  if (requestMethod !== "GET") {
+/** The only version of the Connect protocol. */
+const PROTOCOL_VERSION = "1";
+
+/** Throws INVALID_ARGUMENT where a request of the Connect protocol names another version, or its query is malformed. */
+export function checkConnectRequest({
+  protocolName,
+  requestMethod,
+  requestHeader,
+  url,
+}: HandlerContext): void {
+  if (protocolName !== "connect") {
     return;
   }
-  const query = new URL(url).searchParams;
-  if (query.get("base64") === "1") {
-    try {
-      base64Decode(query.get("message") ?? "");
-    } catch {
-      throw new ConnectError("The message is not valid base64", Code.InvalidArgument);
-    }
+  const version = requestHeader.get("connect-protocol-version");
+  if (version !== null && version !== PROTOCOL_VERSION) {
+    throw new ConnectError(
+      `connect-protocol-version is ${JSON.stringify(version)}; the supported version is "${PROTOCOL_VERSION}"`,
+      Code.InvalidArgument,
+    );
+  }
+  if (requestMethod === "GET") {
+    checkGetQuery(url);
   }
 }
