@@ -1,10 +1,9 @@
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import type { Registry } from "prom-client";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { Health as HealthService } from "../gen/health/v1/health_pb.ts";
-import { createCertificateCheck } from "./access/certificates.ts";
+import { type CertificateObserver, createCertificateCheck } from "./access/certificates.ts";
 import { JwtCheck } from "./access/jwt.ts";
 import { createTokenCheck, sha256Of, type TokenEntry } from "./access/tokens.ts";
 import { healthService } from "./api/health-service.ts";
@@ -26,6 +25,7 @@ import { LoopDelay } from "./ops/loop-delay.ts";
 import { createPages } from "./pages/pages.ts";
 import { type CallMiddleware, CallPipeline } from "./rpc/call.ts";
 import { createConnectHandler } from "./rpc/connect-handler.ts";
+import { ERROR_DETAILS } from "./rpc/errors.ts";
 import type { FastPath } from "./rpc/fast-path/fast-path.ts";
 import { fastPathMethods } from "./rpc/fast-path/methods.ts";
 import { UnaryFastPath } from "./rpc/fast-path/unary-fast-path.ts";
@@ -127,7 +127,7 @@ function registerServices(
   const names = INVENTORY_SERVICES.map((service) => service.typeName);
   router.service(HealthService, healthService(health, names));
   if (config.reflection) {
-    registerReflection(router, [...INVENTORY_SERVICES, HealthService]);
+    registerReflection(router, [...INVENTORY_SERVICES, HealthService], ERROR_DETAILS);
   }
 }
 
@@ -154,7 +154,7 @@ function createCallPipeline(
       // The demo's shoppers buy all the time: their lines would hide everything else.
       writeLogMiddleware(log, config.demo ? "debug" : "info"),
       limitsMiddleware(config.callLimits, loopDelay),
-      ...accessMiddlewares(config, log, metrics.registry, demoToken),
+      ...accessMiddlewares(config, log, createCertificateObserver(metrics.registry, log), demoToken),
     ],
     proxies,
   );
@@ -164,7 +164,7 @@ function createCallPipeline(
 function accessMiddlewares(
   config: Config,
   log: Logger,
-  registry: Registry,
+  certificateObserver: CertificateObserver,
   demoToken: string,
 ): CallMiddleware[] {
   const { access } = config;
@@ -182,7 +182,7 @@ function accessMiddlewares(
       ),
     certificate:
       access.certificates.length > 0
-        ? createCertificateCheck(access.certificates, createCertificateObserver(registry, log))
+        ? createCertificateCheck(access.certificates, certificateObserver)
         : undefined,
   };
   return [accessMiddleware(checks, log)];

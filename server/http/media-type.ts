@@ -18,8 +18,8 @@ const PLAIN_TYPE = /^[a-z0-9.+/-]+$/;
 const CODINGS = ["br", "gzip", "identity"];
 const CODING_HEADERS = ["content-encoding", "grpc-encoding", "connect-content-encoding"] as const;
 const ACCEPT_HEADERS = ["accept-encoding", "grpc-accept-encoding", "connect-accept-encoding"] as const;
-/** A coding, or a list of codings, that needs no rewriting: lower case, no weights, no `x-gzip`, no `*`. */
-const PLAIN_CODINGS = /^(?!x-|.*[ ,]x-)[a-z0-9.,+ -]+$/;
+/** What a coding, or a list of codings, has only where it needs rewriting: capitals, weights, `*`, the prefix of `x-gzip`. */
+const NEEDS_REWRITING = /[A-Z;*]|x-|^\s*$/;
 
 /** Rewrites `Content-Type` and the fields that name codings in place. Values that are malformed stay as they are. */
 export function normalizeHeaders(headers: IncomingHttpHeaders): void {
@@ -29,13 +29,13 @@ export function normalizeHeaders(headers: IncomingHttpHeaders): void {
   }
   for (const name of CODING_HEADERS) {
     const coding = headers[name];
-    if (coding !== undefined && !PLAIN_CODINGS.test(String(coding))) {
+    if (coding !== undefined && NEEDS_REWRITING.test(String(coding))) {
       headers[name] = normalizeCoding(String(coding));
     }
   }
   for (const name of ACCEPT_HEADERS) {
     const codings = headers[name];
-    if (codings !== undefined && !PLAIN_CODINGS.test(String(codings))) {
+    if (codings !== undefined && NEEDS_REWRITING.test(String(codings))) {
       headers[name] = acceptableCodings(String(codings)).join(", ");
     }
   }

@@ -63,6 +63,11 @@ const REQUIREMENTS: readonly Requirement[] = [
   },
   { rule: "9112 5.2: a folded field line is refused", bytes: get("/healthz", "X: a", " b"), status: 400 },
   { rule: "9110 5.5: NUL in a field value is refused", bytes: get("/healthz", "X: a\0b"), status: 400 },
+  {
+    rule: "9112 2.2: lines that end in LF alone are refused",
+    bytes: "GET /healthz HTTP/1.1\nHost: a\n\n",
+    status: 400,
+  },
   // Versions.
   {
     rule: "9110 15.6.6: HTTP/2.0 in a request line",

@@ -10,6 +10,7 @@ import { quote, type Refusal } from "../refusal.ts";
 /** `uri-host [ ":" port ]` of RFC 9110, section 7.2. The host is not empty: section 4.2.1 makes such a URI invalid. */
 const AUTHORITY = /^(?:\[([0-9a-fA-F:.]+)\]|[\w.~!$&'()*+,;=%-]+)(?::(\d*))?$/;
 const PORT_MAX = 65_535;
+const HOST = "host";
 const ABSOLUTE_FORM = /^([a-z][a-z0-9+.-]*):\/\/([^/?#]*)(.*)$/i;
 
 interface RequestChecks {
@@ -68,7 +69,7 @@ function checkTransferCoding({ headers, httpVersion }: IncomingMessage): Refusal
 
 /** RFC 9112, section 3.2: exactly one, and valid. An HTTP/1.0 request may omit it; the local address stands in. */
 function checkHost({ headers, httpVersion, rawHeaders, socket }: IncomingMessage): Refusal | undefined {
-  const count = rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === "host").length;
+  const count = countHosts(rawHeaders);
   if (count > 1) {
     return { status: 400, message: `The request has ${count} Host fields; exactly one is allowed` };
   }
@@ -125,7 +126,29 @@ function originForm(rest: string, method: string | undefined): string {
   return rest.startsWith("/") ? rest : `/${rest}`;
 }
 
+/** `rawHeaders` has names and values in turn. */
+function countHosts(rawHeaders: readonly string[]): number {
+  let count = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index];
+    if (name?.length === HOST.length && name.toLowerCase() === HOST) count += 1;
+  }
+  return count;
+}
+
 function isAuthority(text: string): boolean {
+  // Nearly all requests name the same one.
+  if (text === lastValidAuthority) {
+    return true;
+  }
+  const isValid = parsesAsAuthority(text);
+  if (isValid) lastValidAuthority = text;
+  return isValid;
+}
+
+let lastValidAuthority = "";
+
+function parsesAsAuthority(text: string): boolean {
   const match = AUTHORITY.exec(text);
   if (match === null) {
     return false;
