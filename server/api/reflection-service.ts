@@ -1,4 +1,4 @@
-import { type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
+import { type DescFile, type DescMessage, type DescService, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code, type ConnectRouter } from "@connectrpc/connect";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
@@ -8,10 +8,14 @@ import { show } from "../inventory/validation.ts";
 /**
  * gRPC server reflection, v1 and v1alpha, which differ only in their package
  * (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md). The descriptors are those of
- * the generated code that the server uses.
+ * the generated code that the server uses. `details` are the messages of error details, which no method refers to.
  */
-export function registerReflection(router: ConnectRouter, services: readonly DescService[]): void {
-  const index = new DescriptorIndex([...services, ServerReflection, ServerReflectionAlpha]);
+export function registerReflection(
+  router: ConnectRouter,
+  services: readonly DescService[],
+  details: readonly DescMessage[],
+): void {
+  const index = new DescriptorIndex([...services, ServerReflection, ServerReflectionAlpha], details);
   router.service(ServerReflection, {
     async *serverReflectionInfo(requests) {
       for await (const request of requests) {
@@ -47,10 +51,10 @@ class DescriptorIndex {
   readonly #fileByName = new Map<string, DescFile>();
   readonly #fileBySymbol = new Map<string, DescFile>();
 
-  constructor(services: readonly DescService[]) {
+  constructor(services: readonly DescService[], details: readonly DescMessage[]) {
     this.#services = services;
-    for (const service of services) {
-      this.#addFile(service.file);
+    for (const { file } of [...services, ...details]) {
+      this.#addFile(file);
     }
   }
 

@@ -23,6 +23,9 @@ const CODES: Readonly<Record<InventoryErrorCode, Code>> = {
   RECORD_DAMAGED: Code.DataLoss,
 };
 
+/** The messages that an error may carry as details. Reflection serves them, so that clients can decode them. */
+export const ERROR_DETAILS = [BadRequestSchema, RetryInfoSchema, ShortageSchema] as const;
+
 /** `RetryInfo.retry_delay`. About the time in which a lost connection to Redis is restored. */
 const RETRY_DELAY_MS = 1_000;
 

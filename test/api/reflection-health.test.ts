@@ -7,7 +7,9 @@ import { create, createFileRegistry, fromBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import { ERROR_DETAILS } from "../../server/rpc/errors.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
+import { freePort } from "../support/free-port.ts";
 import { callUnary, methodOf } from "../support/grpc-contract.ts";
 import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
@@ -125,6 +127,8 @@ describe("reflection", { timeout: HANG_MS }, () => {
 
       it("returns the file that contains a symbol, with its transitive imports", async () => {
         const symbols: Record<string, string> = {
+          ...Object.fromEntries(ERROR_DETAILS.map(({ typeName, file }) => [typeName, `${file.name}.proto`])),
+          "google.rpc.BadRequest.FieldViolation": "google/rpc/error_details.proto",
           Inventory: "inventory.proto",
           "Inventory.Get": "inventory.proto",
           InventoryRequest: "inventory.proto",
@@ -228,6 +232,56 @@ describe("reflection", { timeout: HANG_MS }, () => {
         call("-d", '{"id":"p2"}', app.address, "Inventory.Get"),
         /Code: NotFound\s+Message: There is no product "p2"/,
       );
+    });
+
+    it("shows every error detail decoded", { timeout: HANG_MS }, async () => {
+      const outputOf = (...args: readonly string[]): Promise<string> =>
+        call(...args).then(
+          (output) => assert.fail(`no error: ${output}`),
+          (error: { stderr: string }) => error.stderr,
+        );
+      await call(
+        "-d",
+        '{"product_id":"p3","declared":1}',
+        app.address,
+        "inventory.v1.SupplyService/PutProduct",
+      );
+      const violation = await outputOf(
+        "-d",
+        '{"product_id":"\\n"}',
+        app.address,
+        "inventory.v1.StockService/GetStock",
+      );
+      assert.match(
+        violation,
+        /"@type":\s*"type\.googleapis\.com\/google\.rpc\.BadRequest",\s*"fieldViolations":/,
+      );
+      assert.match(violation, /"field":\s*"product_id"/);
+
+      const lines = '{"reservation_id":"r1","lines":[{"product_id":"p3","quantity":2}]}';
+      const shortage = await outputOf("-d", lines, app.address, "inventory.v1.ReservationService/Reserve");
+      assert.match(shortage, /"@type":\s*"type\.googleapis\.com\/inventory\.v1\.Shortage",\s*"lines":/);
+      assert.match(shortage, /"requested":\s*2,\s*"available":\s*1/);
+
+      const unavailable = await startTestApp({ REDIS_URL: `redis://127.0.0.1:${await freePort()}` });
+      try {
+        const product = '{"product_id":"p1"}';
+        const retry = await outputOf(
+          "-d",
+          product,
+          unavailable.address,
+          "inventory.v1.SupplyService/GetLedger",
+        );
+        assert.match(
+          retry,
+          /"@type":\s*"type\.googleapis\.com\/google\.rpc\.RetryInfo",\s*"retryDelay":\s*"1s"/,
+        );
+      } finally {
+        await unavailable.stop();
+      }
+      for (const output of [violation, shortage]) {
+        assert.doesNotMatch(output, /@value|@error/);
+      }
     });
   });
 });
