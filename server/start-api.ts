@@ -31,7 +31,6 @@ import { fastPathMethods } from "./rpc/fast-path/methods.ts";
 import { UnaryFastPath } from "./rpc/fast-path/unary-fast-path.ts";
 import { deadlineInterceptor } from "./rpc/interceptors/deadline.ts";
 import { drainInterceptor } from "./rpc/interceptors/drain.ts";
-import { ERROR_DETAILS } from "./rpc/errors.ts";
 import { createErrorReporter, errorInterceptor } from "./rpc/interceptors/errors.ts";
 import { accessMiddleware } from "./rpc/middleware/access.ts";
 import { createCertificateObserver } from "./rpc/middleware/certificate-observer.ts";
