@@ -3,7 +3,7 @@ import { z } from "zod";
 import { type AccessSettings, readAccess } from "./access/settings.ts";
 import { isNetwork } from "./http/trusted-proxies.ts";
 import { OPERATION_RETENTION_MS_DEFAULT } from "./inventory/operation.ts";
-import { type KafkaSettings, SASL_MECHANISMS } from "./kafka/client.ts";
+import { type KafkaSettings, SASL_MECHANISMS } from "./kafka/kafkajs/client.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/logger.ts";
 import { SAMPLERS, type TracingSettings } from "./ops/tracing.ts";
 import type { RedisEndpoint } from "./redis/endpoint.ts";
@@ -151,6 +151,9 @@ const Environment = AccessEnvironment.extend({
   KAFKA_COLLECTION_TOPIC: setting.topic(TOPICS_DEFAULT.KAFKA_COLLECTION_TOPIC),
   KAFKA_INVENTORY_TOPIC: setting.topic(TOPICS_DEFAULT.KAFKA_INVENTORY_TOPIC),
   KAFKA_DEAD_LETTER_TOPIC: setting.topic(TOPICS_DEFAULT.KAFKA_DEAD_LETTER_TOPIC),
+  KAFKA_CREATE_TOPICS: setting.flag().default(false),
+  KAFKA_TOPIC_PARTITIONS: setting.integer(3, 1, 1_000),
+  KAFKA_DEAD_LETTER_WAIT_MS: setting.integer(60_000, 0, 86_400_000),
   KAFKA_SSL: setting.flag().default(false),
   KAFKA_SASL_MECHANISM: z
     .enum(SASL_MECHANISMS, `must be one of ${SASL_MECHANISMS.join(", ")}`)
@@ -292,6 +295,9 @@ function kafkaSettings(env: z.infer<typeof Environment>): KafkaSettings | undefi
     collectionTopic: env.KAFKA_COLLECTION_TOPIC,
     inventoryTopic: env.KAFKA_INVENTORY_TOPIC,
     deadLetterTopic: env.KAFKA_DEAD_LETTER_TOPIC,
+    createTopics: env.KAFKA_CREATE_TOPICS,
+    topicPartitions: env.KAFKA_TOPIC_PARTITIONS,
+    deadLetterWaitMs: env.KAFKA_DEAD_LETTER_WAIT_MS,
     ssl: env.KAFKA_SSL,
     sasl: username === undefined ? undefined : { mechanism: env.KAFKA_SASL_MECHANISM, username, password },
   };

@@ -5,6 +5,7 @@ import type { ChangeOutbox } from "./inventory/outbox.ts";
 import type { InventoryStore } from "./inventory/store.ts";
 import type { Mirror } from "./live/mirror.ts";
 import { MemoryStore } from "./memory/store.ts";
+import { DamagedRecords } from "./redis/damaged-records.ts";
 import type { RedisEndpoint } from "./redis/endpoint.ts";
 import { RedisFeed } from "./redis/feed.ts";
 import type { RedisInstruments } from "./redis/instruments.ts";
@@ -46,18 +47,21 @@ function createMemoryStore({ operationRetentionMs }: Config): Backends {
 }
 
 async function startRedisStore(
-  { config, log }: Context,
+  { config, log, health }: Context,
   endpoint: RedisEndpoint,
   mirror: Mirror,
   instruments: RedisInstruments,
 ): Promise<Backends> {
   const keys = new Keys(config.buckets);
+  const damagedRecords = new DamagedRecords(log, instruments.metrics);
+  health.addPart(damagedRecords);
   const store = new RedisStore({
     endpoint,
     log,
     keys,
     operationRetentionMs: config.operationRetentionMs,
     onAcknowledged: (productId, version) => mirror.expect(productId, version),
+    damagedRecords,
     instruments,
   });
   try {
@@ -66,6 +70,6 @@ async function startRedisStore(
     await store.close();
     throw error;
   }
-  const outbox = config.kafka && new RedisOutbox({ endpoint, keys, log, instruments });
-  return { store, feed: new RedisFeed({ endpoint, keys, log, instruments }), outbox };
+  const outbox = config.kafka && new RedisOutbox({ endpoint, keys, log, damagedRecords, instruments });
+  return { store, feed: new RedisFeed({ endpoint, keys, log, damagedRecords, instruments }), outbox };
 }

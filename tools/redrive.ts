@@ -4,7 +4,7 @@
  */
 import { pino } from "pino";
 import { ConfigError, readConfig } from "../server/config.ts";
-import { createKafka } from "../server/kafka/client.ts";
+import { createKafka } from "../server/kafka/kafkajs/client.ts";
 import { type RedriveLetter, redrive } from "../server/kafka/redrive.ts";
 
 const exitBadConfig = 2;
@@ -36,12 +36,16 @@ try {
   process.exitCode = error instanceof ConfigError ? exitBadConfig : 1;
 }
 
-function report({ partition, offset, origin }: RedriveLetter): void {
+function report({ partition, offset, origin, problem }: RedriveLetter): void {
   const place = `${partition}/${offset}`;
   if (origin === undefined) {
     process.stdout.write(`${place}: not a dead letter of a topic that this service reads; left as it is\n`);
+    return;
+  }
+  const from = `${origin.topic} ${origin.partition}/${origin.offset}`;
+  if (problem !== undefined) {
+    process.stdout.write(`${place}: ${origin.reason}, from ${from}: not sent: ${problem}\n`);
   } else if (dryRun) {
-    const from = `${origin.topic} ${origin.partition}/${origin.offset}`;
     process.stdout.write(`${place}: ${origin.reason}, from ${from}: ${origin.detail}\n`);
   }
 }

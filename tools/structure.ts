@@ -28,9 +28,9 @@ const ENTRY_POINTS = [
   "web/embed-demo/demo.ts",
 ];
 
-/** Static imports and exports, imports at run time, and files that a worker thread runs. */
-const IMPORT =
-  /^\s*(?:import|export)\b[^"';]*?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)|\bnew Worker\(\s*new URL\(\s*["']([^"']+)["']/gm;
+const IMPORT = /^\s*(?:import|export)\b[^"';]*?["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)/gm;
+/** A file that a worker thread runs. It is no part of the module graph of the file that starts the thread, so not of its cycles. */
+const WORKER = /\bnew Worker\(\s*new URL\(\s*["']([^"']+)["']/g;
 
 /**
  * The rules of the structure that no linter knows: which folder may import which, no import cycles, where
@@ -48,14 +48,19 @@ export function findViolations(root: string): string[] {
       .map((file) => join(folder, file).split(sep).join("/")),
   );
   const imports = new Map<string, readonly string[]>();
+  const used = new Set(ENTRY_POINTS);
   for (const file of files) {
     const text = readFileSync(join(root, file), "utf8");
     const targets = importsOf(text);
     const paths = targets.filter((target) => target.startsWith(".")).map((target) => resolve(file, target));
     imports.set(file, paths);
+    const workers = [...text.matchAll(WORKER)].map((match) => resolve(file, match[1] ?? ""));
+    for (const worker of workers) used.add(worker);
     // web/ is one folder here, bounded by what a browser can run.
     const folder = file.startsWith("server/") ? folderOf(file) : "";
-    violations.push(...paths.flatMap((path) => importViolations(allowed, file, folder, path)));
+    violations.push(
+      ...[...paths, ...workers].flatMap((path) => importViolations(allowed, file, folder, path)),
+    );
     for (const target of targets.filter((each) => !each.startsWith("."))) {
       violations.push(...packageViolations(file, folder, target));
     }
@@ -69,7 +74,7 @@ export function findViolations(root: string): string[] {
       violations.push(`${file} reads process.env; only server/config.ts may`);
     }
   }
-  const used = new Set([...ENTRY_POINTS, ...[...imports.values()].flat()]);
+  for (const path of [...imports.values()].flat()) used.add(path);
   for (const file of files) {
     if (!used.has(file)) {
       violations.push(`${file} is imported by nothing; delete it`);
@@ -130,7 +135,7 @@ function folderOf(path: string): string {
 }
 
 function importsOf(text: string): string[] {
-  return [...text.matchAll(IMPORT)].map((match) => match[1] ?? match[2] ?? match[3] ?? "");
+  return [...text.matchAll(IMPORT)].map((match) => match[1] ?? match[2] ?? "");
 }
 
 function importViolations(

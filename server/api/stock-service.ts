@@ -51,6 +51,7 @@ export function stockService({ mirror, reads, catalog, hub }: LiveView): Service
     async listStock(request, context) {
       const query = readListStock(request);
       requireLoaded(mirror);
+      await mirror.caughtUp();
       const page = readValue({ value: catalog.list(query), stale: mirror.isStale }, context);
       return {
         stocks: page.stocks.map(toStock),

@@ -1,6 +1,7 @@
 import { cors } from "@connectrpc/connect";
 import { STALE_HEADER } from "./headers.ts";
-import { type HttpRequest, type HttpResponse, setHeaders } from "./message.ts";
+import { type HttpRequest, type HttpResponse, respondWithText, setHeaders } from "./message.ts";
+import { quote } from "./refusal.ts";
 
 /** What storefronts may call from their own pages: shoppers' reads, and nothing that changes stock. */
 const SHARED_PATH = "/inventory.v1.StockService/";
@@ -56,11 +57,16 @@ export function createCors(corsHeaders: CorsHeaders): Cors {
     if (request.method !== "OPTIONS" || request.headers["access-control-request-method"] === undefined) {
       return false;
     }
-    const isAllowed = headers["access-control-allow-origin"] !== undefined;
-    response.statusCode = isAllowed ? 204 : 403;
-    if (isAllowed) {
-      setHeaders(response, PREFLIGHT_HEADERS);
+    if (headers["access-control-allow-origin"] === undefined) {
+      respondWithText(
+        response,
+        403,
+        `Pages of the origin ${quote(request.headers.origin ?? "")} have no access`,
+      );
+      return true;
     }
+    response.statusCode = 204;
+    setHeaders(response, PREFLIGHT_HEADERS);
     response.end();
     return true;
   };

@@ -25,6 +25,8 @@ export interface ShortLine {
  * - `RETURN_TOO_LARGE`: more units would be returned than were committed.
  * - `STORE_UNAVAILABLE`: the store did not respond. Whether a mutation was applied is unknown. Safe to retry.
  * - `OVERLOADED`: a named limit of this server is reached; nothing was applied. Retry later.
+ * - `RECORD_DAMAGED`: the store cannot read a record that the operation needs; nothing was applied. An operator has to
+ *   repair it.
  */
 export type InventoryErrorCode =
   | "INVALID_INPUT"
@@ -37,7 +39,8 @@ export type InventoryErrorCode =
   | "RESERVATION_ENDED"
   | "RETURN_TOO_LARGE"
   | "STORE_UNAVAILABLE"
-  | "OVERLOADED";
+  | "OVERLOADED"
+  | "RECORD_DAMAGED";
 
 interface InventoryErrorOptions {
   readonly violations?: readonly FieldViolation[];

@@ -20,8 +20,11 @@ export interface FeedListener {
   onChanges(changes: readonly StockChange[]): void;
   /** All collections, after each read. */
   onCollections(collections: readonly Collection[]): void;
-  /** Whether the reported state may be out of date, because the store is unreachable. */
-  onStale(stale: boolean): void;
+  /**
+   * Everything that the store had acknowledged at this time was reported. A time of `performance.now()`, in the recent
+   * past; `Infinity` if the feed is current at all times. A consumer is out of date if the last such time is long ago.
+   */
+  onCurrent(atMs: number): void;
 }
 
 /**

@@ -5,6 +5,8 @@ import type { ProductDetails } from "../inventory/ledger.ts";
 import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
 import { DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX, Violations } from "../inventory/validation.ts";
 import { readTime, TIME_MICROS_MAX } from "./event-time.ts";
+import type { IncomingMessage } from "./message.ts";
+import type { RecordHeaders } from "./records/headers.ts";
 
 /**
  * Why an event can never be applied as it is. Used as the reason in dead-letter headers and as a metric label.
@@ -31,22 +33,6 @@ export const DEAD_LETTER_REASONS = [
 ] as const;
 export type DeadLetterReason = (typeof DEAD_LETTER_REASONS)[number];
 
-/** One message as Kafka delivered it. */
-export interface IncomingMessage {
-  readonly topic: string;
-  readonly partition: number;
-  readonly offset: string;
-  readonly key: Buffer | null;
-  readonly value: Buffer | null;
-  readonly headers: IncomingHeaders;
-  /** The record's time, ms since 1970, in decimal digits. */
-  readonly timestamp: string;
-}
-
-/** A header that occurs more than once has a list of values. */
-export type IncomingHeaders = Readonly<Record<string, HeaderValue | HeaderValue[] | undefined>>;
-type HeaderValue = Buffer | string;
-
 /** The store operation that a message requests. */
 export type SellerEvent =
   | { readonly kind: "upsert"; readonly event: ProductUpsert }
@@ -68,6 +54,9 @@ export type Subject = "product" | "collection";
 
 const MESSAGE_TYPES = ["Create", "Update", "Delete"] as const;
 type MessageType = (typeof MESSAGE_TYPES)[number];
+
+/** Longest part of an unknown message type in a dead letter's detail. No known type is longer. */
+const TYPE_BYTES_SHOWN = 40;
 
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
@@ -239,18 +228,17 @@ function checkId(id: string): string {
 }
 
 /** If the header is repeated, the last value counts, as in Kafka's Java client. */
-function messageType(headers: IncomingHeaders): MessageType {
-  const header = headers["MessageType"];
-  const last = Array.isArray(header) ? header.at(-1) : header;
-  if (last === undefined || last === null) {
+function messageType(headers: RecordHeaders): MessageType {
+  const header = headers.last("MessageType");
+  if (header === undefined || header === null) {
     throw new Unfit("no-message-type", "the header MessageType is not given");
   }
-  const text = last.toString();
+  const text = header.subarray(0, TYPE_BYTES_SHOWN).toString();
   const type = MESSAGE_TYPES.find((known) => known === text);
   if (type === undefined) {
     throw new Unfit(
       "unknown-message-type",
-      `the header MessageType is ${JSON.stringify(text.slice(0, 40))}; give ${MESSAGE_TYPES.join(", ")}`,
+      `the header MessageType is ${JSON.stringify(text)}; give ${MESSAGE_TYPES.join(", ")}`,
     );
   }
   return type;

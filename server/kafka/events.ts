@@ -5,11 +5,22 @@ import type { InventoryStore } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import type { Tracing } from "../ops/tracing.ts";
-import { createKafka, type KafkaSettings } from "./client.ts";
+import { DeadLetterSender } from "./dead-letter-sender.ts";
+import { ALL_DEAD_LETTER_REASONS } from "./dead-letters.ts";
+import type { Subject } from "./decode.ts";
+import { EventProcessor } from "./event-processor.ts";
+import { Fetcher } from "./fetcher.ts";
 import { GroupLag } from "./group-lag.ts";
 import { Ingestor } from "./ingestor.ts";
-import { OrderedProducer } from "./ordered-producer.ts";
+import { createTopic } from "./kafkajs/admin.ts";
+import { createKafka, type KafkaSettings } from "./kafkajs/client.ts";
+import { Cluster } from "./kafkajs/cluster.ts";
+import { OrderedProducer } from "./kafkajs/ordered-producer.ts";
+import { LargeMessageDecoder } from "./large-messages.ts";
+import { LoopBudget } from "./loop-budget.ts";
 import { Publisher } from "./publisher.ts";
+import { wantedTopics } from "./topic-config.ts";
+import { TopicWatch } from "./topics.ts";
 
 interface EventsOptions {
   readonly settings: KafkaSettings;
@@ -32,15 +43,64 @@ export interface Events extends HealthPart {
  * Orders do not need Kafka, so the server serves, and both start as soon as a broker is available.
  */
 export function startEvents({ settings, store, outbox, metrics, tracing, log }: EventsOptions): Events {
+  const { group, productTopic, collectionTopic, deadLetterTopic, deadLetterWaitMs } = settings;
   const kafka = createKafka(settings, "events", log);
-  const deadLetters = new OrderedProducer(kafka);
-  const ingestor = new Ingestor({ kafka, settings, store, deadLetters, metrics, tracing, log });
-  const groupLag = new GroupLag({
-    kafka,
-    group: settings.group,
-    topics: [settings.productTopic, settings.collectionTopic],
+  // Fetches wait at the brokers, so that other requests need connections of their own.
+  const [readCluster, cluster] = [new Cluster(kafka), new Cluster(kafka)];
+  const subjects = new Map<string, Subject>([
+    [productTopic, "product"],
+    [collectionTopic, "collection"],
+  ]);
+  const topics = [...subjects.keys()];
+  for (const topic of topics) {
+    // Starting at 0, so that an alert on the increase sees the first dead letter.
+    for (const reason of ALL_DEAD_LETTER_REASONS) {
+      metrics.deadLetters.inc({ topic, reason }, 0);
+      metrics.deadLettersShortened.inc({ topic, reason }, 0);
+      metrics.deadLettersLogged.inc({ topic, reason }, 0);
+    }
+  }
+  const watch = new TopicWatch({
+    cluster,
+    topics: wantedTopics(settings, outbox !== undefined),
+    createTopic: (name, config) => createTopic(kafka, name, config),
     metrics,
+    log,
   });
+  const deadLetters = new DeadLetterSender({
+    cluster,
+    topic: deadLetterTopic,
+    waitMs: deadLetterWaitMs,
+    metrics,
+    log,
+  });
+  const [budget, decoder] = [new LoopBudget(), new LargeMessageDecoder()];
+  const processor = new EventProcessor({
+    store,
+    deadLetters,
+    decoder,
+    budget,
+    subjects,
+    group,
+    faultMs: deadLetterWaitMs,
+    metrics,
+    tracing,
+    log,
+  });
+  const fetcher = new Fetcher(readCluster);
+  const ingestor = new Ingestor({
+    kafka,
+    cluster: readCluster,
+    fetcher,
+    watch,
+    group,
+    topics,
+    processor,
+    budget,
+    metrics,
+    log,
+  });
+  const lag = new GroupLag({ cluster, watch, group, topics, metrics });
   const publisher =
     outbox &&
     new Publisher({
@@ -55,19 +115,28 @@ export function startEvents({ settings, store, outbox, metrics, tracing, log }: 
   if (publisher === undefined) {
     log.warn("Sellers' events are ingested, but no changes are published: the embedded store has no outbox");
   }
-  metrics.setSource({ ingestLagSeconds: () => ingestor.lagSeconds() });
+  metrics.setSource({
+    ingestLagSeconds: () => lag.seconds,
+    ingestUp: () => (ingestor.isConsuming ? 1 : 0),
+    ingestWaitingPartitions: () => ingestor.waiting,
+  });
   return {
     name: "kafka",
-    degraded: () => [...ingestor.troubles, ...(publisher?.troubles ?? [])],
+    degraded: () => [
+      ...watch.troubles,
+      ...ingestor.troubles,
+      ...deadLetters.troubles,
+      ...(publisher?.troubles ?? []),
+    ],
     details: () => ({
-      ingest: { lagMessages: groupLag.messages ?? null, lagSeconds: ingestor.lagSeconds() },
+      ingest: { lagMessages: lag.messages ?? null, lagSeconds: Math.round(lag.seconds * 10) / 10 },
       publish: publisher
         ? { lagMessages: publisher.backlog?.messages ?? null, lagSeconds: publisher.backlog?.seconds ?? null }
         : null,
     }),
     stop: async () => {
-      await Promise.all([ingestor.stop(), groupLag.stop(), publisher?.stop()]);
-      await deadLetters.close();
+      await Promise.all([ingestor.stop(), lag.stop(), watch.stop(), publisher?.stop()]);
+      await Promise.all([cluster.close(), readCluster.close(), decoder.close()]);
     },
   };
 }

@@ -6,8 +6,8 @@ import type { ChangeOutbox, OutboxLease } from "../inventory/outbox.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import type { Tracing } from "../ops/tracing.ts";
 import { stockChangedJson, stockSnapshotJson } from "../wire/stock-changed.ts";
+import type { OrderedProducer } from "./kafkajs/ordered-producer.ts";
 import { type Backlog, Leases } from "./leases.ts";
-import type { OrderedProducer } from "./ordered-producer.ts";
 import { sendSpan, withHeaders } from "./spans.ts";
 
 /** Maximum number of changes of one bucket that are read, sent and acknowledged together. */

@@ -1,11 +1,11 @@
-import type { EachBatchPayload, Kafka, Message } from "kafkajs";
-import type { KafkaSettings } from "./client.ts";
+import type { Kafka } from "kafkajs";
 import { type DeadLetterOrigin, originOf, toRedriven } from "./dead-letters.ts";
-import type { IncomingMessage } from "./decode.ts";
-import { OrderedProducer } from "./ordered-producer.ts";
-
-/** Maximum number of dead letters that are redriven together. */
-const LETTERS_PER_SEND_MAX = 256;
+import type { KafkaSettings } from "./kafkajs/client.ts";
+import { Cluster, keyOf } from "./kafkajs/cluster.ts";
+import { crc32c } from "./kafkajs/internals.ts";
+import type { IncomingMessage } from "./message.ts";
+import { readRange } from "./read-range.ts";
+import { encodeBatch } from "./records/encode-batch.ts";
 
 interface RedriveOptions {
   readonly kafka: Kafka;
@@ -23,6 +23,8 @@ export interface RedriveLetter {
   readonly offset: string;
   /** Absent if the record is not a dead letter of this service, or is from a topic that it does not read. */
   readonly origin: DeadLetterOrigin | undefined;
+  /** Why the original was not sent; `undefined` if it was, or would have been. */
+  readonly problem: string | undefined;
 }
 
 /** How many dead letters were found, and how many of them were redriven. */
@@ -31,124 +33,88 @@ export interface RedriveResult {
   readonly redriven: number;
 }
 
-/** The first and last offset of each partition of the dead-letter topic in one run. */
-type Range = Map<number, { next: bigint; readonly end: bigint }>;
-
 /**
- * Sends the dead letters that were in the topic at the start back to their source topics. Progress is committed in a
- * consumer group of its own, `<group>-redrive`, after the messages before it were acknowledged: an interrupted run
- * leads to duplicates, which the store drops.
+ * Sends the dead letters that were in the topic at the start back to their source topics and partitions. Progress is
+ * committed in a consumer group of its own, `<group>-redrive`, after the messages before it were acknowledged: an
+ * interrupted run leads to duplicates, which the store drops.
  */
 export async function redrive(options: RedriveOptions): Promise<RedriveResult> {
-  const { kafka, settings, signal } = options;
-  const groupId = `${settings.group}-redrive`;
-  const range = await rangeOf(kafka, settings.deadLetterTopic, groupId);
+  const { kafka, settings, dryRun, onLetter, signal } = options;
+  const [group, topic] = [`${settings.group}-redrive`, settings.deadLetterTopic];
+  const cluster = new Cluster(kafka);
   const result = { found: 0, redriven: 0 };
-  const isDone = () => [...range.values()].every(({ next, end }) => next >= end);
-  if (isDone()) {
-    return result;
-  }
-  const producer = new OrderedProducer(kafka);
-  const consumer = kafka.consumer({ groupId, allowAutoTopicCreation: false });
-  const ended = Promise.withResolvers<void>();
-  const onAbort = () => ended.reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  consumer.on(consumer.events.CRASH, ({ payload }) => ended.reject(payload.error));
   try {
-    await consumer.connect();
-    await consumer.subscribe({ topics: [settings.deadLetterTopic], fromBeginning: true });
-    await consumer.run({
-      autoCommit: false,
-      eachBatchAutoResolve: false,
-      eachBatch: async (payload) => {
-        await redriveBatch(payload, range, producer, options, result);
-        if (isDone()) {
-          ended.resolve();
+    const partitions = (await cluster.partitionsOf(topic)).map((partition) => ({ topic, partition }));
+    const committed = await cluster.committedOffsets(group, partitions);
+    for (const { earliest, latest, ...partition } of await cluster.ranges(partitions)) {
+      const offset = committed.find((each) => keyOf(each) === keyOf(partition))?.offset ?? earliest;
+      for await (const { messages, next } of readRange(cluster, partition, offset, latest)) {
+        for (const letter of messages) {
+          signal.throwIfAborted();
+          const origin = sourceOf(letter, settings);
+          const problem = origin && (await returnToSource(cluster, letter, origin, dryRun));
+          onLetter({ partition: letter.partition, offset: letter.offset, origin, problem });
+          result.found += 1;
+          result.redriven += origin === undefined || problem !== undefined ? 0 : 1;
         }
-      },
-    });
-    await ended.promise;
+        if (!dryRun) {
+          await cluster.commitOffset(group, partition, next);
+        }
+      }
+    }
   } finally {
-    ended.promise.catch(() => {});
-    signal.removeEventListener("abort", onAbort);
-    await consumer.disconnect();
-    await producer.close();
+    await cluster.close();
   }
   return result;
 }
 
-async function redriveBatch(
-  { batch, resolveOffset, heartbeat, commitOffsetsIfNecessary }: EachBatchPayload,
-  range: Range,
-  producer: OrderedProducer,
-  options: RedriveOptions,
-  result: { found: number; redriven: number },
+/** The origin of a dead letter, if this service reads its topic. */
+function sourceOf(letter: IncomingMessage, settings: KafkaSettings): DeadLetterOrigin | undefined {
+  const origin = originOf(letter.headers);
+  const topics = [settings.productTopic, settings.collectionTopic];
+  return origin !== undefined && topics.includes(origin.topic) ? origin : undefined;
+}
+
+/** Sends the original of a letter to its topic. Returns why that is not possible. */
+async function returnToSource(
+  cluster: Cluster,
+  letter: IncomingMessage,
+  origin: DeadLetterOrigin,
+  dryRun: boolean,
+): Promise<string | undefined> {
+  if (origin.reason === "unreadable-batch") {
+    return "a batch cannot be redriven";
+  }
+  const original = origin.isShortened ? await readOriginal(cluster, origin) : letter;
+  if (original === undefined) {
+    return "shortened, and the original has been deleted from its topic";
+  }
+  if (!dryRun) {
+    await resend(cluster, original, origin);
+  }
+  return undefined;
+}
+
+/** Sends a message to the partition that it came from, with its key, value, headers and time. */
+export async function resend(
+  cluster: Cluster,
+  message: IncomingMessage,
+  { topic, partition, timestamp }: Pick<DeadLetterOrigin, "topic" | "partition" | "timestamp">,
 ): Promise<void> {
-  const { topic, partition } = batch;
-  const place = range.get(partition);
-  if (place === undefined) {
-    return;
-  }
-  const letters = batch.messages
-    .filter(({ offset }) => BigInt(offset) >= place.next && BigInt(offset) < place.end)
-    .map((message): IncomingMessage => ({ ...message, topic, partition, headers: message.headers ?? {} }));
-  for (let start = 0; start < letters.length; start += LETTERS_PER_SEND_MAX) {
-    const part = letters.slice(start, start + LETTERS_PER_SEND_MAX);
-    const last = part.at(-1);
-    if (last === undefined) {
-      return;
-    }
-    const byTopic = readLetters(part, options);
-    const next = BigInt(last.offset) + 1n;
-    if (!options.dryRun) {
-      for (const [origin, messages] of byTopic) {
-        await producer.send(origin, messages);
-        result.redriven += messages.length;
-      }
-      const partitions = [{ partition, offset: next.toString() }];
-      await commitOffsetsIfNecessary({ topics: [{ topic, partitions }] });
-    }
-    result.found += part.length;
-    place.next = next;
-    resolveOffset(last.offset);
-    await heartbeat();
-  }
-  // Offsets without a message, such as those of transaction markers, are not waited for.
-  const seen = BigInt(batch.lastOffset()) + 1n;
-  place.next = seen > place.next ? seen : place.next;
+  await cluster.produce({ topic, partition }, await encodeBatch([toRedriven(message, timestamp)], crc32c));
 }
 
-function readLetters(letters: readonly IncomingMessage[], options: RedriveOptions): Map<string, Message[]> {
-  const { productTopic, collectionTopic } = options.settings;
-  const byTopic = new Map<string, Message[]>();
-  for (const letter of letters) {
-    const named = originOf(letter.headers);
-    const origin =
-      named !== undefined && [productTopic, collectionTopic].includes(named.topic) ? named : undefined;
-    options.onLetter({ partition: letter.partition, offset: letter.offset, origin });
-    if (origin !== undefined) {
-      const messages = byTopic.get(origin.topic) ?? [];
-      messages.push(toRedriven(letter, origin));
-      byTopic.set(origin.topic, messages);
+/** Reads the message at an offset; `undefined` if it has been deleted. */
+export async function readOriginal(
+  cluster: Cluster,
+  { topic, partition, offset }: Pick<DeadLetterOrigin, "topic" | "partition" | "offset">,
+): Promise<IncomingMessage | undefined> {
+  const position = BigInt(offset);
+  for await (const { messages } of readRange(cluster, { topic, partition }, position, position + 1n)) {
+    const found = messages.find((message) => message.offset === offset);
+    if (found !== undefined) {
+      return found;
     }
   }
-  return byTopic;
-}
-
-async function rangeOf(kafka: Kafka, topic: string, groupId: string): Promise<Range> {
-  const admin = kafka.admin();
-  await admin.connect();
-  try {
-    const ends = await admin.fetchTopicOffsets(topic);
-    const [committed] = await admin.fetchOffsets({ groupId, topics: [topic] });
-    return new Map(
-      ends.map(({ partition, high, low }) => {
-        const offset = committed?.partitions.find((each) => each.partition === partition)?.offset ?? "-1";
-        const next = BigInt(offset) > BigInt(low) ? BigInt(offset) : BigInt(low);
-        return [partition, { next, end: BigInt(high) }];
-      }),
-    );
-  } finally {
-    await admin.disconnect();
-  }
+  return undefined;
 }

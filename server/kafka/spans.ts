@@ -1,6 +1,6 @@
 import type { Message } from "kafkajs";
 import type { TraceSpan, Tracing } from "../ops/tracing.ts";
-import type { IncomingMessage } from "./decode.ts";
+import type { IncomingMessage } from "./message.ts";
 
 // Names and attributes of OpenTelemetry's semantic conventions for messaging, version 1.45.
 
@@ -19,7 +19,7 @@ export function processSpan(tracing: Tracing, message: IncomingMessage, group: s
       "messaging.kafka.offset": Number(offset),
       "messaging.consumer.group.name": group,
     },
-    { traceparent: textOf(headers["traceparent"]), tracestate: textOf(headers["tracestate"]) },
+    { traceparent: headers.text("traceparent"), tracestate: headers.text("tracestate") },
   );
 }
 
@@ -39,9 +39,4 @@ export function withHeaders(
   headers: Readonly<Record<string, string>>,
 ): Message[] {
   return messages.map((message) => ({ ...message, headers: { ...message.headers, ...headers } }));
-}
-
-function textOf(header: IncomingMessage["headers"][string]): string | undefined {
-  const first = Array.isArray(header) ? header[0] : header;
-  return first?.toString();
 }

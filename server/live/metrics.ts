@@ -114,7 +114,7 @@ export function countingChanges(registry: Registry, listener: FeedListener): Fee
       listener.onChanges(changes);
     },
     onCollections: (collections) => listener.onCollections(collections),
-    onStale: (stale) => listener.onStale(stale),
+    onCurrent: (atMs) => listener.onCurrent(atMs),
   };
 }
 

@@ -2,8 +2,12 @@ import { EventEmitter } from "node:events";
 import type { Collection } from "../inventory/collection.ts";
 import type { FeedListener, ProductState } from "../inventory/feed.ts";
 import { available, type StockChange } from "../inventory/ledger.ts";
+import { AcknowledgedVersions } from "./acknowledged-versions.ts";
 import { NO_ROW, ProductTable } from "./products/product-table.ts";
 import { compareNames } from "./products/text-order.ts";
+
+/** The states are stale if they were last known to be current longer ago than this. */
+export const STALE_AFTER_MS = 1_000;
 
 /** The change of one product. */
 export interface MirrorChange {
@@ -23,6 +27,9 @@ interface MirrorEvents {
  * The newest state of every product in memory, kept current by the change stream. Shoppers' reads are answered from
  * here, also while the store is unavailable; they are then marked stale. A state is applied only if its version is
  * newer, so repeated changes and changes that overlap with a full load do no harm.
+ *
+ * Staleness is a matter of time: the feed reports when its position was known to be current, and nothing else clears
+ * the mark. A lost connection, a silent one and a stalled process all lead to the same result.
  */
 export class Mirror implements FeedListener {
   readonly #events = new EventEmitter<MirrorEvents>();
@@ -32,13 +39,18 @@ export class Mirror implements FeedListener {
   #isLoading = false;
   /** Whether a full load of other data is in progress. Its versions may be lower than known ones. */
   #ignoresVersions = false;
-  /** Versions that this server has acknowledged and the mirror does not have yet, by product ID. */
-  readonly #expected = new Map<string, number>();
+  readonly #acknowledged: AcknowledgedVersions;
+  readonly #now: () => number;
   #collections: readonly Collection[] = [];
   #isLoaded = false;
-  #isStale = true;
+  /** When the states were last known to be current, on the clock of `#now`. */
+  #currentAtMs = Number.NEGATIVE_INFINITY;
+  #staleTimer: NodeJS.Timeout | undefined;
 
-  constructor() {
+  /** `now` is that of `performance`, in milliseconds. */
+  constructor(now = () => performance.now()) {
+    this.#now = now;
+    this.#acknowledged = new AcknowledgedVersions((productId) => this.#versionOf(productId), now);
     this.#events.setMaxListeners(0);
   }
 
@@ -47,9 +59,15 @@ export class Mirror implements FeedListener {
     return this.#isLoaded;
   }
 
-  /** Whether the states may be out of date. */
+  /** Whether the states may be out of date: they were not known to be current within the last `STALE_AFTER_MS`. */
   get isStale(): boolean {
-    return this.#isStale;
+    return this.#now() - this.#currentAtMs > STALE_AFTER_MS;
+  }
+
+  /** When the states were last known to be current, ms since 1970; 0 if never. */
+  get currentTimeMs(): number {
+    const ageMs = Math.max(0, this.#now() - this.#currentAtMs);
+    return ageMs === Number.POSITIVE_INFINITY ? 0 : Date.now() - ageMs;
   }
 
   get collections(): readonly Collection[] {
@@ -68,20 +86,24 @@ export class Mirror implements FeedListener {
   }
 
   /**
-   * Records a version that this server has acknowledged. Until the mirror has it, a read of the product must go to the
-   * store, so that no read is older than an acknowledged change.
+   * Records a version that this server has acknowledged. Until the mirror has it, a read of the product goes to the
+   * store, and a read of many products waits (`caughtUp`), so that no read is older than an acknowledged change.
    */
   expect(productId: string, version: number): void {
-    const row = this.table.find(productId);
-    const known = row === NO_ROW ? 0 : this.table.version(row);
-    if (version > known && version > (this.#expected.get(productId) ?? 0)) {
-      this.#expected.set(productId, version);
-    }
+    this.#acknowledged.add(productId, version);
   }
 
   /** The product, deleted or not; `undefined` if this server has acknowledged a newer version. */
   current(productId: string): ProductState | undefined {
-    return this.#expected.has(productId) ? undefined : this.#find(productId);
+    return this.#acknowledged.has(productId) ? undefined : this.#find(productId);
+  }
+
+  /**
+   * Resolves when the mirror has what this server has acknowledged up to now, of these products or of all. Resolves
+   * within `STALE_AFTER_MS` in any case: the mirror is then stale. `undefined` if there is nothing to wait for.
+   */
+  caughtUp(productIds?: ReadonlySet<string>): Promise<void> | undefined {
+    return this.isStale ? undefined : this.#acknowledged.delivered(productIds);
   }
 
   /** Every product that is not deleted. */
@@ -112,7 +134,7 @@ export class Mirror implements FeedListener {
     this.#ignoresVersions = isOtherData;
     if (isOtherData) {
       // Acknowledged changes were lost with the previous data.
-      this.#expected.clear();
+      this.#acknowledged.clear();
     }
   }
 
@@ -138,11 +160,45 @@ export class Mirror implements FeedListener {
     this.#collections = [...collections].sort((a, b) => compareNames(a.name, b.name));
   }
 
-  onStale(stale: boolean): void {
-    if (stale !== this.#isStale) {
-      this.#isStale = stale;
-      this.#events.emit("stale", stale);
+  onCurrent(atMs: number): void {
+    const wasStale = this.isStale;
+    this.#currentAtMs = Math.max(this.#currentAtMs, atMs);
+    this.#acknowledged.dropUntil(atMs);
+    if (this.isStale) {
+      return;
     }
+    if (wasStale) {
+      this.#events.emit("stale", false);
+    }
+    if (this.#staleTimer === undefined) {
+      this.#setStaleTimer();
+    }
+  }
+
+  /** Reports when the states become stale. One timer, which is set again if they were current meanwhile. */
+  #setStaleTimer(): void {
+    const restMs = this.#currentAtMs + STALE_AFTER_MS - this.#now();
+    if (restMs === Number.POSITIVE_INFINITY) {
+      return;
+    }
+    this.#staleTimer = setTimeout(
+      () => {
+        this.#staleTimer = undefined;
+        if (this.isStale) {
+          this.#acknowledged.resolveAll();
+          this.#events.emit("stale", true);
+        } else {
+          this.#setStaleTimer();
+        }
+      },
+      Math.floor(Math.max(0, restMs)) + 1,
+    );
+    this.#staleTimer.unref();
+  }
+
+  #versionOf(productId: string): number {
+    const row = this.table.find(productId);
+    return row === NO_ROW ? 0 : this.table.version(row);
   }
 
   /** Lazy: a change without details takes those of the product's previous change, which must be applied before. */
@@ -174,9 +230,7 @@ export class Mirror implements FeedListener {
       if (row === NO_ROW || version > table.version(row) || this.#ignoresVersions) {
         const known = row === NO_ROW ? undefined : table.state(row);
         row = table.put(after, row);
-        if (this.#expected.size > 0 && version >= (this.#expected.get(productId) ?? 0)) {
-          this.#expected.delete(productId);
-        }
+        this.#acknowledged.onDelivered(productId, version);
         const earlier = changed.get(row);
         changed.set(row, { before: earlier === undefined ? known : earlier.before, after });
       }
@@ -185,6 +239,7 @@ export class Mirror implements FeedListener {
       }
     }
     if (changed.size > 0) {
+      this.#acknowledged.resolveWaiters();
       this.#events.emit("change", [...changed.values()]);
     }
   }

@@ -17,7 +17,7 @@ export class MemoryFeed implements ChangeFeed {
     listener.onLoading(false);
     listener.onProducts(this.#states());
     listener.onLoaded();
-    listener.onStale(false);
+    listener.onCurrent(Number.POSITIVE_INFINITY);
   }
 
   async stop(): Promise<void> {

@@ -10,7 +10,12 @@ export interface Metrics {
   /** Sellers' events that the store has processed, by topic and outcome. */
   readonly events: Counter<"topic" | "outcome">;
   readonly deadLetters: Counter<"topic" | "reason">;
-  /** Messages of a partition that the group has not committed, and the age of the oldest that this server has received. */
+  /** Dead letters without their value, because the topic did not accept the whole, and those that were only logged. */
+  readonly deadLettersShortened: Counter<"topic" | "reason">;
+  readonly deadLettersLogged: Counter<"topic" | "reason">;
+  /** 1 for a topic that this server needs and that does not exist or cannot be used. */
+  readonly topicMissing: Gauge<"topic">;
+  /** Messages of a partition that the group has not committed, and the age of the oldest. */
   readonly ingestLagMessages: Gauge<"topic" | "partition">;
   readonly ingestLagSeconds: Gauge;
   readonly consumersReplaced: Counter;
@@ -21,22 +26,43 @@ export interface Metrics {
   readonly publishLeases: Gauge;
   readonly snapshots: Counter;
   readonly snapshotProducts: Counter;
-  /** Sets the source of the figures that are computed at the time of the scrape. */
+  /** Sets the source of the figures that are computed at the time of the scrape. To be called once, if Kafka is used. */
   setSource(source: MetricsSource): void;
 }
 
 /** Figures that are computed at the time of the scrape. */
 export interface MetricsSource {
   ingestLagSeconds(): number;
+  ingestUp(): number;
+  ingestWaitingPartitions(): number;
 }
 
 export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
-  let source: MetricsSource = { ingestLagSeconds: () => 0 };
+  let source: MetricsSource | undefined;
   return {
     setSource: (newSource) => {
       source = newSource;
+      const gauges = {
+        inventory_ingest_up: ["1 while this server is a member of the consumer group", newSource.ingestUp],
+        inventory_ingest_waiting_partitions: [
+          "Partitions of this server that wait: their next message can be neither applied nor dead-lettered now",
+          newSource.ingestWaitingPartitions,
+        ],
+      } as const;
+      for (const [name, [help, value]] of Object.entries(gauges)) {
+        registry.registerMetric(
+          new Gauge({
+            name,
+            help,
+            registers: [],
+            collect() {
+              this.set(value());
+            },
+          }),
+        );
+      }
     },
     registry,
     events: new Counter({
@@ -51,6 +77,24 @@ export function createMetrics(): Metrics {
       labelNames: ["topic", "reason"],
       registers,
     }),
+    deadLettersShortened: new Counter({
+      name: "inventory_dead_letters_shortened_total",
+      help: "Dead letters sent without their value, because the dead-letter topic did not accept the whole",
+      labelNames: ["topic", "reason"],
+      registers,
+    }),
+    deadLettersLogged: new Counter({
+      name: "inventory_dead_letters_logged_total",
+      help: "Dead letters that were only logged, because the dead-letter topic refused them for too long",
+      labelNames: ["topic", "reason"],
+      registers,
+    }),
+    topicMissing: new Gauge({
+      name: "inventory_topic_missing",
+      help: "1 for a Kafka topic that this server needs and that does not exist or cannot be used, 0 for any other",
+      labelNames: ["topic"],
+      registers,
+    }),
     ingestLagMessages: new Gauge({
       name: "inventory_ingest_lag_messages",
       help: "Messages of a partition that the consumer group has not committed; the same on every server",
@@ -59,10 +103,10 @@ export function createMetrics(): Metrics {
     }),
     ingestLagSeconds: new Gauge({
       name: "inventory_ingest_lag_seconds",
-      help: "Age of the oldest message that this server has received and not committed; 0 if there is none",
+      help: "Age of the oldest message that the consumer group has not committed; 0 if there is none; the same on every server",
       registers,
       collect() {
-        this.set(source.ingestLagSeconds());
+        this.set(source?.ingestLagSeconds() ?? 0);
       },
     }),
     consumersReplaced: new Counter({

@@ -25,6 +25,10 @@ export interface CatalogView {
   list(query: CatalogQuery): { readonly stocks: readonly Stock[]; readonly total: number };
   readonly collections: readonly Collection[];
   readonly isStale: boolean;
+  /** When the catalog was last known to be current, ms since 1970; 0 if never. */
+  readonly currentTimeMs: number;
+  /** Resolves when it has what this server has acknowledged; `undefined` if it does already. */
+  caughtUp(): Promise<void> | undefined;
 }
 
 /** The paths of the built script and styles. */
@@ -51,8 +55,7 @@ export function pageHtml(
     status: {
       connection: "snapshot",
       isStale: start.isStale,
-      // The server does not know how old they are.
-      asOf: start.isStale ? "" : `${new Date(nowMs).toISOString().slice(11, 19)} UTC`,
+      asOf: start.serverTimeMs === 0 ? "" : `${new Date(start.serverTimeMs).toISOString().slice(11, 19)} UTC`,
     },
     nowMs,
     loading: "idle",
@@ -105,7 +108,7 @@ function pageStart(catalog: CatalogView, query: PageQuery, nowMs: number): PageS
     })),
     total: list.total,
     collections: collectionsOf(catalog, list.stocks, collectionId),
-    serverTimeMs: catalog.isStale ? 0 : nowMs,
+    serverTimeMs: catalog.isStale ? catalog.currentTimeMs : nowMs,
     isStale: catalog.isStale,
   };
 }

@@ -74,8 +74,16 @@ export function createPages(options: PagesOptions): RequestHandler {
     }
     if (asset === undefined) {
       const { searchParams } = new URL(request.url ?? "/", "http://page");
-      const html = pageHtml(catalog, parsePageQuery(searchParams), settings, page, Date.now());
-      sendBody(request, response, compressNow(HTML_TYPE, html), { ...SECURITY_HEADERS, ...REVALIDATED });
+      const send = (): void => {
+        const html = pageHtml(catalog, parsePageQuery(searchParams), settings, page, Date.now());
+        sendBody(request, response, compressNow(HTML_TYPE, html), { ...SECURITY_HEADERS, ...REVALIDATED });
+      };
+      const caughtUp = catalog.caughtUp();
+      if (caughtUp === undefined) {
+        send();
+      } else {
+        void caughtUp.then(send);
+      }
       return true;
     }
     sendBody(request, response, asset, headersFor(path, asset));

@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import { InventoryError } from "../inventory/errors.ts";
-import { isErrorReply } from "./client.ts";
+import { isErrorReply } from "./error-replies.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Script } from "./scripts.ts";
 

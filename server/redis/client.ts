@@ -1,8 +1,17 @@
-import { Redis, type RedisOptions, ReplyError } from "ioredis";
+import { Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import { InventoryError } from "../inventory/errors.ts";
+import type { InventoryError } from "../inventory/errors.ts";
 import { addressOptions, CONNECT_MS_MAX, type RedisEndpoint } from "./endpoint.ts";
+import {
+  errorReplyKind,
+  isErrorReply,
+  refusalOf,
+  storeError,
+  storeRefused,
+  storeUnavailable,
+} from "./error-replies.ts";
 import { observed, type RedisInstruments } from "./instruments.ts";
+import { readRejection } from "./rejection.ts";
 import { withResponseTimeout } from "./response-timeout.ts";
 import type { Script } from "./scripts.ts";
 import { onFailover } from "./sentinel-monitor.ts";
@@ -20,7 +29,7 @@ const RECONNECT_MS_MIN = 50;
 const RECONNECT_MS_MAX = 1_000;
 /** After an outage of this length calls are rejected at once instead of waiting for a reconnect. */
 const OUTAGE_MS_UNTIL_REFUSED = 300;
-/** An outage is logged when it begins, and then at this interval. */
+/** An outage is logged when it begins, and then at this interval; a refusal likewise. */
 const OUTAGE_LOG_INTERVAL_MS = 10_000;
 
 function createClient(endpoint: RedisEndpoint, options: Omit<RedisOptions, "replyMapping">): Redis {
@@ -58,6 +67,12 @@ export class RedisConnection {
   #outageLoggedAt: number | undefined;
   #closed = false;
   #cause: Error | undefined;
+  /** What Redis says when it rejects the connection. */
+  #rejection: string | undefined;
+  #isReadingRejection = false;
+  /** When a refusal was last logged, by its kind. */
+  readonly #refusalsLoggedAt = new Map<string, number>();
+  readonly #notedErrors = new WeakSet<Error>();
 
   /** Connects immediately, and reconnects whenever the connection breaks. */
   constructor(
@@ -78,6 +93,8 @@ export class RedisConnection {
       connectionName: `inventory-${name}`,
       maxRetriesPerRequest: 0,
       enableOfflineQueue: false,
+      // `prepare` checks more, and reports what it finds; ioredis's own check writes to the console.
+      enableReadyCheck: false,
       connectTimeout: CONNECT_MS_MAX,
       socketTimeout: SOCKET_TIMEOUT_MS,
       disconnectTimeout: DISCONNECT_MS_MAX,
@@ -97,12 +114,11 @@ export class RedisConnection {
     return this.#isReady;
   }
 
-  /** Whether the outage has lasted so long that calls should not wait for a reconnect. */
-  get isUnavailable(): boolean {
-    return (
-      this.#closed ||
-      (this.#outageSince !== undefined && performance.now() - this.#outageSince > OUTAGE_MS_UNTIL_REFUSED)
-    );
+  /** The error for a call if the outage has lasted so long that calls should not wait for a reconnect. */
+  get unavailability(): InventoryError | undefined {
+    const isLong =
+      this.#outageSince !== undefined && performance.now() - this.#outageSince > OUTAGE_MS_UNTIL_REFUSED;
+    return this.#closed || isLong ? this.#notReady() : undefined;
   }
 
   /** Why the connection does not serve, or `undefined` if it does. */
@@ -110,9 +126,8 @@ export class RedisConnection {
     if (this.#isReady) {
       return undefined;
     }
-    return this.#cause === undefined
-      ? "Redis is not connected"
-      : `Redis is unavailable: ${this.#cause.message}`;
+    const cause = this.#rejection ?? this.#cause?.message;
+    return cause === undefined ? "Redis is not connected" : `Redis is unavailable: ${cause}`;
   }
 
   /** Calls `then` once, when the connection next becomes ready. */
@@ -127,7 +142,7 @@ export class RedisConnection {
 
   async #send<T>(send: (client: Redis) => Promise<T>): Promise<T> {
     if (!this.#isReady) {
-      throw storeUnavailable(this.#cause);
+      throw this.#notReady();
     }
     const { promise: timeout, reject } = Promise.withResolvers<never>();
     const timer = withResponseTimeout(RESPONSE_MS_MAX, () =>
@@ -136,6 +151,7 @@ export class RedisConnection {
     try {
       return await Promise.race([send(this.client), timeout]);
     } catch (error) {
+      this.noteError(error);
       throw storeError(error);
     } finally {
       timer.cancel();
@@ -149,9 +165,33 @@ export class RedisConnection {
     } catch (error) {
       // NOSCRIPT is a reply: nothing ran, so sending the source is safe.
       if (isErrorReply(error) && error.message.startsWith("NOSCRIPT")) {
+        this.noteError(error);
         return await this.client.eval(script.source, keys.length, ...keys, ...args);
       }
       throw error;
+    }
+  }
+
+  /** Counts an error reply, and logs what Redis said if it refuses. Other errors, and those noted before, are ignored. */
+  noteError(error: unknown): void {
+    if (isErrorReply(error) && !this.#notedErrors.has(error)) {
+      this.#notedErrors.add(error);
+      this.noteErrorReply(error.message);
+    }
+  }
+
+  /** Does so for an error reply that came inside the reply of a script. */
+  noteErrorReply(text: string): void {
+    this.#instruments.metrics?.errorReply(errorReplyKind(text));
+    const refusal = refusalOf(text);
+    if (refusal === undefined) {
+      return;
+    }
+    const now = performance.now();
+    const loggedAt = this.#refusalsLoggedAt.get(refusal);
+    if (loggedAt === undefined || now - loggedAt >= OUTAGE_LOG_INTERVAL_MS) {
+      this.#refusalsLoggedAt.set(refusal, now);
+      this.#log.error({ connection: this.#name, refusal }, `Redis refuses commands: ${text}`);
     }
   }
 
@@ -170,6 +210,12 @@ export class RedisConnection {
     this.client.disconnect();
   }
 
+  #notReady(): InventoryError {
+    const text = this.#rejection ?? this.#cause?.message ?? "";
+    const refusal = refusalOf(text);
+    return refusal === undefined ? storeUnavailable(this.#cause) : storeRefused(refusal, new Error(text));
+  }
+
   async #onReady(): Promise<void> {
     try {
       await this.#prepare(this.client);
@@ -179,10 +225,8 @@ export class RedisConnection {
         this.#first.reject(error);
         this.#log.error({ connection: this.#name }, error.message);
       } else {
-        this.#log.warn(
-          { connection: this.#name, err: error },
-          "Could not check the requirements on Redis; reconnecting",
-        );
+        this.noteError(error);
+        this.#logOutage("Could not check the requirements on Redis; reconnecting");
         this.client.disconnect(true);
       }
       return;
@@ -198,6 +242,7 @@ export class RedisConnection {
     this.#outageSince = undefined;
     this.#outageLoggedAt = undefined;
     this.#cause = undefined;
+    this.#rejection = undefined;
     this.#isReady = true;
     this.#hasServed = true;
     this.#first.resolve();
@@ -207,10 +252,19 @@ export class RedisConnection {
   }
 
   #onClose(): void {
+    const wasReady = this.#isReady;
     this.#isReady = false;
     if (this.#closed) {
       return;
     }
+    this.noteError(this.#cause);
+    if (!wasReady && !isErrorReply(this.#cause)) {
+      void this.#readRejection();
+    }
+    this.#logOutage("Disconnected from Redis; reconnecting");
+  }
+
+  #logOutage(message: string): void {
     const now = performance.now();
     this.#outageSince ??= now;
     if (!this.#hasServed) {
@@ -219,49 +273,23 @@ export class RedisConnection {
     }
     if (this.#outageLoggedAt === undefined || now - this.#outageLoggedAt >= OUTAGE_LOG_INTERVAL_MS) {
       this.#outageLoggedAt = now;
-      this.#log.warn({ connection: this.#name, err: this.#cause }, "Disconnected from Redis; reconnecting");
+      this.#log.warn({ connection: this.#name, err: this.#cause }, message);
     }
   }
-}
 
-/** Whether the error is an error reply of Redis, as opposed to a broken connection. */
-export function isErrorReply(error: unknown): error is Error {
-  return error instanceof ReplyError;
-}
-
-/** Prefixes of error replies that describe a state of the server, not a bug in the command. */
-const STATE_REPLIES = [
-  "LOADING",
-  "READONLY",
-  "OOM",
-  "MISCONF",
-  "MASTERDOWN",
-  "NOREPLICAS",
-  "BUSY",
-  "CLUSTERDOWN",
-  "FENCED",
-  "UNBLOCKED",
-];
-
-/** Whether an error reply describes a state of the server. */
-export function isStateReply(message: string): boolean {
-  return STATE_REPLIES.some((state) => message.startsWith(state));
-}
-
-/** Maps the error of a failed command: `STORE_UNAVAILABLE`, or the error itself if it indicates a bug. */
-export function storeError(error: unknown): unknown {
-  if (error instanceof InventoryError) {
-    return error;
+  /** Finds out whether Redis rejects the connection, and why: to this connection it may be a reset only. */
+  async #readRejection(): Promise<void> {
+    if (this.#isReadingRejection) {
+      return;
+    }
+    this.#isReadingRejection = true;
+    const rejection = await readRejection(this.client);
+    this.#isReadingRejection = false;
+    if (!this.#isReady && !this.#closed) {
+      this.#rejection = rejection;
+      if (rejection !== undefined) {
+        this.noteErrorReply(rejection);
+      }
+    }
   }
-  if (isErrorReply(error) && !isStateReply(error.message)) {
-    return error;
-  }
-  return storeUnavailable(error);
-}
-
-/** The error for a Redis that does not reply or refuses. Whether a mutation happened is then unknown. */
-export function storeUnavailable(cause?: unknown): InventoryError {
-  return new InventoryError("STORE_UNAVAILABLE", "The stock store is unavailable; try again shortly", {
-    cause,
-  });
 }

@@ -1,5 +1,5 @@
 import { InventoryError } from "../inventory/errors.ts";
-import { storeUnavailable } from "./client.ts";
+import { storeUnavailable } from "./error-replies.ts";
 import type { BatchObserver, ItemTrace } from "./instruments.ts";
 import { withResponseTimeout } from "./response-timeout.ts";
 
@@ -31,8 +31,8 @@ export interface CoalescerOptions<Item, Result> extends BatchObserver<Item> {
   readonly errorOf: (error: unknown) => unknown;
   /** Whether a batch can be sent now. */
   readonly isReady: () => boolean;
-  /** Whether new items should be rejected with `STORE_UNAVAILABLE` instead of queued. */
-  readonly isUnavailable: () => boolean;
+  /** The error with which new items should be rejected instead of queued, if any. */
+  readonly unavailability: () => InventoryError | undefined;
   /** Calls `then` once, when batches can be sent again. */
   readonly onceReady: (then: () => void) => void;
 }
@@ -72,9 +72,10 @@ export class Coalescer<Item, Result> {
 
   /** Queues the item for the next batch. Resolves with its result. */
   submit(item: Item): Promise<Result> {
-    const { queueMax, responseMsMax, isUnavailable, weightOf } = this.#options;
-    if (this.#isClosed || isUnavailable()) {
-      return Promise.reject(storeUnavailable());
+    const { queueMax, responseMsMax, unavailability, weightOf } = this.#options;
+    const unavailable = this.#isClosed ? storeUnavailable() : unavailability();
+    if (unavailable !== undefined) {
+      return Promise.reject(unavailable);
     }
     if (this.#queue.length >= queueMax) {
       return Promise.reject(

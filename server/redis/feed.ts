@@ -1,25 +1,30 @@
+import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
+import type { Collection } from "../inventory/collection.ts";
+import type { ChangeFeed, FeedListener } from "../inventory/feed.ts";
+import type { StockChange } from "../inventory/ledger.ts";
 import { RedisConnection } from "./client.ts";
+import { DamagedRecords } from "./damaged-records.ts";
 import type { RedisEndpoint } from "./endpoint.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
-import { decodeChange, decodeCollection, decodeStates, list, ReplyReader } from "./reply.ts";
-import { checkLayout } from "./requirements.ts";
-import { loadScript } from "./scripts.ts";
+import { decodeChange, decodeCollections, list } from "./reply.ts";
+import { checkLayout, checkServing } from "./requirements.ts";
+import { SnapshotReader } from "./snapshot.ts";
 
-/** BLOCK of one XREAD, ms. Below the socket timeout of the connection. */
-const BLOCK_MS = 500;
+/**
+ * BLOCK of one XREAD, ms. Each reply proves that the position is current, so proofs are this far apart while nothing
+ * changes. With readers marked stale one second after the last proof, round trips of up to 400 ms leave no gap.
+ */
+const BLOCK_MS = 100;
 /** Maximum entries of one bucket in one XREAD. */
 const CHANGES_PER_READ_MAX = 500;
-/** Products read in one call while a snapshot loads: about 3 ms of Redis's time. */
-const PRODUCTS_PER_LOAD_MAX = 500;
 /** Buckets loaded concurrently, so that Redis reads the next products while this server decodes the last ones. */
 const LOADS_MAX = 6;
-/** Interval of the check for gaps in the streams and of the reload of the collections. */
-const CHECK_INTERVAL_MS = 2_000;
+/** Interval of the check for gaps in the streams and of the reload of the collections, while changes are being read. */
+const CHECK_INTERVAL_MS = 500;
 /** Delay before the next attempt after an error. */
-const RETRY_MS = 500;
+const RETRY_MS = 100;
 
 /** How far a stream has been read. */
 interface Position {
@@ -33,10 +38,17 @@ interface Position {
 
 const STREAM_START: Position = { id: "0-0", count: 0, text: undefined };
 
+/**
+ * Whether the streams continue at our positions. `"gap"`: before the first snapshot, and after a trim of entries that
+ * were not read. `"other data"`: this is not the data set that the positions refer to.
+ */
+type Continuity = "continuous" | "gap" | "other data";
+
 interface RedisFeedOptions {
   readonly endpoint: RedisEndpoint;
   readonly keys: Keys;
   readonly log: Logger;
+  readonly damagedRecords?: DamagedRecords;
   readonly instruments?: RedisInstruments;
 }
 
@@ -49,18 +61,32 @@ export class RedisFeed implements ChangeFeed {
   readonly #keys: Keys;
   readonly #log: Logger;
   readonly #streams: readonly string[];
-  readonly #script = loadScript();
+  readonly #damagedRecords: DamagedRecords;
+  readonly #snapshot: SnapshotReader;
+  /** Streams whose key has a foreign type. They are left out until it has been removed. */
+  readonly #damagedStreams = new Set<string>();
   /** Positions by stream. Empty before the first snapshot. */
   readonly #positions = new Map<string, Position>();
   /** ID of the data set that the positions refer to. */
   #dataId: string | undefined;
+  /** ID of the data set at the last check. */
+  #foundDataId: string | undefined;
   #stopping = new AbortController();
   #running: Promise<void> = Promise.resolve();
 
   constructor(options: RedisFeedOptions) {
     this.#keys = options.keys;
     this.#log = options.log;
-    this.#connection = new RedisConnection("feed", options.endpoint, options.log, options.instruments);
+    this.#damagedRecords =
+      options.damagedRecords ?? new DamagedRecords(options.log, options.instruments?.metrics);
+    this.#connection = new RedisConnection(
+      "feed",
+      options.endpoint,
+      options.log,
+      options.instruments,
+      checkServing,
+    );
+    this.#snapshot = new SnapshotReader(this.#connection, options.keys, this.#damagedRecords);
     this.#streams = Array.from({ length: options.keys.buckets }, (_, bucket) => options.keys.changes(bucket));
   }
 
@@ -81,7 +107,7 @@ export class RedisFeed implements ChangeFeed {
         await this.#follow(listener);
       } catch (error) {
         if (!this.#stopping.signal.aborted) {
-          listener.onStale(true);
+          this.#connection.noteError(error);
           this.#log.debug({ err: error }, "The change feed was interrupted; resuming");
           await this.#pause(RETRY_MS);
         }
@@ -91,35 +117,99 @@ export class RedisFeed implements ChangeFeed {
 
   /** Reports changes until the connection breaks. */
   async #follow(listener: FeedListener): Promise<void> {
-    let checkedAt = Number.NEGATIVE_INFINITY;
+    let found = await this.#checkPositions();
     while (!this.#stopping.signal.aborted) {
-      if (performance.now() - checkedAt >= CHECK_INTERVAL_MS) {
-        const found = await this.#checkPositions();
-        if (found !== "continuous") {
-          await this.#load(listener, found === "other data");
-        }
-        listener.onCollections(await this.#collections());
-        listener.onStale(false);
-        checkedAt = performance.now();
+      if (found !== "continuous") {
+        await this.#load(listener, found === "other data");
       }
-      const changes = await this.#readChanges();
-      if (changes.length > 0) {
-        listener.onChanges(changes);
+      await this.#refresh(listener, this.#stopping.signal);
+      const round = new AbortController();
+      const signal = AbortSignal.any([round.signal, this.#stopping.signal]);
+      try {
+        found = await Promise.race([
+          this.#readChanges(listener, signal),
+          this.#keepChecking(listener, signal),
+        ]);
+      } finally {
+        round.abort();
       }
     }
   }
 
-  async #readChanges() {
-    const reply = await this.#connection.client.xread(
-      "COUNT",
-      CHANGES_PER_READ_MAX,
-      "BLOCK",
-      BLOCK_MS,
-      "STREAMS",
-      ...this.#streams,
-      ...this.#streams.map((stream) => this.#positionOf(stream).id),
-    );
-    return (reply ?? []).flatMap(([stream, entries]) => {
+  /**
+   * Reads changes until the signal. A reply with fewer entries than it has room for proves that the positions after it
+   * were current when Redis ran the command: after the request was sent or, if the command waited in vain, `BLOCK_MS`
+   * later. The first read does not block, so that the proof follows a reconnect at once.
+   */
+  async #readChanges(listener: FeedListener, signal: AbortSignal): Promise<Continuity> {
+    let blockMs = 0;
+    while (!signal.aborted) {
+      const streams = this.#streams.filter((stream) => !this.#damagedStreams.has(stream));
+      if (streams.length === 0) {
+        await this.#pause(BLOCK_MS);
+        continue;
+      }
+      const sentAt = performance.now();
+      const reply = await this.#xread(streams, blockMs);
+      if (signal.aborted) {
+        break;
+      }
+      const changes = this.#advance(reply ?? []);
+      if (changes.length > 0) {
+        listener.onChanges(changes);
+      }
+      const isComplete = (reply ?? []).every(([, entries]) => entries.length < CHANGES_PER_READ_MAX);
+      if (isComplete) {
+        listener.onCurrent(reply === null ? sentAt + blockMs : sentAt);
+      }
+      blockMs = isComplete ? BLOCK_MS : 0;
+    }
+    return "continuous";
+  }
+
+  /** Reads once from the current positions. `blockMs` 0: does not block. */
+  #xread(streams: readonly string[], blockMs: number): ReturnType<Redis["xread"]> {
+    const { client } = this.#connection;
+    const from = [...streams, ...streams.map((stream) => this.#positionOf(stream).id)];
+    return blockMs === 0
+      ? client.xread("COUNT", CHANGES_PER_READ_MAX, "STREAMS", ...from)
+      : client.xread("COUNT", CHANGES_PER_READ_MAX, "BLOCK", blockMs, "STREAMS", ...from);
+  }
+
+  /** Checks the positions at an interval, while changes are read, until they are not continuous or the signal. */
+  async #keepChecking(listener: FeedListener, signal: AbortSignal): Promise<Continuity> {
+    let found: Continuity = "continuous";
+    while (found === "continuous") {
+      await this.#pause(CHECK_INTERVAL_MS);
+      if (signal.aborted) {
+        break;
+      }
+      found = await this.#checkPositions();
+      if (found === "continuous") {
+        await this.#refresh(listener, signal);
+      }
+    }
+    return found;
+  }
+
+  /** Reports what the change streams do not have. */
+  async #refresh(listener: FeedListener, signal: AbortSignal): Promise<void> {
+    const reread = await this.#snapshot.reread();
+    const collections = await this.#collections();
+    if (signal.aborted) {
+      return;
+    }
+    if (reread.length > 0) {
+      listener.onProducts(reread);
+    }
+    if (collections !== undefined) {
+      listener.onCollections(collections);
+    }
+  }
+
+  /** Moves the positions behind the entries of a reply, and decodes them. */
+  #advance(reply: NonNullable<Awaited<ReturnType<Redis["xread"]>>>): StockChange[] {
+    return reply.flatMap(([stream, entries]) => {
       const last = entries.at(-1);
       if (last !== undefined) {
         const { count } = this.#positionOf(stream);
@@ -129,19 +219,17 @@ export class RedisFeed implements ChangeFeed {
           text: last[1][1],
         });
       }
-      return entries.map(decodeChange);
+      return entries.flatMap(
+        (entry) =>
+          this.#damagedRecords.decode("stream", `${stream} ${entry[0]}`, () => decodeChange(entry)) ?? [],
+      );
     });
   }
 
-  /**
-   * Whether the streams continue at our positions. `"gap"` before the first snapshot, and after a trim of entries
-   * that were not read; `"other data"` if this is not the data set that the positions refer to.
-   */
-  async #checkPositions(): Promise<"continuous" | "gap" | "other data"> {
-    const dataId = await checkLayout(this.#connection.client, this.#keys);
-    const isOtherData = this.#dataId !== undefined && dataId !== this.#dataId;
-    this.#dataId = dataId;
-    if (isOtherData) {
+  /** Compares the positions with the streams. */
+  async #checkPositions(): Promise<Continuity> {
+    this.#foundDataId = await checkLayout(this.#connection.client, this.#keys);
+    if (this.#dataId !== undefined && this.#foundDataId !== this.#dataId) {
       return "other data";
     }
     if (this.#positions.size === 0) {
@@ -149,15 +237,19 @@ export class RedisFeed implements ChangeFeed {
     }
     const found = await Promise.all(
       this.#streams.map(async (stream) => {
-        const { length, added } = await this.#streamInfo(stream);
+        // Read before the stream's state: the position advances meanwhile.
         const position = this.#positionOf(stream);
-        const { count } = position;
-        if (added < count || !(await this.#hasEntry(stream, position, added - length))) {
+        const info = await this.#streamInfo(stream);
+        if (info === undefined) {
+          return "continuous";
+        }
+        const { length, added } = info;
+        if (added < position.count || !(await this.#hasEntry(stream, position, added - length))) {
           // Another history of the same data: a restored backup, or a failover that lost entries.
           return "other data";
         }
         // A stream is trimmed at its oldest end. If more entries were trimmed than read, some were missed.
-        return added - length > count ? "gap" : "continuous";
+        return added - length > this.#positionOf(stream).count ? "gap" : "continuous";
       }),
     );
     return (
@@ -174,14 +266,31 @@ export class RedisFeed implements ChangeFeed {
       return true;
     }
     const [entry] = await this.#connection.client.xrange(stream, id, id);
-    return entry?.[1][1] === text;
+    if (entry !== undefined) {
+      return entry[1][1] === text;
+    }
+    // Missing, unless it was trimmed since.
+    const info = await this.#streamInfo(stream);
+    return info === undefined || count <= info.added - info.length;
   }
 
-  async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string }> {
-    if ((await this.#connection.client.exists(stream)) === 0) {
+  /** `undefined` if the key has a foreign type: then nothing can be added to the stream. */
+  async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string } | undefined> {
+    const { client } = this.#connection;
+    let reply: readonly unknown[];
+    try {
+      reply = (await client.exists(stream)) === 0 ? [] : list(await client.xinfo("STREAM", stream));
+    } catch (error) {
+      this.#damagedRecords.foundForeignType("stream", stream, error);
+      this.#damagedStreams.add(stream);
+      return undefined;
+    }
+    if (this.#damagedStreams.delete(stream)) {
+      this.#damagedRecords.repaired("stream", stream);
+    }
+    if (reply.length === 0) {
       return { length: 0, added: 0, last: STREAM_START.id };
     }
-    const reply = list(await this.#connection.client.xinfo("STREAM", stream));
     const field = (name: string): unknown => reply[reply.indexOf(name) + 1];
     return {
       length: Number(field("length")),
@@ -199,7 +308,7 @@ export class RedisFeed implements ChangeFeed {
     let next = 0;
     const loadBuckets = async (): Promise<void> => {
       while (next < this.#keys.buckets) {
-        for await (const states of this.#statesOf(next++)) {
+        for await (const states of this.#snapshot.products(next++)) {
           products += states.length;
           listener.onProducts(states);
         }
@@ -209,49 +318,31 @@ export class RedisFeed implements ChangeFeed {
     for (const [index, stream] of this.#streams.entries()) {
       this.#positions.set(stream, positions[index] ?? STREAM_START);
     }
+    this.#dataId = this.#foundDataId;
     listener.onLoaded();
     this.#log.info({ products, ms: Math.round(performance.now() - start) }, "Loaded every product's state");
   }
 
   async #lastPosition(stream: string): Promise<Position> {
-    const { last, added } = await this.#streamInfo(stream);
+    const info = await this.#streamInfo(stream);
+    if (info === undefined) {
+      return STREAM_START;
+    }
+    const { last, added } = info;
     const [entry] = await this.#connection.client.xrange(stream, last, last);
     return { id: last, count: added, text: entry?.[1][1] };
   }
 
-  async *#statesOf(bucket: number): AsyncGenerator<ProductState[]> {
-    let cursor = "0";
-    do {
-      const [next, ids] = await this.#connection.client.sscan(
-        this.#keys.products(bucket),
-        cursor,
-        "COUNT",
-        PRODUCTS_PER_LOAD_MAX,
-      );
-      cursor = next;
-      if (ids.length > 0) {
-        yield await this.#statesWith(bucket, ids);
-      }
-    } while (cursor !== "0");
-  }
-
-  /**
-   * Reads the details after the ledgers. Details newer than their ledger are repeated by the stream; details older
-   * than their ledger would stay.
-   */
-  async #statesWith(bucket: number, ids: readonly string[]): Promise<ProductState[]> {
-    const ledgers = await this.#connection.run(
-      this.#script,
-      ids.map((id) => this.#keys.ledger(id, bucket)),
-      [],
-    );
-    const details = await this.#connection.client.mget(ids.map((id) => this.#keys.details(id, bucket)));
-    return decodeStates(ids, new ReplyReader([ledgers]).text(), details);
-  }
-
-  async #collections() {
-    const entries = await this.#connection.client.hgetall(this.#keys.collections());
-    return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
+  /** `undefined` if the key has a foreign type: those that were read last are kept. */
+  async #collections(): Promise<Collection[] | undefined> {
+    const key = this.#keys.collections();
+    try {
+      const entries = await this.#connection.client.hgetall(key);
+      return decodeCollections(key, entries, this.#damagedRecords);
+    } catch (error) {
+      this.#damagedRecords.foundForeignType("collection", key, error);
+      return undefined;
+    }
   }
 
   #positionOf(stream: string): Position {

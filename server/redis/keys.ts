@@ -10,6 +10,21 @@ export const BUCKETS_MAX = 64;
 /** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
 export const LAYOUT_VERSION = 2;
 
+/** Kinds of records, as the scripts, the log and the metrics name those that are damaged. */
+export const RECORD_KINDS = [
+  "ledger",
+  "details",
+  "stream",
+  "products",
+  "collection",
+  "operation",
+  "reservation",
+  "deadline",
+  "deadlines",
+  "outbox",
+] as const;
+export type RecordKind = (typeof RECORD_KINDS)[number];
+
 /**
  * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}`,
  * so that the keys of one product share a slot.
@@ -28,6 +43,7 @@ export const LAYOUT_VERSION = 2;
  * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
+ * | `{bNN}:damaged` | sorted set | reservations of the bucket that cannot be expired because a record is damaged, by the time of the next attempt, ms |
  * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON (empty if deleted) |
  * | `<product>` | string | a count written by the Go service; read, never written |
  */
@@ -98,6 +114,10 @@ export class Keys {
 
   reservation(reservationId: string): string {
     return `${this.#tagOf(reservationId)}:r:${reservationId}`;
+  }
+
+  damaged(bucket: number): string {
+    return `${this.#tag(bucket)}:damaged`;
   }
 
   deadlines(bucket: number): string {

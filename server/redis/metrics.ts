@@ -1,4 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { ERROR_REPLIES, type ErrorReplyKind } from "./error-replies.ts";
+import { RECORD_KINDS, type RecordKind } from "./keys.ts";
 
 /** `mutations` and `reads` are batches of many callers' operations; `command` is a command sent by itself. */
 export const REDIS_KINDS = ["mutations", "reads", "command"] as const;
@@ -13,6 +15,8 @@ export class RedisMetrics {
   readonly #seconds: Histogram<"kind">;
   readonly #operations: Histogram<"kind">;
   readonly #errors: Counter<"kind">;
+  readonly #errorReplies: Counter<"reply">;
+  readonly #damagedFound: Counter<"record">;
   readonly #reconnects: Counter<"connection">;
   readonly #acknowledgements: Histogram;
   readonly #unacknowledged: Counter;
@@ -21,6 +25,7 @@ export class RedisMetrics {
   readonly #suspect: Gauge;
   readonly #queues = new Map<RedisKind, () => number>();
   readonly #connections = new Map<string, () => boolean>();
+  #damagedRecords: (() => ReadonlyMap<RecordKind, number>) | undefined;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -46,6 +51,24 @@ export class RedisMetrics {
     });
     for (const kind of REDIS_KINDS) {
       this.#errors.inc({ kind }, 0);
+    }
+    this.#errorReplies = new Counter({
+      name: "inventory_redis_error_replies_total",
+      help: "Error replies of Redis by kind, such as OOM or NOPERM",
+      labelNames: ["reply"],
+      registers,
+    });
+    for (const reply of ERROR_REPLIES) {
+      this.#errorReplies.inc({ reply }, 0);
+    }
+    this.#damagedFound = new Counter({
+      name: "inventory_redis_damaged_records_found_total",
+      help: "Times that a record in Redis could not be read and was skipped, by kind of record",
+      labelNames: ["record"],
+      registers,
+    });
+    for (const record of RECORD_KINDS) {
+      this.#damagedFound.inc({ record }, 0);
     }
     this.#reconnects = new Counter({
       name: "inventory_redis_reconnects_total",
@@ -79,6 +102,18 @@ export class RedisMetrics {
       help: "1 if acknowledged changes were missing after a failover or restart, until this server restarts",
       registers,
     });
+    const countDamaged = () => this.#damagedRecords?.() ?? new Map<RecordKind, number>();
+    new Gauge({
+      name: "inventory_redis_damaged_records",
+      help: "Records in Redis that this server could not read in the last ten minutes, by kind; /readyz names them",
+      labelNames: ["record"],
+      registers,
+      collect() {
+        for (const record of RECORD_KINDS) {
+          this.set({ record }, countDamaged().get(record) ?? 0);
+        }
+      },
+    });
     const queues = this.#queues;
     new Gauge({
       name: "inventory_redis_queue_length",
@@ -103,6 +138,18 @@ export class RedisMetrics {
         }
       },
     });
+  }
+
+  addDamagedRecords(count: () => ReadonlyMap<RecordKind, number>): void {
+    this.#damagedRecords = count;
+  }
+
+  damagedRecordFound(record: RecordKind): void {
+    this.#damagedFound.inc({ record });
+  }
+
+  errorReply(reply: ErrorReplyKind): void {
+    this.#errorReplies.inc({ reply });
   }
 
   addConnection(connection: string, isReady: () => boolean): void {

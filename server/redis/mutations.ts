@@ -1,8 +1,11 @@
+import type { InventoryError } from "../inventory/errors.ts";
 import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
 import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
 import { NotReplicated } from "./acknowledgement.ts";
-import { isErrorReply, isStateReply, RESPONSE_MS_MAX, storeError, storeUnavailable } from "./client.ts";
+import { RESPONSE_MS_MAX } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
+import { type DamagedRecords, recordDamaged, recordKind } from "./damaged-records.ts";
+import { isErrorReply, refusalOf, storeError, storeRefused } from "./error-replies.ts";
 import { FENCED, type Fence } from "./fence.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
@@ -37,14 +40,19 @@ export type OnAcknowledged = (productId: string, version: number) => void;
 interface MutationsOptions {
   readonly operationRetentionMs: number;
   readonly onAcknowledged: OnAcknowledged;
+  readonly damagedRecords: DamagedRecords;
   readonly instruments: RedisInstruments;
 }
 
 /** Runs mutations. Those that arrive together share one script call; each is atomic by itself. */
 export class Mutations {
   readonly #coalescer: Coalescer<Mutation, ReplyReader>;
+  readonly #lanes: WriteLanes;
+  readonly #keys: Keys;
 
   constructor(lanes: WriteLanes, fence: Fence, keys: Keys, options: MutationsOptions) {
+    this.#lanes = lanes;
+    this.#keys = keys;
     const script = mutationScript();
     const constants = [
       options.operationRetentionMs,
@@ -58,9 +66,10 @@ export class Mutations {
         const expected = fence.expectation(encoded.keys);
         const args = [...constants, encoded.operations, lanes.waitsForReplicas ? "1" : "0", ...expected.args];
         const replies = list(await lanes.run(script, [...encoded.keys, ...expected.keys], args));
+        reportDamaged(list(replies.at(-3)), options.damagedRecords);
         reportAcknowledged(list(replies.at(-2)), options.onAcknowledged);
         noteNewest(list(replies.at(-1)), fence, keys);
-        return replies.slice(0, -2).map((reply) => new ReplyReader(reply));
+        return replies.slice(0, -3).map((reply) => new ReplyReader(reply));
       },
       weightOf: (mutation) => mutation.products,
       batchItemsMax: MUTATIONS_PER_BATCH_MAX,
@@ -81,16 +90,33 @@ export class Mutations {
   }
 
   /**
-   * Runs one mutation. The reply's first field is its status. Rejects with `STORE_UNAVAILABLE` or
-   * `OVERLOADED`, and with an `Error` if the script raised one.
+   * Runs one mutation. The reply's first field is its status. Rejects with `STORE_UNAVAILABLE`, `OVERLOADED` or
+   * `RECORD_DAMAGED`, and with an `Error` if the script raised one: nothing was written then.
    */
   async run(mutation: Mutation): Promise<ReplyReader> {
     const reply = await this.#coalescer.submit(mutation);
-    if (reply.peek() === "failed") {
-      reply.text();
-      throw scriptError(mutation.name, reply.text());
+    switch (reply.peek()) {
+      case "damaged":
+        reply.text();
+        throw recordDamaged(recordKind(reply.text()), reply.text(), reply.text());
+      case "failed":
+        reply.text();
+        throw this.#scriptError(mutation.name, reply.text());
+      default:
+        return reply;
     }
-    return reply;
+  }
+
+  /** Resolves if mutations can run now. Rejects as `run` does. */
+  async probe(): Promise<void> {
+    // With the key of a bucket, the batch is fenced and waits for replicas like every other one.
+    await this.run({
+      name: "probe",
+      keys: [this.#keys.layout()],
+      args: [this.#keys.buckets],
+      products: 1,
+      isIdempotent: true,
+    });
   }
 
   /** Adopts a product from the Go service's plain key. Resolves with the ledger, or with `undefined` if there is none. */
@@ -107,6 +133,22 @@ export class Mutations {
 
   close(): void {
     this.#coalescer.close();
+  }
+
+  #scriptError(operation: string, text: string): unknown {
+    const refusal = refusalOf(text);
+    if (refusal === undefined) {
+      return new Error(`Operation ${operation} failed in Redis: ${text}`);
+    }
+    this.#lanes.noteErrorReply(text);
+    return storeRefused(refusal, new Error(text));
+  }
+}
+
+/** Kind, key and reason of each damaged record, in turn. */
+function reportDamaged(damage: readonly unknown[], damagedRecords: DamagedRecords): void {
+  for (let i = 0; i + 2 < damage.length; i += 3) {
+    damagedRecords.found(recordKind(String(damage[i])), String(damage[i + 1]), String(damage[i + 2]));
   }
 }
 
@@ -138,7 +180,7 @@ function isFenced(error: unknown): boolean {
 /** What a coalescer needs to know of the connection, or connections, that it sends on. */
 interface Availability {
   readonly isReady: boolean;
-  readonly isUnavailable: boolean;
+  readonly unavailability: InventoryError | undefined;
   onceReady(then: () => void): void;
 }
 
@@ -150,16 +192,9 @@ export function callLimits(connection: Availability) {
     queueMsMax: QUEUE_MS_MAX,
     errorOf: storeError,
     isReady: () => connection.isReady,
-    isUnavailable: () => connection.isUnavailable,
+    unavailability: () => connection.unavailability,
     onceReady: (then: () => void) => connection.onceReady(then),
   };
-}
-
-/** A command inside a script can fail with "OOM …" too: a state of the server, not a bug. */
-function scriptError(operation: string, reason: string): unknown {
-  return isStateReply(reason)
-    ? storeUnavailable(new Error(reason))
-    : new Error(`Operation ${operation} failed in Redis: ${reason}`);
 }
 
 /** The error for a status that no script of this release returns. */

@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import type { StockChange } from "../inventory/ledger.ts";
 import type {
   ChangeOutbox,
   OutboxBacklog,
@@ -9,6 +10,7 @@ import type {
 } from "../inventory/outbox.ts";
 import { Acknowledgement } from "./acknowledgement.ts";
 import { RedisConnection } from "./client.ts";
+import { DamagedRecords } from "./damaged-records.ts";
 import type { RedisEndpoint } from "./endpoint.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
@@ -24,6 +26,7 @@ interface RedisOutboxOptions {
   readonly endpoint: RedisEndpoint;
   readonly keys: Keys;
   readonly log: Logger;
+  readonly damagedRecords?: DamagedRecords;
   readonly instruments?: RedisInstruments;
 }
 
@@ -33,13 +36,15 @@ export class RedisOutbox implements ChangeOutbox {
   readonly #connection: RedisConnection;
   readonly #acknowledgement: Acknowledgement;
   readonly #keys: Keys;
+  readonly #damagedRecords: DamagedRecords;
   readonly #outbox = outboxScript();
   readonly #announce = announceScript();
   readonly #read = readScript();
 
-  constructor({ endpoint, keys, log, instruments }: RedisOutboxOptions) {
+  constructor({ endpoint, keys, log, damagedRecords, instruments }: RedisOutboxOptions) {
     this.buckets = keys.buckets;
     this.#keys = keys;
+    this.#damagedRecords = damagedRecords ?? new DamagedRecords(log, instruments?.metrics);
     this.#acknowledgement = new Acknowledgement(endpoint.acks ?? 0, instruments);
     this.#connection = new RedisConnection("outbox", endpoint, log, instruments, (client) =>
       checkLayout(client, keys),
@@ -61,6 +66,7 @@ export class RedisOutbox implements ChangeOutbox {
       case "ok":
         return { bucket, owner, token: reply.integer() };
       case "taken":
+      case "damaged":
         return undefined;
       default:
         throw unexpectedStatus(status);
@@ -81,13 +87,17 @@ export class RedisOutbox implements ChangeOutbox {
       return undefined;
     }
     const snapshotDue = reply.integer() === 1;
-    const entries = reply
-      .items()
-      .map((entry) => ({ id: String(list(entry)[0]), change: decodeChange(entry) }));
+    const entries = this.#decodeEntries(lease.bucket, reply.items());
+    const [first] = entries;
+    if (first !== undefined && first.change === undefined) {
+      // Published by leaving it out: the cursor moves past it.
+      await this.#call(lease.bucket, "advance", lease.token, first.id, 1);
+      return await this.read(lease, limit);
+    }
     if (entries.length > 0) {
       await this.#confirm(lease.bucket);
     }
-    return { entries, snapshotDue };
+    return { entries: takeDecoded(entries), snapshotDue };
   }
 
   async advance(lease: OutboxLease, published: readonly OutboxEntry[]): Promise<boolean> {
@@ -107,7 +117,13 @@ export class RedisOutbox implements ChangeOutbox {
       await this.#confirm(bucket);
       yield productIds.flatMap((productId, index) => {
         const reply = new ReplyReader(replies[index]);
-        return reply.text() === "ok" ? [decodeLedger(productId, reply.text())] : [];
+        const status = reply.text();
+        if (status !== "ok" && status !== "damaged") {
+          return [];
+        }
+        const text = reply.text();
+        const key = this.#keys.ledger(productId, bucket);
+        return this.#damagedRecords.decode("ledger", key, () => decodeLedger(productId, text)) ?? [];
       });
       cursor = next;
     } while (cursor !== "0");
@@ -118,13 +134,13 @@ export class RedisOutbox implements ChangeOutbox {
   }
 
   async backlog(): Promise<OutboxBacklog[]> {
-    return await Promise.all(
+    const backlogs = await Promise.all(
       Array.from({ length: this.buckets }, async (_, bucket) => {
         const reply = await this.#call(bucket, "backlog");
-        isHeld(reply);
-        return { bucket, entries: reply.integer(), oldestMs: reply.integer() };
+        return isHeld(reply) ? [{ bucket, entries: reply.integer(), oldestMs: reply.integer() }] : [];
       }),
     );
+    return backlogs.flat();
   }
 
   async close(): Promise<void> {
@@ -139,7 +155,21 @@ export class RedisOutbox implements ChangeOutbox {
 
   async #call(bucket: number, operation: string, ...args: (string | number)[]): Promise<ReplyReader> {
     const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
-    return new ReplyReader(await this.#run(this.#outbox, keys, [operation, ...args]));
+    const reply = new ReplyReader(await this.#run(this.#outbox, keys, [operation, ...args]));
+    if (reply.peek() === "damaged") {
+      const [, reason] = reply.all();
+      this.#damagedRecords.found("outbox", this.#keys.outbox(bucket), String(reason));
+    }
+    return reply;
+  }
+
+  /** Entries of the stream. `change` is `undefined` in those that are damaged. */
+  #decodeEntries(bucket: number, items: readonly unknown[]) {
+    return items.map((item) => {
+      const id = String(list(item)[0]);
+      const key = `${this.#keys.changes(bucket)} ${id}`;
+      return { id, change: this.#damagedRecords.decode("stream", key, () => decodeChange(item)) };
+    });
   }
 
   /**
@@ -160,13 +190,26 @@ export class RedisOutbox implements ChangeOutbox {
   }
 }
 
-/** Whether the lease was still held. */
+/** The entries before the first damaged one. */
+function takeDecoded(entries: readonly { id: string; change: StockChange | undefined }[]): OutboxEntry[] {
+  const decoded: OutboxEntry[] = [];
+  for (const { id, change } of entries) {
+    if (change === undefined) {
+      break;
+    }
+    decoded.push({ id, change });
+  }
+  return decoded;
+}
+
+/** Whether the operation was done: not if the lease was lost or the bucket's outbox is damaged. */
 function isHeld(reply: ReplyReader): boolean {
   const status = reply.text();
   switch (status) {
     case "ok":
       return true;
     case "lost":
+    case "damaged":
       return false;
     default:
       throw unexpectedStatus(status);

@@ -10,6 +10,7 @@ import {
   type StockChange,
 } from "../inventory/ledger.ts";
 import { isDeleted } from "../inventory/product-event.ts";
+import type { DamagedRecords } from "./damaged-records.ts";
 
 // Decodes the replies of Redis. A reply of another shape than the scripts return is a bug or a foreign
 // key, and throws.
@@ -61,6 +62,11 @@ export class ReplyReader {
       return undefined;
     }
     return this.integer();
+  }
+
+  /** All fields, without consuming them. */
+  all(): readonly unknown[] {
+    return this.#fields;
   }
 
   items(): readonly unknown[] {
@@ -122,30 +128,33 @@ function integerOf(field: string | undefined, text: string): number {
   return value;
 }
 
-export function stockOf(ledger: Ledger, updateTimeMs: number, details: string | undefined): Stock {
+export function stockOf(ledger: Ledger, updateTimeMs: number, details: ProductDetails | undefined): Stock {
   return {
     productId: ledger.productId,
     available: available(ledger),
     version: ledger.version,
     updateTimeMs,
-    details: details === undefined ? undefined : decodeDetails(details),
+    details,
   };
 }
 
-/** Decodes products of a snapshot from the reply of load-products.lua and their details. Skips products without a ledger. */
+/** Decodes products of a snapshot from the reply of load-products.lua. Throws if any ledger is missing or damaged. */
 export function decodeStates(
   productIds: readonly string[],
   ledgers: string,
-  details: readonly (string | null)[],
+  detailsAt: (index: number) => ProductDetails | undefined,
 ): ProductState[] {
   const rows = list(JSON.parse(ledgers));
-  return productIds.flatMap((productId, index) => {
+  return productIds.map((productId, index) => {
     const row = list(rows[index]);
-    return row.length === 0 ? [] : decodeState(productId, new ReplyReader(row), details[index] ?? undefined);
+    if (row.length === 0) {
+      throw new Error("the key is missing");
+    }
+    return decodeState(productId, new ReplyReader(row), detailsAt(index));
   });
 }
 
-function decodeState(productId: string, row: ReplyReader, details: string | undefined): ProductState {
+function decodeState(productId: string, row: ReplyReader, details: ProductDetails | undefined): ProductState {
   const ledger = {
     declared: row.integer(),
     adjusted: row.integer(),
@@ -158,7 +167,7 @@ function decodeState(productId: string, row: ReplyReader, details: string | unde
     available: available(ledger),
     version: row.integer(),
     updateTimeMs: row.integer(),
-    details: details === undefined ? undefined : decodeDetails(details),
+    details,
     deleted: isDeleted({ upsertTimeMicros: row.optionalInteger(), deleteTimeMicros: row.optionalInteger() }),
   };
 }
@@ -197,6 +206,18 @@ export function decodeCollection(collectionId: string, text: string): Collection
     throw new Error(`A collection in Redis is ${text}, expected [name, description]`);
   }
   return { collectionId, name, description };
+}
+
+/** Decodes the hash of collections. Reports and skips damaged ones. */
+export function decodeCollections(
+  key: string,
+  entries: Readonly<Record<string, string>>,
+  damagedRecords: DamagedRecords,
+): Collection[] {
+  return Object.entries(entries).flatMap(
+    ([id, text]) =>
+      damagedRecords.decode("collection", `${key} ${id}`, () => decodeCollection(id, text)) ?? [],
+  );
 }
 
 /** Decodes an entry of a change stream, [ID, ["c", text]], with the text that `record` in scripts/ledger.lua writes. */

@@ -5,22 +5,32 @@ import { RedisRequirementError } from "./client.ts";
 import { type Keys, LAYOUT_VERSION } from "./keys.ts";
 
 /**
- * Checks that this Redis may be used. Rejects with `RedisRequirementError` in Cluster mode (the lines of a reservation
- * span slots) and if the keys have another layout or number of buckets. Disconnects from a replica, which was the
- * primary before a failover. Writes the layout if there is none, and nothing else: a Redis that refuses writes because
- * its memory or disk is full can still be read. Resolves with the ID of the data, a random one per data set.
+ * Checks that Redis serves: a primary, not in Cluster mode, whose data is loaded. Disconnects from a replica, which was the
+ * primary before a failover.
  */
-export async function checkLayout(client: Redis, keys: Keys, expectedData?: string): Promise<string> {
-  const info = await client.info("cluster", "replication");
+export async function checkServing(client: Redis): Promise<void> {
+  const info = await client.info("cluster", "replication", "persistence");
   if (info.includes("cluster_enabled:1")) {
     throw new RedisRequirementError(
       "REDIS_URL points at a Redis Cluster, which the ledger cannot use: one reservation is one atomic step over many products; give it a single primary",
     );
   }
+  if (/^loading:1/m.test(info)) {
+    throw new Error("LOADING Redis is loading the dataset in memory");
+  }
   if (info.includes("role:slave")) {
     client.disconnect(true);
     throw new Error("This Redis is a replica; reconnecting to find the primary");
   }
+}
+
+/**
+ * Checks that this Redis may be used. Rejects with `RedisRequirementError` in Cluster mode (the lines of a reservation
+ * span slots) and if the keys have another layout or number of buckets. Writes the layout if there is none, and nothing else: a Redis that refuses writes because
+ * its memory or disk is full can still be read. Resolves with the ID of the data, a random one per data set.
+ */
+export async function checkLayout(client: Redis, keys: Keys, expectedData?: string): Promise<string> {
+  await checkServing(client);
   let layout = await readLayout(client, keys);
   if (expectedData !== undefined && layout[2] !== expectedData) {
     throw new RedisRequirementError(

@@ -11,7 +11,13 @@ import {
   returnTooLarge,
   stockShort,
 } from "../inventory/refusals.ts";
-import { type Line, linesFingerprint, type Reservation, sumLines } from "../inventory/reservation.ts";
+import {
+  type Line,
+  linesFingerprint,
+  RESERVATION_TTL_MS_MAX,
+  type Reservation,
+  sumLines,
+} from "../inventory/reservation.ts";
 import type {
   CommitRequest,
   ReservationStore,
@@ -20,6 +26,7 @@ import type {
   ReturnRequest,
 } from "../inventory/store.ts";
 import type { RedisConnection } from "./client.ts";
+import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations.ts";
 import type { ReplyReader } from "./reply.ts";
@@ -27,6 +34,9 @@ import { decodeReservation, decodeState } from "./reservation-record.ts";
 
 /** Weight of a commit or release in a batch: only the record holds the number of products it touches. */
 const PRODUCTS_OF_A_RESERVATION = 3;
+
+/** A later deadline than this is a damaged record: the longest time to live, and a day by which clocks may differ. */
+const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 
 interface Deadline {
   readonly id: string;
@@ -39,12 +49,14 @@ export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
   readonly #reads: RedisConnection;
+  readonly #damagedRecords: DamagedRecords;
   #firstBucket = 0;
 
-  constructor(keys: Keys, mutations: Mutations, reads: RedisConnection) {
+  constructor(keys: Keys, mutations: Mutations, reads: RedisConnection, damagedRecords: DamagedRecords) {
     this.#keys = keys;
     this.#mutations = mutations;
     this.#reads = reads;
+    this.#damagedRecords = damagedRecords;
   }
 
   async reserve({ reservationId, lines: sentLines, ttlMs }: ReserveRequest): Promise<Reservation> {
@@ -171,11 +183,21 @@ export class RedisReservations implements ReservationStore {
   }
 
   async get(reservationId: string): Promise<Reservation> {
-    const text = await this.#reads.send((client) => client.get(this.#keys.reservation(reservationId)));
+    const key = this.#keys.reservation(reservationId);
+    const text = await this.#reads.send((client) =>
+      client.get(key).catch((error) => this.#damagedRecords.foundForeignType("reservation", key, error)),
+    );
     if (text === null) {
       throw reservationUnknown(reservationId);
     }
-    return decodeReservation(reservationId, text);
+    const reservation =
+      text === undefined
+        ? undefined
+        : this.#damagedRecords.decode("reservation", key, () => decodeReservation(reservationId, text));
+    if (reservation === undefined) {
+      throw recordDamaged("reservation", key, text ?? "");
+    }
+    return reservation;
   }
 
   async list(page: ReservationsPage): Promise<Reservation[]> {
@@ -192,7 +214,12 @@ export class RedisReservations implements ReservationStore {
       );
       for (const [index, { id, deadline }] of due.entries()) {
         const text = texts[index];
-        const reservation = typeof text === "string" ? decodeReservation(id, text) : undefined;
+        const reservation =
+          typeof text === "string"
+            ? this.#damagedRecords.decode("reservation", this.#keys.reservation(id), () =>
+                decodeReservation(id, text),
+              )
+            : undefined;
         // Skips reservations that ended since their deadline was read, and those that were extended: they are
         // listed at their new deadline. Listed here, a page that ends with one would continue from that deadline.
         if (reservation?.state === "active" && reservation.expireTimeMs === deadline) {
@@ -211,7 +238,11 @@ export class RedisReservations implements ReservationStore {
   async countActive(): Promise<number> {
     const counts = await this.#reads.send((client) =>
       Promise.all(
-        Array.from({ length: this.#keys.buckets }, (_, bucket) => client.zcard(this.#keys.deadlines(bucket))),
+        Array.from({ length: this.#keys.buckets }, (_, bucket) =>
+          [this.#keys.deadlines(bucket), this.#keys.damaged(bucket)].map((key) =>
+            this.#skipDamaged(key, 0, client.zcard(key)),
+          ),
+        ).flat(),
       ),
     );
     return counts.reduce((sum, count) => sum + count, 0);
@@ -221,7 +252,7 @@ export class RedisReservations implements ReservationStore {
     const reply = await this.#mutations.run({
       name: "expire_due",
       keys: this.#deadlinesRotated(),
-      args: [limit],
+      args: [limit, DEADLINE_AHEAD_MS_MAX],
       products: limit,
       isIdempotent: true,
     });
@@ -251,9 +282,10 @@ export class RedisReservations implements ReservationStore {
             const from = after === undefined ? "-inf" : `(${after.expireTimeMs}`;
             const later = client.zrangebyscore(key, from, end, "WITHSCORES", "LIMIT", 0, limit);
             // Deadlines in the same millisecond are ordered by ID.
-            return isWithin
+            const ranges = isWithin
               ? [later, client.zrangebyscore(key, after.expireTimeMs, after.expireTimeMs, "WITHSCORES")]
               : [later];
+            return ranges.map((range) => this.#skipDamaged<string[]>(key, [], range));
           },
         ),
       ),
@@ -266,6 +298,14 @@ export class RedisReservations implements ReservationStore {
       )
       .sort((a, b) => a.deadline - b.deadline || compareIds(a.id, b.id))
       .slice(0, limit);
+  }
+
+  /** Resolves with `empty` if the key is not a sorted set: the other buckets are read all the same. */
+  #skipDamaged<T>(key: string, empty: T, reading: Promise<T>): Promise<T> {
+    return reading.catch((error) => {
+      this.#damagedRecords.foundForeignType("deadlines", key, error);
+      return empty;
+    });
   }
 
   #reserveOnce({ reservationId, lines, ttlMs }: ReserveRequest): Promise<ReplyReader> {

@@ -10,7 +10,16 @@ export interface Script {
 
 /** Runs a batch of mutations. Its parts share local functions, so they are concatenated into one script. */
 export function mutationScript(): Script {
-  return load("ledger", "product-event", "correction", "reservation", "run-batch");
+  return load(
+    "writes",
+    "ledger",
+    "product-event",
+    "correction",
+    "reservation",
+    "expiry",
+    "probe",
+    "run-batch",
+  );
 }
 
 /** Reads products in one atomic step. */

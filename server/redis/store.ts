@@ -1,7 +1,8 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Collection, CollectionEvent } from "../inventory/collection.ts";
-import type { Ledger, Stock, StockChange } from "../inventory/ledger.ts";
+import { InventoryError } from "../inventory/errors.ts";
+import type { Ledger, ProductDetails, Stock, StockChange } from "../inventory/ledger.ts";
 import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "../inventory/product-event.ts";
 import {
@@ -12,16 +13,19 @@ import {
   versionMismatch,
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
-import { isErrorReply, RedisConnection } from "./client.ts";
+import { RedisConnection } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
+import { DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { RedisEndpoint } from "./endpoint.ts";
+import { isErrorReply } from "./error-replies.ts";
 import { Fence } from "./fence.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
 import { callLimits, type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations.ts";
 import {
   decodeChange,
-  decodeCollection,
+  decodeCollections,
+  decodeDetails,
   decodeLedger,
   encodeCollection,
   encodeDetails,
@@ -29,10 +33,11 @@ import {
   ReplyReader,
   stockOf,
 } from "./reply.ts";
-import { checkLayout, warnOfDurability } from "./requirements.ts";
+import { checkLayout, checkServing, warnOfDurability } from "./requirements.ts";
 import { RedisReservations } from "./reservations.ts";
 import { readScript } from "./scripts.ts";
 import { WriteLanes } from "./write-lanes.ts";
+import { WriteProbe } from "./write-probe.ts";
 
 /** Products of one read batch: about a millisecond of Redis's time. */
 const PRODUCTS_PER_READ_BATCH_MAX = 512;
@@ -45,6 +50,7 @@ interface RedisStoreOptions {
   readonly keys?: Keys;
   readonly operationRetentionMs?: number;
   readonly onAcknowledged?: OnAcknowledged;
+  readonly damagedRecords?: DamagedRecords;
   readonly instruments?: RedisInstruments;
 }
 
@@ -52,28 +58,33 @@ interface RedisStoreOptions {
 export class RedisStore implements InventoryStore {
   readonly reservations: RedisReservations;
   readonly #keys: Keys;
+  readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
   readonly #writes: WriteLanes;
   readonly #reads: RedisConnection;
   readonly #mutations: Mutations;
+  readonly #probe: WriteProbe;
   readonly #products: Coalescer<string, ReplyReader>;
 
   constructor(options: RedisStoreOptions) {
     const { endpoint, log, instruments = {} } = options;
     this.#keys = options.keys ?? new Keys(BUCKETS_DEFAULT);
+    this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
     const prepare = async (client: Redis): Promise<void> => {
       await this.#fence.check(client, await checkLayout(client, this.#keys, this.#fence.dataId));
       await warnOfDurability(client, log);
     };
     this.#writes = new WriteLanes({ endpoint, log, instruments, prepare });
-    this.#reads = new RedisConnection("reads", endpoint, log, instruments);
+    this.#reads = new RedisConnection("reads", endpoint, log, instruments, checkServing);
     this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
       operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
       onAcknowledged: options.onAcknowledged ?? (() => {}),
+      damagedRecords: this.#damagedRecords,
       instruments,
     });
-    this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads);
+    this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads, this.#damagedRecords);
+    this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
     const read = readScript();
     this.#products = new Coalescer({
       send: async (batch) => {
@@ -114,7 +125,7 @@ export class RedisStore implements InventoryStore {
   }
 
   async batchGetStock(productIds: readonly string[]): Promise<(Stock | undefined)[]> {
-    const products = await Promise.all(productIds.map((id) => this.#read(id)));
+    const products = await Promise.all(productIds.map((id) => this.#readUnlessDamaged(id)));
     return products.map((product) =>
       product === undefined || product.ledger.deleted
         ? undefined
@@ -139,7 +150,12 @@ export class RedisStore implements InventoryStore {
     const entries = await this.#reads.send((client) =>
       client.xrevrange(this.#keys.history(productId), newest, "-", "COUNT", page.limit),
     );
-    return entries.map(decodeChange);
+    return entries.flatMap(
+      (entry) =>
+        this.#damagedRecords.decode("stream", `${this.#keys.history(productId)} ${entry[0]}`, () =>
+          decodeChange(entry),
+        ) ?? [],
+    );
   }
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
@@ -182,7 +198,14 @@ export class RedisStore implements InventoryStore {
     const [status, reply] = await this.#mutateKnown(productId, {
       name: "count_stock",
       keys: [...this.#keys.recordKeys(productId), this.#keys.operation("count", countId)],
-      args: [productId, count.count, String(count.expectedVersion ?? ""), countId, reason, contentFingerprint],
+      args: [
+        productId,
+        count.count,
+        String(count.expectedVersion ?? ""),
+        countId,
+        reason,
+        contentFingerprint,
+      ],
       products: 1,
       isIdempotent: true,
     });
@@ -256,11 +279,11 @@ export class RedisStore implements InventoryStore {
 
   async listCollections(): Promise<Collection[]> {
     const entries = await this.#reads.send((client) => client.hgetall(this.#keys.collections()));
-    return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
+    return decodeCollections(this.#keys.collections(), entries, this.#damagedRecords);
   }
 
   async unreadyReason(): Promise<string | undefined> {
-    return this.#writes.unreadyReason ?? this.#reads.unreadyReason;
+    return this.#writes.unreadyReason ?? this.#reads.unreadyReason ?? (await this.#probe.unreadyReason());
   }
 
   async close(): Promise<void> {
@@ -273,13 +296,21 @@ export class RedisStore implements InventoryStore {
   /** Reads a product, and adopts it from its plain key if it has no ledger yet. `undefined` if there is neither. */
   async #read(
     productId: string,
-  ): Promise<{ ledger: Ledger; updateTimeMs: number; details: string | undefined } | undefined> {
+  ): Promise<{ ledger: Ledger; updateTimeMs: number; details: ProductDetails | undefined } | undefined> {
     const reply = await this.#products.submit(productId);
+    const key = this.#keys.ledger(productId);
     const status = reply.text();
     switch (status) {
       case "ok": {
-        const { ledger, updateTimeMs } = decodeLedger(productId, reply.text());
-        return { ledger, updateTimeMs, details: reply.optionalText() };
+        const text = reply.text();
+        const state = this.#damagedRecords.decode("ledger", key, () => decodeLedger(productId, text));
+        if (state === undefined) {
+          throw recordDamaged("ledger", key, text);
+        }
+        return {
+          ...state,
+          details: this.#decodeDetails(productId, reply.optionalText(), reply.optionalText()),
+        };
       }
       case "adoptable": {
         const adopted = await this.#mutations.adopt(productId, this.#keys);
@@ -287,9 +318,41 @@ export class RedisStore implements InventoryStore {
       }
       case "absent":
         return undefined;
+      case "damaged": {
+        const reason = reply.text();
+        this.#damagedRecords.found("ledger", key, reason);
+        throw recordDamaged("ledger", key, reason);
+      }
       default:
         throw unexpectedStatus(status);
     }
+  }
+
+  /** Reads a product of many: a damaged one is reported and left out like an unknown one. */
+  async #readUnlessDamaged(productId: string) {
+    try {
+      return await this.#read(productId);
+    } catch (error) {
+      if (error instanceof InventoryError && error.code === "RECORD_DAMAGED") {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  /** A product with damaged details is shown without them: its count is right. */
+  #decodeDetails(
+    productId: string,
+    text: string | undefined,
+    readError: string | undefined,
+  ): ProductDetails | undefined {
+    const key = this.#keys.details(productId);
+    if (readError !== undefined) {
+      this.#damagedRecords.found("details", key, readError);
+    }
+    return text === undefined
+      ? undefined
+      : this.#damagedRecords.decode("details", key, () => decodeDetails(text));
   }
 
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */

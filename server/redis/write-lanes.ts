@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import type { InventoryError } from "../inventory/errors.ts";
 import { Acknowledgement } from "./acknowledgement.ts";
 import { type Prepare, RedisConnection } from "./client.ts";
 import type { RedisEndpoint } from "./endpoint.ts";
@@ -51,9 +52,10 @@ export class WriteLanes {
     return this.#freeLane() !== undefined;
   }
 
-  /** Whether the outage of every lane has lasted so long that calls should not wait for a reconnect. */
-  get isUnavailable(): boolean {
-    return this.#lanes.every(({ connection }) => connection.isUnavailable);
+  /** The error for a call if the outage of every lane has lasted so long that calls should not wait for a reconnect. */
+  get unavailability(): InventoryError | undefined {
+    const errors = this.#lanes.map(({ connection }) => connection.unavailability);
+    return errors.includes(undefined) ? undefined : errors[0];
   }
 
   /** Why no lane is ready, or `undefined` if one is. */
@@ -84,9 +86,17 @@ export class WriteLanes {
     lane.inFlight += 1;
     try {
       return await this.#acknowledgement.run(lane.connection.client, script, keys, args);
+    } catch (error) {
+      lane.connection.noteError(error);
+      throw error;
     } finally {
       lane.inFlight -= 1;
     }
+  }
+
+  /** Counts and logs an error reply that came inside the reply of a script. */
+  noteErrorReply(text: string): void {
+    this.#lanes[0]?.connection.noteErrorReply(text);
   }
 
   /** Closes the connections and opens them again, to the primary as it is now. */

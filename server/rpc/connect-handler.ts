@@ -14,19 +14,17 @@ import { rejectRequestBodyAfterTrailers } from "../http/reject-request-body.ts";
 import { type Log, throttledLog } from "../ops/throttled-log.ts";
 import { isGet, withCacheHeaders } from "./cacheable-get.ts";
 import { type Call, type CallPipeline, callIn, callKey } from "./call.ts";
-import { applyTimeout, untilAborted, untilDeadline } from "./deadline.ts";
+import { applyTimeout, untilAborted } from "./deadline.ts";
 import type { JsonOptions } from "./fast-path/methods.ts";
 import { withGrpcMessage } from "./grpc-message.ts";
 import { explainRefusal } from "./refusals.ts";
+import { checkedBody } from "./request/body.ts";
 import { COMPRESSIONS } from "./request/compression.ts";
-import { withCheckedFlags } from "./request/envelope-flags.ts";
+import { isGrpcWebText, runAsText } from "./request/grpc-web-text.ts";
 import { checkConnectRequest, reportMalformedAsInvalidArgument } from "./request/malformed.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
 export const REQUEST_BYTES_MAX = 1_048_576;
-
-/** Content types whose bodies consist of envelopes. */
-const ENVELOPED = /^application\/(grpc|connect\+)/i;
 
 /** Log lines a second about undeliverable responses. */
 const UNDELIVERED_LOGGED_MAX = 10;
@@ -107,9 +105,10 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     }
     // By default, Node destroys a request that is not read to its end, and with it an HTTP/1.1 connection.
     const received = started?.body ?? request.iterator({ destroyOnReturn: false });
-    const timed = call.deadline === undefined ? received : untilDeadline(received, call.deadline);
-    const body = ENVELOPED.test(request.headers["content-type"] ?? "") ? withCheckedFlags(timed) : timed;
-    handler({ ...universal, body, ...(isRead && { method: "GET" }) })
+    const contentType = request.headers["content-type"];
+    const body = checkedBody(received, contentType, call.deadline);
+    const checked = { ...universal, body, ...(isRead && { method: "GET" }) };
+    (isGrpcWebText(contentType) ? runAsText(handler, checked) : handler(checked))
       .then((result) => (isRead ? withCacheHeaders(handler.method, request, response, result) : result))
       .then((result) => explainRefusal(handler.method, request, result))
       .then((result) => universalResponseToNodeResponse(withTrailers(result), response))

@@ -119,6 +119,7 @@ for (const LANE of ["on", "off"]) {
       for (const origin of OTHER_ORIGINS) {
         const refused = await preflight(`${STOCK}/GetStock`, origin);
         assert.equal(refused.status, 403, origin);
+        assert.ok((await refused.clone().text()).includes(`"${origin}"`), "the refusal names the origin");
         for (const answer of [refused, await send(GET, origin)]) {
           assert.equal(answer.headers.get("access-control-allow-origin"), null, origin);
           assert.equal(answer.headers.get("access-control-allow-methods"), null, origin);

@@ -4,17 +4,19 @@ import {
   type DeadLetterReason,
   type Decoded,
   decodeMessage,
-  type IncomingHeaders,
   type Subject,
 } from "../../server/kafka/decode.ts";
 import { readTime } from "../../server/kafka/event-time.ts";
+import { RecordHeaders } from "../../server/kafka/records/headers.ts";
 
 const RECORD_MS = 1_696_699_445_123;
 const RECORD_MICROS = RECORD_MS * 1_000;
 
+type HeaderValue = string | Buffer | null;
+
 interface Given {
   readonly value: unknown;
-  readonly type?: IncomingHeaders[string] | null;
+  readonly type?: HeaderValue | readonly HeaderValue[];
   readonly subject?: Subject;
   readonly timestamp?: string;
 }
@@ -36,11 +38,16 @@ function decode({
       offset: "0",
       key: null,
       value: bytes,
-      headers: type === null ? {} : { MessageType: type },
+      headers: headersOf(type),
       timestamp,
     },
     subject,
   );
+}
+
+function headersOf(type: HeaderValue | readonly HeaderValue[]): RecordHeaders {
+  const types = Array.isArray(type) ? type : type === null ? [] : [type];
+  return RecordHeaders.of(types.map((each) => ["MessageType", each]));
 }
 
 const full = {

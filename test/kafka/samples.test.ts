@@ -5,6 +5,7 @@ import { describe, it } from "node:test";
 import type { InventoryStore } from "../../server/inventory/store.ts";
 import { applyEvent } from "../../server/kafka/apply.ts";
 import { decodeMessage } from "../../server/kafka/decode.ts";
+import { RecordHeaders } from "../../server/kafka/records/headers.ts";
 import { MemoryStore } from "../../server/memory/store.ts";
 import { startTestApp } from "../support/app.ts";
 import {
@@ -70,7 +71,7 @@ async function apply(store: InventoryStore, sample: Sample): Promise<void> {
     offset: "0",
     key: Buffer.from(sample.key),
     value: Buffer.from(JSON.stringify(sample.value)),
-    headers: sample.headers,
+    headers: RecordHeaders.of(Object.entries(sample.headers)),
     timestamp: String(RECORD_MS),
   };
   const decoded = decodeMessage(message, sample.topic);

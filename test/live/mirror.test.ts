@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { describe, it, mock } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import type { ProductState } from "../../server/inventory/feed.ts";
 import type { ProductDetails, StockChange } from "../../server/inventory/ledger.ts";
-import { Mirror, type MirrorChange } from "../../server/live/mirror.ts";
+import { Mirror, type MirrorChange, STALE_AFTER_MS } from "../../server/live/mirror.ts";
 import { changeTo, detailsOf, load, loadedMirror, seedOf, stateOf } from "./states.ts";
 
 /** A product's history: the state after each change, and the change as the stream reports it. */
@@ -233,17 +234,41 @@ describe("Mirror: deletion and reload", () => {
     assert.equal(loaded, 2);
   });
 
-  it("is stale at first, and emits only changes of staleness", () => {
-    const mirror = new Mirror();
-    assert.equal(mirror.isStale, true);
-    const flips: boolean[] = [];
-    const off = mirror.on("stale", (stale) => flips.push(stale));
-    for (const stale of [true, false, false, true, true, false]) {
-      mirror.onStale(stale);
+  it("is stale at first, and whenever it was not known to be current within the last second", () => {
+    mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
+    try {
+      let nowMs = 5_000;
+      const pass = (ms: number): void => {
+        nowMs += ms;
+        mock.timers.tick(ms);
+      };
+      const mirror = new Mirror(() => nowMs);
+      assert.deepEqual([mirror.isStale, mirror.currentTimeMs], [true, 0]);
+      const flips: boolean[] = [];
+      const off = mirror.on("stale", (stale) => flips.push(stale));
+      mirror.onCurrent(nowMs - STALE_AFTER_MS - 1);
+      assert.deepEqual([mirror.isStale, flips], [true, []], "a proof that is too old");
+      mirror.onCurrent(nowMs);
+      assert.deepEqual([mirror.isStale, flips], [false, [false]]);
+      for (let n = 0; n < 5; n++) {
+        pass(400);
+        mirror.onCurrent(nowMs - 300);
+      }
+      assert.deepEqual([mirror.isStale, flips], [false, [false]], "proofs in time");
+      pass(STALE_AFTER_MS - 300);
+      assert.deepEqual([mirror.isStale, flips], [false, [false]]);
+      pass(2);
+      assert.deepEqual([mirror.isStale, flips], [true, [false, true]], "it is reported without a read");
+      pass(60_000);
+      assert.equal(mirror.currentTimeMs, Date.now() - 61_002, "the age is that of the last proof");
+      mirror.onCurrent(nowMs - 60_000);
+      assert.equal(mirror.isStale, true, "a late proof does not clear the mark");
+      mirror.onCurrent(nowMs);
+      assert.deepEqual(flips, [false, true, false]);
+      off();
+    } finally {
+      mock.timers.reset();
     }
-    off();
-    mirror.onStale(true);
-    assert.deepEqual(flips, [false, true, false]);
   });
 
   it("sorts collections by name, ignoring case and accents", () => {
@@ -281,6 +306,71 @@ describe("Mirror: versions that this server has acknowledged", () => {
     mirror.expect("p", 9);
     load(mirror, [stateOf("p", 2)], true);
     assert.equal(mirror.current("p")?.version, 2);
+  });
+
+  it("resolves caughtUp when the acknowledged versions are delivered, and not before", async () => {
+    const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1)]);
+    assert.equal(mirror.caughtUp(), undefined);
+    mirror.expect("p", 3);
+    mirror.expect("q", 2);
+    assert.equal(mirror.caughtUp(new Set(["other"])), undefined);
+    const resolved: string[] = [];
+    const wait = (name: string, ids?: readonly string[]): void => {
+      void mirror.caughtUp(ids && new Set(ids))?.then(() => resolved.push(name));
+    };
+    wait("all");
+    wait("p", ["p"]);
+    wait("q", ["q", "other"]);
+    mirror.expect("p", 5);
+    wait("later");
+    mirror.onChanges([changeTo(stateOf("p", 2))]);
+    await turn();
+    assert.deepEqual(resolved, []);
+    mirror.onChanges([changeTo(stateOf("p", 3))]);
+    await turn();
+    assert.deepEqual(resolved, ["p"], "it does not wait for what was acknowledged after it");
+    mirror.onChanges([changeTo(stateOf("q", 2))]);
+    await turn();
+    assert.deepEqual(resolved, ["p", "all", "q"]);
+    mirror.onChanges([changeTo(stateOf("p", 5))]);
+    await turn();
+    assert.deepEqual(resolved, ["p", "all", "q", "later"]);
+    assert.equal(mirror.caughtUp(), undefined);
+  });
+
+  it("ends every wait of caughtUp: at the next proof, with other data, and when it becomes stale", async () => {
+    mock.timers.enable({ apis: ["setTimeout"] });
+    try {
+      let nowMs = 0;
+      const mirror = loadedMirror([stateOf("p", 1)], () => nowMs);
+      const ends: readonly (() => void)[] = [
+        () => mirror.onCurrent(nowMs),
+        () => load(mirror, [stateOf("p", 1)], true),
+        () => {
+          nowMs += STALE_AFTER_MS + 1;
+          mock.timers.tick(STALE_AFTER_MS + 1);
+        },
+      ];
+      for (const [n, end] of ends.entries()) {
+        nowMs += 10;
+        mirror.expect("p", 10 + n);
+        mirror.onCurrent(nowMs - 1);
+        let isResolved = false;
+        void mirror.caughtUp()?.then(() => {
+          isResolved = true;
+        });
+        await turn();
+        assert.equal(isResolved, false);
+        end();
+        await turn();
+        assert.equal(isResolved, true, `end ${n}`);
+      }
+      assert.equal(mirror.isStale, true);
+      assert.equal(mirror.caughtUp(), undefined, "a stale mirror is not waited for");
+      assert.equal(mirror.current("p"), undefined, "a read of the product still goes to the store");
+    } finally {
+      mock.timers.reset();
+    }
   });
 
   it("keeps expecting a version during a full load that was read before it", () => {

@@ -64,11 +64,11 @@ export function load(mirror: Mirror, states: readonly ProductState[], isOtherDat
   mirror.onLoaded();
 }
 
-/** A mirror that follows an available store. */
-export function loadedMirror(states: readonly ProductState[]): Mirror {
-  const mirror = new Mirror();
+/** A loaded mirror. It is current at all times, or with a clock at the time of the load. */
+export function loadedMirror(states: readonly ProductState[], now?: () => number): Mirror {
+  const mirror = new Mirror(now);
   load(mirror, states);
-  mirror.onStale(false);
+  mirror.onCurrent(now?.() ?? Number.POSITIVE_INFINITY);
   return mirror;
 }
 

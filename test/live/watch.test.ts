@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import { InventoryError } from "../../server/inventory/errors.ts";
-import type { Mirror } from "../../server/live/mirror.ts";
+import { type Mirror, STALE_AFTER_MS } from "../../server/live/mirror.ts";
 import { Hub } from "../../server/live/watch/hub.ts";
 import type { Watch, WatchRequest } from "../../server/live/watch/watch.ts";
 import type { WatchLimits } from "../../server/live/watch/watch-limits.ts";
@@ -70,11 +70,15 @@ async function isPending(promise: Promise<unknown>): Promise<boolean> {
 function stoppedClock() {
   mock.timers.enable({ apis: ["setTimeout"] });
   let nowMs = 0;
+  const advance = (ms: number): void => {
+    nowMs += ms;
+    mock.timers.tick(ms);
+  };
   return {
     now: () => nowMs,
+    advance,
     pass: async (ms: number): Promise<void> => {
-      nowMs += ms;
-      mock.timers.tick(ms);
+      advance(ms);
       await turns();
     },
     [Symbol.dispose]: () => mock.timers.reset(),
@@ -169,6 +173,47 @@ describe("Watch: snapshot", { timeout: 20_000 }, () => {
     assert.equal(newest.get("new"), 1);
     assert.equal(newest.has("product-1"), false);
     assert.equal(newest.size, 2_000);
+  });
+});
+
+describe("Watch: acknowledged changes", { timeout: 20_000 }, () => {
+  it("waits with its snapshot until the mirror has what was acknowledged before it was opened", async () => {
+    const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1)]);
+    const hub = hubOver(mirror);
+    mirror.expect("p", 2);
+    mirror.expect("new", 1);
+    const all = updatesOf(open(hub)).next();
+    const watches = { p: open(hub, request(["p", "new"])), q: open(hub, request(["q"])) };
+    const [p, q] = [updatesOf(watches.p), updatesOf(watches.q)];
+    const snapshotOfP = p.next();
+    assert.deepEqual(parts(await next(q)), [["q", 1]], "other products do not wait");
+    assert.ok(await isPending(Promise.race([all, snapshotOfP])));
+    mirror.onChanges([changeTo(stateOf("p", 2))]);
+    assert.ok(await isPending(Promise.race([all, snapshotOfP])));
+    mirror.onChanges([changeTo(stateOf("new", 1)), changeTo(stateOf("q", 2))]);
+    for (const snapshot of [await all, await snapshotOfP]) {
+      const { stocks, removed, lastOfSnapshot } = snapshot.value as WatchUpdate;
+      assert.deepEqual([removed, lastOfSnapshot], [[], true]);
+      assert.equal(stocks.find(({ productId }) => productId === "p")?.version, 2);
+      assert.equal(stocks.find(({ productId }) => productId === "new")?.version, 1);
+    }
+    assert.ok(await isPending(p.next()), "the changes before the snapshot are not sent again");
+  });
+
+  it("can be closed, and asked to reconnect, while it waits", async () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    const hub = hubOver(mirror);
+    mirror.expect("p", 2);
+    const [closed, kept] = [open(hub), open(hub)];
+    const [end, updates] = [updatesOf(closed).next(), updatesOf(kept)];
+    const first = updates.next();
+    closed.close();
+    assert.equal((await end).done, true);
+    hub.drain();
+    assert.ok(await isPending(first));
+    mirror.onChanges([changeTo(stateOf("p", 2))]);
+    assert.deepEqual(parts((await first).value as WatchUpdate), [["p", 2]]);
+    assert.notEqual((await next(updates)).reconnectAfterMs, undefined);
   });
 });
 
@@ -289,20 +334,23 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
 
 describe("Watch: staleness, heartbeat and lifetime", { timeout: 20_000 }, () => {
   it("reports changes of staleness at once, whatever the minimum interval", async () => {
-    const mirror = loadedMirror([stateOf("p", 1)]);
-    const updates = updatesOf(open(hubOver(mirror), request(["p"], HOURS / 2)));
+    using clock = stoppedClock();
+    const mirror = loadedMirror([stateOf("p", 1)], clock.now);
+    const setStale = (stale: boolean): void =>
+      stale ? clock.advance(STALE_AFTER_MS + 1) : mirror.onCurrent(clock.now());
+    const updates = updatesOf(open(hubOver(mirror, {}, clock.now), request(["p"], HOURS / 2)));
     await next(updates);
     for (const stale of [true, false, true]) {
       const pull = updates.next();
       assert.ok(await isPending(pull));
-      mirror.onStale(stale);
+      setStale(stale);
       assert.equal(((await pull).value as WatchUpdate).stale, stale);
     }
     const pull = updates.next();
-    mirror.onStale(false);
-    mirror.onStale(true);
+    setStale(false);
+    setStale(true);
     assert.ok(await isPending(pull), "a return to the reported value causes no message");
-    mirror.onStale(false);
+    setStale(false);
     mirror.onChanges([changeTo(stateOf("p", 2))]);
     assert.equal(((await pull).value as WatchUpdate).stale, false);
   });

@@ -29,7 +29,7 @@ describe("Coalescer with a busy store", () => {
       shouldResend: () => false,
       errorOf: (error) => error,
       isReady: () => true,
-      isUnavailable: () => false,
+      unavailability: () => undefined,
       onceReady: () => {},
     });
     t.after(() => coalescer.close());

@@ -28,6 +28,8 @@ class Follower implements FeedListener {
   loaded = 0;
   changes = 0;
   checks = 0;
+  /** How often it was proved that everything was reported. */
+  proofs = 0;
   /** Called with each part of a snapshot, before it is applied. */
   onPart: () => void = () => undefined;
 
@@ -56,8 +58,9 @@ class Follower implements FeedListener {
     this.mirror.onCollections(collections);
   }
 
-  onStale(stale: boolean): void {
-    this.mirror.onStale(stale);
+  onCurrent(atMs: number): void {
+    this.proofs += 1;
+    this.mirror.onCurrent(atMs);
   }
 }
 

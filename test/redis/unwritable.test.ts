@@ -59,7 +59,7 @@ describe("RedisStore while Redis refuses writes", { skip: need("redis-server").m
     const operator = openOperator(t, redis.url);
     await operator.config("SET", "maxmemory", "1mb");
     await using started = await openStore(redis.url);
-    await until(async () => (await started.unreadyReason()) === undefined, "a new server is ready");
+    await until(async () => /OOM/.test((await started.unreadyReason()) ?? ""), "the reason is OOM");
     const commit = { reservationId: "m-1", lines: undefined, strict: false };
     for (const each of [store, started]) {
       assert.deepEqual(await each.getLedger("m"), before);
@@ -67,6 +67,7 @@ describe("RedisStore while Redis refuses writes", { skip: need("redis-server").m
     }
     assert.deepEqual(await store.getLedger("m"), before);
     await operator.config("SET", "maxmemory", "0");
+    await until(async () => (await started.unreadyReason()) === undefined, "the store is ready again");
     assert.equal((await started.reservations.commit(commit)).state, "committed");
   });
 });

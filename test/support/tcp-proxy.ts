@@ -21,6 +21,11 @@ export interface ProxyOptions {
   readonly target: { readonly host?: string; readonly port: number };
   /** A free one unless given. */
   readonly port?: number;
+  /**
+   * Limits the modes other than `cut` to connections on which the client has sent a chunk that matches. The chunk itself
+   * is affected. All connections unless given.
+   */
+  readonly affects?: (chunk: Buffer) => boolean;
 }
 
 /** A TCP proxy on loopback that breaks the line in the way a test asks for. */
@@ -69,6 +74,7 @@ interface Connection {
   /** Set when the reply to the request that went through is to be thrown away, and the connection with it. */
   onReply: (() => void) | undefined;
   lostBytes: boolean;
+  isAffected: boolean;
 }
 
 interface Trap {
@@ -95,11 +101,16 @@ export async function startTcpProxy(options: ProxyOptions): Promise<TcpProxy> {
       ended: new AbortController(),
       onReply: undefined,
       lostBytes: false,
+      isAffected: options.affects === undefined,
     };
     client.setNoDelay(true);
     open.add(connection);
     relay(connection, client, connection.upstream, (chunk) => onRequest(connection, chunk));
     relay(connection, connection.upstream, client, (chunk) => onReply(connection, chunk));
+  }
+
+  function modeOf({ isAffected }: Connection): ProxyMode {
+    return isAffected || mode.kind === "cut" ? mode : { kind: "pass" };
   }
 
   function onRequest(connection: Connection, chunk: Buffer): boolean {
@@ -112,7 +123,7 @@ export async function startTcpProxy(options: ProxyOptions): Promise<TcpProxy> {
 
   function onReply(connection: Connection, chunk: Buffer): boolean {
     const { onReply: sprung } = connection;
-    if (sprung === undefined && mode.kind !== "dropReplies") return true;
+    if (sprung === undefined && modeOf(connection).kind !== "dropReplies") return true;
     droppedBytes += chunk.length;
     connection.lostBytes = true;
     if (sprung !== undefined) {
@@ -135,11 +146,12 @@ export async function startTcpProxy(options: ProxyOptions): Promise<TcpProxy> {
     }
 
     async function untilThawed(): Promise<void> {
-      while (mode.kind === "freeze" && !signal.aborted) await modeChanged.promise;
+      while (modeOf(connection).kind === "freeze" && !signal.aborted) await modeChanged.promise;
       signal.throwIfAborted();
     }
 
     async function untilDelayIsOver(arrivedAtMs: number): Promise<void> {
+      const mode = modeOf(connection);
       if (mode.kind !== "delay") return;
       const restMs = arrivedAtMs + mode.ms - performance.now();
       if (restMs > 0) await pause(restMs, undefined, { signal });
@@ -149,6 +161,7 @@ export async function startTcpProxy(options: ProxyOptions): Promise<TcpProxy> {
       let rest = chunk;
       while (rest.length > 0) {
         await untilThawed();
+        const mode = modeOf(connection);
         const step =
           mode.kind === "throttle"
             ? Math.max(1, Math.floor((mode.bytesPerSecond * throttleStepMs) / 1000))
@@ -164,6 +177,7 @@ export async function startTcpProxy(options: ProxyOptions): Promise<TcpProxy> {
 
     from.on("data", (chunk: Buffer) => {
       const arrivedAtMs = performance.now();
+      if (from === connection.client && options.affects?.(chunk)) connection.isAffected = true;
       heldBytes += chunk.length;
       if (heldBytes > heldBytesMax) from.pause();
       inOrder(async () => {

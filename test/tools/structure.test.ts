@@ -202,7 +202,7 @@ describe("findViolations", () => {
   it("counts a file that a worker thread runs as imported, and checks it", async () => {
     const startWorker = (file: string) =>
       prepend("server/redis/client.ts", `new Worker(new URL("${file}", import.meta.url), {});`);
-    const worker = { "server/redis/worker.ts": "export {};\n" };
+    const worker = { "server/redis/worker.ts": 'import { Redis } from "./client.ts";\nRedis;\n' };
     assert.deepEqual(await violationsOf({ ...startWorker("./worker.ts"), ...worker }), []);
     const violations = await violationsOf(startWorker("../kafka/feed.ts"));
     assert.match(violations.join(), /^server\/redis\/client\.ts imports server\/kafka\/feed\.ts/);

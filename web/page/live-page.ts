@@ -91,8 +91,8 @@ export class LivePage {
     const { products, total } = list;
     // Without a watch, the list is the latest information from the server.
     if (this.#connection === "snapshot" && list.serverTimeMs > 0) {
-      this.#serverTimeMs = list.serverTimeMs;
       this.#isStale = list.isStale;
+      if (!list.isStale) this.#serverTimeMs = list.serverTimeMs;
     }
     if (isLonger) this.list.extend(query, products, total);
     else this.list.put(query, products, total);

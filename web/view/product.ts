@@ -34,6 +34,7 @@ export interface PageStart {
   readonly products: readonly Product[];
   readonly total: number;
   readonly collections: readonly NamedCollection[];
+  /** When the counts were last known to be current; 0 if never. */
   readonly serverTimeMs: number;
   readonly isStale: boolean;
 }

@@ -58,6 +58,10 @@ export interface CatalogView {
   list(query: ListQuery): ListPage;
   readonly collections: readonly Collection[];
   readonly isStale: boolean;
+  /** When it was last known to be current, ms since 1970; 0 if never. */
+  readonly currentTimeMs: number;
+  /** See `Mirror.caughtUp`. */
+  caughtUp(): Promise<void> | undefined;
 }
 
 /** The part of a query that is tested product by product. */
@@ -127,6 +131,14 @@ export class Catalog implements CatalogView {
 
   get isStale(): boolean {
     return this.#mirror.isStale;
+  }
+
+  get currentTimeMs(): number {
+    return this.#mirror.currentTimeMs;
+  }
+
+  caughtUp(): Promise<void> | undefined {
+    return this.#mirror.caughtUp();
   }
 
   list(query: ListQuery): ListPage {

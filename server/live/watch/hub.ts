@@ -53,6 +53,7 @@ export class Hub {
       limits: this.#limits,
       messages: new ChangeMessages(mirror, recency),
       wheel: new TimerWheel<Watch>(now, (watch) => watch.onTimer()),
+      notifyWatches: () => this.#notifyWatches(),
       sendNow: (watch) => this.#sendNow(watch),
       schedule: (watch) => this.#schedule(watch),
       onClose: (watch) => this.#remove(watch),

@@ -48,6 +48,8 @@ export interface WatchContext {
   readerWaits: number;
   /** Monotonic, ms. */
   now(): number;
+  /** Notifies the watches of all changes up to now. */
+  notifyWatches(): void;
   /** Sends what is due in the current turn of the event loop. */
   sendNow(watch: Watch): void;
   /** Sends what is due when the watch has its turn. */
@@ -73,6 +75,7 @@ export class Watch {
   #endsAt = Number.POSITIVE_INFINITY;
   /** The slot in the timer wheel. Never later than the next message is due. */
   #slot = NO_SLOT;
+  #isStarted = false;
   #wasStale = false;
   #hasChanges = false;
   /** Whether the last message of changes had no room for all of them. */
@@ -86,16 +89,37 @@ export class Watch {
     this.#position = context.recency.sequence;
   }
 
-  /** Sends the first message of the snapshot in the current turn of the event loop. */
+  /**
+   * Sends the snapshot, its first message in the current turn of the event loop; or, if this server has acknowledged
+   * changes that the mirror does not have yet, as soon as it has them (`Mirror.caughtUp`).
+   */
   start(sink: WatchSink): void {
     if (this.#isClosed) {
       sink.end();
       return;
     }
-    const { limits, mirror } = this.#context;
     this.#sink = sink;
-    this.#endsAt = this.#context.now() + limits.lifetimeMs * (1 + LIFETIME_SPREAD * (2 * Math.random() - 1));
+    const caughtUp = this.#context.mirror.caughtUp(this.request.productIds);
+    if (caughtUp === undefined) {
+      this.#startSnapshot();
+    } else {
+      void caughtUp.then(() => this.#startSnapshot());
+    }
+  }
+
+  #startSnapshot(): void {
+    if (this.#isClosed) {
+      return;
+    }
+    const { limits, mirror, recency } = this.#context;
+    // The snapshot has all changes up to now. Without this, they would be sent again after it.
+    this.#context.notifyWatches();
+    this.#hasChanges = false;
+    this.#position = recency.sequence;
+    const spread = 1 + LIFETIME_SPREAD * (2 * Math.random() - 1);
+    this.#endsAt = this.#context.now() + limits.lifetimeMs * spread;
     this.#snapshotIds = (this.request.productIds ?? mirror.visibleIds())[Symbol.iterator]();
+    this.#isStarted = true;
     this.#context.sendNow(this);
   }
 
@@ -143,7 +167,7 @@ export class Watch {
   send(now: number): void {
     const sink = this.#sink;
     for (let sent = 0; sent < MESSAGES_PER_TURN_MAX; sent += 1) {
-      if (sink === undefined || this.#isClosed) {
+      if (sink === undefined || !this.#isStarted || this.#isClosed) {
         return;
       }
       if (!sink.isReady) {

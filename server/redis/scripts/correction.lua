@@ -3,7 +3,7 @@
 -- Whether the operation with this ID was completed before: 'new', 'repeated', or 'reused' if the ID
 -- belongs to an operation with another fingerprint.
 local function operation_status(key, fingerprint)
-  local seen = redis.call('GET', key)
+  local seen = read('operation', 'GET', key)
   if not seen then
     return 'new'
   end
@@ -25,13 +25,13 @@ end
 -- KEYS  ledger, history, changes, operation
 -- ARGV  product ID, count, expected version or '', count ID, reason, fingerprint
 -- reply 'ok' and the ledger; 'absent'; 'unknown'; 'reused'; 'version', the actual version
-operations.count_stock = function(k, a)
+operations.count_stock = function(k, a, plan)
   local keys = { ledger = k[1], history = k[2], changes = k[3] }
   local seen = operation_status(k[4], a[6])
   if seen == 'reused' then
     return { 'reused' }
   elseif seen == 'repeated' then
-    return reply('ok', load_product(keys.ledger))
+    return reply('ok', require_product(keys.ledger))
   end
   local p, missing = find_product(keys.ledger)
   if p == nil then
@@ -41,13 +41,13 @@ operations.count_stock = function(k, a)
   if expected and expected ~= p.V then
     return { 'version', p.V }
   end
-  redis.call('SET', k[4], a[6], 'PX', operation_retention_ms)
   local correction = tonumber(a[2]) - on_hand(p)
   if correction ~= 0 then
     local available_before = available(p)
     p.A = p.A + correction
-    record(keys, a[1], p, 'counted', available_before, a[4], a[5])
+    record(plan, keys, a[1], p, 'counted', available_before, a[4], a[5])
   end
+  plan_write(plan, 'SET', k[4], a[6], 'PX', operation_retention_ms)
   return reply('ok', p)
 end
 
@@ -55,13 +55,13 @@ end
 -- KEYS  ledger, history, changes, operation
 -- ARGV  product ID, delta, adjustment ID, reason, fingerprint
 -- reply 'ok' and the ledger; 'absent'; 'unknown'; 'reused'; 'range', units on hand
-operations.adjust_stock = function(k, a)
+operations.adjust_stock = function(k, a, plan)
   local keys = { ledger = k[1], history = k[2], changes = k[3] }
   local seen = operation_status(k[4], a[5])
   if seen == 'reused' then
     return { 'reused' }
   elseif seen == 'repeated' then
-    return reply('ok', load_product(keys.ledger))
+    return reply('ok', require_product(keys.ledger))
   end
   local p, missing = find_product(keys.ledger)
   if p == nil then
@@ -72,10 +72,10 @@ operations.adjust_stock = function(k, a)
   if (delta < 0 and after < 0) or (delta > 0 and after > 2147483647) then
     return { 'range', before }
   end
-  redis.call('SET', k[4], a[5], 'PX', operation_retention_ms)
   local available_before = available(p)
   p.A = p.A + delta
-  record(keys, a[1], p, 'adjusted', available_before, a[3], a[4])
+  record(plan, keys, a[1], p, 'adjusted', available_before, a[3], a[4])
+  plan_write(plan, 'SET', k[4], a[5], 'PX', operation_retention_ms)
   return reply('ok', p)
 end
 
@@ -83,7 +83,7 @@ end
 -- KEYS  ledger, history, changes
 -- ARGV  product ID, safety
 -- reply 'ok' and the ledger; 'absent'; 'unknown'
-operations.set_safety_stock = function(k, a)
+operations.set_safety_stock = function(k, a, plan)
   local keys = { ledger = k[1], history = k[2], changes = k[3] }
   local p, missing = find_product(keys.ledger)
   if p == nil then
@@ -93,7 +93,7 @@ operations.set_safety_stock = function(k, a)
   if safety ~= p.F then
     local available_before = available(p)
     p.F = safety
-    record(keys, a[1], p, 'safety', available_before, '', '')
+    record(plan, keys, a[1], p, 'safety', available_before, '', '')
   end
   return reply('ok', p)
 end

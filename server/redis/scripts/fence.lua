@@ -15,8 +15,9 @@ for i, key in ipairs(KEYS) do
 end
 for i, key in ipairs(KEYS) do
   if redis.call('HGET', key, 'replid') ~= ARGV[2] then
-    redis.call('HINCRBY', key, 'incarnation', 1)
-    redis.call('HSET', key, 'data', ARGV[1], 'replid', ARGV[2])
+    -- One command, so that a failure cannot raise the incarnation without the rest.
+    local incarnation = tonumber(redis.call('HGET', key, 'incarnation') or '0') + 1
+    redis.call('HSET', key, 'incarnation', string.format('%d', incarnation), 'data', ARGV[1], 'replid', ARGV[2])
   end
   incarnations[i] = redis.call('HGET', key, 'incarnation')
 end

@@ -1,9 +1,4 @@
-#!lua
 -- Shared by all operations: reads, changes and records the ledger of one product.
---
--- The shebang makes Redis check before the script runs whether writes are possible. Without it, a replica (the
--- primary before a failover) would serve reads of stale data, and its READONLY error would appear in the reply of one
--- operation, where the connection does not see it.
 --
 -- Fields of a product's hash: D declared, U its seller's time (µs), A adjusted, S sold,
 -- H reserved, F safety, V version, T time of the latest change (ms, clock of Redis), and the fences
@@ -23,29 +18,47 @@ local now_ms = math.floor(now_micros / 1000)
 
 local operations = {}
 
--- Changed products of all operations: product ID and new version, alternating.
-local changed = {}
+local function is_integer(value)
+  return type(value) == 'number' and value % 1 == 0 and value > -9007199254740992 and value < 9007199254740992
+end
 
--- By change stream its newest entry: ID, product ID, version.
-local newest_entries = {}
+local ledger_fields = { 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K' }
+local is_optional = { U = true, P = true, X = true, K = true }
 
 -- Reads a product, or nil. store_product writes exactly the fields that are assigned to the result.
 local function load_product(key)
-  local f = redis.call('HMGET', key, 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K')
-  if not f[7] then
+  local texts = read('ledger', 'HMGET', key, unpack(ledger_fields))
+  local fields, found = {}, false
+  for i, name in ipairs(ledger_fields) do
+    if texts[i] then
+      found = true
+      local value = tonumber(texts[i])
+      if not is_integer(value) then
+        raise_damage('ledger', key, 'field ' .. name .. ' is not an integer')
+      end
+      fields[name] = value
+    end
+  end
+  if not found then
     return nil
   end
-  return setmetatable({}, { __index = {
-    D = tonumber(f[1]), U = tonumber(f[2]), A = tonumber(f[3]), S = tonumber(f[4]),
-    H = tonumber(f[5]), F = tonumber(f[6]), V = tonumber(f[7]), T = tonumber(f[8]),
-    P = tonumber(f[9]), X = tonumber(f[10]), K = tonumber(f[11]),
-  } })
+  for _, name in ipairs(ledger_fields) do
+    if not fields[name] and not is_optional[name] then
+      raise_damage('ledger', key, 'field ' .. name .. ' is missing')
+    end
+  end
+  return setmetatable({}, { __index = fields })
+end
+
+-- Reads a ledger that must exist: a reservation or a completed operation refers to it.
+local function require_product(key)
+  return load_product(key) or raise_damage('ledger', key, 'the key is missing')
 end
 
 -- A new product. Its versions continue after its history, which remains if the ledger was deleted by hand: the IDs of
 -- a stream must increase.
 local function new_product(history)
-  local newest = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)[1]
+  local newest = (attempt(read, 'stream', 'XREVRANGE', history, '+', '-', 'COUNT', 1) or {})[1]
   local version = newest and tonumber(string.match(newest[1], '^%d+')) or 0
   return { D = 0, A = 0, S = 0, H = 0, F = 0, V = version, T = 0 }
 end
@@ -63,14 +76,14 @@ local function available(p)
   return math.max(0, on_hand(p) - p.H - p.F)
 end
 
--- Writes the assigned fields; of a new product all of them.
-local function store_product(key, p)
-  local fields = { 'HSET', key }
+-- Plans the write of the assigned fields; of a new product all of them.
+local function store_product(plan, key, p)
+  local write = { 'HSET', key }
   for name, value in pairs(p) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
+    write[#write + 1] = name
+    write[#write + 1] = value
   end
-  redis.call(unpack(fields))
+  plan.books[#plan.books + 1] = write
 end
 
 -- D U A S H F V T, then 1 if deleted, else 0, separated by spaces; U is empty if absent.
@@ -79,23 +92,24 @@ local function ledger_text(p)
     p.A, p.S, p.H, p.F, p.V, p.T, is_deleted(p) and 1 or 0)
 end
 
--- Records a change as the next version: in the hash, in the product's history and in the bucket's
--- change stream. `keys` has ledger, history and changes.
+-- Plans a change as the next version: in the hash, in the product's history and in the bucket's change stream. `keys`
+-- has ledger, history and changes.
 --
 -- A stream entry has one field, c, because the cost of an entry grows with the number of fields. Its
 -- lines: cause, delta of available and ledger; product ID; reference; details JSON or empty; and the
 -- reason, which may contain line ends and takes the rest.
-local function record(keys, product_id, p, cause, available_before, reference, reason, details)
+local function record(plan, keys, product_id, p, cause, available_before, reference, reason, details)
+  check_type('stream', 'XLEN', keys.changes)
   p.V = p.V + 1
   p.T = now_ms
-  changed[#changed + 1] = product_id
-  changed[#changed + 1] = p.V
-  store_product(keys.ledger, p)
+  store_product(plan, keys.ledger, p)
   local change = string.format('%s %d %s\n', cause, available(p) - available_before, ledger_text(p))
     .. product_id .. '\n' .. reference .. '\n' .. (details or '') .. '\n' .. reason
-  redis.call('XADD', keys.history, 'MAXLEN', changes_kept_per_product, string.format('%d-0', p.V), 'c', change)
-  local entry_id = redis.call('XADD', keys.changes, 'MAXLEN', '~', changes_kept, '*', 'c', change)
-  newest_entries[keys.changes] = { entry_id, product_id, p.V }
+  local id = string.format('%d-0', p.V)
+  plan.streams[#plan.streams + 1] = {
+    'XADD', keys.changes, 'MAXLEN', '~', changes_kept, '*', 'c', change, product_id = product_id, version = p.V,
+  }
+  plan.streams[#plan.streams + 1] = { 'XADD', keys.history, 'MAXLEN', changes_kept_per_product, id, 'c', change }
 end
 
 -- The reply for a product: a status and the ledger.
@@ -103,9 +117,15 @@ local function reply(status, p)
   return { status, ledger_text(p) }
 end
 
+-- Plans the entry in the set of products.
+local function add_product(plan, products, product_id)
+  check_type('products', 'SCARD', products)
+  plan_write(plan, 'SADD', products, product_id)
+end
+
 -- Adopts the count that the Go service keeps in a plain key, as D with U = 0, so that the seller's
 -- first event supersedes it. Returns the product, or nil if the key does not hold a count.
-local function adopt(keys, product_id)
+local function adopt(plan, keys, product_id)
   if redis.call('TYPE', keys.plain).ok ~= 'string' then
     return nil
   end
@@ -117,7 +137,7 @@ local function adopt(keys, product_id)
   p.D = tonumber(text)
   p.U = 0
   p.P = 0
-  redis.call('SADD', keys.products, product_id)
-  record(keys, product_id, p, 'declared', 0, '', 'adopted from the plain key')
+  add_product(plan, keys.products, product_id)
+  record(plan, keys, product_id, p, 'declared', 0, '', 'adopted from the plain key')
   return p
 end

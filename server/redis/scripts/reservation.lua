@@ -4,36 +4,92 @@
 -- the lines; absent if an unknown ID was released), created, expires and ended in ms, sold and left
 -- line by line after a commit, revived. While it is active, its ID is in the deadlines of its bucket.
 -- After it has ended, the key expires after the retention. Units are returned by the ledger's
--- operations only, never by the expiry of a key.
+-- operations only, never by the expiry of a key. A reservation that is due and cannot be expired, because a record is
+-- damaged, moves from the deadlines to the set `damaged` of its bucket, where it does not delay others.
 --
 -- Commit, release, return and expiry derive the keys of the products from the record, so these keys
 -- are not in KEYS. A Redis Cluster could not run them; the service refuses one at start.
+
+local reservation_states = { active = true, committed = true, released = true, expired = true }
 
 local function product_keys(product_id, bucket)
   local tag = string.format('{b%02d}', bucket)
   return { ledger = tag .. ':p:' .. product_id, history = tag .. ':h:' .. product_id, changes = tag .. ':changes' }
 end
 
-local function load_reservation(key)
-  local text = redis.call('GET', key)
-  return text and cjson.decode(text)
+local function are_quantities(list, count)
+  if type(list) ~= 'table' or #list ~= count then
+    return false
+  end
+  for _, quantity in ipairs(list) do
+    if not is_integer(quantity) or quantity < 0 then
+      return false
+    end
+  end
+  return true
 end
 
-local function store_active(keys, id, r)
-  redis.call('ZADD', keys.deadlines, r.expires, id)
+local function are_lines(lines)
+  if type(lines) ~= 'table' or #lines == 0 then
+    return false
+  end
+  local seen = {}
+  for _, line in ipairs(lines) do
+    if type(line) ~= 'table' or #line ~= 3 or type(line[1]) ~= 'string' or seen[line[1]] then
+      return false
+    end
+    if not is_integer(line[2]) or line[2] < 0 or not is_integer(line[3]) or line[3] < 1 then
+      return false
+    end
+    seen[line[1]] = true
+  end
+  return true
+end
+
+-- Whether the record is one that this script writes. An ID that was released before it was reserved has no lines.
+local function is_reservation(r)
+  if type(r) ~= 'table' or not reservation_states[r.state] or not is_integer(r.created) then
+    return false
+  elseif r.state == 'released' and r.lines == nil then
+    return true
+  end
+  return are_lines(r.lines) and type(r.print) == 'string' and is_integer(r.expires)
+    and (r.state == 'active' or is_integer(r.ended)) and (r.revived == nil or type(r.revived) == 'boolean')
+    and (r.state ~= 'committed' or (are_quantities(r.sold, #r.lines) and are_quantities(r.left, #r.lines)))
+end
+
+-- Returns the reservation and its text, or nil.
+local function load_reservation(key)
+  local text = read('reservation', 'GET', key)
+  if not text then
+    return nil
+  end
+  local ran, r = pcall(cjson.decode, text)
+  if not ran or not is_reservation(r) then
+    raise_damage('reservation', key, ran and 'the record has missing or invalid fields' or 'the record is not JSON')
+  end
+  return r, text
+end
+
+local function plan_active(plan, keys, id, r)
+  check_type('deadlines', 'ZCARD', keys.deadlines)
   local text = cjson.encode(r)
-  redis.call('SET', keys.record, text)
+  plan_write(plan, 'ZADD', keys.deadlines, r.expires, id)
+  plan_write(plan, 'SET', keys.record, text)
   return { 'ok', text }
 end
 
-local function store_ended(keys, id, r, state)
-  if r.state == 'active' then
-    redis.call('ZREM', keys.deadlines, id)
-  end
+-- The deadline is removed last: one that remains is removed by the next expiry.
+local function plan_ended(plan, keys, id, r, state)
+  local was_active = r.state == 'active'
   r.state = state
   r.ended = now_ms
   local text = cjson.encode(r)
-  redis.call('SET', keys.record, text, 'PX', operation_retention_ms)
+  plan_write(plan, 'SET', keys.record, text, 'PX', operation_retention_ms)
+  if was_active then
+    check_type('deadlines', 'ZCARD', keys.deadlines)
+    plan_write(plan, 'ZREM', keys.deadlines, id)
+  end
   return { 'ok', text }
 end
 
@@ -41,25 +97,16 @@ local function is_due(r)
   return r.state == 'active' and r.expires <= now_ms
 end
 
--- Reads a ledger that must exist. Raises if it was deleted by hand; call it before the first write of an
--- operation, so that the operation is not left half done.
-local function require_product(key)
-  return load_product(key) or error('there is no ledger at ' .. key)
-end
-
--- Returns all held units to their products. Skips a product whose ledger was deleted by hand: there is no
--- ledger to return them to, and the other lines must not wait for it.
-local function return_held(id, r, cause)
-  local products = {}
-  for i, line in ipairs(r.lines) do
-    products[i] = load_product(product_keys(line[1], line[2]).ledger)
-  end
-  for i, line in ipairs(r.lines) do
-    local p = products[i]
+-- Plans the return of all held units to their products. Skips a product whose ledger is missing or damaged: there is
+-- no count to return them to, and the other lines must not wait for its repair.
+local function return_held(plan, id, r, cause)
+  for _, line in ipairs(r.lines) do
+    local keys = product_keys(line[1], line[2])
+    local p = attempt(require_product, keys.ledger)
     if p then
       local available_before = available(p)
       p.H = p.H - line[3]
-      record(product_keys(line[1], line[2]), line[1], p, cause, available_before, id, '')
+      record(plan, keys, line[1], p, cause, available_before, id, '')
     end
   end
 end
@@ -79,12 +126,11 @@ end
 --       bucket, quantity
 -- reply 'ok', the reservation; 'reused'; 'released_before'; 'absent', product IDs to adopt
 --       from plain keys; 'unknown', product ID; 'short', and for each short line product ID, requested, available
-operations.reserve = function(k, a)
+operations.reserve = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2] }
   local id = a[1]
-  local text = redis.call('GET', keys.record)
-  if text then
-    local known = cjson.decode(text)
+  local known, text = load_reservation(keys.record)
+  if known then
     if not known.print then
       return { 'released_before' }
     elseif known.print ~= a[2] then
@@ -118,9 +164,9 @@ operations.reserve = function(k, a)
     local available_before = available(p)
     p.H = p.H + line[3]
     local line_keys = { ledger = k[3 * i], history = k[3 * i + 1], changes = k[3 * i + 2] }
-    record(line_keys, line[1], p, 'reserved', available_before, id, '')
+    record(plan, line_keys, line[1], p, 'reserved', available_before, id, '')
   end
-  return store_active(keys, id, {
+  return plan_active(plan, keys, id, {
     state = 'active', lines = lines, print = a[2], created = now_ms, expires = now_ms + tonumber(a[3]),
   })
 end
@@ -130,10 +176,10 @@ end
 -- ARGV  reservation ID, 'strict' or ''; then for each line product ID, quantity; no lines: all units held
 -- reply 'ok', the reservation; 'missing'; 'ended', state; 'reused'; 'too_large', index of the line,
 --       units held; 'short' as in reserve
-operations.commit_reservation = function(k, a)
+operations.commit_reservation = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2] }
   local id, strict = a[1], a[2] == 'strict'
-  local r = load_reservation(keys.record)
+  local r, text = load_reservation(keys.record)
   if not r then
     return { 'missing' }
   elseif r.state == 'released' then
@@ -149,7 +195,9 @@ operations.commit_reservation = function(k, a)
     if quantity > held then
       return { 'too_large', i - 1, held }
     end
-    sold[index] = quantity
+    if index then
+      sold[index] = quantity
+    end
   end
   if r.state == 'committed' then
     for i, quantity in ipairs(sold) do
@@ -157,7 +205,7 @@ operations.commit_reservation = function(k, a)
         return { 'reused' }
       end
     end
-    return { 'ok', redis.call('GET', keys.record) }
+    return { 'ok', text }
   end
 
   local is_held = r.state == 'active'
@@ -191,38 +239,39 @@ operations.commit_reservation = function(k, a)
       p.H = p.H - held
       p.S = p.S + sold[i]
       local cause = sold[i] > 0 and 'committed' or 'released'
-      record(product_keys(line[1], line[2]), line[1], p, cause, available_before, id, '')
+      record(plan, product_keys(line[1], line[2]), line[1], p, cause, available_before, id, '')
     end
   end
   r.sold = sold
   r.left = sold
   r.revived = is_expired or nil
-  return store_ended(keys, id, r, 'committed')
+  return plan_ended(plan, keys, id, r, 'committed')
 end
 
 -- release_reservation
 -- KEYS  reservation, deadlines
 -- ARGV  reservation ID
 -- reply 'ok', the reservation; 'ended', state
-operations.release_reservation = function(k, a)
+operations.release_reservation = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2] }
   local id = a[1]
-  local r = load_reservation(keys.record) or { state = 'unknown', created = now_ms }
+  local r, text = load_reservation(keys.record)
+  r = r or { state = 'unknown', created = now_ms }
   if r.state == 'committed' then
     return { 'ended', 'committed' }
   elseif r.state == 'released' then
-    return { 'ok', redis.call('GET', keys.record) }
+    return { 'ok', text }
   elseif r.state == 'active' then
-    return_held(id, r, 'released')
+    return_held(plan, id, r, 'released')
   end
-  return store_ended(keys, id, r, 'released')
+  return plan_ended(plan, keys, id, r, 'released')
 end
 
 -- extend_reservation
 -- KEYS  reservation, deadlines
 -- ARGV  reservation ID, time to live in ms
 -- reply 'ok', the reservation; 'missing'; 'ended', state
-operations.extend_reservation = function(k, a)
+operations.extend_reservation = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2] }
   local r = load_reservation(keys.record)
   if not r then
@@ -231,7 +280,7 @@ operations.extend_reservation = function(k, a)
     return { 'ended', r.state == 'active' and 'expired' or r.state }
   end
   r.expires = now_ms + tonumber(a[2])
-  return store_active(keys, a[1], r)
+  return plan_active(plan, keys, a[1], r)
 end
 
 -- return_units
@@ -239,9 +288,9 @@ end
 -- ARGV  return ID, fingerprint; then for each line product ID, quantity
 -- reply 'ok', the reservation; 'missing'; 'reused'; 'ended', state; 'other', index of the line;
 --       'too_large', index of the line, units left
-operations.return_units = function(k, a)
+operations.return_units = function(k, a, plan)
   local keys = { record = k[1] }
-  local r = load_reservation(keys.record)
+  local r, text = load_reservation(keys.record)
   if not r then
     return { 'missing' }
   end
@@ -249,7 +298,7 @@ operations.return_units = function(k, a)
   if seen == 'reused' then
     return { 'reused' }
   elseif seen == 'repeated' then
-    return { 'ok', redis.call('GET', keys.record) }
+    return { 'ok', text }
   elseif r.state ~= 'committed' then
     return { 'ended', r.state }
   end
@@ -268,42 +317,16 @@ operations.return_units = function(k, a)
     end
     products[i] = require_product(product_keys(line[1], line[2]).ledger)
   end
-  redis.call('SET', k[2], a[2], 'PX', operation_retention_ms)
   for i = 1, count do
     local index, quantity, p = indexes[a[2 * i + 1]], tonumber(a[2 * i + 2]), products[i]
     local line = r.lines[index]
     local available_before = available(p)
     r.left[index] = r.left[index] - quantity
     p.S = p.S - quantity
-    record(product_keys(line[1], line[2]), line[1], p, 'returned', available_before, a[1], '')
+    record(plan, product_keys(line[1], line[2]), line[1], p, 'returned', available_before, a[1], '')
   end
-  local text = cjson.encode(r)
-  redis.call('SET', keys.record, text, 'PX', operation_retention_ms)
+  text = cjson.encode(r)
+  plan_write(plan, 'SET', keys.record, text, 'PX', operation_retention_ms)
+  plan_write(plan, 'SET', k[2], a[2], 'PX', operation_retention_ms)
   return { 'ok', text }
-end
-
--- expire_due
--- KEYS  deadlines of each bucket
--- ARGV  maximum number of reservations to expire
--- reply 'ok', number of expired reservations
-operations.expire_due = function(k, a)
-  local limit, expired = tonumber(a[1]), 0
-  for _, deadlines in ipairs(k) do
-    if expired < limit then
-      local due = redis.call('ZRANGEBYSCORE', deadlines, '-inf', now_ms, 'LIMIT', 0, limit - expired)
-      for _, id in ipairs(due) do
-        local keys = { deadlines = deadlines, record = string.gsub(deadlines, ':deadlines$', ':r:') .. id }
-        local r = load_reservation(keys.record)
-        if r and r.state == 'active' then
-          return_held(id, r, 'expired')
-          store_ended(keys, id, r, 'expired')
-        else
-          -- The record was deleted by hand, or the reservation has ended: the deadline is obsolete.
-          redis.call('ZREM', deadlines, id)
-        end
-        expired = expired + 1
-      end
-    end
-  end
-  return { 'ok', expired }
 end

@@ -6,9 +6,11 @@
 --       lead of an update's time in ms; the operations as JSON: for each its name, number of keys and
 --       arguments; '1' if replicas must acknowledge the batch, else '0'; for each marker the
 --       data ID and incarnation that it must have
--- reply for each operation its reply, which starts with a status ('failed' and the reason if it raised
---       an error); then the changed products: product ID and new version, alternating;
+-- reply for each operation its reply, which starts with a status; then the damaged records that were found: kind, key
+--       and reason, in turn; then the changed products: product ID and new version, alternating;
 --       then for each change stream its key and its newest entry: ID, product ID, version.
+--       Besides its own statuses, an operation replies 'damaged', kind, key and reason if a record that it needs is
+--       damaged, and 'failed' and the error if it raised one. It has written nothing then.
 --       The error FENCED if a marker has another data ID or incarnation: nothing ran
 local marker_count = #ARGV - 6
 for i = 1, marker_count do
@@ -18,15 +20,28 @@ for i = 1, marker_count do
     return redis.error_reply('FENCED the bucket has ' .. found .. ', expected ' .. ARGV[6 + i])
   end
 end
+
+local function run(name, keys, arguments)
+  local plan = new_plan()
+  local reply = operations[name](keys, arguments, plan)
+  run_plan(plan)
+  return reply
+end
+
 local replies, first_key = {}, 1
 local is_promise, promises_nothing = false, { short = true, absent = true, unknown = true, missing = true }
 for i, operation in ipairs(cjson.decode(ARGV[5])) do
   local name, key_count, arguments = unpack(operation)
   local keys = { unpack(KEYS, first_key, first_key + key_count - 1) }
   first_key = first_key + key_count
-  local ran, reply = pcall(operations[name], keys, arguments)
+  local ran, reply = pcall(run, name, keys, arguments)
   if not ran then
-    reply = { 'failed', type(reply) == 'table' and reply.err or tostring(reply) }
+    if is_damage(reply) then
+      report_damage(reply.kind, reply.key, reply.reason)
+      reply = { 'damaged', reply.kind, reply.key, reply.reason }
+    else
+      reply = { 'failed', is_error(reply) and reply.err or tostring(reply) }
+    end
   end
   replies[i] = reply
   is_promise = is_promise or (name ~= 'expire_due' and not promises_nothing[reply[1]])
@@ -42,6 +57,7 @@ for stream, entry in pairs(newest_entries) do
     entries[#entries + 1] = field
   end
 end
+replies[#replies + 1] = damage
 replies[#replies + 1] = changed
 replies[#replies + 1] = entries
 return replies

@@ -1,11 +1,11 @@
 import { Kafka, type LogEntry, logLevel, type SASLOptions } from "kafkajs";
 import type { Logger } from "pino";
 import { installCodecs } from "./codecs.ts";
+import { REQUEST_MS_MAX } from "./connections.ts";
+import { fixRequestQueue } from "./request-queue.ts";
 
 /** Timeout for connecting to a broker. */
 const CONNECT_MS_MAX = 2_000;
-/** Timeout for a response, after which the connection counts as broken. */
-const RESPONSE_MS_MAX = 10_000;
 /**
  * kafkajs's retries of one request: about three seconds in all. A longer failure is an outage; the caller then starts
  * over with a new client, which shares no connections with the old one.
@@ -21,6 +21,11 @@ export interface KafkaSettings {
   readonly collectionTopic: string;
   readonly inventoryTopic: string;
   readonly deadLetterTopic: string;
+  /** Creates missing topics, with this number of partitions; -1 for the broker's default. */
+  readonly createTopics: boolean;
+  readonly topicPartitions: number;
+  /** How long a dead letter that the brokers refuse is retried, and an event that fails with an internal error. */
+  readonly deadLetterWaitMs: number;
   readonly ssl: boolean;
   readonly sasl: SaslSettings | undefined;
 }
@@ -37,11 +42,12 @@ export type SaslMechanism = (typeof SASL_MECHANISMS)[number];
 /** Creates a client that connects on first use and logs to `log`. */
 export function createKafka(settings: KafkaSettings, name: string, log: Logger): Kafka {
   installCodecs();
+  fixRequestQueue();
   return new Kafka({
     clientId: `inventory-${name}`,
     brokers: [...settings.brokers],
     connectionTimeout: CONNECT_MS_MAX,
-    requestTimeout: RESPONSE_MS_MAX,
+    requestTimeout: REQUEST_MS_MAX,
     retry: RETRY,
     ssl: settings.ssl,
     ...(settings.sasl && { sasl: saslOptions(settings.sasl) }),

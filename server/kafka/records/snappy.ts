@@ -1,40 +1,42 @@
 /** Header of the Java client's framing. It is followed by snappy blocks, each preceded by its length, big-endian. */
 const XERIAL_MAGIC = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0x00]);
 const XERIAL_HEADER_BYTES = 16;
+/** Output between two steps of a decompression. */
+const STEP_BYTES = 64 * 1024;
+/** Up to this length a loop is faster than a native copy. */
+const SHORT_COPY_BYTES = 32;
 
 /**
- * Decompresses snappy, raw as librdkafka writes it or in the Java client's framing. Throws if the bytes are not valid
- * snappy, or if the output would be larger than `bytesMax`.
+ * Decompresses snappy, raw as librdkafka writes it or in the Java client's framing. Yields `undefined` after each step,
+ * so that the caller can interrupt it, and each block's content. Throws if the bytes are not valid snappy, or if a block
+ * would be larger than `bytesMax`.
  *
  * See https://github.com/google/snappy/blob/main/format_description.txt
  */
-export function decompressSnappy(bytes: Buffer, bytesMax: number): Buffer {
+export function* decompressSnappy(bytes: Buffer, bytesMax: number): Generator<Buffer | undefined, void> {
   if (!bytes.subarray(0, XERIAL_MAGIC.length).equals(XERIAL_MAGIC)) {
-    return decompressBlock(bytes, bytesMax);
+    yield yield* decompressBlock(bytes, bytesMax);
+    return;
   }
-  const blocks: Buffer[] = [];
-  let left = bytesMax;
   for (let at = XERIAL_HEADER_BYTES; at < bytes.length; ) {
     const length = bytes.readUInt32BE(at);
     at += 4;
     if (at + length > bytes.length) {
       throw new Error(`a snappy block of ${length} bytes is truncated`);
     }
-    const block = decompressBlock(bytes.subarray(at, at + length), left);
-    blocks.push(block);
-    left -= block.length;
+    yield yield* decompressBlock(bytes.subarray(at, at + length), bytesMax);
     at += length;
   }
-  return Buffer.concat(blocks);
 }
 
-function decompressBlock(bytes: Buffer, bytesMax: number): Buffer {
+function* decompressBlock(bytes: Buffer, bytesMax: number): Generator<undefined, Buffer> {
   const { length, at: start } = readLength(bytes);
   if (length > bytesMax) {
     throw new Error(`snappy output of ${length} bytes exceeds the maximum of ${bytesMax}`);
   }
   const out = Buffer.allocUnsafe(length);
   let written = 0;
+  let nextStep = STEP_BYTES;
   let at = start;
   while (at < bytes.length) {
     const tag = bytes.readUInt8(at);
@@ -59,6 +61,10 @@ function decompressBlock(bytes: Buffer, bytesMax: number): Buffer {
       at += offsetBytes;
       copyWithin(out, written, offset, count, length);
       written += count;
+    }
+    if (written >= nextStep) {
+      nextStep = written + STEP_BYTES;
+      yield undefined;
     }
   }
   if (written !== length) {
@@ -85,11 +91,18 @@ export function copyWithin(out: Buffer, at: number, offset: number, count: numbe
   if (offset === 0 || offset > at || at + count > limit) {
     throw new Error(`a copy of ${count} bytes from ${offset} bytes back, at byte ${at} of ${limit}`);
   }
-  if (offset >= count) {
-    out.copyWithin(at, at - offset, at - offset + count);
+  if (count <= SHORT_COPY_BYTES) {
+    for (let i = at; i < at + count; i++) {
+      out[i] = out[i - offset] ?? 0;
+    }
     return;
   }
-  for (let i = at; i < at + count; i++) {
-    out[i] = out[i - offset] ?? 0;
+  const end = at + count;
+  let to = at;
+  // The distance to the source doubles with each copy, since the pattern repeats.
+  for (let distance = offset; to < end; distance *= 2) {
+    const length = Math.min(distance, end - to);
+    out.copyWithin(to, at - offset, at - offset + length);
+    to += length;
   }
 }

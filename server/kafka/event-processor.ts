@@ -1,0 +1,192 @@
+import { setTimeout as wait } from "node:timers/promises";
+import type { Logger } from "pino";
+import { InventoryError } from "../inventory/errors.ts";
+import type { InventoryStore } from "../inventory/store.ts";
+import type { EventOutcome, Metrics } from "../ops/metrics.ts";
+import type { Tracing } from "../ops/tracing.ts";
+import { applyEvent } from "./apply.ts";
+import type { DeadLetterSender } from "./dead-letter-sender.ts";
+import { type AnyDeadLetterReason, type DeadLetter, toBatchLetter, toDeadLetter } from "./dead-letters.ts";
+import type { Decoded, Subject } from "./decode.ts";
+import type { LargeMessageDecoder } from "./large-messages.ts";
+import type { LoopBudget } from "./loop-budget.ts";
+import type { IncomingMessage } from "./message.ts";
+import type { PartitionReader } from "./partition-reader.ts";
+import type { Slice } from "./records/read-records.ts";
+import { shortKey } from "./short-key.ts";
+import { processSpan } from "./spans.ts";
+
+/** Bounds of the backoff while the store is unavailable. It doubles from the first to the second. */
+const RETRY_MS_MIN = 50;
+const RETRY_MS_MAX = 1_000;
+
+interface EventProcessorOptions {
+  readonly store: InventoryStore;
+  readonly deadLetters: DeadLetterSender;
+  readonly decoder: LargeMessageDecoder;
+  readonly budget: LoopBudget;
+  readonly subjects: ReadonlyMap<string, Subject>;
+  readonly group: string;
+  /** How long an event that fails by itself is retried before it becomes a dead letter. */
+  readonly faultMs: number;
+  readonly metrics: Metrics;
+  readonly tracing?: Tracing | undefined;
+  readonly log: Logger;
+}
+
+/** The result of one attempt to apply a message. */
+type Attempt =
+  | { readonly kind: "done" }
+  | { readonly kind: "dead"; readonly reason: AnyDeadLetterReason; readonly detail: string }
+  /** The store is unavailable or overloaded: every event waits. */
+  | { readonly kind: "wait"; readonly error: Error }
+  /** An internal error, which may concern this event only. */
+  | { readonly kind: "fault"; readonly error: Error };
+
+/** Applies the events of a slice to the store, and sends those that cannot be applied to the dead-letter topic. */
+export class EventProcessor {
+  readonly #options: EventProcessorOptions;
+  /** When the store last acknowledged an event, by the monotonic clock. */
+  #appliedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: EventProcessorOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when each message is in the store or a dead letter. Rejects if `signal` is aborted. */
+  async process(slice: Slice, reader: PartitionReader, signal: AbortSignal): Promise<void> {
+    const letters: DeadLetter[] = [];
+    let left = slice.messages;
+    const startedAt = performance.now();
+    for (let retryMs = RETRY_MS_MIN; left.length > 0; retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)) {
+      signal.throwIfAborted();
+      const retried = await this.#applyAll(left, letters, startedAt);
+      left = retried.map(({ message }) => message);
+      const [first] = retried;
+      if (first !== undefined) {
+        this.#report(reader, first.message, first.attempt);
+        await wait(retryMs, undefined, { signal });
+      }
+    }
+    if (slice.unreadable !== undefined) {
+      letters.push(toBatchLetter(slice.unreadable, Date.now()));
+    }
+    if (letters.length > 0) {
+      await this.#sendDeadLetters(letters, reader, signal);
+    }
+  }
+
+  /** Tries each message once, in parallel. Returns those to be retried. */
+  async #applyAll(
+    messages: readonly IncomingMessage[],
+    letters: DeadLetter[],
+    startedAt: number,
+  ): Promise<{ message: IncomingMessage; attempt: Attempt & { kind: "wait" | "fault" } }[]> {
+    const { budget } = this.#options;
+    const attempts: Promise<Attempt>[] = [];
+    for (const message of messages) {
+      attempts.push(this.#apply(message));
+      if (budget.isSpent) {
+        await budget.nextTurn();
+      }
+    }
+    const results = await Promise.all(attempts);
+    const retried: { message: IncomingMessage; attempt: Attempt & { kind: "wait" | "fault" } }[] = [];
+    for (const [index, message] of messages.entries()) {
+      const attempt = results[index];
+      if (attempt?.kind === "dead") {
+        letters.push(toDeadLetter(message, attempt.reason, attempt.detail, Date.now()));
+      } else if (attempt?.kind === "fault" && this.#isOwnFault(startedAt)) {
+        letters.push(toDeadLetter(message, "internal-error", attempt.error.message, Date.now()));
+      } else if (attempt?.kind === "fault" || attempt?.kind === "wait") {
+        retried.push({ message, attempt });
+      }
+    }
+    return retried;
+  }
+
+  /** True if an event has failed for long enough, while the store has applied others: then the event is the cause. */
+  #isOwnFault(startedAt: number): boolean {
+    return performance.now() - startedAt >= this.#options.faultMs && this.#appliedAt > startedAt;
+  }
+
+  /** Does not reject. */
+  async #apply(message: IncomingMessage): Promise<Attempt> {
+    try {
+      if (message.oversizedBytes !== undefined) {
+        return { kind: "dead", reason: "too-large", detail: `a record of ${message.oversizedBytes} bytes` };
+      }
+      const { decoder, subjects } = this.#options;
+      const decoded = await decoder.decode(message, subjects.get(message.topic) ?? "product");
+      return decoded.kind === "dead" ? decoded : await this.#store(message, decoded);
+    } catch (error) {
+      return { kind: "fault", error: error instanceof Error ? error : new Error(String(error)) };
+    }
+  }
+
+  async #store(message: IncomingMessage, event: Exclude<Decoded, { kind: "dead" }>): Promise<Attempt> {
+    const { store, metrics, tracing, group } = this.#options;
+    const span = tracing && processSpan(tracing, message, group);
+    const apply = (): Promise<EventOutcome> => applyEvent(store, event);
+    try {
+      const outcome = await (span === undefined ? apply() : span.run(apply));
+      metrics.events.inc({ topic: message.topic, outcome });
+      this.#appliedAt = performance.now();
+      span?.end();
+      return { kind: "done" };
+    } catch (error) {
+      span?.end(error instanceof InventoryError ? error.code : "fault");
+      if (!(error instanceof InventoryError)) {
+        throw error;
+      }
+      switch (error.code) {
+        case "STORE_UNAVAILABLE":
+        case "OVERLOADED":
+          return { kind: "wait", error };
+        case "INVALID_INPUT":
+          // All other bounds were checked by the decoder.
+          return { kind: "dead", reason: "time-ahead", detail: error.message };
+        default:
+          throw error;
+      }
+    }
+  }
+
+  async #sendDeadLetters(letters: DeadLetter[], reader: PartitionReader, signal: AbortSignal): Promise<void> {
+    const [first] = letters;
+    await this.#options.deadLetters.send(letters, signal, ({ offset, key }, reason) => {
+      reader.setTrouble({ reason, offset, key: shortKey(key) });
+    });
+    if (first !== undefined) {
+      const { topic, partition, offset, key, reason, detail } = first;
+      this.#options.log.warn(
+        { letters: letters.length, topic, partition, offset, key: shortKey(key), reason, detail },
+        "Messages that can never be applied were dead-lettered; this is the first of them",
+      );
+    }
+  }
+
+  #report(
+    reader: PartitionReader,
+    message: IncomingMessage,
+    attempt: Attempt & { kind: "wait" | "fault" },
+  ): void {
+    const { topic, partition, offset } = message;
+    const place = { topic, partition, offset, key: shortKey(message.key) };
+    const { error } = attempt;
+    if (reader.trouble?.reason !== error.message) {
+      if (attempt.kind === "fault") {
+        this.#options.log.error(
+          { ...place, err: error },
+          "A seller's event failed with an internal error; it is retried",
+        );
+      } else {
+        this.#options.log.warn(
+          { ...place, reason: error.message },
+          "Sellers' events are waiting; they are retried until they are applied",
+        );
+      }
+    }
+    reader.setTrouble({ reason: error.message, offset, key: place.key });
+  }
+}

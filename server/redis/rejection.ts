@@ -1,0 +1,30 @@
+import { once } from "node:events";
+import { connect } from "node:net";
+import type { Redis } from "ioredis";
+
+/** How long to wait for what Redis says, ms. It says it at once, or never. */
+const REJECTION_MS_MAX = 1_000;
+
+/**
+ * Resolves with the sentence with which Redis rejects connections, or with `undefined` if it does not. In protected mode
+ * and at `maxclients`, Redis writes an error reply to a new connection and closes it. A client that has sent something by
+ * then gets a reset, which discards the reply. So this opens a connection and sends nothing.
+ *
+ * For plain TCP only. With TLS the rejection follows the handshake.
+ */
+export async function readRejection({ options }: Redis): Promise<string | undefined> {
+  if (options.tls !== undefined || options.sentinels !== undefined || options.host === undefined) {
+    return undefined;
+  }
+  const socket = connect({ host: options.host, port: options.port ?? 6379 });
+  socket.setTimeout(REJECTION_MS_MAX, () => socket.destroy());
+  try {
+    const [bytes]: Buffer[] = await once(socket, "data", { signal: AbortSignal.timeout(REJECTION_MS_MAX) });
+    const [line = ""] = (bytes?.toString() ?? "").split("\r\n");
+    return line.startsWith("-") ? line.slice(1) : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    socket.destroy();
+  }
+}
