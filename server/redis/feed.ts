@@ -1,14 +1,16 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
+import type { Collection } from "../inventory/collection.ts";
+import type { ChangeFeed, FeedListener } from "../inventory/feed.ts";
 import type { StockChange } from "../inventory/ledger.ts";
 import { RedisConnection } from "./client.ts";
+import { DamagedRecords } from "./damaged-records.ts";
 import type { RedisEndpoint } from "./endpoint.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
-import { decodeChange, decodeCollection, decodeStates, list, ReplyReader } from "./reply.ts";
-import { checkLayout } from "./requirements.ts";
-import { loadScript } from "./scripts.ts";
+import { decodeChange, decodeCollections, list } from "./reply.ts";
+import { checkLayout, checkServing } from "./requirements.ts";
+import { SnapshotReader } from "./snapshot.ts";
 
 /**
  * BLOCK of one XREAD, ms. Each reply proves that the position is current, so proofs are this far apart while nothing
@@ -17,8 +19,6 @@ import { loadScript } from "./scripts.ts";
 const BLOCK_MS = 100;
 /** Maximum entries of one bucket in one XREAD. */
 const CHANGES_PER_READ_MAX = 500;
-/** Products read in one call while a snapshot loads: about 3 ms of Redis's time. */
-const PRODUCTS_PER_LOAD_MAX = 500;
 /** Buckets loaded concurrently, so that Redis reads the next products while this server decodes the last ones. */
 const LOADS_MAX = 6;
 /** Interval of the check for gaps in the streams and of the reload of the collections, while changes are being read. */
@@ -48,6 +48,7 @@ interface RedisFeedOptions {
   readonly endpoint: RedisEndpoint;
   readonly keys: Keys;
   readonly log: Logger;
+  readonly damagedRecords?: DamagedRecords;
   readonly instruments?: RedisInstruments;
 }
 
@@ -60,7 +61,10 @@ export class RedisFeed implements ChangeFeed {
   readonly #keys: Keys;
   readonly #log: Logger;
   readonly #streams: readonly string[];
-  readonly #script = loadScript();
+  readonly #damagedRecords: DamagedRecords;
+  readonly #snapshot: SnapshotReader;
+  /** Streams whose key has a foreign type. They are left out until it has been removed. */
+  readonly #damagedStreams = new Set<string>();
   /** Positions by stream. Empty before the first snapshot. */
   readonly #positions = new Map<string, Position>();
   /** ID of the data set that the positions refer to. */
@@ -73,7 +77,16 @@ export class RedisFeed implements ChangeFeed {
   constructor(options: RedisFeedOptions) {
     this.#keys = options.keys;
     this.#log = options.log;
-    this.#connection = new RedisConnection("feed", options.endpoint, options.log, options.instruments);
+    this.#damagedRecords =
+      options.damagedRecords ?? new DamagedRecords(options.log, options.instruments?.metrics);
+    this.#connection = new RedisConnection(
+      "feed",
+      options.endpoint,
+      options.log,
+      options.instruments,
+      checkServing,
+    );
+    this.#snapshot = new SnapshotReader(this.#connection, options.keys, this.#damagedRecords);
     this.#streams = Array.from({ length: options.keys.buckets }, (_, bucket) => options.keys.changes(bucket));
   }
 
@@ -94,6 +107,7 @@ export class RedisFeed implements ChangeFeed {
         await this.#follow(listener);
       } catch (error) {
         if (!this.#stopping.signal.aborted) {
+          this.#connection.noteError(error);
           this.#log.debug({ err: error }, "The change feed was interrupted; resuming");
           await this.#pause(RETRY_MS);
         }
@@ -108,7 +122,7 @@ export class RedisFeed implements ChangeFeed {
       if (found !== "continuous") {
         await this.#load(listener, found === "other data");
       }
-      listener.onCollections(await this.#collections());
+      await this.#refresh(listener, this.#stopping.signal);
       const round = new AbortController();
       const signal = AbortSignal.any([round.signal, this.#stopping.signal]);
       try {
@@ -130,8 +144,13 @@ export class RedisFeed implements ChangeFeed {
   async #readChanges(listener: FeedListener, signal: AbortSignal): Promise<Continuity> {
     let blockMs = 0;
     while (!signal.aborted) {
+      const streams = this.#streams.filter((stream) => !this.#damagedStreams.has(stream));
+      if (streams.length === 0) {
+        await this.#pause(BLOCK_MS);
+        continue;
+      }
       const sentAt = performance.now();
-      const reply = await this.#xread(blockMs);
+      const reply = await this.#xread(streams, blockMs);
       if (signal.aborted) {
         break;
       }
@@ -149,9 +168,9 @@ export class RedisFeed implements ChangeFeed {
   }
 
   /** Reads once from the current positions. `blockMs` 0: does not block. */
-  #xread(blockMs: number): ReturnType<Redis["xread"]> {
+  #xread(streams: readonly string[], blockMs: number): ReturnType<Redis["xread"]> {
     const { client } = this.#connection;
-    const from = [...this.#streams, ...this.#streams.map((stream) => this.#positionOf(stream).id)];
+    const from = [...streams, ...streams.map((stream) => this.#positionOf(stream).id)];
     return blockMs === 0
       ? client.xread("COUNT", CHANGES_PER_READ_MAX, "STREAMS", ...from)
       : client.xread("COUNT", CHANGES_PER_READ_MAX, "BLOCK", blockMs, "STREAMS", ...from);
@@ -167,13 +186,25 @@ export class RedisFeed implements ChangeFeed {
       }
       found = await this.#checkPositions();
       if (found === "continuous") {
-        const collections = await this.#collections();
-        if (!signal.aborted) {
-          listener.onCollections(collections);
-        }
+        await this.#refresh(listener, signal);
       }
     }
     return found;
+  }
+
+  /** Reports what the change streams do not have. */
+  async #refresh(listener: FeedListener, signal: AbortSignal): Promise<void> {
+    const reread = await this.#snapshot.reread();
+    const collections = await this.#collections();
+    if (signal.aborted) {
+      return;
+    }
+    if (reread.length > 0) {
+      listener.onProducts(reread);
+    }
+    if (collections !== undefined) {
+      listener.onCollections(collections);
+    }
   }
 
   /** Moves the positions behind the entries of a reply, and decodes them. */
@@ -188,7 +219,10 @@ export class RedisFeed implements ChangeFeed {
           text: last[1][1],
         });
       }
-      return entries.map(decodeChange);
+      return entries.flatMap(
+        (entry) =>
+          this.#damagedRecords.decode("stream", `${stream} ${entry[0]}`, () => decodeChange(entry)) ?? [],
+      );
     });
   }
 
@@ -205,7 +239,11 @@ export class RedisFeed implements ChangeFeed {
       this.#streams.map(async (stream) => {
         // Read before the stream's state: the position advances meanwhile.
         const position = this.#positionOf(stream);
-        const { length, added } = await this.#streamInfo(stream);
+        const info = await this.#streamInfo(stream);
+        if (info === undefined) {
+          return "continuous";
+        }
+        const { length, added } = info;
         if (added < position.count || !(await this.#hasEntry(stream, position, added - length))) {
           // Another history of the same data: a restored backup, or a failover that lost entries.
           return "other data";
@@ -232,15 +270,27 @@ export class RedisFeed implements ChangeFeed {
       return entry[1][1] === text;
     }
     // Missing, unless it was trimmed since.
-    const { length, added } = await this.#streamInfo(stream);
-    return count <= added - length;
+    const info = await this.#streamInfo(stream);
+    return info === undefined || count <= info.added - info.length;
   }
 
-  async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string }> {
-    if ((await this.#connection.client.exists(stream)) === 0) {
+  /** `undefined` if the key has a foreign type: then nothing can be added to the stream. */
+  async #streamInfo(stream: string): Promise<{ length: number; added: number; last: string } | undefined> {
+    const { client } = this.#connection;
+    let reply: readonly unknown[];
+    try {
+      reply = (await client.exists(stream)) === 0 ? [] : list(await client.xinfo("STREAM", stream));
+    } catch (error) {
+      this.#damagedRecords.foundForeignType("stream", stream, error);
+      this.#damagedStreams.add(stream);
+      return undefined;
+    }
+    if (this.#damagedStreams.delete(stream)) {
+      this.#damagedRecords.repaired("stream", stream);
+    }
+    if (reply.length === 0) {
       return { length: 0, added: 0, last: STREAM_START.id };
     }
-    const reply = list(await this.#connection.client.xinfo("STREAM", stream));
     const field = (name: string): unknown => reply[reply.indexOf(name) + 1];
     return {
       length: Number(field("length")),
@@ -258,7 +308,7 @@ export class RedisFeed implements ChangeFeed {
     let next = 0;
     const loadBuckets = async (): Promise<void> => {
       while (next < this.#keys.buckets) {
-        for await (const states of this.#statesOf(next++)) {
+        for await (const states of this.#snapshot.products(next++)) {
           products += states.length;
           listener.onProducts(states);
         }
@@ -274,44 +324,25 @@ export class RedisFeed implements ChangeFeed {
   }
 
   async #lastPosition(stream: string): Promise<Position> {
-    const { last, added } = await this.#streamInfo(stream);
+    const info = await this.#streamInfo(stream);
+    if (info === undefined) {
+      return STREAM_START;
+    }
+    const { last, added } = info;
     const [entry] = await this.#connection.client.xrange(stream, last, last);
     return { id: last, count: added, text: entry?.[1][1] };
   }
 
-  async *#statesOf(bucket: number): AsyncGenerator<ProductState[]> {
-    let cursor = "0";
-    do {
-      const [next, ids] = await this.#connection.client.sscan(
-        this.#keys.products(bucket),
-        cursor,
-        "COUNT",
-        PRODUCTS_PER_LOAD_MAX,
-      );
-      cursor = next;
-      if (ids.length > 0) {
-        yield await this.#statesWith(bucket, ids);
-      }
-    } while (cursor !== "0");
-  }
-
-  /**
-   * Reads the details after the ledgers. Details newer than their ledger are repeated by the stream; details older
-   * than their ledger would stay.
-   */
-  async #statesWith(bucket: number, ids: readonly string[]): Promise<ProductState[]> {
-    const ledgers = await this.#connection.run(
-      this.#script,
-      ids.map((id) => this.#keys.ledger(id, bucket)),
-      [],
-    );
-    const details = await this.#connection.client.mget(ids.map((id) => this.#keys.details(id, bucket)));
-    return decodeStates(ids, new ReplyReader([ledgers]).text(), details);
-  }
-
-  async #collections() {
-    const entries = await this.#connection.client.hgetall(this.#keys.collections());
-    return Object.entries(entries).flatMap(([id, text]) => decodeCollection(id, text) ?? []);
+  /** `undefined` if the key has a foreign type: those that were read last are kept. */
+  async #collections(): Promise<Collection[] | undefined> {
+    const key = this.#keys.collections();
+    try {
+      const entries = await this.#connection.client.hgetall(key);
+      return decodeCollections(key, entries, this.#damagedRecords);
+    } catch (error) {
+      this.#damagedRecords.foundForeignType("collection", key, error);
+      return undefined;
+    }
   }
 
   #positionOf(stream: string): Position {
