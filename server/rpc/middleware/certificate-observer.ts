@@ -32,17 +32,14 @@ export function createCertificateObserver(registry: Registry, log: Log): Certifi
       const expiresAt = Date.parse(certificate.validTo);
       expiry.set({ name }, expiresAt / 1_000);
       if (expiresAt - Date.now() < EXPIRY_WARNING_MS) {
-        throttled.warn(
-          { caller: name, certificate },
-          `The client certificate of ${name} expires at ${certificate.validTo}; from then on its calls are refused`,
-        );
+        throttled.warn({ caller: name, certificate }, "A client certificate expires soon");
       }
     },
     onRefused({ reason, explanation, verificationError, certificate }) {
       refused.inc({ reason });
       throttled.warn(
-        { reason, verificationError, certificate },
-        `A client certificate was refused: ${explanation}`,
+        { reason, explanation, verificationError, certificate },
+        "A client certificate was refused",
       );
     },
   };
