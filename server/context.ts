@@ -7,13 +7,13 @@ import type { Health } from "./ops/health.ts";
 import type { Metrics } from "./ops/metrics.ts";
 import type { Tracing } from "./ops/tracing.ts";
 
-/** What a test may replace. */
+/** Replacements by tests. */
 export interface AppOptions {
   readonly limits?: Partial<ListenerLimits>;
   readonly watchLimits?: Partial<WatchLimits>;
 }
 
-/** What every part is started with. */
+/** Passed to the start of every part. */
 export interface Context {
   readonly config: Config;
   readonly log: Logger;

@@ -1,9 +1,9 @@
-/** Ends one thing that was started. */
+/** Stops one part of the server. */
 export type Release = () => Promise<unknown> | unknown;
 
 /**
- * What was started and must be ended, last started first. Whoever starts a thing pushes its
- * release next; stopping runs all of them, also where one fails, and then reports every failure.
+ * The stack of parts to stop, the last started first. Each start pushes its release right away. `run`
+ * runs every release, even if one fails, and then reports all failures.
  */
 export class Releases {
   readonly #stack: { readonly name: string; readonly release: Release }[] = [];
@@ -12,14 +12,14 @@ export class Releases {
     this.#stack.push({ name, release });
   }
 
-  /** Runs every release once. Throws an `AggregateError` that names what could not be ended. */
+  /** Runs every release once. Throws an `AggregateError` that names the parts that could not be stopped. */
   async run(): Promise<void> {
     const failures: Error[] = [];
     for (let top = this.#stack.pop(); top !== undefined; top = this.#stack.pop()) {
       try {
         await top.release();
       } catch (cause) {
-        failures.push(new Error(`Could not end ${top.name}`, { cause }));
+        failures.push(new Error(`Could not stop ${top.name}`, { cause }));
       }
     }
     if (failures.length > 0) {

@@ -41,7 +41,7 @@ import { writeLogMiddleware } from "./rpc/middleware/write-log.ts";
 import { refuseInProtocol, refuseUnknownMethod } from "./rpc/refusals.ts";
 import { createRpcHandler } from "./rpc/rpc-handler.ts";
 
-/** Methods whose stream a client may hold open for as long as it likes. */
+/** Methods whose streams have no time limit. */
 const LONG_LIVED_PATHS: ReadonlySet<string> = new Set(
   [HealthService, ServerReflection, ServerReflectionAlpha, ...INVENTORY_SERVICES].flatMap((service) =>
     service.methods
@@ -151,7 +151,7 @@ function createCallPipeline(
       // Without an admin port nothing can read the metrics.
       ...(config.admin ? [metricsMiddleware(metrics.registry, INVENTORY_SERVICES)] : []),
       ...(tracing ? [tracingMiddleware(tracing)] : []),
-      // The demo's shoppers buy all the time: their lines would hide everything else.
+      // The demo's shoppers buy all the time, and their lines would fill the log.
       writeLogMiddleware(log, config.demo ? "debug" : "info"),
       limitsMiddleware(config.callLimits, loopDelay),
       ...accessMiddlewares(config, log, createCertificateObserver(metrics.registry, log), demoToken),

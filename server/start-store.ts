@@ -14,17 +14,17 @@ import { RedisMetrics } from "./redis/metrics.ts";
 import { RedisOutbox } from "./redis/outbox.ts";
 import { RedisStore } from "./redis/store.ts";
 
-/** How long the start waits for Redis before it serves without it, unready. */
+/** Longest wait for Redis at the start. The server then listens without it, and is not ready. */
 const STORE_START_MS_MAX = 2_000;
 
 export interface Backends {
   readonly store: InventoryStore;
   readonly feed: ChangeFeed;
-  /** Absent with the embedded store, and where nothing is published. */
+  /** Absent with the embedded store, and without Kafka. */
   readonly outbox: ChangeOutbox | undefined;
 }
 
-/** Opens the store that is configured, and what follows its changes. */
+/** Opens the configured store, and the readers of its changes. */
 export async function startStore(context: Context, mirror: Mirror): Promise<Backends> {
   const { config, releases, health, metrics, tracing } = context;
   // Also with the embedded store, so that every server has the same metrics.

@@ -5,12 +5,12 @@ import { promisify } from "node:util";
 import { brotliCompress, gzip } from "node:zlib";
 import { build } from "vite";
 
-// Builds the page and the element into dist/web, with every file compressed beside itself. With `--if-stale` only
-// where something that goes into them is newer than the last build.
+// Builds the page and the element into dist/web, with a compressed copy of every file. `--if-stale`: only if a source is
+// newer than the last build.
 
 const root = join(import.meta.dirname, "..");
 const folder = join(root, "dist/web");
-/** Written last: a build that was cut short counts as none. */
+/** Written last, so that an interrupted build does not count. */
 const stamp = join(folder, ".vite/built");
 const SOURCES = ["web", "gen", "vite.config.ts", "package-lock.json", "tools/build-web.ts"];
 const COMPRESSED = new Set([".js", ".css", ".svg", ".html"]);

@@ -1,6 +1,6 @@
 /**
- * Puts every overlay together with kustomize (or kubectl, which has it built in) and decodes it with Kubernetes' own Go types,
- * strictly. Needs one of the two and Go, which fetches those types once.
+ * Builds every overlay with kustomize, or with kubectl, which includes it, and decodes the result strictly with Kubernetes'
+ * own Go types. Needs one of the two, and Go, which downloads the types once.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";

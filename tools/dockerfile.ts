@@ -1,13 +1,13 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** One instruction, its build arguments put in: `{ name: "COPY", flags: { from: "page" }, args: ["/app/dist", "dist"] }`. */
+/** One instruction, with its build arguments substituted: `{ name: "COPY", flags: { from: "page" }, args: ["/app/dist", "dist"] }`. */
 export interface Instruction {
   readonly name: string;
   readonly flags: Readonly<Record<string, string>>;
-  /** The words; the elements where it has the JSON form. */
+  /** The words, or the elements of the JSON form. */
   readonly args: readonly string[];
-  /** All after the flags, as written. */
+  /** Everything after the flags, as written. */
   readonly text: string;
 }
 
@@ -17,7 +17,7 @@ export interface Stage {
   readonly instructions: readonly Instruction[];
 }
 
-/** Every instruction that this project uses; another one is a fault, so that nobody believes it was looked at. */
+/** The instructions that this project uses. Any other is an error, so that none is ignored unnoticed. */
 const KNOWN = new Set([
   "ARG",
   "CMD",
@@ -33,8 +33,8 @@ const KNOWN = new Set([
 ]);
 
 /**
- * Reads a Dockerfile as far as this project writes them: comments, continued lines, build arguments with a default, and the shell
- * and JSON forms. Throws on anything else.
+ * Parses the part of the Dockerfile syntax that this project uses: comments, continued lines, build arguments with a default,
+ * and the shell and JSON forms. Throws on anything else.
  */
 export function readDockerfile(text: string): Stage[] {
   const buildArguments = new Map<string, string>();
@@ -74,7 +74,7 @@ function logicalLines(text: string): string[] {
 
 function readInstruction(line: string, buildArguments: ReadonlyMap<string, string>): Instruction {
   const [, name = "", rest = ""] = /^([A-Z]+)\s+(.*)$/.exec(line) ?? [];
-  if (!KNOWN.has(name)) throw new Error(`Not known here: ${line}`);
+  if (!KNOWN.has(name)) throw new Error(`Unknown instruction: ${line}`);
   const flags: Record<string, string> = {};
   let text = rest.replaceAll(/\$\{(\w+)\}/g, (whole, key: string) => buildArguments.get(key) ?? whole);
   for (
@@ -88,7 +88,7 @@ function readInstruction(line: string, buildArguments: ReadonlyMap<string, strin
   return { name, flags, args: wordsOf(text), text };
 }
 
-/** `HEALTHCHECK … CMD ["node", "x"]` keeps its CMD as the first word. */
+/** In `HEALTHCHECK … CMD ["node", "x"]`, CMD is the first word. */
 function wordsOf(text: string): string[] {
   const [, before = "", json] = /^([^[]*)(\[.*\])$/.exec(text) ?? [];
   if (json === undefined) return text.split(/\s+/);
@@ -99,7 +99,7 @@ function wordsOf(text: string): string[] {
   return [...before.split(/\s+/).filter((word) => word !== ""), ...elements];
 }
 
-/** The files of a folder that a builder would be sent, after its .dockerignore: the last pattern that matches decides. */
+/** The files of a folder that are sent to a builder, according to .dockerignore. The last matching pattern decides. */
 export function buildContext(root: string): string[] {
   const patterns = readFileSync(join(root, ".dockerignore"), "utf8")
     .split("\n")
@@ -111,22 +111,22 @@ export function buildContext(root: string): string[] {
     const last = patterns.findLast(({ matches }) => ancestorsOf(path).some((part) => matches.test(part)));
     return last === undefined || last.isException;
   };
-  const isLookedInto = (path: string): boolean =>
+  const isTraversed = (path: string): boolean =>
     isSent(path) || patterns.some((pattern) => pattern.isException && pattern.path.startsWith(`${path}/`));
   const files: string[] = [];
-  const look = (folder: string): void => {
+  const walk = (folder: string): void => {
     for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
       const path = folder === "" ? entry.name : `${folder}/${entry.name}`;
       if (entry.isDirectory()) {
-        if (isLookedInto(path)) look(path);
+        if (isTraversed(path)) walk(path);
       } else if (isSent(path)) files.push(path);
     }
   };
-  look("");
+  walk("");
   return files;
 }
 
-/** As Go's `filepath.Match`, to which names that begin with a dot are like others; `**` stands for any number of folders. */
+/** Like Go's `filepath.Match`, where a leading dot is not special. `**` matches any number of folders. */
 function matcherOf(glob: string): RegExp {
   const source = glob
     .replaceAll(/[.+^${}()|[\]\\]/g, "\\$&")
@@ -134,7 +134,7 @@ function matcherOf(glob: string): RegExp {
   return new RegExp(`^${source}$`);
 }
 
-/** `a/b/c` gives `a`, `a/b` and `a/b/c`: a pattern that matches a folder matches all in it. */
+/** `a/b/c` gives `a`, `a/b` and `a/b/c`: a pattern that matches a folder matches its files. */
 function ancestorsOf(path: string): string[] {
   const parts = path.split("/");
   return parts.map((_, index) => parts.slice(0, index + 1).join("/"));

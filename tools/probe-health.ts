@@ -1,6 +1,6 @@
 /**
- * Asks the service in this container whether it lives, and exits with 0 if it does: the image's health check, which
- * has no curl. It reads the same PORT, HOST and TLS_CERT as the service; the certificate names another host than loopback.
+ * The health check of the image, which has no curl: requests /healthz of the service in this container, and exits with 0 at
+ * status 200. It reads PORT, HOST and TLS_CERT like the service. The certificate is not verified: its host is not loopback.
  */
 import { request as requestPlain } from "node:http";
 import { request as requestTls } from "node:https";

@@ -1,9 +1,9 @@
 /**
- * Does by hand what the Dockerfile says, for machines without a container engine: each stage in a folder of its own, from
- * the files that .dockerignore lets through, with npm's real installs; then starts the last stage as its CMD does, as its USER, on a
- * file system that cannot be written, and asks /readyz, the page, an RPC and the HEALTHCHECK; SIGTERM has to end it with 0.
+ * Follows the Dockerfile on a machine without a container engine. Builds each stage in a folder of its own, from the files that
+ * .dockerignore lists, with real installs by npm. Then starts the last stage with its CMD and its USER on a read-only file
+ * system, and requests /readyz, the page and an RPC, and runs the HEALTHCHECK. SIGTERM must end it with 0.
  *
- * What stands for the base image: the devDependency `node`, and this machine's libraries.
+ * The devDependency `node` and this machine's libraries replace the base image.
  */
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -22,7 +22,7 @@ const MIB = 1024 * 1024;
 const root = join(import.meta.dirname, "..");
 const run = promisify(execFile);
 const isRoot = process.getuid?.() === 0;
-/** The pinned Node of package.json goes before the machine's, and the machine's npm runs by it. */
+/** The pinned Node comes first, and also runs the machine's npm. */
 const PATH = `${join(root, "node_modules/.bin")}:${process.env["PATH"]}`;
 
 const work = await mkdtemp(join(tmpdir(), "image-"));
@@ -54,14 +54,14 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** Does what a stage says to a folder, which stands for the file system's root. */
+/** Runs the instructions of a stage in a folder that represents the root of the file system. */
 async function buildStage(
   stage: Stage,
   folder: string,
   context: readonly string[],
   built: ReadonlyMap<string, string>,
 ): Promise<string> {
-  // A builder has npm's settings too: the registry, its certificates, its cache.
+  // npm's settings, such as the registry and its certificates, are those of this machine.
   const env: NodeJS.ProcessEnv = { ...process.env, PATH };
   let directory = "/";
   const within = (path: string): string => join(folder, isAbsolute(path) ? path : join(directory, path));
@@ -82,7 +82,7 @@ async function buildStage(
         const from = flags["from"];
         if (from !== undefined) {
           const other = built.get(from);
-          if (other === undefined) throw new Error(`There is no stage ${from} before this one`);
+          if (other === undefined) throw new Error(`No stage ${from} before this one`);
           await cp(join(other, source), to, { recursive: true, verbatimSymlinks: true });
         } else await copyFromContext(context, source, to);
       }
@@ -121,13 +121,13 @@ function find(instructions: readonly Instruction[], name: string): Instruction {
   return found;
 }
 
-/** Starts what was built and asks it; throws where it does not answer as it must. */
+/** Starts the image and checks its responses. Throws if one is wrong. */
 async function tryImage(instructions: readonly Instruction[], image: string): Promise<void> {
   const port = await freePort();
   const env = {
     PATH,
     ...settingsOf(instructions.filter(({ name }) => name === "ENV").flatMap(({ args }) => args)),
-    // Loopback in place of 0.0.0.0, so that nobody outside reaches what needs no token here.
+    // Loopback instead of 0.0.0.0: writes need no token here.
     HOST: "127.0.0.1",
     PORT: String(port),
     DEMO: "on",
@@ -147,14 +147,14 @@ async function tryImage(instructions: readonly Instruction[], image: string): Pr
   try {
     await until(
       async () => {
-        if (child.exitCode !== null) throw new Hopeless("it has ended");
+        if (child.exitCode !== null) throw new Hopeless("it has exited");
         return (await fetch(`${url}/readyz`)).status === 200;
       },
       "the image is ready",
       START_MS_MAX,
     );
-    say(`started      by ${command.told}; /readyz 200`);
-    await expectWrites(command.isReadOnly, cwd, user);
+    say(`started      by ${command.description}; /readyz 200`);
+    await expectReadOnly(command.isReadOnly, cwd, user);
     const page = await fetch(`${url}/`);
     const script = /<script[^>]+src="([^"]+)"/.exec(await page.text())?.[1];
     if (page.status !== 200 || script === undefined)
@@ -172,12 +172,12 @@ async function tryImage(instructions: readonly Instruction[], image: string): Pr
     const [, file = "", ...args] = find(instructions, "HEALTHCHECK").args;
     await run(file, args, { cwd, env });
     const dead = await run(file, args, { cwd, env: { ...env, PORT: "1" } }).catch(({ code }) => code);
-    if (dead !== 1) throw new Error(`The health check of a port where nobody listens ended with ${dead}`);
-    say("HEALTHCHECK  0; 1 where nobody listens");
+    if (dead !== 1) throw new Error(`The health check of an unused port exited with ${dead}`);
+    say("HEALTHCHECK  0; 1 on an unused port");
     end(child, find(instructions, "STOPSIGNAL").args[0]);
     await exited;
-    if (child.exitCode !== 0) throw new Error(`It ended with ${child.signalCode ?? child.exitCode}`);
-    say("SIGTERM      ended with 0");
+    if (child.exitCode !== 0) throw new Error(`It exited with ${child.signalCode ?? child.exitCode}`);
+    say("SIGTERM      exited with 0");
   } catch (error) {
     child.kill("SIGKILL");
     throw new Error(`The image does not work:\n${output}`, { cause: error });
@@ -188,10 +188,10 @@ interface Command {
   readonly file: string;
   readonly args: readonly string[];
   readonly isReadOnly: boolean;
-  readonly told: string;
+  readonly description: string;
 }
 
-/** As the image's user on a read-only root, where this machine lets us: root on Linux with namespaces of its own. */
+/** Runs the command as the image's user on a read-only root, if this machine allows it: as root, on Linux with namespaces. */
 function inContainer(command: readonly string[], user: string): Command {
   const [file = "", ...args] = command;
   const [uid = "", gid = uid] = user.split(":");
@@ -210,29 +210,30 @@ function inContainer(command: readonly string[], user: string): Command {
       file: "unshare",
       args: [...isolated, file, ...args],
       isReadOnly: true,
-      told: `user ${user} without capabilities, on a read-only file system`,
+      description: `user ${user} without capabilities, on a read-only file system`,
     };
   }
   return {
     file,
     args,
     isReadOnly: false,
-    told: "this user, on a file system that it may write: no root, or no namespaces",
+    description: "this user, on a writable file system: no root privileges, or no namespaces",
   };
 }
 
-async function expectWrites(isReadOnly: boolean, cwd: string, user: string): Promise<void> {
+async function expectReadOnly(isReadOnly: boolean, cwd: string, user: string): Promise<void> {
   if (!isReadOnly) return;
   const { file, args } = inContainer(["touch", join(cwd, "x")], user);
   const outcome = await run(file, [...args]).then(
     () => "written",
     ({ stderr }: { stderr: string }) => stderr.trim(),
   );
-  if (!/Read-only file system/.test(outcome)) throw new Error(`A file in ${cwd} was not refused: ${outcome}`);
+  if (!/Read-only file system/.test(outcome))
+    throw new Error(`Writing a file in ${cwd} was not refused: ${outcome}`);
 }
 
 function end(child: ChildProcess, signal: string | undefined): void {
-  // `unshare` and `setpriv` run the command in their own place, so that the signal meets Node itself.
+  // `unshare` and `setpriv` replace themselves by the command, so that Node receives the signal.
   if (signal !== "SIGTERM") throw new Error(`STOPSIGNAL is ${signal}; the service drains at SIGTERM`);
   child.kill(signal);
 }

@@ -6,7 +6,7 @@ import { chromiumNeed, startBrowser, visit } from "../test/web/browser.ts";
 import { shopAt } from "../test/web/shop.ts";
 import { PAGE_STATES } from "../test/web/states.ts";
 
-// npm run shots: every state of the page as a picture, wide and narrow, light and dark, to be looked at.
+// npm run shots: a screenshot of every state of the page, wide and narrow, light and dark.
 
 const WIDTHS = { wide: { width: 1280, height: 900 }, narrow: { width: 360, height: 800 } } as const;
 const THEMES = ["light", "dark"] as const;

@@ -1,5 +1,5 @@
 // Decodes manifests from standard input with Kubernetes' own types, strictly: a misspelt or misplaced field, a wrong
-// type and a duplicate key are faults. Kinds that others define, as the Prometheus operator does, are told and passed over.
+// type and a duplicate key are errors. Kinds that are not Kubernetes' own, such as the Prometheus operator's, are skipped by name.
 //
 //	npm run kubernetes:check
 package main
