@@ -336,7 +336,8 @@ export class RedisReservations implements ReservationStore {
       keys: this.#reservationKeys(reservationId),
       args: [reservationId, ...args],
       products: PRODUCTS_OF_A_RESERVATION,
-      isIdempotent: true,
+      // Nothing tells a repeated extension from a new one, and it would be refused after a release in between.
+      isIdempotent: name !== "extend_reservation",
     });
   }
 
