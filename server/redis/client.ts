@@ -26,7 +26,8 @@ const SOCKET_TIMEOUT_MS = 3_000;
 /** How long a closing connection waits for the peer's FIN before it is destroyed. */
 const DISCONNECT_MS_MAX = 100;
 const RECONNECT_MS_MIN = 50;
-const RECONNECT_MS_MAX = 1_000;
+/** Short, so that reads are fresh within a second after Redis is available again. */
+const RECONNECT_MS_MAX = 500;
 /** After an outage of this length calls are rejected at once instead of waiting for a reconnect. */
 const OUTAGE_MS_UNTIL_REFUSED = 300;
 /** An outage is logged when it begins, and then at this interval; a refusal likewise. */
