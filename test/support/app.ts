@@ -10,14 +10,14 @@ import { freePort } from "./free-port.ts";
 import { type ServerProcess, startServerProcess } from "./server-process.ts";
 import { Hopeless, until } from "./until.ts";
 
-/** What a server may take to start on a busy machine, beside others that start. */
+/** Timeout of a start on a busy machine. */
 export const START_MS_MAX = 60_000;
-const ASK_MS_MAX = 2_000;
+const REQUEST_MS_MAX = 2_000;
 const MAIN = join(import.meta.dirname, "../../server/main.ts");
 
 /**
- * What every test server is started with: a free port, no demo, and no shedding by lateness, for the test's own work is
- * on the same machine, often on the same event loop. `LANE=off npm test` runs everything by the long way.
+ * The environment of every test server: a free port, no demo, and no load shedding by event-loop delay, because the test runs
+ * on the same machine, often on the same event loop. `LANE=off npm test` runs everything through the Connect path.
  */
 const TEST_ENVIRONMENT = {
   PORT: "0",
@@ -27,7 +27,7 @@ const TEST_ENVIRONMENT = {
   ...(process.env["LANE"] && { LANE: process.env["LANE"] }),
 };
 
-/** What a process of the server has of this one's environment. With compiled code at hand, it starts in half the time. */
+/** The variables that a server process inherits. The compile cache halves its start time. */
 export const INHERITED_ENVIRONMENT: NodeJS.ProcessEnv = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => ["PATH", "NODE_COMPILE_CACHE"].includes(name)),
 );
@@ -54,13 +54,13 @@ export async function startTestApp(
   });
 }
 
-/** The real app as a process of its own, which a test may kill. */
+/** The real app in a separate process, which a test may kill. */
 export interface AppProcess extends AsyncDisposable {
   readonly url: string;
   readonly address: string;
   readonly port: number;
   readonly process: () => ServerProcess;
-  /** Everything that it has printed so far, both streams. */
+  /** Its output so far, of both streams. */
   readonly output: () => Promise<string>;
   readonly kill9: () => Promise<void>;
   /** Starts it again on the same port. */
@@ -68,7 +68,7 @@ export interface AppProcess extends AsyncDisposable {
   readonly stop: () => Promise<void>;
 }
 
-/** Starts `node server/main.ts` on a free port, and returns when `/healthz` answers. */
+/** Starts `node server/main.ts` on a free port, and resolves when `/healthz` responds. */
 export async function startAppProcess(environment: NodeJS.ProcessEnv = {}): Promise<AppProcess> {
   const dir = await mkdtemp(join(tmpdir(), "inventory-app-"));
   const logFile = join(dir, "app.log");
@@ -85,11 +85,11 @@ export async function startAppProcess(environment: NodeJS.ProcessEnv = {}): Prom
     await until(
       async () => {
         if (!started.running()) {
-          throw new Hopeless(`the server ended: ${started.describe()}`);
+          throw new Hopeless(`the server exited: ${started.describe()}`);
         }
         return isAlive(url);
       },
-      "the server answers",
+      "the server responds",
       START_MS_MAX,
     );
     return started;
@@ -115,17 +115,17 @@ export async function startAppProcess(environment: NodeJS.ProcessEnv = {}): Prom
   };
 }
 
-/** Asks `/healthz`, of a server with a certificate of its own making too. Rejects where nobody listens. */
+/** Requests `/healthz` without verifying the certificate. Rejects if no server listens. */
 function isAlive(url: string): Promise<boolean> {
   const get = url.startsWith("https:") ? getHttps : getHttp;
   return new Promise((resolve, reject) => {
-    const options = { rejectUnauthorized: false, agent: false, timeout: ASK_MS_MAX };
+    const options = { rejectUnauthorized: false, agent: false, timeout: REQUEST_MS_MAX };
     const request = get(`${url}/healthz`, options, (response) => {
       response.resume();
       response.once("end", () => resolve(response.statusCode === 200));
       response.once("error", reject);
     });
-    request.once("timeout", () => request.destroy(new Error(`no answer within ${ASK_MS_MAX} ms`)));
+    request.once("timeout", () => request.destroy(new Error(`no response within ${REQUEST_MS_MAX} ms`)));
     request.once("error", reject);
   });
 }

@@ -16,7 +16,7 @@ export interface Certificate {
   readonly key: Buffer;
 }
 
-/** A certificate authority of a test's own, made with openssl; its files go with it. */
+/** A certificate authority for a test, made with openssl. Disposing it removes its files. */
 export interface Authority extends AsyncDisposable, Certificate {
   /** A certificate with this common name, and subject names such as `DNS:localhost,URI:spiffe://shop/orders`. */
   issue(commonName: string, alternativeNames?: string): Promise<Certificate>;

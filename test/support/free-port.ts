@@ -1,9 +1,9 @@
 import { createServer, type Server } from "node:net";
 
-/** The system hands out ports from 32768 (Linux) or 49152 (elsewhere) for outgoing connections. */
+/** The system uses ports from 32768 (Linux) or 49152 (elsewhere) for outgoing connections. */
 const lowestPort = 15_000;
 const highestPort = 32_767;
-/** Ports of one process; the first of them says that they are its own. More than a test file asks for while one of its servers is down. */
+/** Ports reserved for one process; it listens on the first of them as a lock. More than any test file needs. */
 const sharePorts = 128;
 const shares = Math.floor((highestPort - lowestPort + 1) / sharePorts);
 const attemptsMax = 100;
@@ -12,9 +12,9 @@ let share: Promise<number> | undefined;
 let given = 0;
 
 /**
- * A port on 127.0.0.1 that was free a moment ago, from below the range of outgoing connections: a server that is killed
- * gets its port back when it restarts, because no client can have been given it. No other test is given it while this process
- * lives. A program of somebody else may still take it first, so callers that can try again with another one.
+ * A free port on 127.0.0.1, below the range of outgoing connections: a server that is killed and restarted gets its port again,
+ * because no client connection can have it. No other test gets it while this process runs. An unrelated program may still
+ * take it first, so callers retry with another port where they can.
  */
 export async function freePort(): Promise<number> {
   share ??= takeShare();
@@ -26,7 +26,7 @@ export async function freePort(): Promise<number> {
   throw new Error(`Cannot find a free port: ${attemptsMax} from ${first} on were taken`);
 }
 
-/** The first port of a share that no other process has: it listens there, for nobody, until it ends. */
+/** The first port of an unused range. This process listens on it until it exits, which reserves the range. */
 async function takeShare(): Promise<number> {
   for (let attempt = 0; attempt < attemptsMax; attempt++) {
     const first = lowestPort + sharePorts * Math.floor(Math.random() * shares);
@@ -41,7 +41,7 @@ async function takeShare(): Promise<number> {
   );
 }
 
-/** True when a server could listen on that port of 127.0.0.1 now. */
+/** Whether a server could listen on this port of 127.0.0.1 now. */
 export async function isFree(port: number): Promise<boolean> {
   const probe = createServer();
   const isListening = await listens(probe, port);

@@ -1,10 +1,10 @@
 import { type CallOptions, type Client, Metadata } from "@grpc/grpc-js";
 import type { MethodDefinition, PackageDefinition } from "@grpc/proto-loader";
 
-/** A method as a caller in another language has it, of proto files loaded by `loadSync`: nothing of `gen/` is in it. */
+/** A method from proto files loaded by `loadSync`, independent of `gen/`, like a client in another language has it. */
 export type Method = MethodDefinition<object, object>;
 
-/** The method at `package.Service/Method`. Throws where the contract has none. */
+/** The method `package.Service/Method`. Throws if the protos do not have it. */
 export function methodOf(contract: PackageDefinition, path: string): Method {
   const [service = "", name = ""] = path.split("/");
   const definition = contract[service];

@@ -3,24 +3,24 @@ import { Code, ConnectError, type Transport, type UnaryResponse } from "@connect
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import { type ChannelOptions, Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 
-/** A server that comes back is found as soon as a caller could wish; grpc-js would wait up to two minutes. */
+/** Short, so that a restarted server is found soon. The default of grpc-js is up to two minutes. */
 const RECONNECT_MS_MIN = 20;
 const RECONNECT_MS_MAX = 200;
 
 const CHANNEL: ChannelOptions = {
-  // Else all transports to one server share a connection.
+  // Otherwise all transports to one server share a connection.
   "grpc.use_local_subchannel_pool": 1,
   "grpc.initial_reconnect_backoff_ms": RECONNECT_MS_MIN,
   "grpc.max_reconnect_backoff_ms": RECONNECT_MS_MAX,
   "grpc.enable_retries": 0,
 };
 
-/** Native gRPC by grpc-js on a connection of its own, for the clients that Connect makes of the generated code. */
+/** Native gRPC by grpc-js on a separate connection, for Connect's clients of the generated code. */
 export interface GrpcJsTransport extends Transport, Disposable {}
 
 /**
- * Unary calls alone. It takes a quarter of the processor's time that Connect's own transport for Node does, so that a test
- * under load has its load from it and not its length. Errors are Connect's, with their details.
+ * Unary calls only. It needs a quarter of the CPU time of Connect's own transport for Node, which makes tests under load
+ * shorter. Errors are those of Connect, with their details.
  */
 export function grpcJsTransport(address: string): GrpcJsTransport {
   const client = new Client(address, credentials.createInsecure(), CHANNEL);
@@ -60,7 +60,7 @@ export function grpcJsTransport(address: string): GrpcJsTransport {
   };
 }
 
-/** What the trailers say, with details, where the server sent any; else what grpc-js says of the connection. */
+/** The error in the trailers, with details, if the server sent any; otherwise the error that grpc-js reports. */
 function connectErrorOf(error: ServiceError | null): ConnectError {
   if (error === null) return new ConnectError("there was neither an answer nor an error", Code.Internal);
   const [status] = error.metadata.get("grpc-status-details-bin");

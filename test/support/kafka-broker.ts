@@ -21,31 +21,31 @@ export interface KafkaOptions {
   readonly port?: number;
   /** Topics to create at the start, with their numbers of partitions. */
   readonly topics?: Readonly<Record<string, number>>;
-  /** Further lines of server.properties; they win over the ones set here. */
+  /** Further lines of server.properties. They override the ones set here. */
   readonly extraProperties?: Readonly<Record<string, string>>;
-  /** A broker of the test's own even where KAFKA_BROKERS names one: for tests that kill it. */
+  /** Start a broker even if KAFKA_BROKERS names one: for tests that kill it. */
   readonly own?: boolean;
-  /** Has the JVM write the classes that it loaded into this file when it ends in order, for faster starts. */
+  /** The JVM writes its loaded classes into this file when it exits normally, for faster starts. */
   readonly recordClassesInto?: string;
 }
 
-/** A Kafka for a test. Its port and data stay the same over `kill9` and `restart`. */
+/** A Kafka broker for a test. It keeps its port and data over `kill9` and `restart`. */
 export interface KafkaBroker extends AsyncDisposable {
   readonly brokers: string[];
   readonly port: number;
-  /** True when KAFKA_BROKERS names it: then it cannot be killed, restarted or paused, and `stop` deletes the topics made here. */
+  /** Whether KAFKA_BROKERS names it. Then it cannot be killed, restarted or paused, and `stop` deletes the topics created here. */
   readonly external: boolean;
   readonly pid: number;
-  /** Ends the process as a crash does: SIGKILL. */
+  /** Kills the process with SIGKILL, like a crash. */
   readonly kill9: () => Promise<void>;
-  /** Starts it again on the same port and data; a running one is killed first. */
+  /** Starts it again with the same port and data. Kills a running process first. */
   readonly restart: () => Promise<void>;
-  /** Freezes the process (SIGSTOP); longer than 2 seconds, and it is fenced for a moment after `resume`. */
+  /** Freezes the process (SIGSTOP). After more than 2 seconds the controller fences it for a moment when it resumes. */
   readonly pause: () => void;
   readonly resume: () => void;
-  /** Creates a topic and waits until it has its leaders; one that exists stays as it is. */
+  /** Creates a topic and waits until its partitions have leaders. Does nothing if it exists. */
   readonly createTopic: (name: string, partitions?: number) => Promise<void>;
-  /** Ends the process and removes its data; SIGTERM lets it end in order first. May be called again. */
+  /** Ends the process and removes its data. SIGTERM shuts it down cleanly. May be called again. */
   readonly stop: (signal?: "SIGTERM" | "SIGKILL") => Promise<void>;
 }
 
@@ -61,10 +61,10 @@ fixRequestQueue();
 class PortTaken extends Hopeless {}
 
 /**
- * Starts Apache Kafka (KRaft, one node that is broker and controller) with plain `java`, and returns when an admin client can
- * describe the cluster. On two cores a start takes about 2 s and a restart after kill -9 about 3 s, since the controller
- * refuses the broker's new incarnation until the old one's session (2 s here, 9 s by default) has run out. Topics are never
- * created by use. Without `own`, a broker that KAFKA_BROKERS names is used instead.
+ * Starts Apache Kafka (KRaft, one node that is broker and controller) with plain `java`, and resolves when an admin client can
+ * describe the cluster. On two cores a start takes about 2 s. A restart after kill -9 takes about 3 s, because the controller
+ * refuses the broker's new incarnation until the session of the old one (2 s here, 9 s by default) has expired. Topics are
+ * not created automatically. Without `own`, a broker that KAFKA_BROKERS names is used instead.
  */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroker> {
   const found = options.own === true ? findJavaKafka() : findKafka();
@@ -148,7 +148,7 @@ async function startJavaKafka(kafka: JavaKafka, options: KafkaOptions): Promise<
   let controllerPort = await freePort();
   let server: ServerProcess;
 
-  /** Tries again when another server has taken a port; the broker's own port is kept where clients know it. */
+  /** Retries if another server has taken a port. The broker keeps its own port once clients know it. */
   async function startWithFreePorts(keepPort: boolean): Promise<ServerProcess> {
     for (let attempt = 1; ; attempt++) {
       try {
@@ -156,7 +156,7 @@ async function startJavaKafka(kafka: JavaKafka, options: KafkaOptions): Promise<
       } catch (error) {
         if (!(error instanceof PortTaken) || attempt === portAttemptsMax) throw error;
         if (!keepPort) port = await freePort();
-        // A formatted node may move its controller: the voters are read from the properties at every start.
+        // The controller's port may change after formatting: the voters are read from the properties at every start.
         controllerPort = await freePort();
       }
     }
@@ -220,7 +220,7 @@ function propertiesOf(port: number, controllerPort: number, dataDir: string): Re
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
-    // Lets a test's consumer be missed soon after it dies; the default is 6 s.
+    // So that the group notices soon that a consumer has died; the default is 6 s.
     "group.min.session.timeout.ms": "1000",
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "200",
@@ -236,7 +236,7 @@ rootLogger.level=info
 rootLogger.appenderRef.file.ref=OUT
 `;
 
-/** Quick to start rather than fast in the long run: the serial collector, the first compiler only, classes from an archive. */
+/** For a quick start rather than throughput: serial collector, first compiler only, class archive. */
 function javaCommand(kafka: JavaKafka, dir: string, recordClassesInto?: string): string[] {
   const archive = kafkaClassArchive();
   return [
@@ -255,7 +255,7 @@ function javaCommand(kafka: JavaKafka, dir: string, recordClassesInto?: string):
   ];
 }
 
-/** Formats the storage, or takes a copy of one that was formatted before: that saves a JVM, and nothing else differs. */
+/** Formats the storage, or copies one that was formatted before, which saves the start of a JVM. */
 async function provideStorage(
   kafka: JavaKafka,
   dir: string,
@@ -270,7 +270,7 @@ async function provideStorage(
   await formatStorage(kafka, dir, propertiesFile);
   if (!alike) return;
   const unfinished = `${template}.${process.pid}`;
-  // Another process may have been quicker, or the cache may not be ours to write: then this copy is dropped.
+  // Another process may have been faster, or the cache may be read-only: then this copy is dropped.
   await cp(data, unfinished, { recursive: true })
     .then(() => rename(unfinished, template))
     .catch(() => rm(unfinished, { recursive: true, force: true }));
@@ -302,7 +302,7 @@ async function isServing(server: ServerProcess, port: number): Promise<boolean> 
   return cluster.brokers.length > 0;
 }
 
-/** False when the topic exists already. */
+/** Returns false if the topic exists already. */
 function createTopic(brokers: string[], topic: string, partitions: number): Promise<boolean> {
   return withAdmin(brokers, (admin) =>
     admin.createTopics({

@@ -97,7 +97,7 @@ export const Autoscaler = Resource.extend({
   }),
 });
 
-/** The program that puts an overlay together, and its arguments before the folder. */
+/** The program that builds an overlay, and its arguments before the folder. */
 export const kustomize = findKustomize();
 
 function findKustomize(): { path: string; args: readonly string[] } | undefined {

@@ -11,7 +11,7 @@ import {
 import { homedir } from "node:os";
 import { delimiter, dirname, isAbsolute, join } from "node:path";
 
-/** What the tests run besides Node, and the Debian package that brings it. */
+/** The programs that tests and benchmarks run besides Node, and the Debian package of each. */
 export const programs = {
   "redis-server": {
     names: ["redis-server"],
@@ -20,7 +20,7 @@ export const programs = {
     version: "--version",
   },
   chromium: {
-    // The headless shell is the same engine without a desktop's windows, and opens a page for a third of the work.
+    // The headless shell is the same engine without a desktop UI, and opens a page with a third of the CPU time.
     names: [
       "chromium-headless-shell",
       "chromium",
@@ -70,14 +70,14 @@ export const programs = {
 
 export type ProgramName = keyof typeof programs;
 
-/** Where a needed thing is. `missing` is the reason to skip a test by, or false: `describe("…", { skip: redis.missing }, …)`. */
+/** A required program. `missing` is the reason to skip a test, or false: `describe("…", { skip: redis.missing }, …)`. */
 export interface Need {
-  /** The absolute path; the bare name when it is missing. */
+  /** The absolute path, or the bare name if it is missing. */
   readonly path: string;
   readonly missing: string | false;
 }
 
-/** A broker that somebody else runs, or what is needed to run one. */
+/** An external broker, or what is needed to run one. */
 export type Kafka = ExternalKafka | JavaKafka;
 
 export interface ExternalKafka {
@@ -97,18 +97,18 @@ const javaMajorMin = 17;
 
 const checkout = join(import.meta.dirname, "..", "..");
 
-/** What is fetched once and kept outside of git: INVENTORY_CACHE, or `.cache` in the checkout. */
+/** The folder of downloads, outside of git: INVENTORY_CACHE, or `.cache` in the checkout. */
 export function cacheDir(): string {
   const { INVENTORY_CACHE } = process.env;
   return INVENTORY_CACHE || join(checkout, ".cache");
 }
 
-/** Kafka's jars; the folder exists only when all of them are in it. */
+/** The folder of Kafka's jars. It exists only if it is complete. */
 export function kafkaLibDir(): string {
   return join(cacheDir(), "kafka", kafkaVersion, "lib");
 }
 
-/** The first executable file of that name in PATH, the system folders that PATH often lacks, the cache and Go's bin folder. */
+/** The first executable of this name in PATH, in the system folders that PATH may lack, the cache, and Go's bin folder. */
 export function findProgram(name: string): string | undefined {
   const { PATH = "", GOPATH = "" } = process.env;
   const goPath = GOPATH.split(delimiter)[0] || join(homedir(), "go");
@@ -124,7 +124,7 @@ export function findProgram(name: string): string | undefined {
   return folders.map((folder) => join(folder, name)).find(isExecutable);
 }
 
-/** The servers that tests of the store run on, besides the system's own: each has a folder in the cache. */
+/** The servers on which tests of the store run, besides the system's own. Each has a folder in the cache. */
 export const REDIS_SERVERS = ["redis-8.2", "valkey-9.1"] as const;
 type CachedRedisServer = (typeof REDIS_SERVERS)[number];
 
@@ -143,7 +143,7 @@ export function findCachedRedisServer(name: CachedRedisServer): string | undefin
   return isExecutable(path) ? path : undefined;
 }
 
-/** CHROMIUM_PATH, or a Chromium or Chrome of the system; the headless shell where there is one. */
+/** CHROMIUM_PATH, or a Chromium or Chrome of the system, preferably the headless shell. */
 export function findChromium(): string | undefined {
   const { CHROMIUM_PATH } = process.env;
   if (CHROMIUM_PATH) return isExecutable(CHROMIUM_PATH) ? CHROMIUM_PATH : undefined;
@@ -171,7 +171,7 @@ export function findKafka(): Kafka | undefined {
   return named.length > 0 ? { kind: "external", brokers: named } : findJavaKafka();
 }
 
-/** A Kafka of one's own, which a test may kill, whatever KAFKA_BROKERS says. */
+/** A Kafka that a test starts itself and may kill, whatever KAFKA_BROKERS says. */
 export function findJavaKafka(): JavaKafka | undefined {
   const java = findJava();
   if (java === undefined || !hasKafkaJars()) return undefined;
@@ -179,8 +179,8 @@ export function findJavaKafka(): JavaKafka | undefined {
 }
 
 /**
- * Kafka's classes as the JVM keeps them in memory, which halves a start. The JVM passes over one that another Java wrote,
- * so nothing but time depends on it.
+ * An archive of Kafka's loaded classes, which halves the time of a start. The JVM ignores an archive that another version of
+ * Java wrote.
  */
 export function kafkaClassArchive(): string | undefined {
   const archive = kafkaClassArchivePath();
@@ -191,18 +191,18 @@ export function kafkaClassArchivePath(): string {
   return join(cacheDir(), "kafka", kafkaVersion, "classes.jsa");
 }
 
-/** A folder as Kafka's storage tool formats it, to be copied. It names no port and no path. */
+/** A folder formatted by Kafka's storage tool, to copy. It contains no port and no path. */
 export function kafkaStorageTemplate(): string {
   return join(cacheDir(), "kafka", kafkaVersion, "formatted");
 }
 
-/** True when the cache holds the whole set of Kafka's jars. */
+/** Whether the cache has the complete set of Kafka's jars. */
 export function hasKafkaJars(): boolean {
   const lib = kafkaLibDir();
   return existsSync(lib) && readdirSync(lib).includes(`kafka_2.13-${kafkaVersion}.jar`);
 }
 
-/** A needed program, or `kafka` (any broker), or `own-kafka` (one that the test may kill), with the reason when it cannot be had. */
+/** Finds a program, `kafka` (any broker) or `own-kafka` (one that the test may kill), or the reason why it is missing. */
 export function need(name: ProgramName | "kafka" | "own-kafka"): Need {
   const path = pathOf(name);
   return path === undefined ? { path: name, missing: reasonFor(name) } : { path, missing: false };
@@ -261,7 +261,7 @@ function redisMajor(path: string): number {
   return Number(/\bv=(\d+)\./.exec(stdout ?? "")?.[1] ?? 0);
 }
 
-/** Reads the version from the file beside the program when it is there: asking the program takes 100 ms. */
+/** Reads the version from the release file beside the program, if there is one: running the program takes 100 ms. */
 function javaMajor(path: string): number {
   const release = join(dirname(dirname(realpathSync(path))), "release");
   const text = existsSync(release)

@@ -16,15 +16,15 @@ const READY_MS_MAX = 30_000;
 export interface FailoverOptions {
   /** 2 unless given. */
   readonly replicas?: number;
-  /** How much later replication arrives than what clients send, ms, each way; 1 unless given. */
+  /** Delay of replication in each direction, ms; 1 unless given. Client traffic is not delayed. */
   readonly replicationDelayMs?: number;
-  /** How long a primary must be silent until the Sentinels replace it, ms; 1,000 unless given. */
+  /** Time without a response after which the Sentinels replace a primary, ms; 1,000 unless given. */
   readonly downAfterMs?: number;
   /** Further arguments of every node. */
   readonly args?: readonly string[];
 }
 
-/** A Redis node behind its link. Peers and clients know the port of the link alone. */
+/** A Redis node behind its link. Peers and clients know only the port of the link. */
 export interface FailoverNode {
   readonly server: RedisServer;
   readonly link: RedisLink;
@@ -35,7 +35,7 @@ export interface FailoverNode {
 /** A primary with replicas and three Sentinels, on loopback. */
 export interface FailoverGroup extends AsyncDisposable {
   readonly nodes: readonly FailoverNode[];
-  /** As REDIS_SENTINELS wants it. */
+  /** The value for REDIS_SENTINELS. */
   readonly sentinels: string;
   /** The node that the Sentinels name as primary now. */
   primary(): Promise<FailoverNode>;
@@ -85,7 +85,7 @@ export async function startFailoverGroup(options: FailoverOptions = {}): Promise
     ),
   );
   for (const client of asks) client.on("error", () => undefined);
-  // Sentinels look for nodes every 10 s, and greet each other every 2 s: a start need not wait for that.
+  // Sentinels look for nodes every 10 s, and announce themselves every 2 s. Do not wait for that at the start.
   await Promise.all(
     asks.map((client) =>
       until(

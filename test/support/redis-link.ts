@@ -1,27 +1,27 @@
 import { once } from "node:events";
 import { createServer, connect as dial, type Socket } from "node:net";
 
-/** What opened a connection to a Redis node, by what it says first. */
+/** The kind of peer that opened a connection to a Redis node, according to its first command. */
 export type PeerKind = "client" | "replica" | "sentinel";
 
-/** How a link treats the connections of one kind of peer. */
+/** What a link does with the connections of one kind of peer. */
 export type LinkMode =
   | { readonly kind: "pass" }
   /** Every chunk arrives `ms` later, each way. */
   | { readonly kind: "delay"; readonly ms: number }
-  /** Connections stay open and nothing goes through, not even an end. */
+  /** Connections stay open and forward nothing, not even their end. */
   | { readonly kind: "freeze" };
 
 /**
- * The network link of one Redis node on loopback: everything that reaches the node goes through it. It tells replicas and
- * Sentinels from clients, so that a test can delay replication, or partition a node from its peers while clients still reach
- * it. What a link holds when it is cut is lost, as it is when a machine dies with its network card; a `kill -9` of
- * the process alone loses nothing, because the kernel still delivers what was written.
+ * The network link of one Redis node on loopback, which all its traffic passes. It distinguishes replicas, Sentinels and
+ * clients, so that a test can delay replication, or partition a node from its peers while clients still reach it. Bytes that
+ * a link holds when it is cut are lost, as if the machine had failed. A `kill -9` of the process loses nothing, because the
+ * kernel still delivers what was written.
  */
 export interface RedisLink extends AsyncDisposable {
   readonly port: number;
   set(kind: PeerKind, mode: LinkMode): void;
-  /** Drops every connection with all that it holds, and refuses new ones. */
+  /** Drops every connection with its buffered bytes, and refuses new ones. */
   cut(): void;
   /** Accepts connections again, after `cut`. */
   restore(): void;

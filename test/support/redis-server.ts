@@ -14,26 +14,26 @@ export interface RedisOptions {
   readonly appendfsync?: "always" | "everysec";
   /** A free one unless given. */
   readonly port?: number;
-  /** A new temporary folder unless given; one that is given stays when the server stops. */
+  /** A temporary folder unless given. A given one is not removed when the server stops. */
   readonly dir?: string;
   /** Further arguments, such as `["--maxmemory", "10mb"]`. */
   readonly args?: readonly string[];
 }
 
-/** A real redis-server on loopback. Its port and folder stay the same over `kill9` and `restart`. */
+/** A real redis-server on loopback. It keeps its port and folder over `kill9` and `restart`. */
 export interface RedisServer extends AsyncDisposable {
   readonly host: "127.0.0.1";
   readonly port: number;
-  /** As a client wants it: `redis://127.0.0.1:PORT`. */
+  /** `redis://127.0.0.1:PORT` */
   readonly url: string;
   readonly dir: string;
-  /** The ID of the process that runs now, or ran last. */
+  /** The ID of the running process, or of the last one. */
   readonly pid: number;
-  /** Ends the process as a crash does: SIGKILL, nothing is flushed. */
+  /** Kills the process with SIGKILL, like a crash: nothing is flushed. */
   readonly kill9: () => Promise<void>;
-  /** Starts it again on the same port and folder, so that it replays its append-only file; a running one is killed first. */
+  /** Starts it again with the same port and folder, so that it replays its append-only file. Kills a running process first. */
   readonly restart: () => Promise<void>;
-  /** Freezes the process (SIGSTOP): connections stay open and nothing answers. */
+  /** Freezes the process (SIGSTOP): connections stay open without a response. */
   readonly pause: () => void;
   readonly resume: () => void;
   /** Ends the process and removes its temporary folder. May be called again. */
@@ -42,12 +42,12 @@ export interface RedisServer extends AsyncDisposable {
 
 const startTimeoutMs = 30_000;
 const portAttemptsMax = 5;
-/** After kill -9 the port may stay taken for a moment by the process that is being buried. */
+/** After kill -9 the port may stay in use for a moment. */
 const restartAttemptsMax = 20;
 
 class PortTaken extends Hopeless {}
 
-/** Starts a redis-server and returns when it answers; a start takes about 20 ms. Snapshots are off (`save ""`). */
+/** Starts a redis-server and resolves when it responds, in about 20 ms. Snapshots are off (`save ""`). */
 export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
   const program = need("redis-server");
   if (program.missing) throw new Error(`Cannot start Redis: ${program.missing}`);
@@ -144,13 +144,13 @@ async function startAndAwait(
   }
 }
 
-/** A password keeps us from asking whose process answers; then the answer alone must do. */
+/** With a password, the process that responds cannot be identified; then any response counts. */
 function isOwnAnswer(reply: string, pid: number): boolean {
   if (reply.startsWith("-NOAUTH")) return true;
   return reply.startsWith("+PONG") && reply.includes(`process_id:${pid}\r\n`);
 }
 
-/** Sends inline commands on a connection of its own and returns what came until the server identified itself or refused. */
+/** Sends inline commands on a new connection, and returns the replies up to the one that identifies the server or is an error. */
 function ask(port: number, commands: string): Promise<string> {
   return new Promise((resolve, reject) => {
     let reply = "";

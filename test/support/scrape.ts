@@ -1,17 +1,17 @@
-/** What `/metrics` of an admin server says. */
+/** The parsed `/metrics` of an admin server. */
 export interface Scrape {
-  /** The sum of a metric's series that have these labels; `undefined` where there is none. */
+  /** The sum of the metric's series with these labels, or `undefined` if there is none. */
   value(name: string, labels?: Readonly<Record<string, string>>): number | undefined;
-  /** Every series, as it is written: `name{label="…"}`. */
+  /** Every series as text: `name{label="…"}`. */
   readonly series: readonly string[];
-  /** What each metric is, by name: `counter`, `gauge`, `histogram`. */
+  /** The type of each metric: `counter`, `gauge`, `histogram`. */
   readonly types: ReadonlyMap<string, string>;
 }
 
 export async function scrape(adminUrl: string | undefined): Promise<Scrape> {
   const response = await fetch(`${adminUrl}/metrics`);
   if (!response.ok) {
-    throw new Error(`/metrics answers ${response.status}`);
+    throw new Error(`/metrics responded with ${response.status}`);
   }
   return read(await response.text());
 }

@@ -4,18 +4,18 @@ import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { basename } from "node:path";
 
-/** A program that a test started and that ends with the test's process, whichever way that ends. */
+/** A program started by a test. It ends with the test's process, however that ends. */
 export interface ServerProcess {
   readonly pid: number;
-  /** True until the program has ended, for whatever reason. */
+  /** Whether the program is still running. */
   readonly running: () => boolean;
-  /** Sends a signal; does nothing when the program has ended. */
+  /** Sends a signal. Does nothing if the program has ended. */
   readonly signal: (signal: NodeJS.Signals) => void;
-  /** Sends a signal, SIGKILL unless given, and waits for the end; after `patienceMs` (30 seconds) it sends SIGKILL. */
+  /** Sends a signal, SIGKILL unless given, and waits for the end. Sends SIGKILL after `patienceMs` (30 seconds). */
   readonly end: (signal?: NodeJS.Signals, patienceMs?: number) => Promise<void>;
-  /** What it has written since this start, or why that cannot be read. */
+  /** Its output since this start, or why that cannot be read. */
   readonly log: () => string;
-  /** How it ended and the last lines of its log, for a message. */
+  /** For error messages: how it ended, and the last lines of its log. */
   readonly describe: () => string;
 }
 
@@ -24,7 +24,7 @@ export interface ServerCommand {
   readonly args: readonly string[];
   /** Standard output and standard error are appended to this file. */
   readonly logFile: string;
-  /** A folder that goes when the test's process dies without having stopped the program. */
+  /** A folder to remove if the test's process dies before it has stopped the program. */
   readonly removeOnCrash?: string | undefined;
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
@@ -34,9 +34,9 @@ const logTailLines = 25;
 const alive = new Map<number, string>();
 
 /**
- * Starts a program in the background. A small shell waits on a pipe from this process: when this process is gone, even by
- * SIGKILL, the pipe ends and the shell kills the program by its ID. Not covered: the few microseconds between the two
- * spawns, and a machine without `sh`. A test file that ends with a program still running fails, and names it.
+ * Starts a program in the background. A shell waits on a pipe from this process. If this process ends, even by SIGKILL, the
+ * pipe closes and the shell kills the program by its ID. Not covered: the microseconds between the two spawns, and a machine
+ * without `sh`. A test file that exits while a program is still running fails and names the program.
  */
 export async function startServerProcess(options: ServerCommand): Promise<ServerProcess> {
   const log = openSync(options.logFile, "a");
@@ -44,7 +44,7 @@ export async function startServerProcess(options: ServerCommand): Promise<Server
   let child: ChildProcess;
   try {
     child = spawn(options.command, options.args, {
-      // Its own process group, so that Ctrl-C reaches only the one who is to end it in order.
+      // A separate process group, so that Ctrl-C reaches only the test, which stops it cleanly.
       detached: true,
       stdio: ["ignore", log, log],
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
@@ -71,12 +71,12 @@ export async function startServerProcess(options: ServerCommand): Promise<Server
     if (!running()) return;
     child.ref();
     const exited = once(child, "exit");
-    const impatience = setTimeout(() => child.kill("SIGKILL"), patienceMs);
+    const timer = setTimeout(() => child.kill("SIGKILL"), patienceMs);
     child.kill(signal);
     try {
       await exited;
     } finally {
-      clearTimeout(impatience);
+      clearTimeout(timer);
     }
   }
 
@@ -128,7 +128,7 @@ function reportLeaksAtExit(): void {
   reporting = true;
   process.on("exit", (code) => {
     for (const [pid, name] of alive) {
-      process.stderr.write(`${name} (process ${pid}) was not stopped by the one who started it\n`);
+      process.stderr.write(`${name} (process ${pid}) was not stopped by the test that started it\n`);
     }
     if (alive.size > 0 && code === 0) process.exitCode = 1;
   });

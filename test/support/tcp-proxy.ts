@@ -8,13 +8,13 @@ export type ProxyMode =
   | { readonly kind: "pass" }
   /** All connections are reset, and new ones refused. */
   | { readonly kind: "cut" }
-  /** Connections are accepted and stay open, and nothing goes through, not even an end. */
+  /** Connections are accepted and stay open, and forward nothing, not even their end. */
   | { readonly kind: "freeze" }
   /** Every byte arrives `ms` later, each way. */
   | { readonly kind: "delay"; readonly ms: number }
-  /** Requests reach the server; what it answers is thrown away. */
+  /** Requests reach the server; its responses are discarded. */
   | { readonly kind: "dropReplies" }
-  /** A slow line: so many bytes a second, each way, for each connection. */
+  /** A slow link: bytes per second in each direction of each connection. */
   | { readonly kind: "throttle"; readonly bytesPerSecond: number };
 
 export interface ProxyOptions {
@@ -28,7 +28,7 @@ export interface ProxyOptions {
   readonly affects?: (chunk: Buffer) => boolean;
 }
 
-/** A TCP proxy on loopback that breaks the line in the way a test asks for. */
+/** A TCP proxy on loopback that simulates faults of the network. */
 export interface TcpProxy extends AsyncDisposable {
   readonly host: "127.0.0.1";
   readonly port: number;
@@ -37,7 +37,7 @@ export interface TcpProxy extends AsyncDisposable {
   /** `SCHEME://127.0.0.1:PORT` */
   readonly url: (scheme: string) => string;
   readonly mode: () => ProxyMode;
-  /** Changes the mode, for bytes held by the former one too. Leaving `dropReplies` resets the connections that lost bytes. */
+  /** Changes the mode, also for bytes that the previous mode holds. Leaving `dropReplies` resets connections that lost bytes. */
   readonly set: (mode: ProxyMode) => Promise<void>;
   readonly pass: () => Promise<void>;
   readonly cut: () => Promise<void>;
@@ -51,18 +51,18 @@ export interface TcpProxy extends AsyncDisposable {
    * reset. Resolves then. No other request may be under way on that connection, or its reply is taken for the answer.
    */
   readonly cutAfterRequest: (matches?: (chunk: Buffer) => boolean) => Promise<void>;
-  /** Resets the connections that are open; new ones are accepted as the mode says. */
+  /** Resets the open connections. New ones are accepted according to the mode. */
   readonly resetConnections: () => void;
-  /** How many connections are open now. */
+  /** Number of open connections. */
   readonly connections: () => number;
-  /** How many were ever accepted. */
+  /** Number of connections accepted so far. */
   readonly accepted: () => number;
-  /** How many bytes of replies were thrown away. */
+  /** Bytes of responses that were discarded. */
   readonly droppedBytes: () => number;
   readonly close: () => Promise<void>;
 }
 
-/** More than this waiting in one direction stops the reading, as a full socket buffer would. */
+/** With more bytes waiting in one direction, reading stops, like with a full socket buffer. */
 const heldBytesMax = 1024 * 1024;
 const throttleStepMs = 20;
 const portAttemptsMax = 5;
@@ -71,7 +71,7 @@ interface Connection {
   readonly client: Socket;
   readonly upstream: Socket;
   readonly ended: AbortController;
-  /** Set when the reply to the request that went through is to be thrown away, and the connection with it. */
+  /** Set if the response to the forwarded request, and then the connection, must be discarded. */
   onReply: (() => void) | undefined;
   lostBytes: boolean;
   isAffected: boolean;
@@ -133,7 +133,7 @@ export async function startTcpProxy(options: ProxyOptions): Promise<TcpProxy> {
     return false;
   }
 
-  /** Carries one direction in order; `admits` says whether a chunk goes on or is thrown away. */
+  /** Forwards one direction in order. `admits` decides whether a chunk is forwarded or discarded. */
   function relay(connection: Connection, from: Socket, to: Socket, admits: (chunk: Buffer) => boolean): void {
     const { signal } = connection.ended;
     let line = Promise.resolve();

@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fromJSON } from "@grpc/proto-loader";
 
-/** A span as a test looks at it: IDs in hex, attributes by name. */
+/** A span, with IDs in hex and attributes by name. */
 export interface CollectedSpan {
   readonly service: string;
   readonly traceId: string;
@@ -11,7 +11,7 @@ export interface CollectedSpan {
   /** Empty for the first span of a trace. */
   readonly parentSpanId: string;
   readonly name: string;
-  /** As OTLP numbers them: 2 server, 3 client, 4 producer, 5 consumer. */
+  /** Of OTLP: 2 server, 3 client, 4 producer, 5 consumer. */
   readonly kind: number;
   readonly attributes: Readonly<Record<string, unknown>>;
   readonly events: readonly string[];
@@ -19,14 +19,14 @@ export interface CollectedSpan {
   readonly status: number;
 }
 
-/** A collector of traces that speaks OTLP over HTTP in protobuf, as far as spans go. */
+/** A trace collector for OTLP over HTTP in protobuf; spans only. */
 export interface TraceCollector extends AsyncDisposable {
-  /** For OTEL_EXPORTER_OTLP_ENDPOINT. */
+  /** The value for OTEL_EXPORTER_OTLP_ENDPOINT. */
   readonly endpoint: string;
   readonly spans: readonly CollectedSpan[];
 }
 
-/** The part of opentelemetry/proto/collector/trace/v1 that is read here. */
+/** The part of opentelemetry/proto/collector/trace/v1 that is used here. */
 const OTLP = fromJSON(
   {
     nested: {

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 
-/** Thrown by a condition that can never come true any more, so that `until` stops at once instead of at its deadline. */
+/** Thrown by a condition that can no longer become true: `until` then fails at once instead of at its deadline. */
 export class Hopeless extends Error {
   override readonly name = "Hopeless";
 }
@@ -9,9 +9,9 @@ const pollFirstMs = 2;
 const pollMostMs = 50;
 
 /**
- * Asks for a condition again and again until it gives something other than false, null or undefined, and returns that.
- * An error that the condition throws means "not yet" and is told when the time is over; `Hopeless` ends the wait at once.
- * Fails after `timeoutMs` (10 seconds unless given), also when the condition itself never answers.
+ * Evaluates a condition repeatedly until it returns something other than false, null or undefined, and returns that. An error
+ * of the condition means "not yet", and is part of the message at the timeout; a `Hopeless` ends the wait at once. Rejects
+ * after `timeoutMs` (10 seconds unless given), also if the condition itself never settles.
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
