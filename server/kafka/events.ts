@@ -116,6 +116,7 @@ export function startEvents({ settings, store, outbox, metrics, tracing, log }: 
     log.warn("Sellers' events are ingested, but no changes are published: the embedded store has no outbox");
   }
   metrics.setSource({
+    group,
     ingestLagSeconds: () => lag.seconds,
     ingestUp: () => (ingestor.isConsuming ? 1 : 0),
     ingestWaitingPartitions: () => ingestor.waiting,

@@ -18,6 +18,8 @@ export interface Metrics {
   /** Messages of a partition that the group has not committed, and the age of the oldest. */
   readonly ingestLagMessages: Gauge<"topic" | "partition">;
   readonly ingestLagSeconds: Gauge;
+  readonly ingestUp: Gauge<"group">;
+  readonly ingestWaitingPartitions: Gauge<"group">;
   readonly consumersReplaced: Counter;
   readonly changesPublished: Counter;
   readonly publishFailures: Counter;
@@ -32,6 +34,7 @@ export interface Metrics {
 
 /** Figures that are computed at the time of the scrape. */
 export interface MetricsSource {
+  readonly group: string;
   ingestLagSeconds(): number;
   ingestUp(): number;
   ingestWaitingPartitions(): number;
@@ -44,25 +47,6 @@ export function createMetrics(): Metrics {
   return {
     setSource: (newSource) => {
       source = newSource;
-      const gauges = {
-        inventory_ingest_up: ["1 while this server is a member of the consumer group", newSource.ingestUp],
-        inventory_ingest_waiting_partitions: [
-          "Partitions of this server that wait: their next message can be neither applied nor dead-lettered now",
-          newSource.ingestWaitingPartitions,
-        ],
-      } as const;
-      for (const [name, [help, value]] of Object.entries(gauges)) {
-        registry.registerMetric(
-          new Gauge({
-            name,
-            help,
-            registers: [],
-            collect() {
-              this.set(value());
-            },
-          }),
-        );
-      }
     },
     registry,
     events: new Counter({
@@ -107,6 +91,28 @@ export function createMetrics(): Metrics {
       registers,
       collect() {
         this.set(source?.ingestLagSeconds() ?? 0);
+      },
+    }),
+    ingestUp: new Gauge({
+      name: "inventory_ingest_up",
+      help: "1 while this server is a member of the consumer group, 0 while it is not",
+      labelNames: ["group"],
+      registers,
+      collect() {
+        if (source !== undefined) {
+          this.set({ group: source.group }, source.ingestUp());
+        }
+      },
+    }),
+    ingestWaitingPartitions: new Gauge({
+      name: "inventory_ingest_waiting_partitions",
+      help: "Partitions of this server whose next message can be neither applied nor dead-lettered now",
+      labelNames: ["group"],
+      registers,
+      collect() {
+        if (source !== undefined) {
+          this.set({ group: source.group }, source.ingestWaitingPartitions());
+        }
       },
     }),
     consumersReplaced: new Counter({

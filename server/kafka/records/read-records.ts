@@ -69,7 +69,9 @@ export async function* readRecords(set: RecordSet, budget: LoopBudget): AsyncGen
       if (slices.hasMessages) {
         yield slices.take();
       }
-      yield slices.unreadable(set, batch, error instanceof Error ? error.message : String(error));
+      if (slices.next <= batch.lastOffset) {
+        yield slices.unreadable(set, batch, error instanceof Error ? error.message : String(error));
+      }
     }
     slices.skipTo(batch.lastOffset + 1n);
   }
@@ -92,6 +94,10 @@ class SliceBuilder {
 
   get isFull(): boolean {
     return this.#messages.length >= MESSAGES_PER_SLICE_MAX || this.#bytes >= SLICE_BYTES_MAX;
+  }
+
+  get next(): bigint {
+    return this.#next;
   }
 
   get hasMessages(): boolean {
