@@ -43,7 +43,6 @@ export type RecordKind = (typeof RECORD_KINDS)[number];
  * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
- * | `{bNN}:damaged` | sorted set | reservations of the bucket that cannot be expired because a record is damaged, by the time of the next attempt, ms |
  * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON (empty if deleted) |
  * | `<product>` | string | a count written by the Go service; read, never written |
  */
@@ -114,10 +113,6 @@ export class Keys {
 
   reservation(reservationId: string): string {
     return `${this.#tagOf(reservationId)}:r:${reservationId}`;
-  }
-
-  damaged(bucket: number): string {
-    return `${this.#tag(bucket)}:damaged`;
   }
 
   deadlines(bucket: number): string {

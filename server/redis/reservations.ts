@@ -8,6 +8,7 @@ import {
   releasedBeforeReserved,
   reservationEnded,
   reservationUnknown,
+  returnOutOfRange,
   returnTooLarge,
   stockShort,
 } from "../inventory/refusals.ts";
@@ -177,6 +178,10 @@ export class RedisReservations implements ReservationStore {
         const { productId, quantity } = lineAt(lines, reply.integer());
         throw returnTooLarge(productId, quantity, reply.integer());
       }
+      case "range": {
+        const { productId, quantity } = lineAt(lines, reply.integer());
+        throw returnOutOfRange(productId, quantity, reply.integer());
+      }
       default:
         throw unexpectedStatus(status);
     }
@@ -222,8 +227,9 @@ export class RedisReservations implements ReservationStore {
             : undefined;
         // Skips reservations that ended since their deadline was read, and those that were extended: they are
         // listed at their new deadline. Listed here, a page that ends with one would continue from that deadline.
-        if (reservation?.state === "active" && reservation.expireTimeMs === deadline) {
-          listed.push(reservation);
+        // A deadline after that of the record is the next attempt to expire a reservation that needs a damaged record.
+        if (reservation?.state === "active" && (reservation.expireTimeMs ?? 0) <= deadline) {
+          listed.push({ ...reservation, expireTimeMs: deadline });
         }
       }
       const last = due.at(-1);
@@ -238,11 +244,10 @@ export class RedisReservations implements ReservationStore {
   async countActive(): Promise<number> {
     const counts = await this.#reads.send((client) =>
       Promise.all(
-        Array.from({ length: this.#keys.buckets }, (_, bucket) =>
-          [this.#keys.deadlines(bucket), this.#keys.damaged(bucket)].map((key) =>
-            this.#skipDamaged(key, 0, client.zcard(key)),
-          ),
-        ).flat(),
+        Array.from({ length: this.#keys.buckets }, (_, bucket) => {
+          const key = this.#keys.deadlines(bucket);
+          return this.#skipDamaged(key, 0, client.zcard(key));
+        }),
       ),
     );
     return counts.reduce((sum, count) => sum + count, 0);

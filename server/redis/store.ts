@@ -6,6 +6,7 @@ import type { Ledger, ProductDetails, Stock, StockChange } from "../inventory/le
 import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "../inventory/product-event.ts";
 import {
+  declaredOutOfRange,
   idReused,
   onHandOutOfRange,
   productUnknown,
@@ -378,6 +379,10 @@ function putResult(event: ProductUpsert | ProductDelete, reply: ReplyReader): Pu
       return { applied: status === "applied", ledger: decodeLedger(event.productId, reply.text()).ledger };
     case "future":
       throw updateTooFarAhead(event, reply.integer());
+    case "range": {
+      const declared = reply.integer();
+      throw declaredOutOfRange(event.productId, declared, reply.integer());
+    }
     default:
       throw unexpectedStatus(status);
   }

@@ -69,7 +69,7 @@ operations.adjust_stock = function(k, a, plan)
   end
   local delta, before = tonumber(a[2]), on_hand(p)
   local after = before + delta
-  if (delta < 0 and after < 0) or (delta > 0 and after > 2147483647) then
+  if (delta < 0 and after < 0) or (delta > 0 and after > quantity_max) then
     return { 'range', before }
   end
   local available_before = available(p)

@@ -11,6 +11,7 @@ local operation_retention_ms = tonumber(ARGV[1])
 local changes_kept = tonumber(ARGV[2])
 local changes_kept_per_product = tonumber(ARGV[3])
 local update_ahead_ms_max = tonumber(ARGV[4])
+local quantity_max = 2147483647
 
 local clock = redis.call('TIME')
 local now_micros = clock[1] * 1000000 + clock[2]
@@ -130,7 +131,7 @@ local function adopt(plan, keys, product_id)
     return nil
   end
   local text = redis.call('GET', keys.plain)
-  if not string.find(text, '^%d+$') or #text > 10 or tonumber(text) > 2147483647 then
+  if not string.find(text, '^%d+$') or #text > 10 or tonumber(text) > quantity_max then
     return nil
   end
   local p = new_product(keys.history)

@@ -19,12 +19,10 @@ operations.probe = function(_, a)
     check_permission('XADD', tag .. ':changes', '*', 'c', '')
     check_permission('SCARD', tag .. ':products')
     check_permission('SADD', tag .. ':products', '')
-    for _, set in ipairs({ tag .. ':deadlines', tag .. ':damaged' }) do
-      check_permission('ZCARD', set)
-      check_permission('ZRANGE', set, '0', '1')
-      check_permission('ZADD', set, '0', '')
-      check_permission('ZREM', set, '')
-    end
+    check_permission('ZCARD', tag .. ':deadlines')
+    check_permission('ZRANGE', tag .. ':deadlines', '0', '1')
+    check_permission('ZADD', tag .. ':deadlines', '0', '')
+    check_permission('ZREM', tag .. ':deadlines', '')
   end
   check_permission('HGET', '{b00}:collections', '')
   check_permission('HSET', '{b00}:collections', '', '')

@@ -18,7 +18,7 @@ end
 -- put_product
 -- KEYS  ledger, history, changes, details, products, plain
 -- ARGV  product ID, time of the update in µs or '' for now, declared or '', details JSON or ''
--- reply 'applied' | 'stale', and the ledger; 'future', now in ms
+-- reply 'applied' | 'stale', and the ledger; 'future', now in ms; 'range', declared and units on hand if it were applied
 operations.put_product = function(k, a, plan)
   local keys = { ledger = k[1], history = k[2], changes = k[3], details = k[4], products = k[5], plain = k[6] }
   local product_id, declared, details = a[1], tonumber(a[3]), a[4] ~= '' and a[4] or nil
@@ -36,6 +36,10 @@ operations.put_product = function(k, a, plan)
   if declared and at >= declared_fence then
     p.D = at == declared_fence and math.min(p.D, declared) or declared
     p.U = at
+  end
+  if (p.D > declared_before and on_hand(p) > quantity_max)
+    or (p.D < declared_before and p.H - on_hand(p) > quantity_max) then
+    return { 'range', p.D, on_hand(p) }
   end
   local details_after = details_before
   if details and at > details_fence then

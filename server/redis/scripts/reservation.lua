@@ -4,8 +4,7 @@
 -- the lines; absent if an unknown ID was released), created, expires and ended in ms, sold and left
 -- line by line after a commit, revived. While it is active, its ID is in the deadlines of its bucket.
 -- After it has ended, the key expires after the retention. Units are returned by the ledger's
--- operations only, never by the expiry of a key. A reservation that is due and cannot be expired, because a record is
--- damaged, moves from the deadlines to the set `damaged` of its bucket, where it does not delay others.
+-- operations only, never by the expiry of a key.
 --
 -- Commit, release, return and expiry derive the keys of the products from the record, so these keys
 -- are not in KEYS. A Redis Cluster could not run them; the service refuses one at start.
@@ -97,13 +96,15 @@ local function is_due(r)
   return r.state == 'active' and r.expires <= now_ms
 end
 
--- Plans the return of all held units to their products. Skips a product whose ledger is missing or damaged: there is
--- no count to return them to, and the other lines must not wait for its repair.
+-- Plans the return of all held units to their products. Skips a product whose ledger was deleted by hand: there is no
+-- count to return them to. A damaged ledger still has the units reserved, so the reservation waits for its repair.
 local function return_held(plan, id, r, cause)
   for _, line in ipairs(r.lines) do
     local keys = product_keys(line[1], line[2])
-    local p = attempt(require_product, keys.ledger)
-    if p then
+    local p = load_product(keys.ledger)
+    if not p then
+      report_damage('ledger', keys.ledger, 'the key is missing')
+    else
       local available_before = available(p)
       p.H = p.H - line[3]
       record(plan, keys, line[1], p, cause, available_before, id, '')
@@ -287,7 +288,7 @@ end
 -- KEYS  reservation, operation
 -- ARGV  return ID, fingerprint; then for each line product ID, quantity
 -- reply 'ok', the reservation; 'missing'; 'reused'; 'ended', state; 'other', index of the line;
---       'too_large', index of the line, units left
+--       'too_large', index of the line, units left; 'range', index of the line, units on hand
 operations.return_units = function(k, a, plan)
   local keys = { record = k[1] }
   local r, text = load_reservation(keys.record)
@@ -316,6 +317,9 @@ operations.return_units = function(k, a, plan)
       return { 'too_large', i - 1, left }
     end
     products[i] = require_product(product_keys(line[1], line[2]).ledger)
+    if on_hand(products[i]) + tonumber(a[2 * i + 2]) > quantity_max then
+      return { 'range', i - 1, on_hand(products[i]) }
+    end
   end
   for i = 1, count do
     local index, quantity, p = indexes[a[2 * i + 1]], tonumber(a[2 * i + 2]), products[i]
