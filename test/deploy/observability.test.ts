@@ -14,9 +14,9 @@ const root = join(import.meta.dirname, "../..");
 const run = promisify(execFile);
 const promtool = need("promtool");
 
-/** What other programs export: Prometheus itself, redis_exporter, node_exporter. */
+/** Metrics of other programs: Prometheus itself, redis_exporter, node_exporter. */
 const METRICS_OF_OTHERS = [/^up$/, /^redis_memory_(used|max)_bytes$/, /^node_filesystem_(avail|size)_bytes$/];
-/** What stands in for the variables that Grafana puts into an expression. */
+/** Values for the variables of Grafana. */
 const GRAFANA_VARIABLES = { $__rate_interval: "5m", $instance: ".*" };
 
 interface Rule {
@@ -63,7 +63,7 @@ function withoutVariables(expression: string): string {
   );
 }
 
-/** The names of metrics in an expression: what stands before a selector, or by itself and is neither word nor label. */
+/** The names of the metrics in a PromQL expression: identifiers that are neither keywords, functions nor labels. */
 function metricsIn(expression: string): string[] {
   const bare = expression
     .replace(/"[^"]*"/g, '""')
@@ -94,7 +94,7 @@ describe("dashboard and alerts", () => {
     return known.has(metric) || METRICS_OF_OTHERS.some((pattern) => pattern.test(metric));
   }
 
-  it("ask for metrics that a server has", async () => {
+  it("refer to metrics that a server has", async () => {
     const rules = await readRules();
     const recorded = new Set(rules.flatMap(({ record = [] }) => record));
     const { expressions } = await readDashboard();
@@ -104,7 +104,7 @@ describe("dashboard and alerts", () => {
     assert.deepEqual(unknown, []);
   });
 
-  it("show every metric of this service's own on the dashboard", async () => {
+  it("show every metric of this service on the dashboard", async () => {
     const { expressions } = await readDashboard();
     const shown = new Set(
       expressions.flatMap(metricsIn).map((name) => name.replace(/_(bucket|sum|count)$/, "")),
@@ -115,7 +115,7 @@ describe("dashboard and alerts", () => {
     assert.deepEqual([...new Set(unseen)], []);
   });
 
-  it("have a name each, and something to ask", async () => {
+  it("have unique names, and queries", async () => {
     const { dashboard } = await readDashboard();
     const panels = dashboard.panels.filter(({ type }) => type !== "row");
     assert.ok(panels.every(({ title, targets }) => title !== "" && targets?.length));
@@ -123,7 +123,7 @@ describe("dashboard and alerts", () => {
     assert.equal(new Set(names).size, names.length);
   });
 
-  it("lead to a section of the runbook, and no section leads nowhere", async () => {
+  it("link to a section of the runbook, and every section has an alert", async () => {
     const operations = await readFile(join(root, "docs/operations.md"), "utf8");
     const sections = [...operations.matchAll(/^### (Inventory\w+)$/gm)].map(([, name]) => name);
     const alerts = (await readRules()).filter(({ alert }) => alert !== undefined);
@@ -135,7 +135,7 @@ describe("dashboard and alerts", () => {
     assert.deepEqual([...sections].sort(), alerts.map(({ alert }) => alert).sort());
   });
 
-  it("are told of in the table of metrics", async () => {
+  it("are described in the table of metrics", async () => {
     const operations = await readFile(join(root, "docs/operations.md"), "utf8");
     const { types } = await scrape(app.adminUrl);
     const untold = [...types.keys()].filter(
@@ -144,7 +144,7 @@ describe("dashboard and alerts", () => {
     assert.deepEqual(untold, []);
   });
 
-  it("are PromQL, rules and a configuration", { skip: promtool.missing }, async () => {
+  it("are valid PromQL, rules and configuration", { skip: promtool.missing }, async () => {
     const dir = await mkdtemp(join(tmpdir(), "inventory-rules-"));
     try {
       const { expressions } = await readDashboard();
@@ -159,15 +159,15 @@ describe("dashboard and alerts", () => {
     }
   });
 
-  it("go off when they should, and stay silent when they should", { skip: promtool.missing }, async () => {
+  it("fire when they should, and only then", { skip: promtool.missing }, async () => {
     await run(promtool.path, ["test", "rules", join(import.meta.dirname, "alerts.test.yaml")]);
   });
 
-  it("can be read by promtool as the server writes them", { skip: promtool.missing }, async () => {
+  it("are exported in a format that promtool accepts", { skip: promtool.missing }, async () => {
     const text = await (await fetch(`${app.adminUrl}/metrics`)).text();
     const checking = run(promtool.path, ["check", "metrics"]);
     checking.child.stdin?.end(text);
-    // Its other complaints are about names that others have chosen.
+    // Its other findings are about names that this service does not choose.
     const { stdout, stderr } = await checking.catch((error: { stdout: string; stderr: string }) => error);
     const ours = `${stdout}${stderr}`.split("\n").filter((line) => line.startsWith("inventory_"));
     assert.deepEqual(ours, []);

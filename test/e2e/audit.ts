@@ -27,13 +27,13 @@ interface Books {
   readonly adjustments: readonly Adjustment[];
 }
 
-/** Compares what callers were told with what the service and its Redis have, while nobody calls. */
+/** Compares the results that clients received with the state of the service and its Redis, while no calls run. */
 export class Audit {
   readonly #caller: Caller;
   readonly #redis: Redis;
-  /** The latest that a reservation expired after its deadline. */
+  /** Longest time between the deadline of a reservation and its expiry. */
   latestMs = 0;
-  /** Orders and adjustments whose answer was lost, and that had happened all the same. */
+  /** Orders and adjustments that happened although their response was lost. */
   happenedUnseen = 0;
 
   constructor(caller: Caller, redis: Redis) {
@@ -71,10 +71,10 @@ export class Audit {
     }
   }
 
-  /** A deadline that has passed frees its units; how late is told, and that it was never early is checked. */
+  /** Reservations past their deadline free their units. Measures how late, and checks that none is early. */
   async #untilDueHaveExpired(orders: readonly Order[]): Promise<void> {
     const short = orders.filter(({ ttlMs }) => ttlMs === SHORT_TTL_MS);
-    // Where an answer was lost, the order may have been ended by its call or be open still.
+    // If a response was lost, the order may be ended or still open.
     const open = new Set(short.filter(({ commit, release }) => (commit ?? release) !== "acknowledged"));
     await until(
       async () => {
@@ -130,7 +130,7 @@ export class Audit {
     const of = (known: Adjustment["known"]) =>
       ofProduct.filter((one) => one.known === known).map(({ delta }) => delta);
     const least = sum(of("acknowledged"));
-    // Either way for each one whose answer was lost: all sums that can be.
+    // Both outcomes of each lost response: all possible sums.
     let possible = new Set([least]);
     for (const delta of of("unknown")) {
       possible = new Set([...possible].flatMap((total) => [total, total + delta]));
@@ -138,7 +138,7 @@ export class Audit {
     assert.ok(possible.has(adjusted), `${productId}: ${adjusted} adjusted, ${least} acknowledged`);
   }
 
-  /** Versions without gap or repetition in both records, nothing done twice under one ID, and the last one is the ledger. */
+  /** Checks that both records have versions without gaps or duplicates, no ID twice, and end at the state of the ledger. */
   async #checkChanges(ledger: Ledger, stream: readonly StreamChange[]): Promise<void> {
     const { productId } = ledger;
     const version = Number(ledger.version);
@@ -213,7 +213,7 @@ export class Audit {
     return ledger;
   }
 
-  /** The change streams as they are in Redis, all buckets. */
+  /** The change streams of all buckets in Redis. */
   async #changesByProduct(): Promise<Map<string, StreamChange[]>> {
     const byProduct = new Map<string, StreamChange[]>();
     for (const stream of await this.#redis.keys("{b*}:changes")) {
@@ -233,7 +233,7 @@ interface StreamChange {
   readonly reference: string;
 }
 
-/** Every state that what the caller was told allows, when nothing is due any more. */
+/** Every state that the results received by the caller allow, once nothing is due. */
 function statesOf({ ttlMs, reserve, commit, release }: Order): readonly State[] {
   const held = ttlMs === SHORT_TTL_MS ? EXPIRED : ACTIVE;
   if (reserve === "short") {
@@ -250,7 +250,7 @@ function statesOf({ ttlMs, reserve, commit, release }: Order): readonly State[] 
     case "acknowledged":
       return [commit === undefined ? RELEASED : COMMITTED];
     case "short":
-      // Only a commit that came after the deadline can find its units sold to others.
+      // Only a commit after the deadline can find its units sold to another order.
       return ttlMs === SHORT_TTL_MS ? [EXPIRED] : [];
     case "unknown":
       return [held, commit === undefined ? RELEASED : COMMITTED];

@@ -4,24 +4,24 @@ import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { type GrpcJsTransport, grpcJsTransport } from "../support/grpc-js-transport.ts";
 
-/** How long one try may take unless more is given: a frozen server must not hold a caller. */
+/** Default deadline of one attempt: a frozen server must not block a caller. */
 const TRY_MS_MAX = 2_000;
 
-/** What a caller tries again: nobody knows whether it happened, or it is known that it did not. */
+/** Codes that a caller retries: the call did not happen, or its outcome is unknown. */
 const RETRIED: ReadonlySet<Code> = new Set([
   Code.Unavailable,
   Code.ResourceExhausted,
   Code.DeadlineExceeded,
-  // A connection that broke within a call shows as one of these.
+  // A connection that breaks during a call causes one of these.
   Code.Aborted,
   Code.Canceled,
   Code.Unknown,
 ]);
 
-/** The answer was lost, and the caller has asked no more. */
+/** The response was lost, and the caller stopped retrying. */
 export class GaveUp extends Error {}
 
-/** A native gRPC caller with a connection of its own to each of some servers. */
+/** A native gRPC caller with a separate connection to each of its servers. */
 export class Caller implements Disposable {
   readonly #transports: readonly GrpcJsTransport[];
   readonly #servers: readonly {
@@ -32,7 +32,7 @@ export class Caller implements Disposable {
   readonly #tryMsMax: number;
   #turn: number;
   #isClosed = false;
-  /** Tries that ended without an answer, and what was told of them. */
+  /** Failed attempts, and their errors. */
   retries = 0;
   readonly reasons = new Map<string, number>();
 
@@ -48,8 +48,8 @@ export class Caller implements Disposable {
   }
 
   /**
-   * Asks one server after the other until one answers; the answer may be a refusal. The next call begins
-   * with the next server. With `triesMax`, throws `GaveUp` in the end.
+   * Calls one server after the other until one responds, possibly with an error that is not retried. The next call starts with
+   * the next server. With `triesMax`, throws `GaveUp` after that many attempts.
    */
   async ask<T>(
     call: (server: Caller["server"], options: CallOptions) => Promise<T>,
@@ -69,7 +69,7 @@ export class Caller implements Disposable {
         if (attempt >= triesMax) {
           throw new GaveUp(String(error));
         }
-        // As a caller should: a growing pause, so that a server that is away is not hammered.
+        // Backoff, as clients should do it, to spare a server that is unavailable.
         await new Promise((resolve) => setTimeout(resolve, Math.min(10 * 2 ** attempt, 200)));
       }
     }
@@ -95,7 +95,7 @@ function isRetried(error: unknown): boolean {
   return error instanceof ConnectError && RETRIED.has(error.code);
 }
 
-/** A refusal for want of stock, with the lines it names. */
+/** A refusal because of a shortage, with its lines. */
 export function shortageOf(error: unknown): readonly { readonly productId: string }[] | undefined {
   if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) {
     return undefined;
@@ -108,14 +108,14 @@ export function hasCode(error: unknown, code: Code): boolean {
   return error instanceof ConnectError && error.code === code;
 }
 
-/** The values below which 50% and 99% of some times lie, and the largest, in ms. */
+/** Median, 99th percentile and maximum of the times, ms. */
 export function timesTold(times: readonly number[]): string {
   const sorted = [...times].sort((a, b) => a - b);
   const at = (part: number): number => Math.round(sorted[Math.floor(part * (sorted.length - 1))] ?? 0);
   return `p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, most ${at(1)} ms of ${sorted.length}`;
 }
 
-/** Why callers had to try again, the most frequent reason first. */
+/** Reasons of retries, the most frequent first. */
 export function reasonsTold(callers: readonly Caller[], most = 6): string {
   const all = new Map<string, number>();
   for (const [reason, count] of callers.flatMap((caller) => [...caller.reasons])) {

@@ -12,20 +12,20 @@ import { Caller, reasonsTold } from "./callers.ts";
 import { OrderLoad } from "./order-load.ts";
 import { randomOf } from "./orders.ts";
 
-// Faults under load, and then the books: in the manner of https://jepsen.io, with the whole service under test.
+// Injects faults under load and then checks the books, like https://jepsen.io, with the whole service under test.
 
-/** Without CHAOS_ROUNDS, each fault strikes once among few shoppers: enough for the books, and quick. */
+/** Without CHAOS_ROUNDS, each fault is injected once, with few shoppers. */
 const { CHAOS_ROUNDS, CHAOS_SEED } = process.env;
 const ROUNDS = Number(CHAOS_ROUNDS ?? 1);
 const SHOPPERS = CHAOS_ROUNDS === undefined ? 20 : 50;
 const PRODUCTS = Array.from({ length: 8 }, (_, n) => `product-${n}`);
-/** So few that some orders find a shortage, and that a unit sold twice shows. */
+/** Few units, so that some orders meet a shortage, and a unit sold twice is noticed. */
 const DECLARED = 150;
-/** Calls that are refused within one fault. */
+/** Failed calls during one fault. */
 const REFUSALS = SHOPPERS / 2;
 const WAIT_MS_MAX = 60_000;
 
-/** Everything that runs, and what can be done to it. */
+/** The processes under test, and the faults to inject. */
 class World extends OrderLoad {
   readonly redis: RedisServer;
   readonly lines: readonly [TcpProxy, TcpProxy];
@@ -46,7 +46,7 @@ class World extends OrderLoad {
 
 interface Fault {
   readonly name: string;
-  /** Does it, and undoes it. Resolves with how many faults that were. */
+  /** Injects the fault and removes it. Resolves with the number of faults. */
   readonly strike: (world: World) => Promise<number>;
 }
 
@@ -80,7 +80,7 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: "the line is cut after the command and before the reply",
+    name: "the connection breaks after the command and before the reply",
     strike: async (world) => {
       let cuts = 0;
       for (const command of ["reserve", "commit_reservation", "release_reservation", "return_units"]) {
@@ -97,7 +97,7 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: "the replies are lost for a while",
+    name: "replies are lost for a while",
     strike: async (world) => {
       await both(world, (line) => line.dropReplies());
       await world.refusals(REFUSALS);
@@ -106,7 +106,7 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: "the line is frozen",
+    name: "the connection is frozen",
     strike: async (world) => {
       await both(world, (line) => line.freeze());
       await world.refusals(REFUSALS);
@@ -124,7 +124,7 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: "the line is slow",
+    name: "the connection is slow",
     strike: async (world) => {
       await both(world, (line) => line.delay(50));
       await world.progress();
@@ -135,7 +135,7 @@ const FAULTS: readonly Fault[] = [
 ];
 
 describe("faults under load", { skip: need("redis-server").missing }, () => {
-  it("nothing acknowledged is lost, nothing is applied twice, and the books are right", async (t) => {
+  it("no acknowledged operation is lost, none is applied twice, and the books balance", async (t) => {
     const seed = CHAOS_SEED === undefined ? randomInt(2 ** 31) : Number(CHAOS_SEED);
     t.diagnostic(`CHAOS_SEED=${seed}`);
     await using redis = await startRedis();

@@ -15,13 +15,13 @@ const DUE = 2_000;
 const PRODUCTS = 20;
 const CALLERS = 8;
 const AT_ONCE = 200;
-/** From the first reservation to the moment at which all are due. */
+/** Time from the first reservation until all are due. */
 const DUE_AFTER_MS = 4_000;
 
 describe("thousands of reservations due at once, with two servers", {
   skip: need("redis-server").missing,
 }, () => {
-  it("all expire and none early, other calls go on, and one server may be killed meanwhile", async (t) => {
+  it("all expire, none early, while other calls run and one server is killed", async (t) => {
     await using redis = await startRedis({ appendonly: "no" });
     const environment = { REDIS_URL: redis.url };
     await using one = await startAppProcess(environment);
@@ -37,7 +37,7 @@ describe("thousands of reservations due at once, with two servers", {
     await put("other", 1_000_000);
 
     const dueAt = Date.now() + DUE_AFTER_MS;
-    // By a store of the test's own, as a third server would: thousands in a second.
+    // Through a store in the test, like a third server: thousands per second.
     const store = new RedisStore({ endpoint: { url: redis.url }, log: pino({ level: "silent" }) });
     stack.defer(() => void store.close());
     await store.start(5_000);
@@ -48,7 +48,7 @@ describe("thousands of reservations due at once, with two servers", {
         ttlMs: Math.max(1_000, dueAt - Date.now()),
       });
     for (let n = 0; n < DUE; n += AT_ONCE) {
-      // Repeated where Redis was too busy to answer in time: the ID is the same.
+      // Retried with the same ID if Redis was too busy to reply in time.
       const held = Array.from({ length: AT_ONCE }, (_, m) =>
         until(() => hold(n + m), `due-${n + m} is held`),
       );

@@ -7,14 +7,14 @@ import { startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
 import { Caller, reasonsTold, shortageOf, timesTold } from "./callers.ts";
 
-/** Each server has 50 connections, with so many streams each as the buyers need, all at once. */
+/** Connections per server. Each has as many concurrent streams as the buyers need. */
 const SALES = [
   { servers: 1, buyers: 2_000 },
   { servers: 2, buyers: 10_000 },
 ];
 const UNITS = 100;
 const CONNECTIONS = 50;
-/** All come in the same moment, so the last one waits for all others. */
+/** All calls start at the same time, so the last one waits for all others. */
 const TRY_MS_MAX = 60_000;
 const PRODUCT = "the-one-that-all-want";
 
@@ -22,14 +22,14 @@ describe("flash sale over native gRPC", { skip: need("redis-server").missing }, 
   for (const { servers, buyers } of SALES) {
     it(`${buyers} buyers for ${UNITS} units, ${servers} server(s): exactly ${UNITS} get one`, async (t) => {
       const streams = buyers / CONNECTIONS;
-      // Nothing is restarted here: what it would write to the disk, and how long that takes, is not the subject.
+      // Redis is not restarted here, so that the time of disk writes does not matter.
       await using redis = await startRedis({ appendonly: "no" });
       await using stack = new AsyncDisposableStack();
       const urls: string[] = [];
       for (let n = 0; n < servers; n++) {
         urls.push(stack.use(await startAppProcess({ REDIS_URL: redis.url })).url);
       }
-      // Each caller begins with another server.
+      // Callers start with different servers.
       const callers = Array.from({ length: CONNECTIONS }, (_, n) =>
         stack.use(new Caller(urls, n, TRY_MS_MAX)),
       );

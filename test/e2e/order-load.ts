@@ -4,7 +4,7 @@ import { type Order, randomOf, Shopper } from "./orders.ts";
 
 const WAIT_MS_MAX = 60_000;
 
-/** Shoppers that take one order after the other through its life, on some servers, until they are stopped. */
+/** Shoppers that place orders one after the other on some servers, until they are stopped. */
 export class OrderLoad implements Disposable {
   readonly callers: readonly Caller[];
   readonly shoppers: readonly Shopper[];
@@ -48,7 +48,7 @@ export class OrderLoad implements Disposable {
     await Promise.all(this.shoppers.map(shop));
   }
 
-  /** Runs an action while no order is under way. */
+  /** Runs an action while no order is in progress. */
   async quietly(action: () => Promise<void>): Promise<void> {
     this.#pausing = true;
     await until(() => this.#idle === this.shoppers.length, "every shopper has a response", WAIT_MS_MAX);
@@ -64,13 +64,13 @@ export class OrderLoad implements Disposable {
     this.#resume.resolve();
   }
 
-  /** Resolves when so many more orders were taken; one for each shopper unless given. */
+  /** Resolves after this number of further orders; one per shopper unless given. */
   async progress(orders = this.shoppers.length): Promise<void> {
     const goal = this.orderCount + orders;
     await until(() => this.orderCount >= goal, `${orders} more orders get through`, WAIT_MS_MAX);
   }
 
-  /** Resolves when so many more calls had to be retried. */
+  /** Resolves after this number of further retries. */
   async refusals(calls: number): Promise<void> {
     const goal = this.retries + calls;
     await until(() => this.retries >= goal, `${calls} calls have to be retried`, WAIT_MS_MAX);

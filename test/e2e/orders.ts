@@ -5,9 +5,9 @@ import { type Caller, GaveUp, hasCode, shortageOf } from "./callers.ts";
 
 export const SHORT_TTL_MS = 1_000;
 const LONG_TTL_MS = 4 * 3_600_000;
-/** One caller in so many gives up where its first try is not answered. */
+/** One in this number of callers gives up after its first attempt without a response. */
 const GIVES_UP_ONE_IN = 4;
-/** Goods received replace about what is sold, so that stock is short now and then. */
+/** Received goods replace about the units sold, so that shortages occur now and then. */
 const RECEIVED_MAX = 80;
 
 export interface Line {
@@ -15,10 +15,10 @@ export interface Line {
   readonly quantity: number;
 }
 
-/** What a caller knows of one step: it was acknowledged, refused for want of stock, or its answer is lost. */
+/** The result of one step for its caller: acknowledged, refused because of a shortage, or lost. */
 export type Known = "acknowledged" | "short" | "unknown";
 
-/** One order as its caller remembers it. Absent is what it has not asked for. */
+/** One order as its caller knows it. Steps that were not called are absent. */
 export interface Order {
   readonly id: string;
   readonly lines: readonly Line[];
@@ -31,7 +31,7 @@ export interface Order {
   returned?: readonly Line[];
 }
 
-/** An adjustment as its caller remembers it. */
+/** An adjustment as its caller knows it. */
 export interface Adjustment {
   readonly id: string;
   readonly productId: string;
@@ -41,7 +41,7 @@ export interface Adjustment {
 
 export type Random = (bound: number) => number;
 
-/** Numbers below a bound, always the same of one seed (mulberry32). */
+/** Pseudo-random numbers below a bound, determined by the seed (mulberry32). */
 export function randomOf(seed: number): Random {
   let state = seed >>> 0;
   return (bound) => {
@@ -52,7 +52,7 @@ export function randomOf(seed: number): Random {
   };
 }
 
-/** Takes orders through their lives, one after the other, and remembers each. */
+/** Places orders one after the other, and records each. */
 export class Shopper {
   readonly orders: Order[] = [];
   readonly adjustments: Adjustment[] = [];
@@ -68,7 +68,7 @@ export class Shopper {
     this.#random = random;
   }
 
-  /** One order from its reservation to where this caller leaves it. */
+  /** One order, from its reservation to the last step that this caller makes. */
   async shop(): Promise<void> {
     const random = this.#random;
     if (random(20) === 0) {
@@ -167,7 +167,7 @@ export class Shopper {
     );
   }
 
-  /** Most callers insist on an answer; some give up, and never learn what became of it. */
+  /** Most callers retry until they have a response. Some give up and never learn the outcome. */
   async #step(call: (triesMax: number) => Promise<unknown>): Promise<Known> {
     try {
       await call(this.#random(GIVES_UP_ONE_IN) === 0 ? 1 : Number.POSITIVE_INFINITY);

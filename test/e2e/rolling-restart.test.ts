@@ -16,10 +16,10 @@ import { scrape } from "../support/scrape.ts";
 import { until } from "../support/until.ts";
 import { timesTold } from "./callers.ts";
 
-// Orders' server and the shoppers' two behind the edge are restarted in turn, under load: as a new release is rolled out.
+// Restarts Orders' server and the two for shoppers behind the edge in turn, under load, like the rollout of a release.
 
 declare global {
-  /** Node's has no `onLine`, of which the page's loop asks only whether it is false. */
+  /** Node's navigator has no `onLine`. The page's loop only checks whether it is false. */
   interface Navigator {
     readonly onLine?: boolean;
   }
@@ -28,17 +28,17 @@ declare global {
 const { RESTART_ROUNDS = "1" } = process.env;
 const CALLERS = 3;
 const WATCHERS = 20;
-/** Orders that get through before, between and after the restarts. */
+/** Orders that must succeed before, between and after the restarts. */
 const PROGRESS = 50;
 const WAIT_MS_MAX = 60_000;
 const PRODUCT = "p1";
-/** The least that can be set; the longest silence of a watch that is connected. */
+/** The minimum setting; the longest time without a message on a connected watch. */
 const HEARTBEAT_MS = 500;
 const SILENCE_MS_MAX = 3_000;
-/** The edge asks five times a second whether a server is ready, so it has seen by then that one is not. */
+/** The edge checks readiness five times a second, so it has noticed an unready server by then. */
 const DRAIN_WAIT_MS = 1_500;
 
-/** Takes orders by native gRPC without a second try: what fails is lost. */
+/** Places orders by native gRPC without retries: a failed call is lost. */
 class Orders implements Disposable {
   readonly lost: string[] = [];
   readonly timesMs: number[] = [];
@@ -86,7 +86,7 @@ class Orders implements Disposable {
   }
 }
 
-/** Watches as the page does, and knows how long it heard nothing. */
+/** Watches like the page, and measures the longest time without a message. */
 class Watcher implements Disposable {
   readonly #client: StockClient;
   readonly #loop: WatchLoop<Product>;
@@ -112,12 +112,12 @@ class Watcher implements Disposable {
     this.#loop.watch([PRODUCT]);
   }
 
-  /** Whether its last stream has ended, too: node's fetch does not like it when the edge goes before. */
+  /** Whether its last stream has ended too: Node's fetch fails if the edge ends first. */
   get hasEnded(): boolean {
     return this.#streams === 0;
   }
 
-  /** Counts the silence that lasts, too. */
+  /** Also counts the time since the last message. */
   end(): void {
     this.#heard();
     this.#loop.end();
@@ -143,7 +143,7 @@ class Watcher implements Disposable {
   }
 }
 
-/** How long this process, in which the watchers live, did not get the processor: nobody was silent then, nobody listened. */
+/** Longest time that this process, which runs the watchers, was not scheduled. It is not the silence of a server. */
 function watchOwnStalls(): { readonly mostMs: () => number } & Disposable {
   const intervalMs = 20;
   let mostMs = 0;
@@ -165,7 +165,7 @@ async function startServer(environment: NodeJS.ProcessEnv): Promise<Server> {
   return Object.assign(server, { adminUrl: `http://127.0.0.1:${adminPort}` });
 }
 
-/** As an orchestrator does: SIGTERM, wait for the end, start again, wait until it is ready. */
+/** Restarts like an orchestrator: SIGTERM, wait for the exit, start, wait until ready. */
 async function restart(server: AppProcess): Promise<void> {
   await server.process().end("SIGTERM", WAIT_MS_MAX);
   assert.match(server.process().describe(), /ended with exit code 0/);
@@ -173,7 +173,7 @@ async function restart(server: AppProcess): Promise<void> {
   await until(async () => (await fetch(`${server.url}/readyz`)).ok, "the server is ready again", WAIT_MS_MAX);
 }
 
-/** Waits until this start of the server has answered a call: one of Orders, or a read, which the edge gives to whom has least. */
+/** Waits until the restarted server has handled a call: one of Orders, or a read, which the edge sends to the least busy. */
 async function untilUsed({ adminUrl }: Server, client: NativeClient): Promise<void> {
   const isUsed = async (): Promise<boolean> => {
     await client.call(Inventory.method.get, { id: PRODUCT });
@@ -234,10 +234,10 @@ describe("a rolling restart behind the edge", { skip: missing, timeout: 10 * 60_
     assert.deepEqual(orders.lost, [], edge.log());
     assert.ok(goodbyes >= WATCHERS * Number(RESTART_ROUNDS), `${goodbyes} goodbyes: each was asked to move`);
     const mostMs = Math.max(...silences);
-    // A watcher comes back by the same edge and servers that orders wait for, where the machine has other work.
+    // On a busy machine a watcher reconnects no faster than orders get through the same edge and servers.
     const slowMs = stalls.mostMs() + Math.max(...orders.timesMs);
     assert.ok(mostMs <= SILENCE_MS_MAX + slowMs, `a watcher heard nothing for ${Math.round(mostMs)} ms`);
-    // What was answered was done, once each.
+    // Each acknowledged order was applied exactly once.
     const { ledger } = await client.call(SupplyService.method.getLedger, { productId: PRODUCT });
     assert.deepEqual([ledger?.sold, ledger?.reserved], [orders.count, 0]);
   });

@@ -12,13 +12,13 @@ import { SMALL_SHOP, shopAt } from "../web/shop.ts";
 import { trust } from "./clients.ts";
 import { EDGES, type Edge } from "./edges.ts";
 
-/** More than one HTTP/2 connection of the service takes (200), and more than it allows to watch on one (100). */
+/** More than the streams (200) and the watches (100) that the service allows on one HTTP/2 connection. */
 const MANY_WATCHES = 250;
-/** Clients' connections to the edge: no edge takes more than 100 streams on one. */
+/** Client connections to the edge: edges allow at most 100 streams on one. */
 const CONNECTIONS = 5;
 const TRUSTING = { TRUSTED_PROXIES: "127.0.0.1" };
 
-/** Clients of an edge, each on a connection of its own from an address of its own. */
+/** Clients of an edge, each with its own connection and address. */
 class Clients implements Disposable {
   readonly #edge: Edge;
   readonly #sessions: Http2SessionManager[] = [];
@@ -35,7 +35,7 @@ class Clients implements Disposable {
     return createGrpcTransport({ baseUrl: this.#edge.url, sessionManager });
   }
 
-  /** Opens a watch, holds it, and says how it began: with its first message, or with an error. */
+  /** Opens a watch and keeps it. Resolves with its first message, or with its error. */
   async watch(
     client: Client<typeof StockService>,
     headers: Record<string, string> = {},
@@ -59,7 +59,7 @@ class Clients implements Disposable {
 
 for (const kind of Object.values(EDGES)) {
   describe(`bounds behind ${kind.name}`, { skip: kind.program.missing || need("openssl").missing }, () => {
-    it("clients count by their own address, which none can choose, and not by the edge's connections", async () => {
+    it("limits apply to the client's own address, which it cannot forge, and not to the edge's connections", async () => {
       const watchLimits = { watchesPerAddressMax: 3, watchesPerConnectionMax: 1 };
       await using app = await startTestApp(TRUSTING, { watchLimits });
       await using edge = await kind.start({ upstreams: [app.port] });
@@ -84,7 +84,7 @@ for (const kind of Object.values(EDGES)) {
       assert.deepEqual(began, ["open", "open", "open", Code.ResourceExhausted, "open"]);
     });
 
-    it(`${MANY_WATCHES} watches pass, more than a connection of the service takes`, async () => {
+    it(`${MANY_WATCHES} watches are possible, more than the service allows on one connection`, async () => {
       await using app = await startTestApp(TRUSTING);
       await using edge = await kind.start({ upstreams: [app.port] });
       using clients = new Clients(edge);
@@ -101,7 +101,7 @@ for (const kind of Object.values(EDGES)) {
       assert.equal(began.filter((how) => how === "open").length, MANY_WATCHES, began.join());
     });
 
-    it("a change reaches a watcher by itself, and does not wait in the edge for more", async () => {
+    it("a change reaches a watcher at once, without buffering in the edge", async () => {
       await using app = await startTestApp({ ...TRUSTING, WATCH_HEARTBEAT_MS: "30000" });
       const shop = shopAt(app.url);
       await shop.put(...SMALL_SHOP);
@@ -127,7 +127,7 @@ for (const kind of Object.values(EDGES)) {
     });
 
     if (kind.name !== "Caddy") {
-      it("a watch that falls silent is cut after the idle time", async () => {
+      it("a watch without messages is closed after the idle timeout", async () => {
         await using app = await startTestApp({ ...TRUSTING, WATCH_HEARTBEAT_MS: "30000" });
         await using edge = await kind.start({ upstreams: [app.port], idleMs: 300 });
         using clients = new Clients(edge);
@@ -143,7 +143,7 @@ for (const kind of Object.values(EDGES)) {
     }
 
     if (kind.name !== "Envoy") {
-      it("what changes stock is open to the networks that are named, and to no other", async () => {
+      it("writes are allowed from the listed networks only", async () => {
         await using app = await startTestApp(TRUSTING);
         const shop = shopAt(app.url);
         await shop.put(...SMALL_SHOP);

@@ -12,22 +12,22 @@ import { shopAt } from "../web/shop.ts";
 import { ask, NativeClient, trust } from "./clients.ts";
 import { EDGES, type Edge } from "./edges.ts";
 
-// Each server has a store of its own here, so that the count in an answer says who gave it.
+// Each server has its own store here, so that the count in a response identifies the server.
 
 const OF_ORDERS = 5;
 const OF_SHOPPERS = 7;
 const REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
-/** Declares the one product at a server, past the edge. */
+/** Declares the product at a server, without the edge. */
 async function declare(server: AppProcess, declared: number): Promise<void> {
   const shop = shopAt(server.url);
   await shop.put({ productId: "mug", name: "Enamel Mug", declared });
   shop.close();
 }
 
-// Envoy's file is closed for what changes stock: whoever opens it adds a listener.
+// Envoy's file does not allow writes; allowing them needs another listener.
 for (const kind of [EDGES.caddy, EDGES.nginx]) {
-  describe(`a server of Orders' own behind ${kind.name}`, {
+  describe(`a separate server for Orders behind ${kind.name}`, {
     skip: kind.program.missing || need("openssl").missing,
   }, () => {
     let ofOrders: AppProcess;
@@ -62,7 +62,7 @@ for (const kind of [EDGES.caddy, EDGES.nginx]) {
       await ofShoppers?.stop();
     });
 
-    /** What the servers that change stock say, by every protocol. */
+    /** Responses to writes, in every protocol. */
     async function ledgers(): Promise<(number | undefined)[]> {
       const { ledger } = await native.call(SupplyService.method.getLedger, { productId: "mug" });
       const answers = await Promise.all(
@@ -71,7 +71,7 @@ for (const kind of [EDGES.caddy, EDGES.nginx]) {
       return [ledger?.declared, ...answers.map((answer) => answer.ledger?.declared)];
     }
 
-    /** What the servers that are read say, by every protocol, to calls and to watches. */
+    /** Responses to reads and watches, in every protocol. */
     async function reads(): Promise<(number | undefined)[]> {
       const { count } = await native.call(Inventory.method.get, { id: "mug" });
       const answers = others.map(async (transport) => {
@@ -85,15 +85,15 @@ for (const kind of [EDGES.caddy, EDGES.nginx]) {
       return [Number(count), ...(await Promise.all(answers)).flat()];
     }
 
-    it("answers what changes stock, and no read", async () => {
+    it("handles writes, and no reads", async () => {
       assert.deepEqual(await ledgers(), Array(4).fill(OF_ORDERS));
       assert.deepEqual(await reads(), Array(7).fill(OF_SHOPPERS));
-      // Reflection is a stream both ways, so a plain POST is refused in one way or another; a server without it has no such path.
+      // Reflection is a bidirectional stream, so a plain POST is rejected. A server without reflection responds with 404.
       const { status } = await ask(edge, REFLECTION, { body: "" });
       assert.ok([415, 505].includes(status), `${status}: the schema comes from the shoppers' server`);
     });
 
-    it("is stood in for by the shoppers' servers while it is away", async () => {
+    it("is replaced by the shoppers' servers while it is unavailable", async () => {
       await ofOrders.kill9();
       await until(
         async () => (await ledgers()).every((declared) => declared === OF_SHOPPERS),
@@ -107,7 +107,7 @@ for (const kind of [EDGES.caddy, EDGES.nginx]) {
       );
     });
 
-    it("answers no read where the shoppers' servers are away", async () => {
+    it("handles no reads while the shoppers' servers are unavailable", async () => {
       await ofShoppers.kill9();
       await assert.rejects(native.call(Inventory.method.get, { id: "mug" }));
       assert.deepEqual(await ledgers(), Array(4).fill(OF_ORDERS));

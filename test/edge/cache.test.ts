@@ -11,13 +11,13 @@ import { until } from "../support/until.ts";
 import { shopAt } from "../web/shop.ts";
 import { EDGES, type Edge } from "./edges.ts";
 
-/** `npm run pollers` has 1,000. */
+/** `npm run pollers` sets 1,000. */
 const POLLERS = Number(process.env["EDGE_POLLERS"] ?? 200);
 const SECONDS = POLLERS > 200 ? 30 : 5;
-/** The page waits 5 s; fewer pollers make up for it. */
+/** Shorter than the page's 5 s, because there are fewer pollers. */
 const POLL_INTERVAL_MS = POLLERS > 200 ? 5_000 : 1_000;
 const PRODUCTS = ["mug", "pan", "pen"] as const;
-/** The stock of each product changes this often, and goes down by one. */
+/** Interval at which the stock of each product decreases by one. */
 const CHANGE_INTERVAL_MS = 200;
 const STOCK_AT_FIRST = 1_000;
 
@@ -26,13 +26,13 @@ const STALE_MS_MAX = 3_000;
 
 interface Origin extends AsyncDisposable {
   readonly port: number;
-  /** The requests of a product. */
+  /** Number of requests for a product. */
   readonly asked: Map<string, number>;
-  /** Milliseconds from a request to the end of its answer, at most. */
+  /** Longest time from a request to the end of its response, ms. */
   readonly slowestMs: () => number;
 }
 
-/** The way to the service, where requests are counted. */
+/** A proxy in front of the service that counts requests. */
 async function startOrigin(servicePort: number): Promise<Origin> {
   const asked = new Map<string, number>(PRODUCTS.map((productId) => [productId, 0]));
   const agent = new PlainAgent({ keepAlive: true });
@@ -74,7 +74,7 @@ interface Polled {
   readonly cache: string;
 }
 
-/** Asks once, by the address that the page asks by; with what was known before, as a browser does. */
+/** Requests the URL that the page polls, with If-None-Match if a response is known, like a browser. */
 function poll(edge: Edge, agent: Agent, productId: string, known: Polled | undefined): Promise<Polled> {
   const message = encodeURIComponent(JSON.stringify({ productId }));
   return new Promise((resolve, reject) => {
@@ -113,8 +113,8 @@ function poll(edge: Edge, agent: Agent, productId: string, known: Polled | undef
 describe("nginx as a cache of reads", {
   skip: EDGES.nginx.program.missing || need("openssl").missing,
 }, () => {
-  it(`lets ${POLLERS} pollers cost under ${ORIGIN_REQUESTS_PER_SECOND_MAX} requests a second and product, and none is told what is over ${STALE_MS_MAX / 1_000} s old`, async (t) => {
-    // A process of its own: a thousand pollers keep this one busy.
+  it(`reduces ${POLLERS} pollers to under ${ORIGIN_REQUESTS_PER_SECOND_MAX} requests per second and product; no count is older than ${STALE_MS_MAX / 1_000} s`, async (t) => {
+    // In a separate process, because a thousand pollers keep this one busy.
     await using app = await startAppProcess({ TRUSTED_PROXIES: "127.0.0.1" });
     const shop = shopAt(app.url);
     await shop.put(
@@ -127,7 +127,7 @@ describe("nginx as a cache of reads", {
     await until(async () => (await poll(edge, agent, "mug", undefined)).cache === "HIT", "the cache answers");
     origin.asked.set("mug", 0);
 
-    // When a count was no longer true: when the change to the next one had been acknowledged.
+    // A count is outdated once the next change has been acknowledged.
     const overSince = new Map<string, number>();
     const over = new AbortController();
     const changing = PRODUCTS.map(async (productId) => {
@@ -158,7 +158,7 @@ describe("nginx as a cache of reads", {
           oldestMs,
           askedAt - (overSince.get(`${productId} ${polled.available}`) ?? askedAt),
         );
-        // Every other poller is a browser that keeps what it was told.
+        // Every other poller keeps responses like a browser.
         known = n % 2 === 0 ? polled : undefined;
         await pause(POLL_INTERVAL_MS * (0.75 + Math.random() / 2));
       }
@@ -176,7 +176,7 @@ describe("nginx as a cache of reads", {
       assert.ok(count < ORIGIN_REQUESTS_PER_SECOND_MAX * seconds, `${productId}: ${count} in ${seconds} s`);
       assert.ok(count > 1, `${productId} was not asked again`);
     }
-    // What an answer of the service took until it was kept comes on top.
+    // Plus the time that a response of the service took until it was cached.
     const oldestMsMax = STALE_MS_MAX + origin.slowestMs();
     assert.ok(oldestMs < oldestMsMax, `an answer was ${oldestMs} ms behind, of ${oldestMsMax} at most`);
     assert.ok(oldestMs > 0, "nothing was kept at all");
@@ -190,7 +190,7 @@ describe("nginx as a cache of reads", {
     shop.close();
   });
 
-  it("keeps no error, and asks once for all who ask at once", async () => {
+  it("caches no errors, and coalesces concurrent requests", async () => {
     await using app = await startTestApp({ TRUSTED_PROXIES: "127.0.0.1" });
     await using origin = await startOrigin(app.port);
     await using edge = await EDGES.nginx.start({ upstreams: [origin.port] });
@@ -204,14 +204,14 @@ describe("nginx as a cache of reads", {
     const beganAt = performance.now();
     const polled = await Promise.all(Array.from({ length: 50 }, () => poll(edge, agent, "pen", undefined)));
     assert.ok(polled.every(({ available }) => available === 3));
-    // Once for each second that they take, and once more where a slot of the cache's time ends between them.
+    // Once per second of their duration, and once more if the cache's time slot ends between them.
     const most = 1 + Math.ceil((performance.now() - beganAt) / 1_000);
     assert.ok((origin.asked.get("pen") ?? 0) <= most, `${origin.asked.get("pen")} of 50 came through`);
     agent.destroy();
     shop.close();
   });
 
-  it("does not tell whoever comes first after a pause what was true before it", async () => {
+  it("serves no outdated response to the first client after a pause", async () => {
     await using app = await startTestApp({ TRUSTED_PROXIES: "127.0.0.1" });
     await using edge = await EDGES.nginx.start({ upstreams: [app.port] });
     const agent = new Agent({ keepAlive: true, ca: edge.certificate, servername: "localhost" });

@@ -13,7 +13,7 @@ import {
 import { type ClientReadableStream, credentials, Client as GrpcClient } from "@grpc/grpc-js";
 import type { Edge } from "./edges.ts";
 
-/** Makes this process's fetch trust an edge whose certificate nobody has signed. */
+/** Makes this process's fetch trust the self-signed certificate of an edge. */
 export function trust(edge: Edge): void {
   setDefaultCACertificates([edge.certificate.toString()]);
 }
@@ -75,7 +75,7 @@ export interface RawAnswer {
   readonly body: string;
 }
 
-/** A request whose path goes out as it is written, over HTTP/1.1, from an address of this machine. */
+/** An HTTP/1.1 request from an address of this machine, whose path is sent unchanged. */
 export function ask(
   edge: Edge,
   path: string,

@@ -14,14 +14,14 @@ import { type Shop, SMALL_SHOP, shopAt } from "../web/shop.ts";
 import { ask, NativeClient, trust } from "./clients.ts";
 import { EDGES, type Edge } from "./edges.ts";
 
-/** Far more than this process, in which the service is, may stand still between two heartbeats. */
+/** Far longer than this process, which runs the service, may be blocked between two heartbeats. */
 const IDLE_MS = 3_000;
 const HEARTBEAT_MS = 500;
-/** More than two idle times long. */
+/** Longer than two idle timeouts. */
 const HEARTBEATS = 13;
 const STOCK = "/inventory.v1.StockService";
 const JSON_TYPE = { "content-type": "application/json" };
-/** Answers by which the edges say no. */
+/** Status codes with which edges refuse. */
 const CLOSED: readonly number[] = [400, 404];
 
 for (const kind of Object.values(EDGES)) {
@@ -46,7 +46,7 @@ for (const kind of Object.values(EDGES)) {
       await app?.stop();
     });
 
-    it("native gRPC by grpc-js: answers, errors in the trailers, their details", async () => {
+    it("native gRPC by grpc-js: responses, errors in the trailers, error details", async () => {
       const { stock } = await native.call(StockService.method.getStock, { productId: "bowl" });
       assert.equal(stock?.available, 45);
       assert.equal((await native.call(Inventory.method.get, { id: "bowl" })).count, "45");
@@ -64,7 +64,7 @@ for (const kind of Object.values(EDGES)) {
       ["Connect by POST", (baseUrl: string) => createConnectTransport({ baseUrl })],
       ["Connect by GET", (baseUrl: string) => createConnectTransport({ baseUrl, useHttpGet: true })],
     ] as const) {
-      it(`${name} by connect-web: answers, errors, their details`, async () => {
+      it(`${name} by connect-web: responses, errors, error details`, async () => {
         const client = createClient(StockService, transport(edge.url));
         assert.equal((await client.getStock({ productId: "bowl" })).stock?.available, 45);
         const many = await client.batchGetStock({ productIds: Array.from({ length: 100 }, () => "bowl") });
@@ -79,7 +79,7 @@ for (const kind of Object.values(EDGES)) {
       });
     }
 
-    it("JSON by plain requests, and what caches and browsers go by", async () => {
+    it("JSON by plain requests, with the headers for caches and browsers", async () => {
       const body = '{"productId":"bowl"}';
       const posted = await ask(edge, `${STOCK}/GetStock`, { headers: JSON_TYPE, body });
       assert.equal(JSON.parse(posted.body).stock.available, 45);
@@ -98,7 +98,7 @@ for (const kind of Object.values(EDGES)) {
       assert.equal(failed.headers["cache-control"], "no-store");
     });
 
-    it(`watches of all three protocols live through ${HEARTBEATS} heartbeats, over two idle times`, async () => {
+    it(`watches of all three protocols stay open for ${HEARTBEATS} heartbeats, over two idle timeouts`, async () => {
       const watches: Readonly<Record<string, (signal: AbortSignal) => AsyncIterable<WatchStockResponse>>> = {
         "native gRPC": (signal) => {
           const stream = native.open(StockService.method.watchStock, { productIds: ["mat"] });
@@ -135,7 +135,7 @@ for (const kind of Object.values(EDGES)) {
       assert.deepEqual(seen, [[0], [0], [0]]);
     });
 
-    it("what changes stock, the schema and what is broken are closed to the outside", async () => {
+    it("writes, the schema and malformed paths are refused from outside", async () => {
       const reserve = native.call(ReservationService.method.reserve, {
         reservationId: "outside",
         lines: [{ productId: "mug", quantity: 1 }],
@@ -181,7 +181,7 @@ for (const kind of Object.values(EDGES)) {
       assert.equal(count, "120");
     });
 
-    it("the page comes compressed by the service, a watch is not", async () => {
+    it("the page is compressed by the service, a watch is not", async () => {
       const page = await fetch(`${edge.url}/`);
       assert.equal(page.status, 200);
       assert.match(page.headers.get("content-encoding") ?? "", /^(br|gzip)$/);
@@ -198,7 +198,7 @@ for (const kind of Object.values(EDGES)) {
       assert.match(plain.body, /Enamel Mug/);
     });
 
-    it("a head above the limit is refused", async () => {
+    it("a request head above the limit is refused", async () => {
       const answer = await ask(edge, "/healthz", { headers: { cookie: "x".repeat(40_000) } });
       assert.ok([400, 431].includes(answer.status), String(answer.status));
       assert.equal((await ask(edge, "/healthz")).status, 200);

@@ -17,20 +17,20 @@ const START_MS_MAX = 15_000;
 export interface EdgeOptions {
   /** Ports on 127.0.0.1. */
   readonly upstreams: readonly number[];
-  /** Those of Orders' own servers; none unless given. */
+  /** Ports of the servers for Orders; none unless given. */
   readonly writeUpstreams?: readonly number[];
-  /** After so long without a byte the edge gives a stream, or a connection without one, up. As delivered unless given. */
+  /** Idle timeout of streams and connections. The delivered value unless given. */
   readonly idleMs?: number;
-  /** Who may change stock from outside. As delivered, nobody, unless given. */
+  /** Networks that may write from outside. None, as delivered, unless given. */
   readonly writers?: string;
 }
 
-/** An edge that runs, from the delivered file. */
+/** A running edge with the delivered configuration file. */
 export interface Edge extends AsyncDisposable {
   /** `https://localhost:PORT` */
   readonly url: string;
   readonly port: number;
-  /** PEM, and what Chromium knows its key by. */
+  /** PEM, and the hash of its key for Chromium. */
   readonly certificate: Buffer;
   readonly spki: string;
   readonly log: () => string;
@@ -136,13 +136,13 @@ const envoy = edgeKind("Envoy", need("envoy"), async (place, { upstreams, idleMs
           ["idle_timeout: 120s", `idle_timeout: ${idleMs / 1_000}s`],
         ] as const)),
   ]);
-  // One worker, and no shared memory that two tests at a time would fight for.
+  // One worker, and no shared memory, for which concurrent tests would compete.
   return { args: ["-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"] };
 });
 
 export const EDGES = { caddy, nginx, envoy } as const;
 
-/** Writes a delivered file with some of its places filled in: each must be in it, or the file has changed behind the test's back. */
+/** Writes a copy of a delivered file with replacements. Throws if the file does not contain each replaced text. */
 async function render(
   name: string,
   folder: string,
@@ -205,7 +205,7 @@ function edgeKind(
   };
 }
 
-/** Waits until a page comes through, so that the edge has found its servers ready. */
+/** Waits until the edge serves a page, so it has found its servers ready. */
 async function untilItAnswers(server: ServerProcess, port: number): Promise<void> {
   await until(
     async () => {
@@ -243,7 +243,7 @@ function ask(port: number): Promise<string> {
 
 const run = promisify(execFile);
 
-/** A certificate for localhost that nobody has signed. */
+/** A self-signed certificate for localhost. */
 async function makeCertificate(folder: string): Promise<{ cert: string; key: string; spki: string }> {
   const [cert, key] = [join(folder, "tls.crt"), join(folder, "tls.key")];
   const openssl = need("openssl").path;

@@ -12,7 +12,7 @@ import { trust } from "./clients.ts";
 import { EDGES } from "./edges.ts";
 
 const READERS = 8;
-/** Of every reader, before the kill and again after it. */
+/** Reads of each reader, before the kill and again after it. */
 const READS = 25;
 
 describe("two servers behind an edge", {
@@ -35,7 +35,7 @@ describe("two servers behind an edge", {
   });
 
   for (const kind of Object.values(EDGES)) {
-    it(`lose no read by GET after one was killed, behind ${kind.name}`, {
+    it(`lose no read by GET when one is killed, behind ${kind.name}`, {
       skip: kind.program.missing,
     }, async () => {
       const [first, second] = servers;
@@ -54,7 +54,7 @@ describe("two servers behind an edge", {
         const failed: string[] = [];
         const readers = Array.from({ length: READERS }, async () => {
           for (let n = 0; n < READS; n++) {
-            // What no cache has.
+            // A URL that no cache has.
             const productIds = ["mug", `none-${asked++}`];
             await client.batchGetStock({ productIds }).catch((error) => failed.push(String(error)));
           }
@@ -63,7 +63,7 @@ describe("two servers behind an edge", {
         return failed;
       };
       assert.deepEqual(await read(), []);
-      // Not under way: an answer that has begun and breaks off can be repeated by nobody but its caller.
+      // Not during a response: only its caller can repeat a read whose response breaks off.
       await second.kill9();
       assert.deepEqual(await read(), []);
       await second.restart();

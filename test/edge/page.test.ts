@@ -8,7 +8,7 @@ import { type Shop, shopAt } from "../web/shop.ts";
 import { EDGES, type Edge } from "./edges.ts";
 
 const TABS = 8;
-/** What the browser says that the page came by. */
+/** The protocol over which the browser loaded the page. */
 const PROTOCOL = "performance.getEntriesByType('navigation')[0].nextHopProtocol";
 const OVERLOOKING: BrowserContextOptions = { ignoreHTTPSErrors: true };
 
@@ -35,7 +35,7 @@ describe("the page behind an edge", { skip: chromiumNeed.missing || need("openss
         "--disable-component-update",
         "--disable-sync",
         "--host-resolver-rules=MAP localhost 127.0.0.1",
-        // One Caddy by HTTP/3 alone. QUIC takes no certificate that a page merely overlooks.
+        // Caddy with HTTP/3 only. Chromium does not ignore certificate errors over QUIC.
         ...(edge
           ? [
               "--enable-quic",
@@ -53,7 +53,7 @@ describe("the page behind an edge", { skip: chromiumNeed.missing || need("openss
     await app?.stop();
   });
 
-  /** Opens tabs, waits until all are live and show a change, and checks what they came by. */
+  /** Opens tabs, waits until all are live and show a change, and checks their protocol. */
   async function assertLive(visitor: Visitor, url: string, tabs: number, protocol: string): Promise<void> {
     await shop.put({ productId: "pin", name: "Pin", declared: ++pins });
     const pages = await Promise.all(Array.from({ length: tabs }, () => visitor.open(url)));
@@ -79,7 +79,7 @@ describe("the page behind an edge", { skip: chromiumNeed.missing || need("openss
     assert.equal(watches.length, 1);
   });
 
-  it(`is live in ${TABS} tabs behind Caddy, over HTTP/2, with a watch each: more than HTTP/1.1 has connections for`, {
+  it(`is live in ${TABS} tabs behind Caddy, over HTTP/2, with a watch each: more than the connections of HTTP/1.1`, {
     skip: caddy.program.missing,
   }, async () => {
     await using other = await caddy.start({ upstreams: [app.port] });

@@ -19,12 +19,12 @@ const run = promisify(execFile);
 const redisNeed = need("redis-server");
 const kafkaNeed = need("own-kafka");
 
-/** Opens a client that neither retries nor reconnects, does one thing with it, and closes it. */
+/** Runs an action with a client that neither retries nor reconnects, and closes the client. */
 async function withRedis<T>(server: RedisServer, action: (client: Redis) => Promise<T>): Promise<T> {
   const client = new Redis(server.url, {
     retryStrategy: () => null,
     maxRetriesPerRequest: 0,
-    // Else a client whose connection is gone keeps the process for 2 s after disconnect().
+    // Otherwise a client with a broken connection keeps the process alive for 2 s after disconnect().
     disconnectTimeout: 100,
   });
   client.on("error", () => undefined);
@@ -55,7 +55,7 @@ function isRefused(port: number): Promise<boolean> {
 }
 
 describe("until", () => {
-  it("returns what the condition gives at last, errors before it notwithstanding", async () => {
+  it("returns the value of the condition, whatever errors came before", async () => {
     let calls = 0;
     const answer = await until(() => {
       calls += 1;
@@ -65,12 +65,12 @@ describe("until", () => {
     assert.equal(answer, "done");
   });
 
-  it("names the condition, the time and the last error when it fails", async () => {
+  it("names the condition, the timeout and the last error if it fails", async () => {
     const failing = until(() => Promise.reject(new Error("no stock")), "stock has come", 30);
     await assert.rejects(failing, /Waited 30 ms in vain until stock has come: no stock/);
   });
 
-  it("ends when the condition itself hangs", async () => {
+  it("rejects if the condition itself hangs", async () => {
     const hanging = until(() => new Promise<boolean>(() => undefined), "a silent server speaks", 30);
     await assert.rejects(hanging, /until a silent server speaks: the condition has not answered/);
   });
@@ -79,7 +79,7 @@ describe("until", () => {
 describe("freePort", () => {
   const PORTS = 100;
 
-  it("gives each port once, whichever process asks", async () => {
+  it("gives each port once, also across processes", async () => {
     const script = `
       const { freePort } = await import(${JSON.stringify(import.meta.resolve("./free-port.ts"))});
       for (let n = 0; n < ${PORTS}; n++) console.log(await freePort());`;
@@ -92,7 +92,7 @@ describe("freePort", () => {
   });
 });
 
-describe("a Redis of one's own", { skip: redisNeed.missing }, () => {
+describe("startRedis", { skip: redisNeed.missing }, () => {
   it("keeps an acknowledged write over kill -9 and restart", async () => {
     await using server = await startRedis();
     assert.equal(await withRedis(server, (client) => client.set("p1", "5")), "OK");
@@ -105,7 +105,7 @@ describe("a Redis of one's own", { skip: redisNeed.missing }, () => {
     assert.equal(await withRedis(server, (client) => client.get("p1")), "5");
   });
 
-  it("holds its answers while paused", async () => {
+  it("does not respond while paused", async () => {
     await using server = await startRedis({ appendonly: "no" });
     await withRedis(server, async (client) => {
       assert.equal(await client.ping(), "PONG");
@@ -121,7 +121,7 @@ describe("a Redis of one's own", { skip: redisNeed.missing }, () => {
     });
   });
 
-  it("takes another port when the first is taken, and leaves nothing behind", async () => {
+  it("uses another port if the first is taken, and leaves no files", async () => {
     await using first = await startRedis({ appendonly: "no" });
     await assert.rejects(startRedis({ port: first.port }), /address already in use/i);
     const second = await startRedis({ args: ["--maxmemory", "10mb"] });
@@ -135,7 +135,7 @@ describe("a Redis of one's own", { skip: redisNeed.missing }, () => {
     assert.equal(existsSync(second.dir), false);
   });
 
-  it("ends with its parent, also when that is killed with -9", async () => {
+  it("ends with its parent, even after kill -9", async () => {
     const script = `
       const { startRedis } = await import(${JSON.stringify(import.meta.resolve("./redis-server.ts"))});
       const { port, dir } = await startRedis();
@@ -148,7 +148,7 @@ describe("a Redis of one's own", { skip: redisNeed.missing }, () => {
     const orphan = JSON.parse(output.toString()) as { port: number; dir: string };
     assert.equal(await isRefused(orphan.port), false);
     parent.kill("SIGKILL");
-    // Asked by its port: until PID 1 has buried it, the dead process still has its ID.
+    // Checked by its port: until PID 1 has reaped it, the dead process still has its ID.
     await until(() => isRefused(orphan.port), "the server is gone too");
     await until(() => !existsSync(orphan.dir), "its folder is gone too");
   });
@@ -198,7 +198,7 @@ describe("the TCP proxy", () => {
     return { socket, text: () => text, closed: () => closed };
   }
 
-  it("passes bytes both ways and forgets a connection that ended", async () => {
+  it("forwards both directions, and drops closed connections", async () => {
     const client = await dialProxy();
     client.socket.write("hello");
     await until(() => client.text() === "hello", "the echo is here");
@@ -207,7 +207,7 @@ describe("the TCP proxy", () => {
     await until(() => client.closed() && proxy.connections() === 0, "both sides are closed");
   });
 
-  it("cut resets what is open and refuses what is new; pass takes the same port again", async () => {
+  it("cut resets open connections and refuses new ones; pass listens on the same port again", async () => {
     const client = await dialProxy();
     await proxy.cut();
     await until(client.closed, "the open connection is reset");
@@ -219,7 +219,7 @@ describe("the TCP proxy", () => {
     next.socket.destroy();
   });
 
-  it("freeze accepts and holds; pass then delivers what was held", async () => {
+  it("freeze accepts and holds bytes; pass then delivers them", async () => {
     const before = await dialProxy();
     await proxy.freeze();
     received = "";
@@ -234,7 +234,7 @@ describe("the TCP proxy", () => {
     during.socket.destroy();
   });
 
-  it("delay adds its time each way, once for bytes sent together", async () => {
+  it("delay adds its time in each direction, once for bytes sent together", async () => {
     const client = await dialProxy();
     const letters = "abcde".repeat(40);
     await proxy.delay(60);
@@ -246,12 +246,12 @@ describe("the TCP proxy", () => {
     await until(() => client.text() === letters, "the echo is here");
     const tookMs = performance.now() - startMs;
     await proxy.pass();
-    // One after the other they would take 12 s, however fast the machine is.
+    // In sequence they would take 12 s on any machine.
     assert(tookMs >= 118 && tookMs < 8_000, `two ways of 60 ms took ${tookMs} ms`);
     client.socket.destroy();
   });
 
-  it("throttle makes a slow line", async () => {
+  it("throttle limits the bytes per second", async () => {
     const client = await dialProxy();
     await proxy.throttle(20_000);
     const startMs = performance.now();
@@ -263,7 +263,7 @@ describe("the TCP proxy", () => {
     client.socket.destroy();
   });
 
-  it("dropReplies lets requests through and answers vanish; leaving it resets those connections", async () => {
+  it("dropReplies forwards requests and discards responses; leaving it resets those connections", async () => {
     const client = await dialProxy();
     await proxy.dropReplies();
     received = "";
@@ -276,7 +276,7 @@ describe("the TCP proxy", () => {
     await until(client.closed, "the connection that lost a reply is reset");
   });
 
-  it("cutAfterRequest breaks one connection between the request and its reply", async () => {
+  it("cutAfterRequest breaks one connection between a request and its response", async () => {
     const [bystander, victim] = [await dialProxy(), await dialProxy()];
     received = "";
     const cut = proxy.cutAfterRequest((chunk) => chunk.includes("buy"));
@@ -291,7 +291,7 @@ describe("the TCP proxy", () => {
     bystander.socket.destroy();
   });
 
-  it("shows what ioredis makes of a reply that never came", { skip: redisNeed.missing }, async () => {
+  it("shows how ioredis handles a lost reply", { skip: redisNeed.missing }, async () => {
     await using server = await startRedis();
     await using line = await startTcpProxy({ target: server });
     const client = new Redis(line.url("redis"), {
@@ -309,7 +309,7 @@ describe("the TCP proxy", () => {
   });
 });
 
-describe("a Kafka of one's own", { skip: kafkaNeed.missing, timeout: 240_000 }, () => {
+describe("startKafka", { skip: kafkaNeed.missing, timeout: 240_000 }, () => {
   let broker: KafkaBroker;
 
   before(async () => {
@@ -322,7 +322,7 @@ describe("a Kafka of one's own", { skip: kafkaNeed.missing, timeout: 240_000 }, 
     return new Kafka({ clientId: "harness", brokers: broker.brokers, logLevel: logLevel.NOTHING });
   }
 
-  it("creates the topics that it is asked for, once, and no others", async () => {
+  it("creates the given topics once, and no others", async () => {
     await broker.createTopic("inventory", 2);
     await broker.createTopic("inventory", 2);
     const admin = client().admin({ retry: { retries: 0 } });
@@ -337,7 +337,7 @@ describe("a Kafka of one's own", { skip: kafkaNeed.missing, timeout: 240_000 }, 
     }
   });
 
-  it("keeps what it acknowledged over kill -9 and restart, for a consumer group", async () => {
+  it("keeps acknowledged messages and offsets over kill -9 and restart", async () => {
     const keys = Array.from({ length: 30 }, (_, index) => `sku-${index}`);
     const producer = client().producer();
     await producer.connect();
