@@ -25,6 +25,8 @@ export const RESPONSE_MS_MAX = 900;
 const SOCKET_TIMEOUT_MS = 3_000;
 /** How long a closing connection waits for the peer's FIN before it is destroyed. */
 const DISCONNECT_MS_MAX = 100;
+/** Interval between two checks of a Redis that does not meet a requirement. */
+const REQUIREMENT_RETRY_MS = 1_000;
 const RECONNECT_MS_MIN = 50;
 /** Short, so that reads are fresh within a second after Redis is available again. */
 const RECONNECT_MS_MAX = 500;
@@ -66,6 +68,7 @@ export class RedisConnection {
   #hasServed = false;
   #outageSince: number | undefined = performance.now();
   #outageLoggedAt: number | undefined;
+  #requirementLoggedAt = Number.NEGATIVE_INFINITY;
   #closed = false;
   #cause: Error | undefined;
   /** What Redis says when it rejects the connection. */
@@ -224,7 +227,9 @@ export class RedisConnection {
       this.#cause = error instanceof Error ? error : undefined;
       if (error instanceof RedisRequirementError) {
         this.#first.reject(error);
-        this.#log.error({ connection: this.#name }, error.message);
+        this.#logRequirement(error.message);
+        // A server that starts exits with this error. One that runs waits for the data to come back.
+        setTimeout(() => this.reconnect(), REQUIREMENT_RETRY_MS).unref();
       } else {
         this.noteError(error);
         this.#logOutage("Could not check the requirements on Redis; reconnecting");
@@ -249,6 +254,14 @@ export class RedisConnection {
     this.#first.resolve();
     for (const then of this.#readyWaiters.splice(0)) {
       then();
+    }
+  }
+
+  #logRequirement(message: string): void {
+    const now = performance.now();
+    if (now - this.#requirementLoggedAt >= OUTAGE_LOG_INTERVAL_MS) {
+      this.#requirementLoggedAt = now;
+      this.#log.error({ connection: this.#name }, message);
     }
   }
 

@@ -75,15 +75,18 @@ export class Fence {
 
   /**
    * Checks the primary that `client` is connected to, and learns the incarnation of every bucket. Rejects if it holds other
-   * data. Checks of several connections run one after the other.
+   * data. Resolves with whether this primary was not known before. Checks of several connections run one after the other.
    */
-  check(client: Redis, dataId: string): Promise<void> {
+  check(client: Redis, dataId: string): Promise<boolean> {
     const checked = this.#checking.then(() => this.#check(client, dataId));
-    this.#checking = checked.catch(() => {});
+    this.#checking = checked.then(
+      () => {},
+      () => {},
+    );
     return checked;
   }
 
-  async #check(client: Redis, dataId: string): Promise<void> {
+  async #check(client: Redis, dataId: string): Promise<boolean> {
     const replicationId = /^master_replid:(\w+)/m.exec(await client.info("replication"))?.[1] ?? "";
     const isAnother = this.#replicationId !== undefined && this.#replicationId !== replicationId;
     if (isAnother) {
@@ -102,12 +105,14 @@ export class Fence {
     for (const [bucket, incarnation] of incarnations.entries()) {
       this.#incarnations.set(bucket, String(incarnation));
     }
+    const isNew = this.#replicationId !== replicationId;
     this.#dataId = dataId;
     this.#replicationId = replicationId;
     if (isAnother) {
       this.#metrics?.failedOver();
       this.#log.warn({ replicationId }, "Redis has another primary, or was restarted; its data was checked");
     }
+    return isNew;
   }
 
   /** Looks for the newest acknowledged change of each bucket. What is missing stays missing: it is reported, once. */

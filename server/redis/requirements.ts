@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
-import type { Logger } from "pino";
 import { RedisRequirementError } from "./client.ts";
 import { type Keys, LAYOUT_VERSION } from "./keys.ts";
 
@@ -26,8 +25,9 @@ export async function checkServing(client: Redis): Promise<void> {
 
 /**
  * Checks that this Redis may be used. Rejects with `RedisRequirementError` in Cluster mode (the lines of a reservation
- * span slots) and if the keys have another layout or number of buckets. Writes the layout if there is none, and nothing else: a Redis that refuses writes because
- * its memory or disk is full can still be read. Resolves with the ID of the data, a random one per data set.
+ * span slots), if the keys have another layout or number of buckets, and if the data is not `expectedData`. Writes the
+ * layout if there is none, and nothing else: a Redis that refuses writes because its memory or disk is full can
+ * still be read. Resolves with the ID of the data, a random one per data set.
  */
 export async function checkLayout(client: Redis, keys: Keys, expectedData?: string): Promise<string> {
   await checkServing(client);
@@ -59,51 +59,4 @@ export async function checkLayout(client: Redis, keys: Keys, expectedData?: stri
 
 function readLayout(client: Redis, keys: Keys): Promise<(string | null)[]> {
   return client.hmget(keys.layout(), "version", "buckets", "data");
-}
-
-/** A sentence for each setting of Redis that can lose acknowledged stock, with the value to set. */
-export function durabilityWarnings(config: Readonly<Record<string, string>>): string[] {
-  const warnings: string[] = [];
-  if (config["appendonly"] !== "yes") {
-    warnings.push("appendonly is not 'yes': a restart of Redis loses stock; set 'appendonly yes'");
-  } else if (config["appendfsync"] !== "always") {
-    warnings.push(
-      `appendfsync is '${config["appendfsync"]}': a power loss can lose acknowledged changes; set 'appendfsync always'`,
-    );
-  }
-  const policy = config["maxmemory-policy"];
-  if (policy !== undefined && policy !== "noeviction") {
-    warnings.push(
-      `maxmemory-policy is '${policy}': Redis may evict stock; set 'maxmemory-policy noeviction'`,
-    );
-  }
-  return warnings;
-}
-
-/** Logs a warning for each setting of this Redis that can lose stock, and one if the settings cannot be read. */
-export async function warnOfDurability(client: Redis, log: Logger): Promise<void> {
-  let reply: unknown;
-  try {
-    reply = await client.config("GET", "append*", "maxmemory-policy");
-  } catch (error) {
-    log.warn(
-      { err: error },
-      "Redis refused CONFIG GET: its durability settings were not checked; see docs/operations.md",
-    );
-    return;
-  }
-  for (const warning of durabilityWarnings(configOf(reply))) {
-    log.warn(`Redis: ${warning}`);
-  }
-}
-
-function configOf(reply: unknown): Record<string, string> {
-  if (!Array.isArray(reply)) {
-    return Object.fromEntries(Object.entries(reply ?? {}).map(([name, value]) => [name, String(value)]));
-  }
-  const config: Record<string, string> = {};
-  for (let i = 0; i + 1 < reply.length; i += 2) {
-    config[String(reply[i])] = String(reply[i + 1]);
-  }
-  return config;
 }

@@ -17,6 +17,7 @@ import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from ".
 import { RedisConnection } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
 import { DamagedRecords, recordDamaged } from "./damaged-records.ts";
+import { warnOfDurability } from "./durability.ts";
 import type { RedisEndpoint } from "./endpoint.ts";
 import { isErrorReply } from "./error-replies.ts";
 import { Fence } from "./fence.ts";
@@ -34,7 +35,7 @@ import {
   ReplyReader,
   stockOf,
 } from "./reply.ts";
-import { checkLayout, checkServing, warnOfDurability } from "./requirements.ts";
+import { checkLayout, checkServing } from "./requirements.ts";
 import { RedisReservations } from "./reservations.ts";
 import { readScript } from "./scripts.ts";
 import { WriteLanes } from "./write-lanes.ts";
@@ -73,8 +74,13 @@ export class RedisStore implements InventoryStore {
     this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
     const prepare = async (client: Redis): Promise<void> => {
-      await this.#fence.check(client, await checkLayout(client, this.#keys, this.#fence.dataId));
-      await warnOfDurability(client, log);
+      const isNewPrimary = await this.#fence.check(
+        client,
+        await checkLayout(client, this.#keys, this.#fence.dataId),
+      );
+      if (isNewPrimary) {
+        await warnOfDurability(client, endpoint.acks ?? 0, log);
+      }
     };
     this.#writes = new WriteLanes({ endpoint, log, instruments, prepare });
     this.#reads = new RedisConnection("reads", endpoint, log, instruments, checkServing);

@@ -5,9 +5,9 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { RedisRequirementError } from "../../server/redis/client.ts";
+import { durabilityWarnings } from "../../server/redis/durability.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
-import { durabilityWarnings } from "../../server/redis/requirements.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
 import { describeStoreContract } from "../inventory/store-contract.ts";
@@ -253,11 +253,27 @@ describe("RedisStore", { skip }, () => {
   });
 
   it("warns of each setting that can lose stock", () => {
-    const safe = { appendonly: "yes", appendfsync: "always", "maxmemory-policy": "noeviction" };
-    assert.deepEqual(durabilityWarnings(safe), []);
-    assert.match(durabilityWarnings({ ...safe, appendonly: "no" }).join(), /appendonly/);
-    assert.match(durabilityWarnings({ ...safe, appendfsync: "everysec" }).join(), /'everysec'.*power loss/);
-    assert.match(durabilityWarnings({ ...safe, "maxmemory-policy": "allkeys-lru" }).join(), /allkeys-lru/);
+    const safe = {
+      appendonly: "yes",
+      appendfsync: "always",
+      "maxmemory-policy": "noeviction",
+      "min-replicas-to-write": "1",
+      "min-replicas-max-lag": "2",
+      "repl-ping-replica-period": "1",
+    };
+    const warnings = (config: Record<string, string>, acks = 1, replicas = 2) =>
+      durabilityWarnings({ config: { ...safe, ...config }, acks, replicas }).join("\n");
+    assert.equal(warnings({}), "");
+    assert.equal(warnings({}, 0, 0), "");
+    assert.match(warnings({ appendonly: "no" }), /appendonly/);
+    assert.match(warnings({ appendfsync: "everysec" }), /'everysec'.*power loss/);
+    assert.match(warnings({ "maxmemory-policy": "allkeys-lru" }), /allkeys-lru/);
+    assert.match(warnings({}, 0, 2), /2 replicas follow, and REDIS_ACKS is 0.*set REDIS_ACKS=1/);
+    assert.match(warnings({}, 1, 0), /0 replicas are online: mutations are refused/);
+    assert.match(warnings({}, 1, 1), /one that fails stops mutations/);
+    assert.match(warnings({ "min-replicas-to-write": "0" }), /set 'min-replicas-to-write 1'/);
+    assert.match(warnings({ "min-replicas-max-lag": "10" }), /set 'min-replicas-max-lag 2'/);
+    assert.match(warnings({ "repl-ping-replica-period": "10" }), /set 'repl-ping-replica-period 1'/);
   });
 });
 

@@ -1,0 +1,104 @@
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { countOnline } from "./acknowledgement.ts";
+
+/** What decides whether an acknowledged change can be lost. */
+export interface Durability {
+  /** Settings of Redis by name, as CONFIG GET has them. */
+  readonly config: Readonly<Record<string, string>>;
+  /** How many replicas must have a change before its caller is answered (REDIS_ACKS). */
+  readonly acks: number;
+  /** Replicas in step with the primary. */
+  readonly replicas: number;
+}
+
+const SETTINGS = ["append*", "maxmemory-policy", "min-replicas-*", "repl-ping-replica-period"];
+/** Seconds after which a silent replica no longer counts; more, and a partitioned primary takes writes for longer. */
+const MIN_REPLICAS_MAX_LAG = 2;
+/** Seconds between a replica's acknowledgements, so that its lag is known in time. */
+const REPL_PING_PERIOD = 1;
+
+/** A sentence for each setting that can lose acknowledged stock, with the value to set. */
+export function durabilityWarnings({ config, acks, replicas }: Durability): string[] {
+  const warnings: string[] = [];
+  if (config["appendonly"] !== "yes") {
+    warnings.push("appendonly is not 'yes': a restart of Redis loses stock; set 'appendonly yes'");
+  } else if (config["appendfsync"] !== "always") {
+    warnings.push(
+      `appendfsync is '${config["appendfsync"]}': a power loss can lose acknowledged changes; set 'appendfsync always'`,
+    );
+  }
+  const policy = config["maxmemory-policy"];
+  if (policy !== undefined && policy !== "noeviction") {
+    warnings.push(
+      `maxmemory-policy is '${policy}': Redis may evict stock; set 'maxmemory-policy noeviction'`,
+    );
+  }
+  return [...warnings, ...replicationWarnings({ config, acks, replicas })];
+}
+
+function replicationWarnings({ config, acks, replicas }: Durability): string[] {
+  if (acks === 0) {
+    return replicas === 0
+      ? []
+      : [
+          `${replicas} replicas follow, and REDIS_ACKS is 0: a failover can lose acknowledged changes; set REDIS_ACKS=1`,
+        ];
+  }
+  const warnings: string[] = [];
+  if (replicas < acks) {
+    warnings.push(
+      `REDIS_ACKS is ${acks}, and ${replicas} replicas are online: mutations are refused until there are enough`,
+    );
+  } else if (replicas === acks) {
+    warnings.push(
+      `REDIS_ACKS is ${acks}, and ${replicas} replicas are online: one that fails stops mutations; run one more`,
+    );
+  }
+  if (Number(config["min-replicas-to-write"] ?? 1) < 1) {
+    warnings.push(
+      "min-replicas-to-write is 0: a primary that was cut off from its replicas goes on accepting writes; set 'min-replicas-to-write 1'",
+    );
+  }
+  for (const [name, most] of [
+    ["min-replicas-max-lag", MIN_REPLICAS_MAX_LAG],
+    ["repl-ping-replica-period", REPL_PING_PERIOD],
+  ] as const) {
+    const value = config[name];
+    if (value !== undefined && Number(value) > most) {
+      warnings.push(
+        `${name} is '${value}': a replica that is gone counts for that long; set '${name} ${most}'`,
+      );
+    }
+  }
+  return warnings;
+}
+
+/** Logs a warning for each setting of this Redis that can lose stock, and one if the settings cannot be read. */
+export async function warnOfDurability(client: Redis, acks: number, log: Logger): Promise<void> {
+  const replicas = countOnline(await client.info("replication"));
+  let reply: unknown;
+  try {
+    reply = await client.config("GET", ...(SETTINGS as [string, ...string[]]));
+  } catch (error) {
+    log.warn(
+      { err: error },
+      "Redis refused CONFIG GET: its durability settings were not checked; see docs/operations.md",
+    );
+    return;
+  }
+  for (const warning of durabilityWarnings({ config: configOf(reply), acks, replicas })) {
+    log.warn(`Redis: ${warning}`);
+  }
+}
+
+function configOf(reply: unknown): Record<string, string> {
+  if (!Array.isArray(reply)) {
+    return Object.fromEntries(Object.entries(reply ?? {}).map(([name, value]) => [name, String(value)]));
+  }
+  const config: Record<string, string> = {};
+  for (let i = 0; i + 1 < reply.length; i += 2) {
+    config[String(reply[i])] = String(reply[i + 1]);
+  }
+  return config;
+}
