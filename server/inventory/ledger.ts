@@ -1,4 +1,4 @@
-/** The largest quantity: units are int32 on the wire. */
+/** The largest quantity: units are int32 on the wire. `quantity_max` in redis/scripts/ledger.lua. */
 export const QUANTITY_MAX = 2_147_483_647;
 
 /** How far a seller's update may be ahead of the store's clock before it is rejected as invalid. */
@@ -42,6 +42,17 @@ export function available(
 /** Reserved units that are not in stock: max(0, H - on hand). */
 export function shortfall(ledger: Pick<Ledger, "declared" | "adjusted" | "sold" | "reserved">): number {
   return Math.max(0, ledger.reserved - onHand(ledger));
+}
+
+/**
+ * Whether a change takes on hand or the shortfall above the largest quantity. A change back towards the range is allowed.
+ * Reserving and committing never do: the first is bounded by what is available, the second leaves the shortfall as it is.
+ */
+export function leavesRange(before: Ledger, after: Ledger): boolean {
+  return (
+    (onHand(after) > QUANTITY_MAX && onHand(after) > onHand(before)) ||
+    (shortfall(after) > QUANTITY_MAX && shortfall(after) > shortfall(before))
+  );
 }
 
 /** A product's details, as its seller describes it. Replaced as a whole, never merged. */

@@ -32,6 +32,13 @@ export function onHandOutOfRange(productId: string, delta: number, onHandNow: nu
   );
 }
 
+export function declaredOutOfRange(productId: string, declared: number, onHandAfter: number): InventoryError {
+  return new InventoryError(
+    "STOCK_OUT_OF_RANGE",
+    `Cannot declare ${declared} of ${show(productId)}: on hand would be ${onHandAfter}, and on hand and shortfall must be at most ${QUANTITY_MAX}`,
+  );
+}
+
 /** `event` is the one whose update time is too far ahead. */
 export function updateTooFarAhead(event: EventTime, nowMs: number): InventoryError {
   const { updateTimeMicros = 0, updateTimeText = timeText(updateTimeMicros) } = event;
@@ -103,6 +110,13 @@ export function violationsOfTotal(
     field: `lines[${index}].quantity`,
     description: `is ${quantity}${inTotal}; ${bound}`,
   }));
+}
+
+export function returnOutOfRange(productId: string, quantity: number, onHandNow: number): InventoryError {
+  return new InventoryError(
+    "STOCK_OUT_OF_RANGE",
+    `Cannot return ${quantity} of ${show(productId)}: ${onHandNow} are on hand, and the result must be at most ${QUANTITY_MAX}`,
+  );
 }
 
 export function returnTooLarge(productId: string, quantity: number, left: number): InventoryError {

@@ -92,7 +92,8 @@ export interface ReservationStore {
 
   /**
    * Returns sold units to on hand. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is
-   * committed; `RETURN_TOO_LARGE`; `INVALID_INPUT` for a product that is not in it; `ID_REUSED`.
+   * committed; `RETURN_TOO_LARGE`; `INVALID_INPUT` for a product that is not in it; `ID_REUSED`;
+   * `STOCK_OUT_OF_RANGE` if on hand would rise above the int32 maximum.
    */
   return(request: ReturnRequest): Promise<Reservation>;
 
@@ -133,7 +134,10 @@ export interface InventoryStore {
   /** A product's latest changes, newest first, as many as the store keeps. `PRODUCT_UNKNOWN`. */
   listChanges(productId: string, page: ChangesPage): Promise<StockChange[]>;
 
-  /** Creates or updates a product from its seller's declaration. `INVALID_INPUT` if U is too far ahead of the store's clock. */
+  /**
+   * Creates or updates a product from its seller's declaration. `INVALID_INPUT` if U is too far ahead of the store's
+   * clock; `STOCK_OUT_OF_RANGE` if on hand or the shortfall would rise above the int32 maximum.
+   */
   putProduct(event: ProductUpsert): Promise<PutResult>;
 
   /** Removes a product from sale and keeps a tombstone. `INVALID_INPUT` if U is too far ahead. */

@@ -14,7 +14,7 @@ import type { RecordHeaders } from "./records/headers.ts";
  * - `not-json`: the value is missing, not UTF-8, not JSON, or not a JSON object.
  * - `no-message-type`, `unknown-message-type`: the header `MessageType` is missing or has an unknown value.
  * - `bad-id`: `id` is missing or not a valid ID.
- * - `bad-stock`: `inventory` or `quantity` is not a stock count, or the two differ.
+ * - `bad-stock`: `inventory` or `quantity` is not a stock count, or the two differ, or the store's count would leave int32.
  * - `bad-details`: name, description, price or collection ID has the wrong type or is out of bounds.
  * - `incomplete-details`: name or price is given without the other. Details are replaced as a whole.
  * - `bad-time`: the time is malformed or before 1970.

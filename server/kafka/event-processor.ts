@@ -146,6 +146,8 @@ export class EventProcessor {
         case "INVALID_INPUT":
           // All other bounds were checked by the decoder.
           return { kind: "dead", reason: "time-ahead", detail: error.message };
+        case "STOCK_OUT_OF_RANGE":
+          return { kind: "dead", reason: "bad-stock", detail: error.message };
         default:
           throw error;
       }

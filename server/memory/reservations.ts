@@ -1,5 +1,5 @@
 import type { ShortLine } from "../inventory/errors.ts";
-import { available } from "../inventory/ledger.ts";
+import { available, leavesRange, onHand } from "../inventory/ledger.ts";
 import { fingerprint } from "../inventory/operation.ts";
 import { isDeleted } from "../inventory/product-event.ts";
 import {
@@ -9,6 +9,7 @@ import {
   releasedBeforeReserved,
   reservationEnded,
   reservationUnknown,
+  returnOutOfRange,
   returnTooLarge,
   stockShort,
 } from "../inventory/refusals.ts";
@@ -202,6 +203,10 @@ export class Reservations implements ReservationStore {
       const left = record.left[places[index] ?? -1] ?? 0;
       if (quantity > left) {
         throw returnTooLarge(productId, quantity, left);
+      }
+      const ledger = ledgerOf(this.#products.known(productId));
+      if (leavesRange(ledger, { ...ledger, sold: ledger.sold - quantity })) {
+        throw returnOutOfRange(productId, quantity, onHand(ledger));
       }
     }
     this.#operations.remember("return_id", returnId, print);

@@ -2,6 +2,7 @@ import type { Collection, CollectionEvent } from "../inventory/collection.ts";
 import {
   available,
   type Ledger,
+  leavesRange,
   onHand,
   QUANTITY_MAX,
   type Stock,
@@ -20,7 +21,12 @@ import {
   type ProductUpsert,
   type PutResult,
 } from "../inventory/product-event.ts";
-import { onHandOutOfRange, updateTooFarAhead, versionMismatch } from "../inventory/refusals.ts";
+import {
+  declaredOutOfRange,
+  onHandOutOfRange,
+  updateTooFarAhead,
+  versionMismatch,
+} from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import { MemoryFeed } from "./feed.ts";
 import { Operations } from "./operations.ts";
@@ -177,6 +183,11 @@ export class MemoryStore implements InventoryStore {
   #applyEvent(productId: string, apply: (registers: ProductRegisters) => EventOutcome): PutResult {
     const product = this.#products.findOrCreate(productId);
     const outcome = apply(product.registers);
+    const before = ledgerOf(product);
+    const after = { ...before, declared: outcome.registers.declared };
+    if (leavesRange(before, after)) {
+      throw declaredOutOfRange(productId, after.declared, onHand(after));
+    }
     if (outcome.cause === undefined) {
       product.registers = outcome.registers;
     } else {

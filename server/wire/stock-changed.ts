@@ -35,6 +35,8 @@ const CAUSES: Readonly<Record<ChangeCause, ChangeCauseMessage>> = {
   details: ChangeCauseMessage.DETAILS,
 };
 
+const FOLD_UNITS = 2 ** 30;
+
 /** The reason of a message that has a state and no change. */
 const SNAPSHOT_REASON = "snapshot";
 
@@ -63,15 +65,30 @@ export function toLedger(ledger: Ledger): LedgerMessage {
 
 /** The counts besides `declared`, from `adjusted` to `shortfall`. */
 function countsOf(ledger: Ledger) {
+  const folded = foldedUnits(ledger);
   return {
-    adjusted: toInt32(ledger.adjusted),
-    sold: toInt32(ledger.sold),
+    adjusted: toInt32(ledger.adjusted - folded),
+    sold: toInt32(ledger.sold - folded),
     reserved: toInt32(ledger.reserved),
     safety: ledger.safety,
     onHand: toInt32(onHand(ledger)),
     available: toInt32(available(ledger)),
     shortfall: toInt32(shortfall(ledger)),
   };
+}
+
+/**
+ * The units to subtract from adjusted and sold alike, so that both are int32 and on_hand stays their difference plus
+ * declared. Both totals grow for as long as a product is received and sold. Folding in steps of 2^30 units keeps them from
+ * jumping with every change at the bound. A step is cut short where the other total has no room for it.
+ */
+function foldedUnits({ adjusted, sold }: Ledger): number {
+  const least = Math.max(adjusted, sold) - QUANTITY_MAX;
+  const most = Math.min(adjusted, sold) + QUANTITY_MAX;
+  if (least > 0) {
+    return Math.min(Math.ceil(least / FOLD_UNITS) * FOLD_UNITS, most);
+  }
+  return most < 0 ? Math.max(Math.floor(most / FOLD_UNITS) * FOLD_UNITS, least) : 0;
 }
 
 export function toStockChanged(change: StockChange): StockChanged {

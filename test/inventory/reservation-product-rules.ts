@@ -133,6 +133,44 @@ export function sizeRules(newFixture: () => ReservationFixture): void {
     await fixture.expectState(id, { committedLines: [shelf.units(1)] });
   });
 
+  it("sells on for ever, and returns only what on hand has room for", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(QUANTITY_MAX);
+    const returned = newId("ret");
+    let [id, sold] = ["", 0];
+    for (let round = 1; round <= 4; round++) {
+      id = newId("r");
+      await fixture.reserve(id, [shelf.units(QUANTITY_MAX)]);
+      await fixture.commit(id);
+      sold += QUANTITY_MAX;
+      await shelf.expect({ sold, reserved: 0, available: 0 });
+      await shelf.count(QUANTITY_MAX);
+    }
+    await shelf.expect({ sold: 4 * QUANTITY_MAX, adjusted: 4 * QUANTITY_MAX, available: QUANTITY_MAX });
+    const { message } = await fixture.refused("STOCK_OUT_OF_RANGE", () =>
+      fixture.return(id, returned, [shelf.units(1)]),
+    );
+    assert.match(message, /^Cannot return 1 of .*: 2147483647 are on hand, /);
+    await shelf.count(QUANTITY_MAX - 1);
+    await fixture.return(id, returned, [shelf.units(1)]);
+    await shelf.expect({ sold: 4 * QUANTITY_MAX - 1, available: QUANTITY_MAX });
+  });
+
+  it("rejects a declaration that takes the shortfall above the int32 maximum, and still commits what is held", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(QUANTITY_MAX);
+    const [first, second] = [newId("r"), newId("r")];
+    await fixture.reserve(first, [shelf.units(QUANTITY_MAX)]);
+    await fixture.commit(first);
+    await shelf.count(QUANTITY_MAX);
+    await fixture.reserve(second, [shelf.units(QUANTITY_MAX)]);
+    await shelf.count(1);
+    await fixture.refused("STOCK_OUT_OF_RANGE", () => shelf.put(0, U + 1));
+    await shelf.put(QUANTITY_MAX - 1, U + 1);
+    await fixture.commit(second);
+    await shelf.expect({ declared: QUANTITY_MAX - 1, sold: 2 * QUANTITY_MAX, reserved: 0, available: 0 });
+  });
+
   it("distinguishes unusual IDs, and keeps them unchanged", async () => {
     const fixture = newFixture();
     const odd = ["a b", "a:b", "{a}", "}{", "a/b", "a\\b", "'a'", '"a"', "[1,2]", "__proto__", "%s", "%1"];

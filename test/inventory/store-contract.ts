@@ -619,6 +619,24 @@ function adjustmentRules(newShelf: () => Shelf): void {
     await shelf.refused("STOCK_OUT_OF_RANGE", () => shelf.adjust(-QUANTITY_MAX, "all"));
   });
 
+  it("rejects a declaration that takes on hand above the int32 maximum, and one back towards it not", async () => {
+    const shelf = newShelf();
+    await shelf.put(U, 10);
+    await shelf.adjust(QUANTITY_MAX - 10, "received");
+    const { message } = await shelf.refused("STOCK_OUT_OF_RANGE", () => shelf.put(U + 1, 11));
+    assert.match(message, /^Cannot declare 11 of .*: on hand would be 2147483648, /);
+    await shelf.refused("STOCK_OUT_OF_RANGE", () => shelf.put(U + 1, QUANTITY_MAX));
+    // A refused event left no fence behind.
+    await shelf.put(U + 1, 10);
+    await shelf.put(U + 2, 0);
+    await shelf.expectLedger({
+      declared: 0,
+      adjusted: QUANTITY_MAX - 10,
+      declareTimeMicros: U + 2,
+      version: 4,
+    });
+  });
+
   it("rejects an adjustment of on hand above the int32 maximum", async () => {
     const shelf = newShelf();
     await shelf.put(U, QUANTITY_MAX - 2);

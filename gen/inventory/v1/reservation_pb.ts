@@ -551,7 +551,7 @@ export const ReservationService: GenService<{
   },
   /**
    * Returns sold units to on_hand, at most as many as were committed. FAILED_PRECONDITION if the
-   * request exceeds that.
+   * request exceeds that, or if on_hand would exceed 2,147,483,647.
    *
    * @generated from rpc inventory.v1.ReservationService.ReturnReservation
    */

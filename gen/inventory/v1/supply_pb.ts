@@ -18,6 +18,8 @@ export const file_inventory_v1_supply: GenFile = /*@__PURE__*/
 
 /**
  * available = max(0, on_hand - reserved - safety), on_hand = declared + adjusted - sold.
+ * Where adjusted or sold would exceed 2,147,483,647, the same number of units is subtracted from both
+ * (1,073,741,824 at a time), so that the formula holds: a product can be received and sold for ever.
  *
  * @generated from message inventory.v1.Ledger
  */
@@ -597,7 +599,8 @@ export const SupplyService: GenService<{
    * Creates or updates a product from its seller's declaration. The update consists of two parts, the
    * details (product) and the stock (declared). An absent part keeps its stored value; a part that is
    * present replaces the stored value as a whole, and is never merged with it. A part that is older
-   * than the stored one is ignored.
+   * than the stored one is ignored. FAILED_PRECONDITION if on_hand or shortfall would exceed
+   * 2,147,483,647.
    *
    * @generated from rpc inventory.v1.SupplyService.PutProduct
    */
