@@ -64,6 +64,7 @@ async function startRedisStore(
     damagedRecords,
     instruments,
   });
+  health.addPart(store.replication);
   try {
     await store.start(STORE_START_MS_MAX);
   } catch (error) {

@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import type { HealthPart } from "../ops/health.ts";
 import { RedisRequirementError } from "./client.ts";
 import type { Keys } from "./keys.ts";
 import type { RedisMetrics } from "./metrics.ts";
@@ -26,7 +27,8 @@ export const FENCED = "FENCED";
  *
  * One entry per bucket is enough: a replica has a prefix of what its primary wrote.
  */
-export class Fence {
+export class Fence implements HealthPart {
+  readonly name = "replication";
   readonly #keys: Keys;
   readonly #log: Logger;
   readonly #metrics: RedisMetrics | undefined;
@@ -49,9 +51,13 @@ export class Fence {
     return this.#dataId;
   }
 
-  /** What was lost in a failover, as a sentence; `undefined` if nothing was. Stays until the process ends. */
-  get suspicion(): string | undefined {
-    return this.#suspicion;
+  /** What was lost in a failover or restart, if anything was. It is reported until the process ends. */
+  degraded(): readonly string[] {
+    return this.#suspicion === undefined ? [] : [this.#suspicion];
+  }
+
+  details(): unknown {
+    return { primary: this.#replicationId ?? null, suspect: this.#suspicion !== undefined };
   }
 
   /** Notes the newest change of a bucket that was acknowledged to a caller. */

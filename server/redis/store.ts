@@ -14,6 +14,7 @@ import {
   versionMismatch,
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
+import type { HealthPart } from "../ops/health.ts";
 import { RedisConnection } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
 import { DamagedRecords, recordDamaged } from "./damaged-records.ts";
@@ -287,6 +288,11 @@ export class RedisStore implements InventoryStore {
   async listCollections(): Promise<Collection[]> {
     const entries = await this.#reads.send((client) => client.hgetall(this.#keys.collections()));
     return decodeCollections(this.#keys.collections(), entries, this.#damagedRecords);
+  }
+
+  /** The state of replication, for the health report. */
+  get replication(): HealthPart {
+    return this.#fence;
   }
 
   async unreadyReason(): Promise<string | undefined> {

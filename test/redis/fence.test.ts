@@ -141,6 +141,7 @@ describe("the fence after a restart of Redis", { skip }, () => {
     assert.equal(errors.length, 1);
     assert.match(errors[0] ?? "", /lost acknowledged changes: version 2 of product lost/);
     assert.equal(await setup.metric("inventory_redis_suspect"), 1);
+    assert.deepEqual(setup.store.replication.degraded(), errors);
     await setup.declare("lost", 7, 3);
   });
 });
