@@ -17,18 +17,18 @@ import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
 import type { AttackName, Order, Outcome } from "./attack.ts";
 
-/** `npm run attack` has five minutes, and measures. */
+/** `npm run attack` takes five minutes, and measures. */
 const isLong = process.env["ATTACK"] === "long";
 const TIMES = isLong ? 10 : 1;
-const LASTS_MS = isLong ? 12_000 : 300;
-/** What the image tells Node where a container has a gigabyte, as the manifests give it. */
+const DURATION_MS = isLong ? 12_000 : 300;
+/** The heap limit that the image sets for a container of one gigabyte, the limit in the manifests. */
 const NODE_OPTIONS = "--max-old-space-size=614";
-/** What the server may hold while any of them goes on, all of them one after the other: that gigabyte. Some 200 MB are its own. */
+/** Limit of the server's memory during the attacks, which run one after the other. It needs about 200 MB without any. */
 const RSS_MB_MAX = isLong ? 1_024 : 700;
-/** Lines that strangers may cause in a second, of all kinds together. */
+/** Limit of log lines per second caused by unauthenticated clients. */
 const LOG_LINES_PER_SECOND_MAX = 30;
 const ORDERS_AT_LEAST = 20;
-/** Between the beginnings of two orders. None waits for the one before: a pause of the server is to be met by all that fall into it. */
+/** Interval between the starts of orders. No order waits for the one before, so that every one meets a pause of the server. */
 const ORDER_INTERVAL_MS = 20;
 const PRODUCTS = 1_000;
 
@@ -48,16 +48,16 @@ const ATTACKS: readonly AttackName[] = [
   "bad tokens",
 ];
 
-/** What reaches Connect also where there are lanes, and has met other faults there. */
-const LONG_WAY_ATTACKS: readonly AttackName[] = ["readers with no window", "streams opened and left"];
+/** Attacks that also reach Connect with fast paths, and found different faults there. */
+const CONNECT_ATTACKS: readonly AttackName[] = ["readers with no window", "streams opened and left"];
 
 describe("under attack", () => underAttack({ LANE: "on", attacks: ATTACKS }));
-describe("under attack, by the long way", () => underAttack({ LANE: "off", attacks: LONG_WAY_ATTACKS }));
-// That edges keep what is public away from such a server is tested with the edges; here it is measured what that is good for.
+describe("under attack, on the Connect path", () => underAttack({ LANE: "off", attacks: CONNECT_ATTACKS }));
+// The tests of the edges check that public traffic does not reach such a server. This one measures the benefit.
 if (isLong) {
-  const isRoom = process.platform === "linux" && availableParallelism() > 1;
-  const skip = need("redis-server").missing ?? (isRoom ? false : "it needs two processors, and Linux");
-  describe("under attack, Orders with a server of its own", { skip }, () =>
+  const canPin = process.platform === "linux" && availableParallelism() > 1;
+  const skip = need("redis-server").missing ?? (canPin ? false : "it needs Linux and two processors");
+  describe("under attack, with a separate server for Orders", { skip }, () =>
     underAttack({ LANE: "on", attacks: ATTACKS, hasOwnServer: true }),
   );
 }
@@ -65,13 +65,13 @@ if (isLong) {
 interface Setting {
   readonly LANE: string;
   readonly attacks: readonly AttackName[];
-  /** Whether Orders calls a server that nobody attacks, on the same Redis. */
+  /** Whether Orders calls another server than the attacked one, on the same Redis. */
   readonly hasOwnServer?: boolean;
 }
 
 function underAttack({ LANE, attacks, hasOwnServer = false }: Setting): void {
   let redis: RedisServer | undefined;
-  /** The one that is attacked. */
+  /** The attacked server. */
   let server: AppProcess;
   let ordersServer: AppProcess;
   let attacker: ChildProcess;
@@ -124,14 +124,14 @@ function underAttack({ LANE, attacks, hasOwnServer = false }: Setting): void {
     await redis?.stop();
   });
 
-  /** Reserves and commits, one order after the other and many at once, until it is told to stop; gives the milliseconds of each call. */
+  /** Places orders (Reserve, Commit) at intervals until `isOver`. Returns the time of each call, ms. */
   async function sell(isOver: () => boolean): Promise<number[]> {
     const took: number[] = [];
     const faults: unknown[] = [];
     const timed = async (call: Promise<unknown>): Promise<void> => {
-      const beganAt = performance.now();
+      const startedAt = performance.now();
       await call;
-      took.push(performance.now() - beganAt);
+      took.push(performance.now() - startedAt);
     };
     const order = async (): Promise<void> => {
       sold += 1;
@@ -155,7 +155,7 @@ function underAttack({ LANE, attacks, hasOwnServer = false }: Setting): void {
   }
 
   async function attack(name: AttackName): Promise<string> {
-    const target = { port: server.port, times: TIMES, lastsMs: LASTS_MS, isLong };
+    const target = { port: server.port, times: TIMES, durationMs: DURATION_MS, isLong };
     attacker.send({ name, target } satisfies Order);
     const [outcome]: Outcome[] = await once(attacker, "message");
     if (outcome === undefined || "failed" in outcome) {
@@ -166,8 +166,8 @@ function underAttack({ LANE, attacks, hasOwnServer = false }: Setting): void {
 
   let quietMs = Number.POSITIVE_INFINITY;
 
-  it("sells while nothing is wrong", async (t) => {
-    // The first calls warm the server up.
+  it("sells without an attack", async (t) => {
+    // Warm-up.
     await sellFor(isLong ? 5_000 : 0);
     const took = await sellFor(isLong ? 5_000 : 0);
     quietMs = percentile99(took);
@@ -175,10 +175,10 @@ function underAttack({ LANE, attacks, hasOwnServer = false }: Setting): void {
   });
 
   for (const name of attacks) {
-    it(`${name}: Orders' calls succeed, the memory is bounded, and the log`, async (t) => {
+    it(`${name}: Orders' calls succeed, memory and log are bounded`, async (t) => {
       const pid = server.process().pid;
-      const linesBefore = strangersLines(await server.output());
-      const beganAt = performance.now();
+      const linesBefore = countUnauthenticatedLines(await server.output());
+      const startedAt = performance.now();
       let isOver = false;
       let mostMb = 0;
       const watch = setInterval(() => {
@@ -191,8 +191,8 @@ function underAttack({ LANE, attacks, hasOwnServer = false }: Setting): void {
         clearInterval(watch),
       );
       mostMb = Math.max(mostMb, rssMb(server));
-      const seconds = (performance.now() - beganAt) / 1_000;
-      const lines = strangersLines(await server.output()) - linesBefore;
+      const seconds = (performance.now() - startedAt) / 1_000;
+      const lines = countUnauthenticatedLines(await server.output()) - linesBefore;
       const p99 = percentile99(took);
       t.diagnostic(
         `${name}: p99 ${p99.toFixed(1)} ms of ${took.length} calls (${(p99 / quietMs).toFixed(1)} times the quiet one), ` +
@@ -205,44 +205,44 @@ function underAttack({ LANE, attacks, hasOwnServer = false }: Setting): void {
       const shopper = createClient(StockService, createGrpcTransport({ baseUrl: server.url }));
       await until(
         async () => (await shopper.getStock({ productId: "p1" })).stock,
-        "shoppers are served again",
+        "the server serves shoppers again",
       );
     });
   }
 
-  it("has sold what it said", async () => {
+  it("has sold exactly the acknowledged orders", async () => {
     const stock = createClient(StockService, createGrpcTransport({ baseUrl: server.url }));
     const left = 1_000_000 - sold;
     await until(
       async () => (await stock.getStock({ productId: "p1" })).stock?.available === left,
-      `${left} are left`,
+      `${left} units are available`,
     );
   });
 
-  it("ends in order, for no connection of an attacker is left", async () => {
+  it("shuts down without waiting for connections of attackers", async () => {
     session.abort();
     await server.process().end("SIGTERM");
     const output = await server.output();
     assert.match(output, /"msg":"Shut down"/);
-    assert.doesNotMatch(output, /Connections were cut/);
+    assert.doesNotMatch(output, /Connections were closed/);
   });
 }
 
-/** Gives processes one processor: a server that is attacked takes no more of the time of another than if it stood elsewhere. */
+/** Pins processes to one processor, so that the attacked server takes no CPU time from the other one. */
 function runOn(processor: number, ...pids: readonly (number | undefined)[]): void {
   for (const pid of pids) {
     execFileSync("taskset", ["--all-tasks", "--cpu-list", "--pid", String(processor), String(pid)]);
   }
 }
 
-/** Megabytes of the server's process. */
+/** Resident memory of the server, MB. */
 function rssMb(server: AppProcess): number {
   const status = readFileSync(`/proc/${server.process().pid}/status`, "utf8");
   return Math.round(Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / 1_024);
 }
 
-/** How many lines are not about a write of a known caller. */
-function strangersLines(output: string): number {
+/** Number of log lines other than those of writes by authenticated callers. */
+function countUnauthenticatedLines(output: string): number {
   return output.split("\n").filter((line) => line !== "" && !line.includes('"caller":"orders-service"'))
     .length;
 }

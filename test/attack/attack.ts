@@ -10,19 +10,19 @@ import {
 } from "./floods.ts";
 import { badTokens, idleConnections, slowLoris, streamsLeft, zeroWindowReaders } from "./holders.ts";
 
-/** What an attack is told. */
+/** Parameters of an attack. */
 export interface Target {
   readonly port: number;
-  /** How many times the shortest form. */
+  /** Multiple of the shortest form. */
   readonly times: number;
-  /** How long an attack lasts that has no end of its own. */
-  readonly lastsMs: number;
+  /** Duration of an attack without an end of its own. */
+  readonly durationMs: number;
   readonly isLong: boolean;
 }
 
 const LONG_MS = 5_000;
 
-/** Tells what was done. Rejects where the server gave way. */
+/** Resolves with a description of what was done. Rejects if the server failed. */
 export type Attack = (target: Target) => Promise<string>;
 
 const ATTACKS = {
@@ -43,7 +43,7 @@ const ATTACKS = {
 
 export type AttackName = keyof typeof ATTACKS;
 
-/** What to do, for the process that this file is. */
+/** A message to the attacker process. */
 export interface Order {
   readonly name: AttackName;
   readonly target: Target;
@@ -51,7 +51,7 @@ export interface Order {
 
 export type Outcome = { readonly done: string } | { readonly failed: string };
 
-/** In the long form again and again for a while, so that there is something to measure. */
+/** Runs the attack once; in the long form repeatedly for a while, to measure it. */
 async function attackFor(name: AttackName, target: Target): Promise<string> {
   const endsAt = performance.now() + (target.isLong ? LONG_MS : 0);
   for (let rounds = 1; ; rounds += 1) {
@@ -62,8 +62,8 @@ async function attackFor(name: AttackName, target: Target): Promise<string> {
   }
 }
 
-// A process of its own, so that the client whose calls are measured does not wait for it. It has what the others leave of the
-// processors: attackers of the street have machines of their own.
+// A separate process, so that the measured client does not wait for it. It has low priority, because real attackers have
+// their own machines.
 setPriority(constants.priority.PRIORITY_LOW);
 process.on("message", ({ name, target }: Order) => {
   attackFor(name, target).then(

@@ -13,12 +13,12 @@ import {
   SETTINGS,
 } from "./raw-client.ts";
 
-// Messages that are larger than any, or that become so.
+// Messages that are too large, or become too large when decompressed.
 
 const GET_STOCK = "/inventory.v1.StockService/GetStock";
 const MIB = 1_048_576;
 
-/** Messages that are announced with 4 GiB, and bodies that never end. */
+/** Messages with a declared length of 4 GiB, and endless bodies. */
 export const giantMessages: Attack = async ({ port, times }) => {
   const chunk = Buffer.alloc(16_384);
   const prefix = Buffer.of(0, 0xff, 0xff, 0xff, 0xff);
@@ -46,7 +46,7 @@ export const giantMessages: Attack = async ({ port, times }) => {
     using client = (await RawClient.open(port)).read();
     const hello = frame(FRAME.headers, END_HEADERS, 1, postBlock(GET_STOCK));
     await client.send(Buffer.concat([PREFACE, SETTINGS, hello, frame(FRAME.data, 0, 1, prefix)]));
-    // Without a look at the windows: the server may end what does not keep to them.
+    // Ignores flow control: the server may close such connections.
     for (let each = 0; each < 1_000 && client.isOpen; each += 1) {
       await client.send(frame(FRAME.data, 0, 1, chunk), 100);
       sent += chunk.length;
@@ -55,7 +55,7 @@ export const giantMessages: Attack = async ({ port, times }) => {
   return `${Math.round(sent / MIB)} MiB offered`;
 };
 
-/** Zeros that travel as a thousandth of their size, as body of Connect and as message of gRPC. */
+/** Zeros compressed to a thousandth of their size, as a Connect body and as a gRPC message. */
 export const compressedBombs: Attack = async ({ port, times, isLong }) => {
   const zeros = Buffer.alloc((isLong ? 512 : 256) * MIB);
   const bombs = [
@@ -98,7 +98,7 @@ function postConnect(port: number, encoding: string, body: Buffer, type: string)
       },
     );
     call.on("error", (error) => resolve(error.message));
-    // Without it the server closes with the answer, and who still sends may be reset before he has read it.
+    // Otherwise the server closes with the response, and a client that still sends may be reset before it has read it.
     call.setHeader("connection", "keep-alive");
     call.setHeader("content-type", type);
     call.setHeader("content-encoding", encoding);

