@@ -19,7 +19,7 @@ const ENVELOPE_BYTES = 5;
 const SERVICE = "/inventory.v1.StockService";
 const PRODUCT_IDS = Array.from({ length: PRODUCTS_PER_BATCH }, (_, index) => productIdOf(index + 1));
 
-/** How much cheaper a product is in a call of a hundred. */
+/** Cost of a product in a batch of a hundred, compared with a single call. */
 export const measureBatch: Bench = async (context) => {
   requireProgram("h2load");
   await using servers = new AsyncDisposableStack();
@@ -43,7 +43,7 @@ export const measureBatch: Bench = async (context) => {
   const answer = await askOnce(service.url, `${SERVICE}/BatchGetStock`, enveloped(frames.BatchGetStock));
   const { stocks } = fromBinary(BatchGetStockResponseSchema, answer.subarray(ENVELOPE_BYTES));
   if (stocks.length !== PRODUCTS_PER_BATCH) {
-    throw new Error(`${stocks.length} of ${PRODUCTS_PER_BATCH} products were answered`);
+    throw new Error(`${stocks.length} of ${PRODUCTS_PER_BATCH} products were returned`);
   }
   const turns = await takeTurns(
     { BatchGetStock: await load("BatchGetStock"), GetStock: await load("GetStock") },

@@ -6,22 +6,22 @@ import { inParallel } from "./in-parallel.ts";
 
 const IN_FLIGHT = 2_048;
 const COLLECTIONS = 20;
-/** Enough that no bench sells out. */
+/** Units of each product: more than any benchmark sells. */
 export const UNITS = 1_000_000_000;
 
-/** The catalog's IDs: `product-0000001` and so on. */
+/** The IDs of the catalog: `product-0000001` and so on. */
 export function productIdOf(n: number): string {
   return `product-${String(n).padStart(7, "0")}`;
 }
 
 export interface CatalogOptions {
-  /** One product in so many has no units. None unless given. */
+  /** One in this number of products has no units. Unless given, all have. */
   readonly soldOutEvery?: number;
-  /** Those of the service unless given. */
+  /** The default of the service unless given. */
   readonly buckets?: number;
 }
 
-/** Puts products, from 1 on, into a Redis by the service's own store, as a seller's events would. */
+/** Puts products, numbered from 1, into Redis through the service's own store, like sellers' events. */
 export async function fillCatalog(
   redisUrl: string,
   products: number,

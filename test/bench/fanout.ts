@@ -15,15 +15,15 @@ import {
 import { perCore, type Turn, takeTurns } from "./rounds.ts";
 
 const WATCHERS = 5_000;
-/** The first watchers, whose memory is not counted: with them comes what a server holds once for all. */
+/** Watchers that are opened before the memory is measured, because the first ones cause one-time allocations. */
 const WARM_WATCHERS = 1_000;
 const SLOW_READERS = 900;
-/** What a slow reader lets the server send: about ten messages. */
+/** Window of a slow reader: about ten messages. */
 const SLOW_READER_WINDOW_BYTES = 1_024;
 const CHANGES_FOR_SLOW_READERS = 5_000;
-/** Descriptors for all else than watchers, in the process that has most of them. */
+/** Descriptors for everything except watchers, in the process that has most of them. */
 const DESCRIPTORS_SPARE = 1_000;
-/** Of the service and of its two peers. */
+/** The service and its two peers. */
 const CROWDS = 3;
 const KILOBYTE = 1_024;
 const PRODUCT_ID = productIdOf(1);
@@ -32,7 +32,7 @@ const PROTOCOLS = {
   h2: { name: "HTTP/2", target: 10 },
 } as const;
 
-/** One product's every change to thousands of watchers, against a generator of connect-node, and what watchers cost. */
+/** Every change of one product sent to thousands of watchers, compared with connect-node's generators, and the memory of watchers. */
 export const measureFanOut: Bench = async (context) => {
   const watchers = watchersThatFit(context);
   const outcomes: Outcome[] = [];
@@ -50,7 +50,7 @@ async function measureProtocol(
 ): Promise<Outcome[]> {
   const { name, target } = PROTOCOLS[protocol];
   await using servers = new AsyncDisposableStack();
-  // A Redis for each: a change is for one server's watchers.
+  // One Redis for each, so that a change reaches the watchers of one server only.
   const redis = servers.use(await startPinnedRedis());
   const stockRedis = servers.use(await startPinnedRedis());
   await fillCatalog(redis.url, 1);
@@ -84,7 +84,7 @@ async function measureProtocol(
       peer: { name: "connect-node's generator", there: perCore(turns["connect-node's generator"]) },
       target: { atLeast: target },
     },
-    // The most that can be, and the proof that the generator can take it.
+    // The upper bound, which also shows that the load generator can take it.
     {
       ...fannedOut,
       peer: { name: "the same bytes to all", there: perCore(turns["the same bytes to all"]) },
@@ -102,7 +102,7 @@ async function measureProtocol(
     },
   ];
 
-  /** Opens a server's crowd, and tells what one watcher more costs it in bytes. */
+  /** Opens the watchers of a server. Resolves with its bytes of memory per watcher. */
   async function openMeasured(server: Contestant, crowd: string): Promise<number> {
     const asked = { crowd, url: server.url, protocol, productId: PRODUCT_ID, minIntervalMs: 0 };
     await load.run("openWatchers", { ...asked, count: WARM_WATCHERS });
@@ -119,7 +119,7 @@ async function measureProtocol(
   }
 }
 
-/** What a server holds for those who stop reading, and whether they find the newest value when they read on. */
+/** Memory that a server holds for watchers that stop reading, and whether they receive the newest value when they resume. */
 async function measureSlowReaders(context: BenchContext): Promise<Outcome> {
   await using servers = new AsyncDisposableStack();
   const redis = servers.use(await startPinnedRedis());
@@ -141,7 +141,7 @@ async function measureSlowReaders(context: BenchContext): Promise<Outcome> {
   const before = await service.memoryBytes();
   await load.run("reserveMany", changes);
   const held = ((await service.memoryBytes()) - before) / SLOW_READERS;
-  // Rejects, and the row with it, where one of them does not come to it.
+  // Rejects, and fails the row, unless every watcher receives it.
   await load.run("readOn", { crowd: "slow", version: await newestVersion(redis.url) });
   return {
     what: `Held for a slow reader over ${CHANGES_FOR_SLOW_READERS} changes, HTTP/2; all ended on the newest value`,
@@ -161,7 +161,7 @@ async function newestVersion(redisUrl: string): Promise<number> {
   }
 }
 
-/** All crowds have their sockets in the generator, where each watcher of HTTP/1.1 is one. */
+/** The load generator has the sockets of all watchers, one for each watcher over HTTP/1.1. */
 function watchersThatFit({ note }: BenchContext): number {
   const limit = execFileSync("sh", ["-c", "ulimit -n"], { encoding: "utf8" }).trim();
   const descriptors = limit === "unlimited" ? Number.POSITIVE_INFINITY : Number(limit);
@@ -170,8 +170,10 @@ function watchersThatFit({ note }: BenchContext): number {
     return WATCHERS;
   }
   if (fit < 2 * WARM_WATCHERS) {
-    throw new Error(`Only ${descriptors} files may be open: raise it with ulimit -n`);
+    throw new Error(`The limit of open files is ${descriptors}: raise it with ulimit -n`);
   }
-  note(`${fit} watchers instead of ${WATCHERS}, since only ${descriptors} files may be open (ulimit -n)`);
+  note(
+    `${fit} watchers instead of ${WATCHERS}, because the limit of open files is ${descriptors} (ulimit -n)`,
+  );
   return fit;
 }

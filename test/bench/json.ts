@@ -10,7 +10,7 @@ const PRODUCTS = 1_000;
 const PATH = "/inventory.v1.StockService/GetStock";
 const REQUEST = JSON.stringify({ productId: productIdOf(1) });
 
-/** GetStock as a browser or curl asks, against node:http with nothing in it. */
+/** GetStock in JSON over HTTP/1.1, compared with a bare node:http server. */
 export const measureJson: Bench = async (context) => {
   requireProgram("wrk");
   await using servers = new AsyncDisposableStack();
@@ -59,7 +59,7 @@ async function askJson({ url }: Contestant): Promise<string> {
   });
   const text = await response.text();
   if (!response.ok) {
-    throw new Error(`${url}${PATH} answered with ${response.status}: ${text}`);
+    throw new Error(`${url}${PATH} responded with ${response.status}: ${text}`);
   }
   return text;
 }

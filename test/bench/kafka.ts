@@ -14,7 +14,7 @@ const EVENTS = 30_000;
 const FIRST_UPDATE_MS = Date.UTC(2025, 0, 1);
 const TURN_MS_MAX = 60_000;
 
-/** Sellers' events that wait in the topic, against a consumer of the same library that only counts them. */
+/** Ingest of sellers' events that are already in the topic, compared with a consumer of the same library that only counts them. */
 export const measureKafka: Bench = async (context) => {
   requireProgram("own-kafka");
   await using broker = await startKafka({ own: true });
@@ -47,7 +47,7 @@ export const measureKafka: Bench = async (context) => {
   ];
 };
 
-/** The n-th of the updates, ten of each product in all, each of which changes its count. */
+/** The n-th update. Each product has ten, and each changes its count. */
 function eventOf(n: number) {
   const updatedAt = new Date(FIRST_UPDATE_MS + n * 1_000).toISOString();
   const id = productIdOf((n % PRODUCTS) + 1);
@@ -60,11 +60,11 @@ function eventOf(n: number) {
     price: 14.5,
     inventory: n + 1,
   });
-  // One partition a product, so that no update comes too late to change something.
+  // All updates of a product are in one partition, so that none is stale.
   return { ...event, key: id };
 }
 
-/** From the first change that an event has made until the last, in a service and a Redis that begin with nothing. */
+/** Rate between the first and the last change caused by events, with a new service and an empty Redis. */
 async function ingest(broker: KafkaBroker, group: string): Promise<Turn> {
   await using redis = await startPinnedRedis();
   const client = new Redis(redis.url);
@@ -104,7 +104,7 @@ async function ingest(broker: KafkaBroker, group: string): Promise<Turn> {
   }
 }
 
-/** How many changes were ever written. */
+/** Number of changes written so far. */
 async function appliedIn(client: Redis, keys: Keys): Promise<number> {
   const added = await Promise.all(
     Array.from({ length: keys.buckets }, async (_, bucket) => {

@@ -16,7 +16,7 @@ import { startPinnedRedis, startService } from "./processes.ts";
 import { quantile } from "./statistics.ts";
 
 const RESERVES = 30;
-/** Above the watch's least interval of 100 ms, so that each Reserve has a message of its own. */
+/** Above the minimum interval of a watch, 100 ms, so that each Reserve has its own message. */
 const BETWEEN_RESERVES_MS = 150;
 const MIN_INTERVAL_MS = 100;
 const PRODUCT_ID = productIdOf(1);
@@ -27,8 +27,8 @@ const CROWDS = [
 ];
 
 /**
- * From the moment in which Orders hears that a unit is reserved to the moment in which watchers, and a page in a real
- * Chromium among them, have one less. All clocks are the machine's.
+ * Time from the response to Orders' Reserve until watchers, one of them a page in a real Chromium, have the new count. All
+ * processes use the same clock.
  */
 export const measureLive: Bench = async (context) => {
   await promisify(execFile)(process.execPath, [BUILD_WEB, "--if-stale"]);
@@ -61,7 +61,7 @@ export const measureLive: Bench = async (context) => {
       target: { atMost: target },
     });
     if (chromiumNeed.missing) {
-      context.note(`The page is left out: ${chromiumNeed.missing}`);
+      context.note(`Left out: the page: ${chromiumNeed.missing}`);
     } else {
       const delays = await measurePage(url, context);
       context.note(`the page's p50 with ${watchers} watching: ${quantile(delays, 0.5).toFixed(1)} ms`);
@@ -120,7 +120,7 @@ async function countNow(url: string): Promise<number> {
   return fromJsonString(GetStockResponseSchema, await response.text()).stock?.available ?? 0;
 }
 
-/** Notes in the page when each text of a count first stood there. */
+/** Records in the page when each text of a count first appeared. */
 async function recordCounts(page: Page): Promise<void> {
   await page.evaluate(`
     globalThis.shownAt = new Map();

@@ -10,12 +10,12 @@ const ORDERS = 100_000;
 const PRODUCTS = 1_000;
 const LINES_PER_ORDER = 2;
 const IN_FLIGHT = 256;
-/** Two changes an order and two lines: after 50 of them a product's history has its 100 changes. */
+/** An order makes two changes of each product: after 50 orders a history has its maximum of 100 changes. */
 const WARM_UP_ORDERS_PER_PRODUCT = 50;
 
 /**
- * What Redis keeps of a day's orders: the ended reservations, for their retention. Histories and change
- * streams are filled up before the measurement, since they do not grow beyond their limits.
+ * Memory in Redis for a day's orders: ended reservations are kept for their retention. Histories and change
+ * streams are filled to their limits before the measurement.
  */
 export const measureReservationMemory: Bench = async ({ note }) => {
   await using redis = await startRedis({ appendfsync: "everysec" });

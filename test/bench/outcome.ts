@@ -1,20 +1,20 @@
 import { ratios, type Spread, spreadOf } from "./statistics.ts";
 
-/** What is asked of a figure: of the ratio where there is a peer, else of the figure itself. */
+/** The target of a figure: of its ratio to the peer, or of the figure itself if there is no peer. */
 export type Target = { readonly atLeast: number } | { readonly atMost: number };
 
-/** One line of the table: a figure of every round, and the peer's of the same rounds. */
+/** One row of the table: the figures of all rounds, and the peer's figures of the same rounds. */
 export interface Outcome {
-  /** What was done: `GetStock, gRPC over h2c`. */
+  /** The operation: `GetStock, gRPC over h2c`. */
   readonly what: string;
   readonly unit: string;
   readonly here: readonly number[];
   readonly peer?: { readonly name: string; readonly there: readonly number[] } | undefined;
-  /** Absent: told for what it says, and not judged. */
+  /** Absent: the figure has no target. */
   readonly target?: Target | undefined;
 }
 
-/** An outcome with its statistics, as it is printed and kept. */
+/** An outcome with its statistics, as printed and kept. */
 export interface Line {
   readonly what: string;
   readonly unit: string;
@@ -43,7 +43,7 @@ export function lineOf({ what, unit, here, peer, target }: Outcome): Line {
 
 const COLUMNS = ["what", "here", "compared with", "there", "ratio", "target", ""] as const;
 
-/** Lines as a table of Markdown, which reads well on a terminal, too. */
+/** Formats rows as a Markdown table that is also readable on a terminal. */
 export function tableOf(lines: readonly Line[]): string {
   const rows = lines.map((line) => [
     line.what,
@@ -81,7 +81,7 @@ function withSpread({ median, min, max }: Spread): string {
   return min === max ? figure(median) : `${figure(median)} (${figure(min)}–${figure(max)})`;
 }
 
-/** Three digits that count. */
+/** Three significant digits. */
 function figure(value: number): string {
   return value.toLocaleString("en", { maximumSignificantDigits: 3 });
 }

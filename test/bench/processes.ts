@@ -14,13 +14,13 @@ import { Hopeless, until } from "../support/until.ts";
 const START_MS_MAX = 300_000;
 const STOP_MS_MAX = 15_000;
 const MAIN = join(import.meta.dirname, "../../server/main.ts");
-/** Linux counts processor time in hundredths of a second, whatever the kernel's own tick is. */
+/** Linux reports CPU time in hundredths of a second, whatever the tick of the kernel. */
 const TICKS_PER_SECOND = 100;
 const run = promisify(execFile);
 
 /**
- * The server under test and its peers have core 0 for themselves; load generators, Redis and the broker
- * share core 1. Undefined where there is one core or no `taskset`: then nothing is pinned.
+ * The server under test and its peers run on core 0; load generators, Redis and the broker share core 1.
+ * `undefined` with a single core or without `taskset`: then nothing is pinned.
  */
 export const CORES =
   findProgram("taskset") && availableParallelism() > 1 ? { server: 0, load: 1 } : undefined;
@@ -30,13 +30,13 @@ export interface Contestant extends AsyncDisposable {
   readonly pid: number;
   /** Where it listens, `http://127.0.0.1:PORT`. */
   readonly url: string;
-  /** Milliseconds from its start until it was ready. */
+  /** Time from its start until it was ready, ms. */
   readonly startMs: number;
-  /** Processor seconds that it has used, all threads; `undefined` where /proc does not tell. */
+  /** CPU seconds used by all its threads; `undefined` without /proc. */
   readonly cpuSeconds: () => Promise<number | undefined>;
-  /** What it has printed. */
+  /** Its output. */
   readonly output: () => string;
-  /** Bytes of memory that it holds once its garbage is collected. For Node alone. */
+  /** Bytes of memory after a garbage collection. Node only. */
   readonly memoryBytes: () => Promise<number>;
 }
 
@@ -44,17 +44,17 @@ interface ContestantCommand {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
-  /** Ready as soon as its port takes connections, unless given. */
+  /** Unless given, the server is ready when its port accepts connections. */
   readonly isReady?: (url: string) => Promise<boolean>;
 }
 
-/** This service, as `npm start` runs it, quiet and without demo, on a Redis. */
+/** This service like `npm start`, without logs and demo, on a Redis. */
 export function startService(redis: RedisServer, env: NodeJS.ProcessEnv = {}): Promise<Contestant> {
   return startContestant({
     command: process.execPath,
     args: [...NODE_ARGS, ...PROFILE_ARGS, MAIN],
     env: {
-      // On a busy machine the load is no reason to refuse it: what is asked is how much can be answered.
+      // No load shedding: the benchmark measures the maximum rate.
       SHED_DELAY_MS: "0",
       REDIS_URL: redis.url,
       HOST: "127.0.0.1",
@@ -67,7 +67,7 @@ export function startService(redis: RedisServer, env: NodeJS.ProcessEnv = {}): P
   });
 }
 
-/** A peer of peers/, in Node; it has its port from PORT, and is ready as soon as that takes connections unless told otherwise. */
+/** A Node peer in peers/. It listens on PORT, and is ready when that accepts connections, unless `isReady` is given. */
 export function startNodePeer(
   file: string,
   env: NodeJS.ProcessEnv = {},
@@ -81,10 +81,10 @@ export function startNodePeer(
   });
 }
 
-/** Where the inspector listens once it is asked for, so that memory can be read after a collection. */
+/** Address of the inspector, which is opened later to collect garbage and read the memory. */
 const NODE_ARGS = ["--inspect-port=127.0.0.1:0"];
 
-/** With BENCH_PROFILE=DIR each process of the service leaves a CPU profile there, for Chromium's developer tools. */
+/** With BENCH_PROFILE=DIR each process of the service writes a CPU profile there, for Chromium's developer tools. */
 const { BENCH_PROFILE } = process.env;
 const PROFILE_ARGS = BENCH_PROFILE ? ["--cpu-prof", `--cpu-prof-dir=${resolve(BENCH_PROFILE)}`] : [];
 
@@ -111,7 +111,7 @@ export async function startContestant(options: ContestantCommand): Promise<Conte
     await until(
       async () => {
         if (!server.running()) {
-          throw new Hopeless(`The server ended: ${server.describe()}`);
+          throw new Hopeless(`The server exited: ${server.describe()}`);
         }
         return isReady(url);
       },
@@ -133,36 +133,36 @@ export async function startContestant(options: ContestantCommand): Promise<Conte
   };
 }
 
-/** A Redis of the row's own, beside the load generator, with the durability that the service recommends. */
+/** A separate Redis for each row, on the core of the load generator, with the recommended durability. */
 export async function startPinnedRedis(options: RedisOptions = {}): Promise<RedisServer> {
   const redis = await startRedis(options);
   await pin("load", redis.pid);
   return redis;
 }
 
-/** A command on a core. */
+/** A command that runs on one core. */
 export function pinned(role: "server" | "load", command: readonly string[]): string[] {
   return CORES === undefined ? [...command] : ["taskset", "-c", String(CORES[role]), ...command];
 }
 
-/** Moves a process that runs, and all its threads, to a core. */
+/** Pins a running process, and all its threads, to a core. */
 export async function pin(role: "server" | "load", pid: number): Promise<void> {
   if (CORES !== undefined) {
     await run("taskset", ["-a", "-c", "-p", String(CORES[role]), String(pid)]);
   }
 }
 
-/** What a program printed, and what it cost. */
+/** The output of a program, and its CPU time. */
 export interface Finished {
   readonly output: string;
   readonly seconds: number;
   readonly cpuSeconds: number;
 }
 
-/** Runs a load generator on its core to its end. Rejects with its output where it fails. */
+/** Runs a load generator on its core until it ends. Rejects with its output if it fails. */
 export async function runLoad(command: readonly string[], signal: AbortSignal): Promise<Finished> {
   const startedAt = performance.now();
-  // The shell's `times` tells what its children have used.
+  // The shell's `times` reports the CPU time of its children.
   const child = spawn("sh", ["-c", '"$@" && times', "sh", ...pinned("load", command)], {
     stdio: ["ignore", "pipe", "pipe"],
     signal,
@@ -178,7 +178,7 @@ export async function runLoad(command: readonly string[], signal: AbortSignal): 
     child.once("close", resolve);
   });
   if (code !== 0) {
-    throw new Error(`${command[0]} ended with ${code}:\n${output.slice(-2_000)}`);
+    throw new Error(`${command[0]} exited with ${code}:\n${output.slice(-2_000)}`);
   }
   const times = [...output.matchAll(/(\d+)m([\d.]+)s/g)].slice(-2);
   return {
@@ -188,7 +188,7 @@ export async function runLoad(command: readonly string[], signal: AbortSignal): 
   };
 }
 
-/** Runs something and tells how much of its core a server used meanwhile. */
+/** Runs an action, and measures the share of its core that the server used meanwhile. */
 export async function whileWatching<T>(
   server: Contestant,
   action: () => Promise<T>,
@@ -208,12 +208,12 @@ async function cpuSecondsOf(pid: number): Promise<number | undefined> {
     return undefined;
   }
   const text = await readFile(file, "utf8");
-  // The second field is the command in parentheses, which may hold blanks.
+  // The second field is the command in parentheses, which may contain spaces.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
-/** Has a Node process collect its garbage by its inspector, and reads what it then holds. */
+/** Collects the garbage of a Node process through its inspector, and reads its memory. */
 async function memoryBytesOf(server: ServerProcess): Promise<number> {
   server.signal("SIGUSR1");
   const address = await until(
@@ -228,7 +228,7 @@ async function memoryBytesOf(server: ServerProcess): Promise<number> {
     });
   });
   try {
-    // Twice: what the first collection finalizes goes with the second.
+    // Twice: the second collection frees what the first has finalized.
     for (const id of [1, 2]) {
       const answered = new Promise((resolve) => socket.addEventListener("message", resolve, { once: true }));
       socket.send(JSON.stringify({ id, method: "HeapProfiler.collectGarbage" }));

@@ -17,14 +17,14 @@ import { type Turn, takeTurns, values } from "./rounds.ts";
 const PRODUCTS = 1_000;
 const PRODUCT_IDS = Array.from({ length: PRODUCTS }, (_, index) => productIdOf(index + 1));
 const HOT_PRODUCT_ID = productIdOf(PRODUCTS + 1);
-/** As many as redis-benchmark has, so that both wait for as many answers at once. */
+/** As many as redis-benchmark has, so that both have the same number of calls in flight. */
 const CALLERS = 50;
 const BENCHMARK_CLIENTS = 50;
-/** What redis-benchmark is expected to do a second, to make its turns as long as the others. */
+/** Expected rate of redis-benchmark per second, so that its turns are about as long as the others. */
 const BENCHMARK_RATE_GUESS = 15_000;
 const run = promisify(execFile);
 
-/** What Orders does at a flash sale, against what Redis itself can do with the same scripts. */
+/** The calls of Orders in a flash sale, compared with the rate of Redis itself with the same scripts. */
 export const measureReserve: Bench = async (context) => {
   await using servers = new AsyncDisposableStack();
   const redis = servers.use(await startPinnedRedis());
@@ -38,7 +38,7 @@ export const measureReserve: Bench = async (context) => {
     const { result, serverBusy } = await whileWatching(service, () => load.run("order", asked));
     const { orders, refused, seconds } = result.answer;
     if (refused > 0) {
-      context.note(`${refused} calls were refused, and made again`);
+      context.note(`${refused} calls were refused and retried`);
     }
     if (commits) {
       pairs += orders;
@@ -65,7 +65,7 @@ export const measureReserve: Bench = async (context) => {
   );
   await checkBooks(redis, { pairs, reserves, hotReserves });
   context.note(
-    `no unit was oversold: the ledgers have exactly what ${pairs + reserves + hotReserves} orders were told`,
+    `no unit was oversold: the ledgers match the responses of ${pairs + reserves + hotReserves} orders`,
   );
   const halves = benchmark && values(turns["redis-benchmark"]);
   return [
@@ -86,7 +86,7 @@ export const measureReserve: Bench = async (context) => {
   ];
 };
 
-/** Every unit that a caller was told of, and none besides, is in the ledgers. */
+/** Checks that the ledgers have exactly the units in the responses. */
 async function checkBooks(
   redis: RedisServer,
   { pairs, reserves, hotReserves }: Readonly<Record<"pairs" | "reserves" | "hotReserves", number>>,
@@ -109,13 +109,13 @@ async function checkBooks(
 }
 
 interface Benchmark extends AsyncDisposable {
-  /** Half of its calls/s: a pair is two. */
+  /** Half of its calls/s, because a pair is two calls. */
   readonly turn: () => Promise<Turn>;
 }
 
 /**
- * redis-benchmark on a Redis of its own, from the core that the server has otherwise, with the service's own operations
- * one a call. Its random numbers cannot name the same order twice, so peers/benchmark-tail.lua counts orders instead.
+ * redis-benchmark on a separate Redis, on the core of the server under test, with one operation of the service per call. Its
+ * random numbers cannot refer to the same order twice, so peers/benchmark-tail.lua counts orders instead.
  */
 async function startBenchmark({ seconds, note }: BenchContext): Promise<Benchmark | undefined> {
   const { missing } = need("redis-benchmark");
@@ -139,14 +139,14 @@ async function startBenchmark({ seconds, note }: BenchContext): Promise<Benchmar
     const rate = [...stdout.matchAll(/([\d.]+) requests per second/g)].at(-1)?.[1];
     const done = Number(await client.get(`bench:${operation}`));
     if (rate === undefined || done % half !== 0) {
-      throw new Error(`redis-benchmark failed; ${done} of the operations went well: ${stdout.slice(-500)}`);
+      throw new Error(`redis-benchmark failed; ${done} of the operations succeeded: ${stdout.slice(-500)}`);
     }
     return Number(rate);
   };
   return {
     turn: async () => {
       const [reserves, commits] = [await rateOf("reserve"), await rateOf("commit")];
-      // A pair takes the time of the two.
+      // A pair takes the time of both.
       return { value: 1 / (1 / reserves + 1 / commits) };
     },
     [Symbol.asyncDispose]: async () => {
@@ -156,7 +156,7 @@ async function startBenchmark({ seconds, note }: BenchContext): Promise<Benchmar
   };
 }
 
-/** The scripts of the ledger and reservations as the service loads them, with another end. */
+/** The service's scripts of ledger and reservations, with another entry point. */
 function benchmarkScript(): string {
   const scripts = join(import.meta.dirname, "../../server/redis/scripts");
   return ["ledger", "product-event", "correction", "reservation"]

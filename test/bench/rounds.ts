@@ -1,14 +1,14 @@
-/** What one turn measured. */
+/** The result of one turn. */
 export interface Turn {
-  /** Requests, deliveries, … a second, or whatever the row's unit is. */
+  /** In the unit of the row, such as requests per second. */
   readonly value: number;
-  /** How much of its core the server under test used meanwhile, 0 to 1. */
+  /** Share of its core that the server under test used, 0 to 1. */
   readonly serverBusy?: number | undefined;
-  /** How much of a core the load generator used: at 1 it is the limit, and not the server. */
+  /** Share of a core that the load generator used. At 1 it is the bottleneck, and not the server. */
   readonly loadBusy?: number | undefined;
 }
 
-/** Those who take turns, by name. One that is undefined is left out, and has no turns. */
+/** The contestants by name. An undefined one is left out, and has no turns. */
 export type Contestants<Name extends string> = Readonly<Record<Name, (() => Promise<Turn>) | undefined>>;
 
 interface RoundsOptions {
@@ -18,8 +18,8 @@ interface RoundsOptions {
 }
 
 /**
- * Lets all take turns, A B C A B C …, so that each meets the same moods of the machine. A first round goes
- * unrecorded: compilers warm up, connection pools fill.
+ * Runs all in turns, A B C A B C …, so that each meets the same conditions of the machine. The first round is a
+ * warm-up and not recorded.
  */
 export async function takeTurns<Name extends string>(
   contestants: Contestants<Name>,
@@ -42,17 +42,17 @@ export async function takeTurns<Name extends string>(
   return turns;
 }
 
-/** What each turn measured. */
+/** The values of the turns. */
 export function values(turns: readonly Turn[]): number[] {
   return turns.map(({ value }) => value);
 }
 
-/** What each turn would have measured had the server had a whole core: for peers that wait, or on a busy machine. */
+/** The values extrapolated to a whole core: for peers that wait, or on a busy machine. */
 export function perCore(turns: readonly Turn[]): number[] {
   return turns.map(({ value, serverBusy = 1 }) => value / serverBusy);
 }
 
-/** Who was the limit. */
+/** Shows which side was the bottleneck. */
 function busyText(name: string, turns: readonly Turn[]): string {
   const server = turns.map(({ serverBusy }) => serverBusy);
   const load = turns.map(({ loadBusy }) => loadBusy);

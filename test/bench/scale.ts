@@ -26,19 +26,19 @@ const SMALL = 1_000;
 const LARGE = 1_000_000;
 const SOLD_OUT_EVERY = 10;
 const CALLERS = 128;
-/** Different products that are asked for, in an order that no cache of a processor likes. */
+/** Number of different products that are read, in an order that defeats CPU caches. */
 const PRODUCTS_ASKED_FOR = 20_000;
 const STRIDE = 7_919;
 /**
- * Turns before those that are compared, besides their own first one. A call becomes three times cheaper over the first
- * 100,000, while it is compiled; in a tenth of that the two servers would be compared by who is further.
+ * Warm-up turns before the compared ones. A call becomes three times cheaper over the first 100,000 calls, while it is compiled.
+ * Shorter warm-up would compare the progress of the compilers.
  */
 const WARM_UP_TURNS = 4;
 const ENVELOPE_BYTES = 5;
 const GET = "/inventory.v1.StockService/GetStock";
 const LIST = "/inventory.v1.StockService/ListStock";
 
-/** What shoppers ask for, a page of 50 each. */
+/** Lists that shoppers request, a page of 50 each. */
 const LISTS: Readonly<Record<string, MessageInitShape<typeof ListStockRequestSchema>>> = {
   "by name": {},
   "dearest first": { order: ListOrder.PRICE, descending: true },
@@ -53,7 +53,7 @@ const LISTS: Readonly<Record<string, MessageInitShape<typeof ListStockRequestSch
   "a rare word": { query: String(LARGE - 1) },
 };
 
-/** What a catalog of a million costs, against one of a thousand. */
+/** Cost of a catalog of a million products, compared with one of a thousand. */
 export const measureScale: Bench = async (context) => {
   await using servers = new AsyncDisposableStack();
   const smallRedis = servers.use(await startPinnedRedis());
@@ -69,7 +69,7 @@ export const measureScale: Bench = async (context) => {
     "1,000,000 products": () => getStock(large, LARGE),
     "1,000 products": () => getStock(small, SMALL),
   };
-  // A list is answered when the orders are built, which the larger server is busy with for two seconds after its start.
+  // Lists are served once the orders are sorted, which takes the larger server two seconds after its start.
   await secondPage(large);
   for (let n = 0; n < WARM_UP_TURNS; n++) {
     for (const turn of Object.values(contestants)) {
@@ -120,7 +120,7 @@ export const measureScale: Bench = async (context) => {
     return { value: calls / seconds, serverBusy, loadBusy: result.cpuSeconds / seconds };
   }
 
-  /** The p99 of each round over all kinds of lists. */
+  /** The p99 of each round over all lists. */
   async function listStock(): Promise<number[]> {
     const frames = new Map<string, Buffer>();
     for (const [name, request] of Object.entries(LISTS)) {
@@ -136,7 +136,7 @@ export const measureScale: Bench = async (context) => {
         context.signal.throwIfAborted();
         const asked = { url: large.url, path: LIST, frames: [frame.toString("base64")], callers: 1, seconds };
         const { answer } = await load.run("call", asked);
-        // As many of each kind, however quick it is.
+        // The same number of each list, however fast it is.
         const latencies = answer.latenciesMs.slice(0, LISTS_PER_KIND_MAX);
         all.push(...latencies);
         byKind.get(name)?.push(...latencies);
@@ -166,12 +166,12 @@ async function secondPage({ url }: Contestant): Promise<Buffer> {
 }
 
 const SNAPSHOT = "catalog.rdb";
-/** Redis starts empty, and is told of the snapshot when it answers: it loads for longer than a start may take. */
+/** Starts Redis empty and then loads the snapshot: loading takes longer than the timeout of a start. */
 const LATE_SNAPSHOT = ["--enable-protected-configs", "local", "--enable-debug-command", "local"];
 
 /**
- * A Redis with a million products. They are put there once, which takes minutes, and kept as a snapshot in the cache
- * for as long as the scripts that write them stay as they are. It has no append-only file: here it is read alone.
+ * A Redis with a million products. They are written once, which takes minutes, and kept as a snapshot in the cache until a
+ * script that writes them changes. It has no append-only file, because it is only read.
  */
 async function startLargeRedis({ note }: BenchContext): Promise<RedisServer> {
   const maker = await readFile(join(import.meta.dirname, "catalog.ts"));

@@ -38,7 +38,7 @@ const METHODS = {
   },
 } as const;
 
-/** Reads over native gRPC, against everything else that could answer them. */
+/** Reads over native gRPC, compared with other servers. */
 export const measureUnary: Bench = async (context) => {
   requireProgram("h2load");
   await using servers = new AsyncDisposableStack();
@@ -93,7 +93,7 @@ export const measureUnary: Bench = async (context) => {
   return outcomes;
 };
 
-/** The count as the service that was replaced kept it. */
+/** The count in the form of the Go service. */
 async function setPlainCount(redisUrl: string): Promise<void> {
   const client = new Redis(redisUrl);
   await client.set(PRODUCT_ID, "1000000000");

@@ -2,7 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { Envelopes } from "./envelopes.ts";
 import { Http2Connection } from "./http2-connection.ts";
 
-/** A unary gRPC call that is ready to be sent. */
+/** An encoded unary gRPC call. */
 export interface Call {
   readonly path: string;
   readonly frame: Buffer;
@@ -12,8 +12,8 @@ const TRIES_MAX = 10;
 const RETRY_MS = 100;
 
 /**
- * Makes a call of Orders, which carries an ID, again and again where it is refused, as while Redis is busy. Returns
- * how often it was refused.
+ * Makes a call of Orders, which has an ID, and retries it while it is refused, such as while Redis is busy. Returns
+ * the number of refusals.
  */
 export async function untilDone(call: () => Promise<void>): Promise<number> {
   for (let refused = 0; ; refused++) {
@@ -29,7 +29,7 @@ export async function untilDone(call: () => Promise<void>): Promise<number> {
   }
 }
 
-/** Calls unary methods over a few connections in turn. Whoever calls waits for the answer before the next call. */
+/** Calls unary methods over a few connections in rotation. */
 export class Caller {
   readonly #connections: readonly { readonly http2: Http2Connection; readonly heads: Map<string, Buffer> }[];
   readonly #pending = new Set<PromiseWithResolvers<void>>();
@@ -47,11 +47,11 @@ export class Caller {
     }));
   }
 
-  /** Resolves when the answer's message is there; rejects where there is none, as with any other status than OK. */
+  /** Resolves with the message of the response. Rejects if there is none, which is so for every status except OK. */
   call({ path, frame }: Call): Promise<void> {
     const connection = this.#connections[this.#next++ % this.#connections.length];
     if (connection === undefined) {
-      throw new RangeError("A caller needs a connection");
+      throw new RangeError("A caller needs at least one connection");
     }
     const { http2, heads } = connection;
     const head = heads.get(path) ?? http2.grpcHead(path);
@@ -69,7 +69,7 @@ export class Caller {
         if (messages === 1) {
           answered.resolve();
         } else {
-          answered.reject(new Error(`${path} was answered without a message (HTTP/2 code ${code})`));
+          answered.reject(new Error(`${path} had a response without a message (HTTP/2 code ${code})`));
         }
       },
     });

@@ -9,32 +9,32 @@ import { newestVersion } from "./protobuf.ts";
 
 const PATH = "/inventory.v1.StockService/WatchStock";
 const WATCHES_PER_CONNECTION = 100;
-/** Below the service's 1,000 watches of one address. */
+/** Below the service's limit of 1,000 watches per address. */
 const WATCHES_PER_ADDRESS = 900;
-/** Connections that are opened before the first of them is answered. */
+/** Connections that are opened concurrently. */
 const OPENING_AT_ONCE = 500;
 
 export interface CrowdOptions {
   readonly url: string;
   readonly protocol: "h1" | "h2";
   readonly productId: string;
-  /** The least time between two messages that each watcher asks for. */
+  /** The minimum interval between messages that each watcher requests. */
   readonly minIntervalMs: number;
-  /** Bytes that the server may send to each, which then does not read on. HTTP/2 alone; no bound unless given. */
+  /** Flow-control window of each watcher, which then stops reading. HTTP/2 only; no limit unless given. */
   readonly streamWindow?: number | undefined;
 }
 
-/** A version that somebody waits for. */
+/** An awaited version. */
 interface Awaited {
   readonly version: number;
-  /** How many have not got it. */
+  /** Number of watchers that have not received it. */
   missing: number;
-  /** When it came to each of the others, ms of `performance.now()`. */
+  /** When the other watchers received it, ms of `performance.now()`. */
   readonly times: number[];
   readonly all: PromiseWithResolvers<void>;
 }
 
-/** Many watchers of one product, who note when each version of it came to them. */
+/** Many watchers of one product, which record when they received each version. */
 export class Crowd {
   readonly #options: CrowdOptions;
   readonly #request: Buffer;
@@ -69,12 +69,12 @@ export class Crowd {
     return this.#versions.length;
   }
 
-  /** The version that the one furthest behind has. */
+  /** The version of the watcher that is furthest behind. */
   get leastVersion(): number {
     return this.#versions.reduce((least, version) => Math.min(least, version), Number.POSITIVE_INFINITY);
   }
 
-  /** Opens so many more, and resolves when each has its snapshot. */
+  /** Opens further watchers. Resolves when each has its snapshot. */
   async open(count: number): Promise<void> {
     const target = this.size + count;
     while (this.size < target) {
@@ -89,7 +89,7 @@ export class Crowd {
     }
   }
 
-  /** Resolves when each has this version or a later one, with when it came to those who had not had it. */
+  /** Resolves when all have this version or a later one, with the times at which the late ones received it. */
   async arrived(version: number): Promise<readonly number[]> {
     const missing = this.#versions.filter((had) => had < version).length;
     const awaited = { version, missing, times: [], all: Promise.withResolvers<void>() };
@@ -102,7 +102,7 @@ export class Crowd {
     return awaited.times;
   }
 
-  /** Lets those who were given a small window read on. */
+  /** Lets watchers with a small window resume reading. */
   readOn(): void {
     for (const open of this.#openers) {
       open();
@@ -166,7 +166,7 @@ export class Crowd {
       this.#onBegun();
       return;
     }
-    // What was left out between two messages has come with the later one.
+    // A message includes the versions that were skipped before it.
     for (const awaited of this.#awaited) {
       if (before < awaited.version && awaited.version <= version) {
         awaited.times.push(performance.now());
@@ -179,7 +179,7 @@ export class Crowd {
   }
 }
 
-/** 127.0.0.1, 127.0.0.2, …: all of them are this machine, on Linux. */
+/** 127.0.0.1, 127.0.0.2, …: on Linux all of them are this machine. */
 function addressOf(n: number): string {
   return `127.0.0.${1 + n}`;
 }

@@ -1,9 +1,9 @@
-/** Told of each message, as a part of bytes that are used again afterwards. */
+/** Called with each message, a view of bytes that are reused afterwards. */
 export type OnMessage = (bytes: Buffer, start: number, end: number, flags: number) => void;
 
 const HEAD_BYTES = 5;
 
-/** Cuts a stream of gRPC's or Connect's envelopes into its messages, without copying those that came in one piece. */
+/** Splits a stream of gRPC or Connect envelopes into messages, without copying those that arrive in one chunk. */
 export class Envelopes {
   readonly #onMessage: OnMessage;
   #rest: Buffer | undefined;

@@ -1,6 +1,6 @@
 import { connect } from "node:http2";
 
-/** A message as gRPC and Connect's streams carry it: a flag, four bytes of length, the message. */
+/** An enveloped message of gRPC and Connect streams: a flag, four bytes of length, the message. */
 export function enveloped(message: Uint8Array): Buffer {
   const frame = Buffer.alloc(5 + message.length);
   frame.writeUInt32BE(message.length, 1);
@@ -8,7 +8,7 @@ export function enveloped(message: Uint8Array): Buffer {
   return frame;
 }
 
-/** Calls a unary gRPC method once and resolves with the answer's frame; rejects unless its status is 0. */
+/** Calls a unary gRPC method once, and resolves with the frame of the response. Rejects unless its status is 0. */
 export async function askOnce(url: string, path: string, frame: Buffer): Promise<Buffer> {
   const session = connect(url);
   try {
@@ -31,7 +31,7 @@ export async function askOnce(url: string, path: string, frame: Buffer): Promise
       stream.once("end", () =>
         String(status) === "0"
           ? resolve(Buffer.concat(chunks))
-          : reject(new Error(`${url}${path} answered with grpc-status ${String(status)}`)),
+          : reject(new Error(`${url}${path} responded with grpc-status ${String(status)}`)),
       );
       stream.end(frame);
     });

@@ -1,9 +1,9 @@
 import { JOBS, type JobName } from "./jobs.ts";
 
-// The load generator: a process of its own, on its own core, that does the jobs it is sent and answers with what came of
-// them. It ends with its parent.
+// The load generator: a separate process on its own core that runs the jobs it receives and sends their results. It ends with
+// its parent.
 
-/** A job by its number, as load-process.ts sends it. */
+/** A numbered job from load-process.ts. */
 export interface JobMessage {
   readonly id: number;
   readonly name: JobName;
@@ -14,7 +14,7 @@ export interface AnswerMessage {
   readonly id: number;
   readonly answer?: unknown;
   readonly error?: string;
-  /** Processor seconds that the job has taken of this process. */
+  /** CPU seconds of this process for the job. */
   readonly cpuSeconds: number;
 }
 

@@ -3,21 +3,21 @@ import type { Turn } from "../rounds.ts";
 
 const CONNECTIONS = 8;
 const STREAMS_PER_CONNECTION = 16;
-/** An answer may be shorter by a digit of its time. */
+/** Responses may differ in length by digits of their time. */
 const ANSWERED_SHARE_MIN = 0.95;
 
-/** One gRPC call, over and over. */
+/** A gRPC call to repeat. */
 export interface H2Load {
   readonly path: string;
-  /** The file that holds the request's frame. */
+  /** The file with the frame of the request. */
   readonly bodyFile: string;
-  /** Length of the answer's frame: an error has none, and h2load does not know gRPC's errors. */
+  /** Length of the response's frame. An error has none, and h2load does not recognize gRPC errors. */
   readonly answerBytes: number;
   readonly seconds: number;
   readonly signal: AbortSignal;
 }
 
-/** Calls a server over h2c from 8 connections of 16 streams; requests/s. Rejects where one call failed. */
+/** Calls a server over h2c on 8 connections of 16 streams; requests/s. Rejects if a call failed. */
 export async function h2load(
   server: Contestant,
   { path, bodyFile, answerBytes, seconds, signal }: H2Load,
@@ -36,10 +36,10 @@ export async function h2load(
   const done = Number(/(\d+) done/.exec(output)?.[1]);
   const bytes = Number(/\((\d+)\) data/.exec(output)?.[1]);
   if (!(bytes >= done * answerBytes * ANSWERED_SHARE_MIN)) {
-    throw new Error(`${server.url}${path} answered ${done} calls with ${bytes} bytes: some were refused`);
+    throw new Error(`${server.url}${path} responded to ${done} calls with ${bytes} bytes: some failed`);
   }
   if (!(rate > 0) || faults === undefined || faults.some((count) => count > 0)) {
-    throw new Error(`h2load met failures at ${server.url}${path}:\n${output}`);
+    throw new Error(`h2load reported failures of ${server.url}${path}:\n${output}`);
   }
   return { value: rate, serverBusy, loadBusy: result.cpuSeconds / result.seconds };
 }

@@ -9,19 +9,19 @@ export interface Http1WatchOptions {
   readonly path: string;
   /** The enveloped request of a Connect stream. */
   readonly body: Buffer;
-  /** An address of loopback to call from, since the service counts its callers by address. */
+  /** Local loopback address, because the service has limits per client address. */
   readonly localAddress?: string | undefined;
   readonly onData: (bytes: Buffer, start: number, end: number) => void;
   readonly onClose: (reason: Error) => void;
 }
 
-/** A streaming call of Connect's protocol over HTTP/1.1, straight on the socket: of the answer its chunks alone are read. */
+/** A Connect streaming call over HTTP/1.1 on a plain socket. Only the chunks of the response are parsed. */
 export class Http1Watch {
   readonly #socket: Socket;
   readonly #options: Http1WatchOptions;
   #rest: Buffer | undefined;
   #isBody = false;
-  /** What is still to come of the chunk that is being read. */
+  /** Remaining bytes of the current chunk. */
   #chunkBytes = 0;
   #isClosed = false;
 
@@ -73,7 +73,7 @@ export class Http1Watch {
     let at = this.#isBody ? 0 : this.#head(whole);
     while (at < whole.length) {
       if (this.#chunkBytes > 0) {
-        // The last two bytes of a chunk end its line.
+        // The last two bytes of a chunk are its CRLF.
         const end = Math.min(at + this.#chunkBytes, whole.length);
         const dataEnd = Math.min(end, at + this.#chunkBytes - LINE_END_BYTES);
         if (dataEnd > at) {
@@ -100,7 +100,7 @@ export class Http1Watch {
     }
   }
 
-  /** Where the body begins; the end of the bytes where it does not yet. */
+  /** Offset of the body, or the length of the bytes if the head is incomplete. */
   #head(bytes: Buffer): number {
     const end = bytes.indexOf(HEAD_END);
     if (end < 0) {
@@ -109,7 +109,7 @@ export class Http1Watch {
     }
     const head = bytes.toString("latin1", 0, end).toLowerCase();
     if (!head.startsWith("http/1.1 200") || !head.includes("transfer-encoding: chunked")) {
-      this.#closed(new Error(`A watch was answered with ${head}`));
+      this.#closed(new Error(`A watch received the response ${head}`));
       return bytes.length;
     }
     this.#isBody = true;
@@ -117,5 +117,5 @@ export class Http1Watch {
   }
 }
 
-/** One for all connections: what is read is looked at before the next read. */
+/** Shared by all connections: bytes are processed before the next read. */
 const SHARED_BUFFER = Buffer.allocUnsafe(64 * 1024);

@@ -7,29 +7,29 @@ const FLAG = { endStream: 0x1, ack: 0x1, endHeaders: 0x4, padded: 0x8 } as const
 const SETTING = { headerTableSize: 1, enablePush: 2, initialWindowSize: 4 } as const;
 const WINDOW_MAX = 2_147_483_647;
 const WINDOW_DEFAULT = 65_535;
-/** The window of the connection is filled up again after so many bytes. */
+/** The window of the connection is replenished after this number of bytes. */
 const WINDOW_REFILL_BYTES = 1_048_576;
 
-/** What comes for one stream. */
+/** Receives the data of one stream. */
 export interface StreamListener {
   readonly onData: (bytes: Buffer, start: number, end: number) => void;
-  /** The stream ended; `code` is HTTP/2's error code, 0 in order. */
+  /** The stream ended with this HTTP/2 error code, 0 for none. */
   readonly onEnd: (code: number) => void;
 }
 
 export interface Http2ConnectionOptions {
   readonly url: string;
-  /** An address of loopback to call from, since the service counts its callers by address. */
+  /** Local loopback address, because the service has limits per client address. */
   readonly localAddress?: string | undefined;
-  /** Bytes that the server may send on each stream before `openWindow`. No bound unless given. */
+  /** Flow-control window of each stream until `openWindow`. No limit unless given. */
   readonly streamWindow?: number | undefined;
   readonly onClose: (reason: Error) => void;
 }
 
 /**
- * HTTP/2 cleartext as far as a load generator needs it, straight on the socket: frames that were built
- * before, and answers of which nothing but their DATA is looked at. Node's own client costs as much as the
- * servers under test. It sends less than 64 KB that are not answered, so it never meets the server's window.
+ * The part of cleartext HTTP/2 that a load generator needs, on a plain socket: requests are prebuilt frames, and
+ * of responses only DATA is parsed. Node's own client needs as much CPU time as the servers under test. Requests
+ * in flight stay below 64 KB, so the server's window is never exhausted.
  */
 export class Http2Connection {
   readonly #socket: Socket;
@@ -63,7 +63,7 @@ export class Http2Connection {
     this.#socket.write(
       Buffer.concat([
         PREFACE,
-        // Without a table the server's headers depend on nothing that came before, and can be skipped.
+        // With an empty dynamic table, the server's header blocks are independent and can be skipped.
         settings([
           [SETTING.headerTableSize, 0],
           [SETTING.enablePush, 0],
@@ -74,7 +74,7 @@ export class Http2Connection {
     );
   }
 
-  /** The head of a gRPC call, as `request` takes it. */
+  /** The header block of a gRPC call, for `request`. */
   grpcHead(path: string): Buffer {
     return headerBlock([
       [":method", "POST"],
@@ -86,7 +86,7 @@ export class Http2Connection {
     ]);
   }
 
-  /** Sends a call whose request is one message. Returns its stream. */
+  /** Sends a call with a single request message. Returns its stream. */
   request(head: Buffer, body: Buffer, listener: StreamListener): number {
     const stream = this.#nextStream;
     this.#nextStream += 2;
@@ -98,7 +98,7 @@ export class Http2Connection {
     return stream;
   }
 
-  /** Lets the server send without bound on a stream. */
+  /** Removes the limit of the window of a stream. */
   openWindow(stream: number): void {
     this.#socket.write(windowUpdate(stream, WINDOW_MAX - WINDOW_DEFAULT));
   }
@@ -143,7 +143,7 @@ export class Http2Connection {
     const isLast = (type === FRAME.data || type === FRAME.headers) && (flags & FLAG.endStream) !== 0;
     if (type === FRAME.data) {
       if ((flags & FLAG.padded) !== 0) {
-        throw new Error("The server pads its frames, which this generator does not read");
+        throw new Error("The server pads its frames, which this client does not support");
       }
       this.#refill(end - payload);
       this.#streams.get(stream)?.onData(bytes, payload, end);
@@ -154,14 +154,14 @@ export class Http2Connection {
     } else if (type === FRAME.reset) {
       this.#end(stream, bytes.readUInt32BE(payload));
     } else if (type === FRAME.goAway) {
-      this.#closed(new Error(`The server said goodbye with code ${bytes.readUInt32BE(payload + 4)}`));
+      this.#closed(new Error(`The server sent GOAWAY with code ${bytes.readUInt32BE(payload + 4)}`));
     }
     if (isLast) {
       this.#end(stream, 0);
     }
   }
 
-  /** Only data counts; a window that grows above its most ends the connection (RFC 9113, section 6.9.1). */
+  /** Only DATA counts. A window above the maximum is a connection error (RFC 9113, section 6.9.1). */
   #refill(bytes: number): void {
     this.#received += bytes;
     if (this.#received >= WINDOW_REFILL_BYTES) {
@@ -177,7 +177,7 @@ export class Http2Connection {
   }
 }
 
-/** One for all connections: what is read is looked at before the next read. */
+/** Shared by all connections: bytes are processed before the next read. */
 const SHARED_BUFFER = Buffer.allocUnsafe(256 * 1024);
 const NOTHING = Buffer.alloc(0);
 
@@ -206,7 +206,7 @@ function windowUpdate(stream: number, bytes: number): Buffer {
   return frame(FRAME.windowUpdate, 0, stream, payload);
 }
 
-/** HPACK's literals without indexing and without Huffman's code (RFC 7541, section 6.2.2): each shorter than 127 bytes. */
+/** HPACK literals without indexing and Huffman coding (RFC 7541, section 6.2.2), each shorter than 127 bytes. */
 function headerBlock(fields: readonly (readonly [string, string])[]): Buffer {
   return Buffer.concat(
     fields.map(([name, value]) =>

@@ -3,35 +3,35 @@ import { Caller, untilDone } from "./caller.ts";
 import { Crowd, type CrowdOptions } from "./crowd.ts";
 import { Orders } from "./orders.ts";
 
-/** What a job is asked with and what it answers. Both are plain data: they cross a process's border. */
+/** The parameters and the result of a job. Both are plain data, to be sent between processes. */
 interface Job<Asked, Answer> {
   readonly asked: Asked;
   readonly answer: Answer;
 }
 
-/** Everything that the generator does. */
+/** The jobs of the load generator. */
 export interface Jobs {
-  /** Opens watchers of a crowd, which is made with its first ones. */
+  /** Opens watchers of a crowd. The first ones create the crowd. */
   readonly openWatchers: Job<CrowdOptions & { readonly crowd: string; readonly count: number }, undefined>;
-  /** Reserves a unit of the watched product, waits until all have the new count, and so on for so long. */
+  /** Reserves a unit of the watched product, waits until all have the new count, and repeats for a time. */
   readonly fanOut: Job<
     { readonly crowd: string; readonly url: string; readonly seconds: number },
     { readonly deliveries: number; readonly seconds: number }
   >;
-  /** Reserves a unit so many times, with a pause between, and tells how long after each answer the count came, ms. */
+  /** Reserves a unit a number of times, with pauses. Returns the delays of the counts after the responses, ms. */
   readonly delays: Job<
     { readonly crowd: string; readonly url: string; readonly reserves: number; readonly betweenMs: number },
     { readonly delaysMs: number[] }
   >;
-  /** Reserves so many units as fast as it goes, and does not care who hears of it. */
+  /** Reserves a number of units as fast as possible, without waiting for watchers. */
   readonly reserveMany: Job<
     { readonly url: string; readonly productId: string; readonly count: number },
     undefined
   >;
-  /** Lets a crowd that was given a small window read on, and resolves when all have the version. */
+  /** Lets a crowd with a small window resume reading. Resolves when all have the version. */
   readonly readOn: Job<{ readonly crowd: string; readonly version: number }, undefined>;
   readonly closeWatchers: Job<{ readonly crowd: string }, undefined>;
-  /** Reserves, and commits where asked to, from so many callers at once. */
+  /** Reserves, and optionally commits, from a number of concurrent callers. */
   readonly order: Job<
     {
       readonly url: string;
@@ -42,7 +42,7 @@ export interface Jobs {
     },
     { readonly orders: number; readonly refused: number; readonly seconds: number }
   >;
-  /** Calls a unary method from so many callers at once, one frame after the other, in base64. */
+  /** Calls a unary method from a number of concurrent callers, with the given frames (base64) in rotation. */
   readonly call: Job<
     {
       readonly url: string;
@@ -166,7 +166,7 @@ export const JOBS: {
       while (secondsSince(startedAt) < seconds) {
         const call = calls[made++ % calls.length];
         if (call === undefined) {
-          throw new RangeError("There is no frame to send");
+          throw new RangeError("No frame to send");
         }
         const sentAt = performance.now();
         await caller.call(call);
@@ -183,19 +183,19 @@ export const JOBS: {
 function crowdOf(name: string): KnownCrowd {
   const known = crowds.get(name);
   if (known === undefined) {
-    throw new Error(`There is no crowd ${name}`);
+    throw new Error(`Unknown crowd ${name}`);
   }
   return known;
 }
 
-/** The crowd, and somebody who reserves units of what it watches. */
+/** A crowd, and a client that reserves units of its product. */
 function reserverOf(
   name: string,
   url: string,
 ): { readonly crowd: Crowd; readonly reserve: () => Promise<void>; readonly close: () => void } {
   const { crowd, orders, productId } = crowdOf(name);
   if (crowd.protocol === "h1") {
-    // A server that speaks HTTP/1.1 alone is asked in Connect's JSON.
+    // A server with HTTP/1.1 only is called in Connect's JSON.
     const reserve = async (): Promise<void> => {
       const id = orders.newId();
       await untilDone(() => orders.reserveByJson(url, id, productId));

@@ -5,23 +5,23 @@ import { pinned } from "../processes.ts";
 import type { AnswerMessage } from "./generator.ts";
 import type { JobName, Jobs } from "./jobs.ts";
 
-/** Beyond it something hangs: the longest job is 30 changes to 5,000 watchers of a slow server. */
+/** Timeout of a job. The longest is 30 changes to 5,000 watchers of a slow server. */
 const JOB_MS_MAX = 180_000;
 const GENERATOR = join(import.meta.dirname, "generator.ts");
 
-/** What a job came to, and what it cost the generator. */
+/** The result of a job, and its CPU time in the load generator. */
 export interface Done<Name extends JobName> {
   readonly answer: Jobs[Name]["answer"];
   readonly cpuSeconds: number;
 }
 
-/** The project's own load generator, in a process on the load generators' core. */
+/** The project's load generator, in a process on the core of load generators. */
 export class LoadProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #open = new Map<number, PromiseWithResolvers<AnswerMessage>>();
   #jobs = 0;
 
-  /** Aborting the signal ends the process, and every job with it. */
+  /** Aborting the signal ends the process and every job. */
   constructor(signal: AbortSignal) {
     const [command = "", ...args] = pinned("load", [process.execPath, GENERATOR]);
     this.#child = spawn(command, args, { stdio: ["ignore", "inherit", "inherit", "ipc"], detached: true });
@@ -39,7 +39,7 @@ export class LoadProcess implements AsyncDisposable {
     });
   }
 
-  /** Rejects with what the job failed with. */
+  /** Rejects with the error of the job. */
   async run<Name extends JobName>(name: Name, asked: Jobs[Name]["asked"]): Promise<Done<Name>> {
     const id = ++this.#jobs;
     const job = Promise.withResolvers<AnswerMessage>();

@@ -13,7 +13,7 @@ const RESERVE = "/inventory.v1.ReservationService/Reserve";
 const COMMIT = "/inventory.v1.ReservationService/CommitReservation";
 const RESERVATION_ID_LENGTH = 24;
 
-/** Makes the calls of Orders: frames that were encoded once, with IDs of the same length written into them. */
+/** Builds the calls of Orders: frames are encoded once, and IDs of the same length are written into them. */
 export class Orders {
   readonly #run = randomBytes(6).toString("hex");
   readonly #reserve: Template;
@@ -50,7 +50,7 @@ export class Orders {
     return { path: RESERVE, frame: this.#reserve.fill([reservationId, productId]) };
   }
 
-  /** One unit, in Connect's JSON over HTTP/1.1. */
+  /** Reserves one unit, in Connect's JSON over HTTP/1.1. */
   async reserveByJson(url: string, reservationId: string, productId: string): Promise<void> {
     const response = await fetch(`${url}${RESERVE}`, {
       method: "POST",
@@ -59,7 +59,7 @@ export class Orders {
     });
     const text = await response.text();
     if (!response.ok) {
-      throw new Error(`Reserve was answered with ${response.status}: ${text}`);
+      throw new Error(`Reserve responded with ${response.status}: ${text}`);
     }
   }
 
@@ -68,7 +68,7 @@ export class Orders {
   }
 }
 
-/** A frame with places for texts. */
+/** A frame with placeholders for texts. */
 class Template {
   readonly #frame: Buffer;
   readonly #places: readonly number[];

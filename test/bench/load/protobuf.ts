@@ -1,5 +1,5 @@
-// Just enough of protobuf's encoding to read a number out of many thousand messages a second. What
-// the bytes mean is checked elsewhere, by the generated code.
+// The part of protobuf's encoding that is needed to read a number out of many thousand messages per second. Tests with the
+// generated code check the contents.
 
 const VARINT = 0;
 const FIXED64 = 1;
@@ -9,7 +9,7 @@ const FIXED32 = 5;
 /** WatchStockResponse.stocks, Stock.version. */
 const [STOCKS, STOCK_VERSION] = [1, 3];
 
-/** A place in bytes that are read. */
+/** A position in the bytes. */
 class Cursor {
   readonly bytes: Buffer;
   at: number;
@@ -47,8 +47,8 @@ class Cursor {
 }
 
 /**
- * The highest version of the stocks of a WatchStockResponse that lies between two places. 0 where there is none, as
- * in a heartbeat.
+ * The highest version of the stocks in a WatchStockResponse between two offsets. 0 if there is none, such as in a
+ * heartbeat.
  */
 export function newestVersion(bytes: Buffer, start: number, end: number): number {
   const cursor = new Cursor(bytes, start);

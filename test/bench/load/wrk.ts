@@ -3,7 +3,7 @@ import type { Turn } from "../rounds.ts";
 
 const CONNECTIONS = 50;
 
-/** One request that `scriptFile` describes in Lua, over and over. */
+/** A request to repeat, described in Lua by `scriptFile`. */
 export interface Wrk {
   readonly path: string;
   readonly scriptFile: string;
@@ -19,7 +19,7 @@ wrk.body = [==[${body}]==]
 `;
 }
 
-/** Calls a server over HTTP/1.1 from 50 connections that are kept; requests/s. Rejects where one call failed. */
+/** Calls a server over HTTP/1.1 on 50 persistent connections; requests/s. Rejects if a call failed. */
 export async function wrk(server: Contestant, { path, scriptFile, seconds, signal }: Wrk): Promise<Turn> {
   const command = [
     "wrk",
@@ -30,7 +30,7 @@ export async function wrk(server: Contestant, { path, scriptFile, seconds, signa
   const { output } = result;
   const rate = Number(/Requests\/sec:\s+([\d.]+)/.exec(output)?.[1]);
   if (!(rate > 0) || /Non-2xx|Socket errors/.test(output)) {
-    throw new Error(`wrk met failures at ${server.url}${path}:\n${output}`);
+    throw new Error(`wrk reported failures of ${server.url}${path}:\n${output}`);
   }
   return { value: rate, serverBusy, loadBusy: result.cpuSeconds / result.seconds };
 }

@@ -4,8 +4,8 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { WatchStockResponseSchema } from "../../../gen/inventory/v1/stock_pb.ts";
 import { enveloped } from "../load/frames.ts";
 
-// What Node can do: a message is encoded once and its bytes are written to everybody, without a look at who still
-// reads. Every watch is of PRODUCT_ID, and every other call is a change of it. PROTOCOL is h1 or h2.
+// The upper bound of Node: a message is encoded once and written to all watchers, without backpressure. Every watch is of
+// PRODUCT_ID, and every other call is a change of it. PROTOCOL is h1 or h2.
 
 const WATCH = "/inventory.v1.StockService/WatchStock";
 const productId = process.env["PRODUCT_ID"] ?? "";

@@ -1,6 +1,6 @@
 import { createServer } from "node:http";
 
-// What node:http can do: every request is answered at once with the bytes of BODY (base64), whatever it asked.
+// The upper bound of node:http: responds to every request at once with the bytes of BODY (base64).
 
 const body = Buffer.from(process.env["BODY"] ?? "", "base64");
 const server = createServer((request, response) => {

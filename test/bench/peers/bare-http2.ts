@@ -1,6 +1,6 @@
 import { createServer, type ServerHttp2Stream } from "node:http2";
 
-// What node:http2 can do: every stream is answered at once with the bytes of BODY (base64), whatever it asked.
+// The upper bound of node:http2: responds to every stream at once with the bytes of BODY (base64).
 
 const body = Buffer.from(process.env["BODY"] ?? "", "base64");
 const server = createServer();

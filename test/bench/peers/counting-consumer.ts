@@ -3,7 +3,7 @@ import { fixRequestQueue } from "../../../server/kafka/kafkajs/request-queue.ts"
 
 fixRequestQueue();
 
-// A kafkajs consumer of TOPIC that does nothing but count. Prints its rate, from its first batch until all EVENTS.
+// A kafkajs consumer of TOPIC that only counts. Prints its rate, from its first batch until all EVENTS.
 
 const { TOPIC = "", EVENTS, KAFKA_BROKERS = "" } = process.env;
 const kafka = new kafkajs.Kafka({ brokers: KAFKA_BROKERS.split(","), logLevel: kafkajs.logLevel.NOTHING });

@@ -8,7 +8,7 @@ import { type Contestant, startContestant } from "../processes.ts";
 
 const run = promisify(execFile);
 const GO_INSTALLED = "/usr/local/go/bin";
-/** The first build fetches its modules. */
+/** The first build downloads its modules. */
 const BUILD_MS_MAX = 300_000;
 
 /** Builds the Go service of peers/go into the cache. Without Go or its modules, `missing` says why there is no binary. */
@@ -31,7 +31,7 @@ export async function buildGoPeer(): Promise<{ readonly binary?: string; readonl
   return { binary };
 }
 
-/** Runs it on one core, as one process of Node has one. */
+/** Runs it on one core, like a process of Node. */
 export function startGoPeer(binary: string, redisUrl: string): Promise<Contestant> {
   return startContestant({
     command: binary,

@@ -20,7 +20,7 @@ import { readId } from "../../../server/api/fields.ts";
 import { toStock } from "../../../server/api/messages.ts";
 import { openLiveStore } from "./store.ts";
 
-// @grpc/grpc-js on the service's store, which checks the same field, reads the same mirror and encodes by protobuf-es.
+// @grpc/grpc-js on the service's store: checks the same field, reads the same mirror and encodes with protobuf-es.
 
 const { live } = await openLiveStore();
 const server = new Server();

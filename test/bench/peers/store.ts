@@ -11,7 +11,7 @@ import { RedisStore } from "../../../server/redis/store.ts";
 const START_MS_MAX = 10_000;
 const LOADED_POLL_MS = 10;
 
-/** The service's own store and live view, for peers that differ in how they are asked and in nothing else. */
+/** The service's own store and live view, for peers that differ only in their protocol layer. */
 export async function openLiveStore() {
   const endpoint = { url: process.env["REDIS_URL"] ?? "" };
   const log = pino({ level: "warn" });

@@ -1,5 +1,5 @@
-// Command inventory does what the Go service did that the inventory service replaced: one method,
-// one GET a request. The bench compares with it; nothing else uses it.
+// Command inventory is the Go service that the inventory service replaced: one method, one GET per
+// request. Only the benchmarks use it.
 package main
 
 import (
