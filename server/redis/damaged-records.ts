@@ -9,7 +9,7 @@ import type { RedisMetrics } from "./metrics.ts";
 const LISTED_MS = 10 * 60_000;
 /** How many are listed; further ones are counted and logged only. */
 const LISTED_MAX = 1_000;
-/** How many the health report names. */
+/** How many the health report names, the newest first. */
 const REPORTED_MAX = 20;
 
 interface DamagedRecord {
@@ -83,9 +83,14 @@ export class DamagedRecords implements HealthPart {
 
   degraded(): readonly string[] {
     this.#dropExpired(performance.now());
-    return [...this.#records.values()]
+    const newest = [...this.#records.values()].reverse();
+    const named = newest
       .slice(0, REPORTED_MAX)
       .map(({ kind, key, reason }) => `The ${kind} record ${key} in Redis is damaged: ${reason}`);
+    const others = newest.length - named.length;
+    return others === 0
+      ? named
+      : [...named, `${others} more records in Redis are damaged; the log names them`];
   }
 
   details(): unknown {
