@@ -9,7 +9,7 @@ import {
 } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { type HttpRequest, pathOf, type RequestHandler, setHead } from "../http/message.ts";
-import { quote, type Refusal, type Refuse, refuseWithText } from "../http/refusal.ts";
+import { quote, type Refusal, type Refuse } from "../http/refusal.ts";
 import { isGet } from "./cacheable-get.ts";
 import { procedureOf } from "./call.ts";
 import { envelope, grpcWebTrailers } from "./fast-path/framing.ts";
@@ -32,13 +32,14 @@ const GET_QUERY = /[?&](connect|encoding)=/;
 /** `/package.Service/Method`. A JSON request to any other path is not an RPC. */
 const METHOD_PATH = /^\/[\w.]+\/\w+$/;
 
+/** 404, 405 and 415 have the codes that Connect clients derive from the status, as its conformance suite demands. */
 const CODE_BY_STATUS: ReadonlyMap<number, Code> = new Map([
   [404, Code.Unimplemented],
-  [405, Code.Unimplemented],
+  [405, Code.Unknown],
   [408, Code.DeadlineExceeded],
   [412, Code.FailedPrecondition],
   [413, Code.ResourceExhausted],
-  [415, Code.Unimplemented],
+  [415, Code.Unknown],
   [431, Code.ResourceExhausted],
   [501, Code.Unimplemented],
   [505, Code.Unimplemented],
@@ -48,12 +49,7 @@ const END_STREAM = createEndStreamSerialization(undefined);
 
 /** Refuses a request in the protocol of its caller; as text where it is in none. */
 export const refuseInProtocol: Refuse = (request, response, refusal) => {
-  const protocol = protocolOf(request);
-  if (protocol === undefined) {
-    refuseWithText(request, response, refusal);
-    return;
-  }
-  const { status, headers, body, trailers } = encode(request, protocol, refusal);
+  const { status, headers, body, trailers } = encode(request, protocolOf(request), refusal);
   setHead(response, status, { ...headers, ...trailers });
   // Without a body gRPC's trailers go out in the only HEADERS frame (Trailers-Only).
   if (body === undefined) {
@@ -89,8 +85,7 @@ export function explainRefusal(
   if (refusal === undefined) {
     return result;
   }
-  const protocol = protocolOf(request) ?? "connect-unary";
-  const { status, headers, body, trailers } = encode(request, protocol, refusal);
+  const { status, headers, body, trailers } = encode(request, protocolOf(request), refusal);
   const header = new Headers(result.header);
   for (const [name, value] of Object.entries(headers)) {
     header.set(name, value);
@@ -180,7 +175,7 @@ interface EncodedRefusal {
 
 function encode(
   request: HttpRequest,
-  protocol: Protocol,
+  protocol: Protocol | undefined,
   { status, message, headers = {} }: Refusal,
 ): EncodedRefusal {
   const code = status === 200 ? Code.Unimplemented : (CODE_BY_STATUS.get(status) ?? Code.InvalidArgument);
@@ -192,6 +187,9 @@ function encode(
     body,
     trailers: {},
   });
+  if (protocol === undefined) {
+    return encoded("text/plain; charset=utf-8", Buffer.from(`${message}\n`));
+  }
   if (protocol === "connect-stream" && status === 200) {
     return encoded(type, envelope(endStreamFlag, END_STREAM.serialize({ metadata: new Headers(), error })));
   }
