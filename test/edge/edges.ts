@@ -37,7 +37,7 @@ export interface Edge extends AsyncDisposable {
 }
 
 export interface EdgeKind {
-  readonly name: "Caddy" | "nginx" | "Envoy";
+  readonly name: "Caddy" | "nginx" | "Envoy" | "HAProxy";
   readonly program: Need;
   readonly start: (options: EdgeOptions) => Promise<Edge>;
 }
@@ -140,7 +140,35 @@ const envoy = edgeKind("Envoy", need("envoy"), async (place, { upstreams, idleMs
   return { args: ["-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"] };
 });
 
-export const EDGES = { caddy, nginx, envoy } as const;
+const haproxy = edgeKind("HAProxy", need("haproxy"), async (place, options) => {
+  const { upstreams, writeUpstreams = [], idleMs, writers } = options;
+  const servers = (name: string, ports: readonly number[], parameters = ""): string =>
+    ports.map((port, n) => `server ${name}-${n} 127.0.0.1:${port}${parameters}`).join("\n    ");
+  const config = await render("haproxy.cfg", place.folder, [
+    ["bind :80\n", `bind 127.0.0.1:${place.plainPort}\n`],
+    ["    bind :::80 v6only\n", ""],
+    ["bind :443 ssl crt /etc/edge/tls.crt", `bind 127.0.0.1:${place.port} ssl crt ${place.cert}`],
+    ["    bind :::443 v6only ssl crt /etc/edge/tls.crt alpn h2,http/1.1\n", ""],
+    ["maxconn 20000", "maxconn 2000"],
+    ["server inventory inventory:8080", servers("inventory", upstreams)],
+    ["server orders inventory-orders:8080", servers("orders", writeUpstreams)],
+    [
+      "server shoppers inventory:8080 backup",
+      servers("shoppers", upstreams, writeUpstreams.length > 0 ? " backup" : ""),
+    ],
+    ...(idleMs === undefined
+      ? []
+      : ([
+          ["timeout client 60s", `timeout client ${idleMs}ms`],
+          ["timeout server 60s", `timeout server ${idleMs}ms`],
+          ["timeout http-keep-alive 75s", `timeout http-keep-alive ${idleMs}ms`],
+        ] as const)),
+    ...(writers === undefined ? [] : ([["255.255.255.255/32", writers]] as const)),
+  ]);
+  return { args: ["-db", "-f", config] };
+});
+
+export const EDGES = { caddy, nginx, envoy, haproxy } as const;
 
 /** Writes a copy of a delivered file with replacements. Throws if the file does not contain each replaced text. */
 async function render(

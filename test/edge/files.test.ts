@@ -8,7 +8,7 @@ import { INVENTORY_SERVICES } from "../../server/api/services.ts";
 const FOLDER = join(import.meta.dirname, "../../deploy/edge");
 
 describe("the configuration files of the edges", () => {
-  for (const name of ["Caddyfile", "nginx.conf", "envoy.yaml"]) {
+  for (const name of ["Caddyfile", "nginx.conf", "envoy.yaml", "haproxy.cfg"]) {
     it(`${name} lists every service of the server, as allowed or as refused`, async () => {
       const text = await readFile(join(FOLDER, name), "utf8");
       for (const { typeName } of INVENTORY_SERVICES) {

@@ -45,6 +45,7 @@ export const programs = {
   caddy: { names: ["caddy"], debianPackage: "caddy", required: false, version: "version" },
   nginx: { names: ["nginx"], debianPackage: "nginx", required: false, version: "-v" },
   envoy: { names: ["envoy"], debianPackage: undefined, required: false, version: "--version" },
+  haproxy: { names: ["haproxy"], debianPackage: "haproxy", required: false, version: "-v" },
   promtool: { names: ["promtool"], debianPackage: "prometheus", required: false, version: "--version" },
   "redis-8.2": {
     names: ["redis-8.2"],
