@@ -48,6 +48,21 @@ const COMPRESSED: readonly (readonly [what: string, (message: Buffer) => Buffer,
 ];
 
 const P1 = "%7B%22productId%22%3A%22p1%22%7D";
+const BASE64_MESSAGE = envelope(BINARY_MESSAGE).toString("base64");
+const BASE64_BODIES: readonly (readonly [what: string, text: string])[] = [
+  ["has a character that is not base64", BASE64_MESSAGE.replace("A", "!")],
+  ["has a line break", `${BASE64_MESSAGE}\r\n`],
+  ["is URL-safe", `${BASE64_MESSAGE.slice(0, 4)}-_-_${BASE64_MESSAGE.slice(4)}`],
+  [
+    "is not padded",
+    BASE64_MESSAGE.replace(/=+$/, "")
+      .padEnd(BASE64_MESSAGE.length - 1, "A")
+      .slice(0, -2),
+  ],
+  ["has padding alone", "===="],
+  ["has padding within a group", `A=AA${BASE64_MESSAGE}`],
+];
+
 const GET_QUERIES: readonly (readonly [what: string, query: string])[] = [
   ["an unknown version", `connect=v2&encoding=json&message=${P1}`],
   ["an empty version", `connect=&encoding=json&message=${P1}`],
@@ -185,6 +200,20 @@ for (const LANE of ["on", "off"]) {
         }
       }
     });
+
+    for (const [what, text] of BASE64_BODIES) {
+      it(`is INVALID_ARGUMENT in gRPC-Web text where the body ${what}`, async () => {
+        const response = await fetch(`${app.url}${PATH}`, {
+          method: "POST",
+          headers: { "content-type": "application/grpc-web-text" },
+          body: text,
+        });
+        assert.equal(response.headers.get("content-type"), "application/grpc-web-text+proto");
+        const trailers = Buffer.from(await response.text(), "base64").toString("latin1");
+        assert.match(trailers, /grpc-status: 3/);
+        assert.match(trailers, /base64/);
+      });
+    }
 
     for (const version of ["2", "", "1.0", "v1"]) {
       it(`is INVALID_ARGUMENT where connect-protocol-version is ${JSON.stringify(version)}`, async () => {

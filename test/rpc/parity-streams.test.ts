@@ -169,8 +169,8 @@ describe("watches on the fast path and the Connect path", { timeout: 60_000 }, (
   });
 
   it("differ in compression: only the Connect path compresses messages", async () => {
-    // The fast path does not handle JSON in gRPC and gRPC-Web.
-    const plain = STREAM_DIALECTS.filter(({ contentType }) => !/grpc.*json/.test(contentType));
+    // The fast path handles neither JSON in gRPC and gRPC-Web, nor base64.
+    const plain = STREAM_DIALECTS.filter(({ contentType }) => !/grpc.*json|-text/.test(contentType));
     for (const dialect of plain) {
       const accepting = request(dialect, {}, ACCEPT);
       const results = await pair.responses(dialect, accepting);
@@ -238,7 +238,7 @@ describe("ends of watches on the fast path and the Connect path", { timeout: 60_
     const watching = everyDialect(async (dialect) => {
       const result = JSON.stringify(await pair.assertEqual(dialect, request(dialect, {}), "drain"));
       assert.match(result, /"reconnectAfter":"SOON"/);
-      assert.match(result, /grpc-status: 0|"end":"\{\}"/);
+      assert.match(result, /grpc-status: 0|"end":\{\}/);
     });
     await until(() => pair.headsCount === 2 * STREAM_DIALECTS.length, "all watches are open");
     await pair.stop();

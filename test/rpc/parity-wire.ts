@@ -2,6 +2,7 @@ import { request as http1Request } from "node:http";
 import { type ClientHttp2Session, connect as http2Connect } from "node:http2";
 import { gunzipSync } from "node:zlib";
 import {
+  createRegistry,
   type DescMethod,
   fromBinary,
   fromJson,
@@ -11,6 +12,9 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
+import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
+import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.ts";
+import { file_inventory_v1_reservation } from "../../gen/inventory/v1/reservation_pb.ts";
 
 /** A protocol with a codec, over one version of HTTP. */
 export interface Dialect {
@@ -38,6 +42,13 @@ export const DIALECTS: readonly Dialect[] = [
       contentType: "application/grpc-web+json",
       isEnveloped: true,
       isJson: true,
+    },
+    {
+      name: "gRPC-Web-text",
+      isHttp2,
+      contentType: "application/grpc-web-text+proto",
+      isEnveloped: true,
+      isJson: false,
     },
     {
       name: "gRPC-Web",
@@ -111,6 +122,30 @@ export function wireRequest(dialect: Dialect, method: DescMethod, json: JsonValu
   };
 }
 
+/** Content types whose bodies are base64. `WireRequest` and `WireResponse` have the bytes in it. */
+const TEXT_TYPE = /^application\/grpc-web-text/;
+/** Not a multiple of the four characters of a group. */
+const FIRST_CHARACTERS = 7;
+
+/** The chunks in which a body is sent. Base64 is cut within a group, and padded in the middle. */
+function chunksOf({ headers, body }: WireRequest): readonly Buffer[] {
+  if (!TEXT_TYPE.test(headers["content-type"] ?? "")) {
+    return [body];
+  }
+  const half = Math.floor(body.length / 2);
+  const text = Buffer.from(body.toString("base64", 0, half) + body.toString("base64", half), "latin1");
+  return [text.subarray(0, FIRST_CHARACTERS), text.subarray(FIRST_CHARACTERS)];
+}
+
+function bodyOf(headers: Record<string, unknown>, received: readonly Buffer[]): Buffer {
+  const body = Buffer.concat(received);
+  if (!TEXT_TYPE.test(String(headers["content-type"]))) {
+    return body;
+  }
+  const parts = body.toString("latin1").match(/[^=]+=*/g) ?? [];
+  return Buffer.concat(parts.map((part) => Buffer.from(part, "base64")));
+}
+
 /** Connects to one server over HTTP/1.1 and HTTP/2. */
 export class WireClient {
   readonly #port: number;
@@ -129,7 +164,8 @@ export class WireClient {
     this.#session?.destroy();
   }
 
-  #callHttp2({ path, headers, body }: WireRequest, onHead: () => void): Promise<WireResponse> {
+  #callHttp2(wireRequest: WireRequest, onHead: () => void): Promise<WireResponse> {
+    const { path, headers } = wireRequest;
     if (this.#session === undefined || this.#session.closed || this.#session.destroyed) {
       this.#session = http2Connect(`http://127.0.0.1:${this.#port}`);
       this.#session.on("error", () => {});
@@ -155,14 +191,20 @@ export class WireClient {
           status,
           headers: plain(responseHeaders),
           trailers: plain(trailers),
-          body: Buffer.concat(chunks),
+          body: bodyOf(responseHeaders, chunks),
         }),
       );
-      stream.end(body);
+      for (const chunk of chunksOf(wireRequest)) {
+        stream.write(chunk);
+      }
+      stream.end();
     });
   }
 
-  #callHttp1({ path, headers, body }: WireRequest, onHead: () => void): Promise<WireResponse> {
+  #callHttp1(wireRequest: WireRequest, onHead: () => void): Promise<WireResponse> {
+    const { path, headers } = wireRequest;
+    const body = chunksOf(wireRequest);
+    const length = body.reduce((sum, chunk) => sum + chunk.length, 0);
     return new Promise((resolve) => {
       const onError = (error: NodeJS.ErrnoException): void =>
         resolve({ status: error.code ?? "error", headers: {}, trailers: {}, body: Buffer.alloc(0) });
@@ -172,7 +214,7 @@ export class WireClient {
           port: this.#port,
           method: "POST",
           path,
-          headers: { ...headers, "content-length": body.length },
+          headers: { ...headers, "content-length": length },
           agent: false,
         },
         (response) => {
@@ -185,13 +227,16 @@ export class WireClient {
               status: response.statusCode ?? "none",
               headers: plain(response.headers),
               trailers: plain(response.trailers),
-              body: Buffer.concat(chunks),
+              body: bodyOf(response.headers, chunks),
             }),
           );
         },
       );
       request.on("error", onError);
-      request.end(body);
+      for (const chunk of body) {
+        request.write(chunk);
+      }
+      request.end();
     });
   }
 }
@@ -253,20 +298,41 @@ function readable(dialect: Dialect, method: DescMethod, response: WireResponse):
   return [...parts, rest.toString("hex")];
 }
 
+/** What an error may have in its details. */
+const DETAILS = createRegistry(file_google_rpc_error_details, file_inventory_v1_reservation);
+
 /** Decodes a trailer, so that times in messages can be replaced. */
 function clearField(field: string): string {
-  const details = /^grpc-status-details-bin: (.*)$/.exec(field);
-  return details?.[1] === undefined
-    ? field.replace(/%[0-9A-F]{2}/g, (escaped) => String.fromCharCode(Number.parseInt(escaped.slice(1), 16)))
-    : Buffer.from(details[1], "base64").toString("latin1");
+  const value = /^grpc-status-details-bin: (.*)$/.exec(field)?.[1];
+  if (value === undefined) {
+    return field.replace(/%[0-9A-F]{2}/g, (escaped) =>
+      String.fromCharCode(Number.parseInt(escaped.slice(1), 16)),
+    );
+  }
+  // The parser requires a status beside the details.
+  const error = findTrailerError(new Headers({ "grpc-status": "2", "grpc-status-details-bin": value }));
+  const details = error?.details.map((detail) =>
+    "type" in detail ? clearDetail(detail.type, detail.value) : detail,
+  );
+  return JSON.stringify({ code: error?.code, message: error?.rawMessage, details });
 }
 
-/** Decodes the binary details of an error in the Connect protocol. */
-function clearDetails(json: string): string {
-  return json.replace(
-    /"value":"([^"]*)"/g,
-    (_, value: string) => `"value":"${Buffer.from(value, "base64").toString("latin1")}"`,
-  );
+/** Decodes the binary details in an error of the Connect protocol. */
+function clearDetails(text: string): unknown {
+  try {
+    return JSON.parse(text, (_, value) =>
+      typeof value?.type === "string" && typeof value.value === "string"
+        ? { ...value, value: clearDetail(value.type, Buffer.from(value.value, "base64")) }
+        : value,
+    );
+  } catch {
+    return text;
+  }
+}
+
+function clearDetail(type: string, value: Uint8Array): JsonValue {
+  const schema = DETAILS.getMessage(type);
+  return { [type]: schema ? toJson(schema, fromBinary(schema, value)) : Buffer.from(value).toString("hex") };
 }
 
 function decoded({ output }: DescMethod, data: Uint8Array, isJson: boolean): unknown {

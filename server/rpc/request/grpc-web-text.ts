@@ -27,7 +27,7 @@ export async function runAsText(
   header.set("content-type", (header.get("content-type") ?? "").replace("-text", ""));
   const result = await handler({ ...request, header });
   const type = new Headers(result.header).get("content-type");
-  if (type === null || result.body === undefined) {
+  if (type?.startsWith("application/grpc-web") !== true || result.body === undefined) {
     return result;
   }
   const responseHeader = new Headers(result.header);
