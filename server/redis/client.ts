@@ -11,7 +11,7 @@ import {
   storeUnavailable,
 } from "./error-replies.ts";
 import { observed, type RedisInstruments } from "./instruments.ts";
-import { readRejection } from "./rejection.ts";
+import { readRejection, reportProtectedMode } from "./rejection.ts";
 import { withResponseTimeout } from "./response-timeout.ts";
 import type { Script } from "./scripts.ts";
 import { onFailover } from "./sentinel-monitor.ts";
@@ -107,6 +107,7 @@ export class RedisConnection {
       reconnectOnError: (error) => error.message.startsWith("READONLY"),
     });
     this.#stopListening = endpoint.sentinel && onFailover(endpoint.sentinel, log, () => this.reconnect());
+    reportProtectedMode(this.client, (text) => this.#onRejection(text));
     this.client.on("ready", () => void this.#onReady());
     this.client.on("close", () => this.#onClose());
     this.client.on("error", (error) => {
@@ -300,10 +301,14 @@ export class RedisConnection {
     const rejection = await readRejection(this.client);
     this.#isReadingRejection = false;
     if (!this.#isReady && !this.#closed) {
-      this.#rejection = rejection;
-      if (rejection !== undefined) {
-        this.noteErrorReply(rejection);
-      }
+      this.#onRejection(rejection);
+    }
+  }
+
+  #onRejection(text: string | undefined): void {
+    this.#rejection = text;
+    if (text !== undefined) {
+      this.noteErrorReply(text);
     }
   }
 }

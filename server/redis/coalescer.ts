@@ -118,10 +118,13 @@ export class Coalescer<Item, Result> {
 
   /** Rejects an item whose response or queue timeout has expired; otherwise restarts its timer. */
   #onResponseTimeout(entry: Entry<Item, Result>, expiredAtMs: number): void {
-    const { responseMsMax, queueMsMax } = this.#options;
+    const { responseMsMax, queueMsMax, unavailability } = this.#options;
     const msSinceResponse = expiredAtMs - Math.max(entry.submittedAt, this.#lastResponseAt);
     if (msSinceResponse >= responseMsMax) {
-      this.#fail(entry, storeUnavailable(new Error(`No reply within ${responseMsMax} ms`)));
+      this.#fail(
+        entry,
+        unavailability() ?? storeUnavailable(new Error(`No reply within ${responseMsMax} ms`)),
+      );
     } else if (!entry.isSent && expiredAtMs - entry.submittedAt >= queueMsMax) {
       const message = `The stock store is busy: not sent within ${queueMsMax} ms; try again shortly`;
       this.#fail(entry, new InventoryError("OVERLOADED", message));

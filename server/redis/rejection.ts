@@ -10,10 +10,10 @@ const REJECTION_MS_MAX = 1_000;
  * and at `maxclients`, Redis writes an error reply to a new connection and closes it. A client that has sent something by
  * then gets a reset, which discards the reply. So this opens a connection and sends nothing.
  *
- * For plain TCP only. With TLS the rejection follows the handshake.
+ * For plain TCP to one address only. With TLS the rejection follows the handshake.
  */
 export async function readRejection({ options }: Redis): Promise<string | undefined> {
-  if (options.tls !== undefined || options.sentinels !== undefined || options.host === undefined) {
+  if (options.tls || options.sentinels || !options.host) {
     return undefined;
   }
   const socket = connect({ host: options.host, port: options.port ?? 6379 });
@@ -27,4 +27,24 @@ export async function readRejection({ options }: Redis): Promise<string | undefi
   } finally {
     socket.destroy();
   }
+}
+
+/**
+ * Keeps ioredis from misreading the rejection in protected mode. It takes an error of its handshake that contains "no
+ * password is set" for a superfluous password, warns of that on the console, and goes on.
+ */
+export function reportProtectedMode(client: Redis, onRejection: (text: string) => void): void {
+  const { hello } = client;
+  const checked = async (...args: unknown[]): Promise<unknown> => {
+    try {
+      return await Reflect.apply(hello, client, args);
+    } catch (error) {
+      if (error instanceof Error && error.message.startsWith("DENIED")) {
+        onRejection(error.message);
+        throw new Error("Redis rejects connections in protected mode");
+      }
+      throw error;
+    }
+  };
+  Object.assign(client, { hello: checked });
 }
