@@ -198,6 +198,35 @@ for (const kind of Object.values(EDGES)) {
       assert.match(plain.body, /Enamel Mug/);
     });
 
+    it("another host gets a response with a body, and never an empty success", async () => {
+      const answer = await ask(edge, "/healthz", { headers: { host: "192.0.2.1" } });
+      assert.notEqual(answer.body, "");
+      assert.ok(answer.status === 421 || answer.body === "ok\n", `${answer.status} ${answer.body}`);
+      // The Envoy file has no plain port.
+      if (kind.name !== "Envoy") {
+        const plain = await fetch(`http://127.0.0.1:${edge.plainPort}/`, { redirect: "manual" });
+        assert.ok([301, 308, 421].includes(plain.status), String(plain.status));
+      }
+    });
+
+    it("stops by its container's stop signal while a watch is open", async () => {
+      const stopped = await kind.start({ upstreams: [app.port] });
+      trust(stopped);
+      const watch = await fetch(`${stopped.url}${STOCK}/WatchStock`, {
+        method: "POST",
+        headers: { "content-type": "application/grpc-web+proto" },
+        body: new Uint8Array(5),
+      });
+      const reader = watch.body?.getReader();
+      assert.equal((await reader?.read())?.done, false);
+      try {
+        assert.equal(await stopped.stopGracefully(), "exit code 0");
+      } finally {
+        await stopped[Symbol.asyncDispose]();
+        await reader?.cancel().catch(() => undefined);
+      }
+    });
+
     it("a request head above the limit is refused", async () => {
       const answer = await ask(edge, "/healthz", { headers: { cookie: "x".repeat(40_000) } });
       assert.ok([400, 431].includes(answer.status), String(answer.status));

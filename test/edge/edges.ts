@@ -34,6 +34,10 @@ export interface Edge extends AsyncDisposable {
   readonly certificate: Buffer;
   readonly spki: string;
   readonly log: () => string;
+  /** The port of plain HTTP. */
+  readonly plainPort: number;
+  /** Stops it as its container does. Resolves with `code 0`, or with what ended it otherwise. */
+  readonly stopGracefully: () => Promise<string>;
 }
 
 export interface EdgeKind {
@@ -188,6 +192,14 @@ async function render(
   return path;
 }
 
+/** The stop signals of the official images (`STOPSIGNAL`), where they are not SIGTERM. */
+const STOP_SIGNALS: Partial<Record<EdgeKind["name"], NodeJS.Signals>> = {
+  nginx: "SIGQUIT",
+  HAProxy: "SIGUSR1",
+};
+/** As long as Docker waits before it sends SIGKILL. */
+const STOP_MS_MAX = 10_000;
+
 function edgeKind(
   name: EdgeKind["name"],
   program: Need,
@@ -227,6 +239,11 @@ function edgeKind(
         certificate: await readFile(cert),
         spki,
         log: server.log,
+        plainPort: place.plainPort,
+        stopGracefully: async () => {
+          await server.end(STOP_SIGNALS[name] ?? "SIGTERM", STOP_MS_MAX);
+          return /ended with (exit code \d+|SIG\w+)/.exec(server.describe())?.[1] ?? server.describe();
+        },
         [Symbol.asyncDispose]: stop,
       };
     },
