@@ -3,6 +3,7 @@ import { startApp } from "./app.ts";
 import { startupBanner } from "./banner.ts";
 import { readCommandLine, UsageError } from "./command-line.ts";
 import { ConfigError, readCommitVariable, readConfig, readUnknownVariables } from "./config.ts";
+import { exitNow } from "./exit.ts";
 import { ListenError } from "./listen-error.ts";
 import { readBuildInfo } from "./ops/build-info.ts";
 import { openLog } from "./ops/logger.ts";
@@ -55,7 +56,7 @@ function stopOnSignal(stop: (signal: NodeJS.Signals) => Promise<void>): void {
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => {
       if (stopping) {
-        process.exit(1);
+        exitNow(1);
       }
       stopping = true;
       stop(signal).then(() => exit(0), fail);
@@ -72,7 +73,7 @@ async function fail(error: unknown): Promise<void> {
 /** Exits once the last lines of the log are written. */
 async function exit(code: number): Promise<void> {
   await endLog();
-  process.exit(code);
+  exitNow(code);
 }
 
 function explain(error: unknown): string {
