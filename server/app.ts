@@ -22,7 +22,7 @@ import { LiveReads } from "./live/reads.ts";
 import { Hub } from "./live/watch/hub.ts";
 import { startAdmin } from "./ops/admin.ts";
 import { addBuildInfo, type BuildInfo, readBuildInfo } from "./ops/build-info.ts";
-import { Health, type UnreadyReasons } from "./ops/health.ts";
+import { Health, PURPOSES, type UnreadyReasons } from "./ops/health.ts";
 import { createMetrics } from "./ops/metrics.ts";
 import { addProcessMetrics } from "./ops/process-metrics.ts";
 import { addServiceMetrics } from "./ops/service-metrics.ts";
@@ -120,11 +120,13 @@ function reportStart({ config, log, health }: Context, app: App): void {
   if (config.access === undefined) {
     log.warn("Authentication is not configured: every client that reaches this server may change stock");
   }
-  health.onChange((reasons) => {
+  health.onChange(() => {
+    const unready = PURPOSES.filter((purpose) => health.current(purpose).length > 0);
+    const reasons = health.current();
     if (reasons.length === 0) {
       log.info("Ready");
     } else if (!health.isDraining) {
-      log.warn({ reasons }, `Not ready: ${reasons.join("; ")}`);
+      log.warn({ reasons }, `Not ready for ${unready.join(" and ")}: ${reasons.join("; ")}`);
     }
   });
 }
@@ -174,7 +176,7 @@ function startLiveView(
   addLiveMetrics(registry, { ...live, lowStockMax: config.page.lowStockMax });
   feed.start(countingChanges(registry, mirror));
   releases.push("the change feed", () => feed.stop());
-  health.addCheck(async () => {
+  health.addCheck("reads", async () => {
     if (!mirror.isLoaded) return "The catalog is still loading";
     return live.catalog.isSorted ? undefined : "The catalog is being sorted";
   });
@@ -219,15 +221,27 @@ async function startAdminServer({
   return admin.url;
 }
 
+/** Starts the demo, or, if the server is not ready, has it started once it is. */
 async function startDemoShop(
-  { config, log, releases }: Context,
+  { config, log, releases, health }: Context,
   store: InventoryStore,
   url: string,
   demoToken: string,
 ): Promise<void> {
   if (!config.demo) return;
-  const demo = await startDemo(url, demoToken, store, log);
-  releases.push("the demo", () => demo.stop());
+  const start = async (): Promise<void> => {
+    const demo = await startDemo(url, demoToken, store, log);
+    releases.push("the demo", () => demo.stop());
+  };
+  if (health.current().length === 0) {
+    await start();
+    return;
+  }
+  const unsubscribe = health.onChange(() => {
+    if (health.current().length > 0) return;
+    unsubscribe();
+    start().catch((err: unknown) => log.warn({ err }, "Could not start the demo"));
+  });
 }
 
 function describeBackends(config: Config): App["backends"] {

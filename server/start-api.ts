@@ -8,7 +8,12 @@ import { JwtCheck } from "./access/jwt.ts";
 import { createTokenCheck, sha256Of, type TokenEntry } from "./access/tokens.ts";
 import { healthService } from "./api/health-service.ts";
 import { registerReflection } from "./api/reflection-service.ts";
-import { INVENTORY_SERVICES, type InventoryServices, inventoryServices } from "./api/services.ts";
+import {
+  INVENTORY_SERVICES,
+  type InventoryServices,
+  inventoryServices,
+  SERVICE_PURPOSES,
+} from "./api/services.ts";
 import type { LiveView } from "./api/stock-service.ts";
 import { WatchFastPath } from "./api/watch-fast-path.ts";
 import type { Config } from "./config.ts";
@@ -124,8 +129,7 @@ function registerServices(
   { config, health }: Context,
 ): void {
   services.register(router);
-  const names = INVENTORY_SERVICES.map((service) => service.typeName);
-  router.service(HealthService, healthService(health, names));
+  router.service(HealthService, healthService(health, SERVICE_PURPOSES));
   if (config.reflection) {
     registerReflection(router, [...INVENTORY_SERVICES, HealthService], ERROR_DETAILS);
   }

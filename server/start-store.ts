@@ -37,7 +37,7 @@ export async function startStore(context: Context, mirror: Mirror): Promise<Back
   if (outbox !== undefined) {
     releases.push("the outbox", () => outbox.close());
   }
-  health.addCheck(() => store.unreadyReason());
+  health.addCheck("writes", () => store.unreadyReason());
   return backends;
 }
 

@@ -4,33 +4,34 @@ import {
   HealthCheckResponse_ServingStatus as Status,
 } from "../../gen/health/v1/health_pb.ts";
 import { show } from "../inventory/validation.ts";
-import type { Health } from "../ops/health.ts";
+import type { Health, Purpose } from "../ops/health.ts";
 
 /**
- * grpc.health.v1 (https://github.com/grpc/grpc/blob/master/doc/health-checking.md). The empty name
- * is the whole server. All services share one store, and so one status.
+ * grpc.health.v1 (https://github.com/grpc/grpc/blob/master/doc/health-checking.md). A service has the status of its
+ * purpose: reads or writes. The empty name is the whole server, as `/readyz` is: it is serving if all services are.
  */
 export function healthService(
   health: Health,
-  serviceNames: readonly string[],
+  services: ReadonlyMap<string, Purpose>,
 ): ServiceImpl<typeof HealthService> {
-  const names = new Set(["", ...serviceNames]);
-  const statusOf = (): Status => (health.current.length === 0 ? Status.SERVING : Status.NOT_SERVING);
+  const purposes = new Map<string, Purpose | undefined>([["", undefined], ...services]);
+  const statusOf = (service: string): Status =>
+    health.current(purposes.get(service)).length === 0 ? Status.SERVING : Status.NOT_SERVING;
   return {
-    async check(request) {
-      if (!names.has(request.service)) {
-        throw new ConnectError(`Unknown service ${show(request.service)}`, Code.NotFound);
+    async check({ service }) {
+      if (!purposes.has(service)) {
+        throw new ConnectError(`Unknown service ${show(service)}`, Code.NotFound);
       }
-      await health.check();
-      return { status: statusOf() };
+      await health.check(purposes.get(service));
+      return { status: statusOf(service) };
     },
     async list() {
       await health.check();
-      const status = statusOf();
-      return { statuses: Object.fromEntries([...names].map((name) => [name, { status }])) };
+      const names = [...purposes.keys()];
+      return { statuses: Object.fromEntries(names.map((name) => [name, { status: statusOf(name) }])) };
     },
-    async *watch(request, context) {
-      if (!names.has(request.service)) {
+    async *watch({ service }, context) {
+      if (!purposes.has(service)) {
         // The specification requires that the stream stays open: the service may be added later.
         yield { status: Status.SERVICE_UNKNOWN };
         await aborted(context.signal);
@@ -38,7 +39,7 @@ export function healthService(
       }
       let sent: Status | undefined;
       while (!context.signal.aborted) {
-        const status = statusOf();
+        const status = statusOf(service);
         if (status !== sent) {
           sent = status;
           yield { status };

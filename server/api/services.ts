@@ -4,6 +4,7 @@ import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
 import type { InventoryStore } from "../inventory/store.ts";
+import type { Purpose } from "../ops/health.ts";
 import type { ImplementedService } from "../rpc/fast-path/methods.ts";
 import { reservationService } from "./reservation-service.ts";
 import { type LiveView, legacyInventory, stockService } from "./stock-service.ts";
@@ -11,8 +12,17 @@ import { supplyService } from "./supply-service.ts";
 
 // The services map requests to calls of the domain and results to responses. They contain no rule of stock.
 
+const READ_SERVICES = [Inventory, StockService] as const;
+const WRITE_SERVICES = [SupplyService, ReservationService] as const;
+
 /** The services of this server, besides health and reflection. */
-export const INVENTORY_SERVICES = [Inventory, StockService, SupplyService, ReservationService] as const;
+export const INVENTORY_SERVICES = [...READ_SERVICES, ...WRITE_SERVICES] as const;
+
+/** What a server must be ready for to serve a service, by the service's full name. */
+export const SERVICE_PURPOSES: ReadonlyMap<string, Purpose> = new Map([
+  ...READ_SERVICES.map(({ typeName }) => [typeName, "reads"] as const),
+  ...WRITE_SERVICES.map(({ typeName }) => [typeName, "writes"] as const),
+]);
 
 export interface InventoryServices {
   register(router: ConnectRouter): void;

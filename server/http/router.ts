@@ -1,4 +1,4 @@
-import type { Health } from "../ops/health.ts";
+import { type Health, type Purpose, READINESS_PATHS } from "../ops/health.ts";
 import type { Cors } from "./cors.ts";
 import {
   type HttpRequest,
@@ -44,16 +44,22 @@ export function createRouter(options: RouterOptions): (request: HttpRequest, res
       handleOtherMethod(request, response, SERVER_METHODS);
     } else if (path === "/healthz") {
       if (!handleOtherMethod(request, response)) respondWithText(response, 200, "ok");
-    } else if (path === "/readyz") {
-      if (!handleOtherMethod(request, response)) void respondWithReadiness(health, response);
+    } else if (READINESS_PATHS.has(path)) {
+      if (!handleOtherMethod(request, response)) {
+        void respondWithReadiness(health, READINESS_PATHS.get(path), response);
+      }
     } else if (!pages(request, response, path)) {
       respondWithText(response, 404, "There is nothing at this path");
     }
   };
 }
 
-async function respondWithReadiness(health: Health, response: HttpResponse): Promise<void> {
-  const report = await health.report();
+async function respondWithReadiness(
+  health: Health,
+  purpose: Purpose | undefined,
+  response: HttpResponse,
+): Promise<void> {
+  const report = await health.report(purpose);
   setHead(response, report.ready ? 200 : 503, {
     "content-type": "application/json",
     "cache-control": "no-store",

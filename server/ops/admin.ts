@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Registry } from "prom-client";
-import type { Health } from "./health.ts";
+import { type Health, READINESS_PATHS } from "./health.ts";
 
 /** Scrapes and probes are small and fast. A slower request is closed. */
 const REQUEST_MS_MAX = 5_000;
@@ -23,10 +23,10 @@ interface AdminOptions {
   readonly health: Health;
 }
 
-/** Serves `/metrics`, `/healthz` and `/readyz` on a separate port, which shoppers cannot reach. */
+/** Serves `/metrics`, `/healthz` and the paths of readiness on a separate port, which shoppers cannot reach. */
 export async function startAdmin({ host, port, registry, health }: AdminOptions): Promise<AdminServer> {
   const server = createServer({ requestTimeout: REQUEST_MS_MAX }, (request, response) => {
-    const path = (request.url ?? "").split("?", 1)[0];
+    const [path = ""] = (request.url ?? "").split("?", 1);
     respond(path, registry, health, response).catch((error: unknown) => response.destroy(asError(error)));
   });
   server.maxConnections = CONNECTIONS_MAX;
@@ -40,29 +40,24 @@ export async function startAdmin({ host, port, registry, health }: AdminOptions)
 }
 
 async function respond(
-  path: string | undefined,
+  path: string,
   registry: Registry,
   health: Health,
   response: ServerResponse,
 ): Promise<void> {
-  switch (path) {
-    case "/metrics":
-      response.setHeader("content-type", registry.contentType);
-      response.end(await registry.metrics());
-      break;
-    case "/healthz":
-      response.end("ok\n");
-      break;
-    case "/readyz": {
-      const report = await health.report();
-      response.statusCode = report.ready ? 200 : 503;
-      response.setHeader("content-type", "application/json");
-      response.end(`${JSON.stringify(report)}\n`);
-      break;
-    }
-    default:
-      response.statusCode = 404;
-      response.end("Not found\n");
+  if (path === "/metrics") {
+    response.setHeader("content-type", registry.contentType);
+    response.end(await registry.metrics());
+  } else if (path === "/healthz") {
+    response.end("ok\n");
+  } else if (READINESS_PATHS.has(path)) {
+    const report = await health.report(READINESS_PATHS.get(path));
+    response.statusCode = report.ready ? 200 : 503;
+    response.setHeader("content-type", "application/json");
+    response.end(`${JSON.stringify(report)}\n`);
+  } else {
+    response.statusCode = 404;
+    response.end("Not found\n");
   }
 }
 

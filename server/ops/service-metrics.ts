@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { ReservationStore } from "../inventory/store.ts";
-import type { Health } from "./health.ts";
+import { type Health, PURPOSES } from "./health.ts";
 
 interface ServiceMetricsSources {
   readonly health: Health;
@@ -15,10 +15,21 @@ export function addServiceMetrics(
   const registers = [registry];
   new Gauge({
     name: "inventory_ready",
-    help: "1 if this server should get traffic, otherwise 0; /readyz gives the reasons",
+    help: "1 if this server should get traffic of every purpose, otherwise 0; /readyz gives the reasons",
     registers,
     collect() {
-      this.set(health.current.length === 0 ? 1 : 0);
+      this.set(health.current().length === 0 ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: "inventory_ready_for",
+    help: "1 if this server should get traffic of this purpose, otherwise 0; reads need no store once they are loaded",
+    labelNames: ["purpose"],
+    registers,
+    collect() {
+      for (const purpose of PURPOSES) {
+        this.set({ purpose }, health.current(purpose).length === 0 ? 1 : 0);
+      }
     },
   });
   new Gauge({

@@ -389,14 +389,30 @@ describe("health", { timeout: HANG_MS }, () => {
   it("Watch follows an outage of Redis and its end", { skip: redis.missing }, async () => {
     await using store = await startRedis();
     await using server = await connected({ REDIS_URL: store.url });
-    const watches = ["", "inventory.v1.StockService"].map((name) => watch(server.client, name));
-    const next = () => Promise.all(watches.map((each) => each.next()));
-    assert.deepEqual(await next(), ["SERVING", "SERVING"]);
+    const reads = ["Inventory", "inventory.v1.StockService"];
+    const writes = ["", "inventory.v1.SupplyService", "inventory.v1.ReservationService"];
+    const watches = writes.map((name) => watch(server.client, name));
+    const readWatches = reads.map((name) => watch(server.client, name));
+    const next = (some: typeof watches) => Promise.all(some.map((each) => each.next()));
+    const checks = (services: readonly string[]) =>
+      Promise.all(services.map((service) => askHealth(server.client, "Check", { service })));
+    assert.deepEqual(await next([...watches, ...readWatches]), Array(5).fill("SERVING"));
     await store.kill9();
-    assert.deepEqual(await next(), ["NOT_SERVING", "NOT_SERVING"]);
-    assert.deepEqual(await askHealth(server.client, "Check", { service: "" }), { status: "NOT_SERVING" });
+    assert.deepEqual(await next(watches), Array(3).fill("NOT_SERVING"));
+    assert.deepEqual(await checks(writes), Array(3).fill({ status: "NOT_SERVING" }));
+    assert.deepEqual(await checks(reads), Array(2).fill({ status: "SERVING" }));
+    const { statuses } = (await askHealth(server.client, "List", {})) as { statuses: object };
+    assert.partialDeepStrictEqual(statuses, {
+      "": { status: "NOT_SERVING" },
+      Inventory: { status: "SERVING" },
+      "inventory.v1.ReservationService": { status: "NOT_SERVING" },
+    });
     await store.restart();
-    assert.deepEqual(await next(), ["SERVING", "SERVING"]);
+    assert.deepEqual(await next(watches), Array(3).fill("SERVING"));
+    for (const each of readWatches) {
+      each.cancel();
+      assert.equal(await each.next(), "CANCELLED", "its status did not change");
+    }
     for (const each of watches) {
       each.cancel();
     }
