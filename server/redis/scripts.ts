@@ -8,18 +8,17 @@ export interface Script {
   readonly sha1: string;
 }
 
-/** Runs a batch of mutations. Its parts share local functions, so they are concatenated into one script. */
+/** The operations of the mutation script. They share local functions, so they are concatenated into one script. */
+const OPERATIONS = ["writes", "ledger", "product-event", "correction", "reservation", "expiry", "probe"];
+
+/** Runs a batch of mutations. */
 export function mutationScript(): Script {
-  return load(
-    "writes",
-    "ledger",
-    "product-event",
-    "correction",
-    "reservation",
-    "expiry",
-    "probe",
-    "run-batch",
-  );
+  return load(...OPERATIONS, "run-batch");
+}
+
+/** The source of the operations without the part that runs them. */
+export function operationsSource(): string {
+  return sourceOf(OPERATIONS);
 }
 
 /** Reads products in one atomic step. */
@@ -48,8 +47,12 @@ export function fenceScript(): Script {
 }
 
 function load(...parts: string[]): Script {
-  const source = parts
+  const source = sourceOf(parts);
+  return { source, sha1: createHash("sha1").update(source).digest("hex") };
+}
+
+function sourceOf(parts: readonly string[]): string {
+  return parts
     .map((part) => readFileSync(join(import.meta.dirname, "scripts", `${part}.lua`), "utf8"))
     .join("\n");
-  return { source, sha1: createHash("sha1").update(source).digest("hex") };
 }

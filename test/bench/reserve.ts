@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { OPERATION_RETENTION_MS_DEFAULT } from "../../server/inventory/operation.ts";
+import { operationsSource } from "../../server/redis/scripts.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { need } from "../support/programs.ts";
 import type { RedisServer } from "../support/redis-server.ts";
@@ -156,12 +157,8 @@ async function startBenchmark({ seconds, note }: BenchContext): Promise<Benchmar
   };
 }
 
-/** The service's scripts of ledger and reservations, with another entry point. */
+/** The service's operations, with another entry point. */
 function benchmarkScript(): string {
-  const scripts = join(import.meta.dirname, "../../server/redis/scripts");
-  return ["ledger", "product-event", "correction", "reservation"]
-    .map((name) => join(scripts, `${name}.lua`))
-    .concat(join(import.meta.dirname, "peers/benchmark-tail.lua"))
-    .map((file) => readFileSync(file, "utf8"))
-    .join("\n");
+  const tail = readFileSync(join(import.meta.dirname, "peers/benchmark-tail.lua"), "utf8");
+  return `${operationsSource()}\n${tail}`;
 }
