@@ -145,7 +145,7 @@ describe("an unknown variable", { timeout: HANG_MS }, () => {
 describe("with Redis unreachable", { timeout: HANG_MS, skip: redis.missing }, () => {
   it("the first log line says that the server listens but is not ready, and why; later that it is", async () => {
     const port = await freePort();
-    await using main = startMain({ REDIS_URL: `redis://127.0.0.1:${port}` });
+    await using main = startMain({ REDIS_URL: `redis://127.0.0.1:${port}`, DEMO: "on" });
     await isListening(main);
     assert.match(
       String(logLines(main.stdout())[0]?.["msg"]),
@@ -158,6 +158,10 @@ describe("with Redis unreachable", { timeout: HANG_MS, skip: redis.missing }, ()
     assert.match(main.stderr(), /Try it:\n +curl http:\S+\/readyz\n\n/, "no call that would fail");
     await using _redis = await startRedis({ port });
     await until(() => logLines(main.stdout()).some(({ msg }) => msg === "Ready"), "the log says so");
+    const { url } = logLines(main.stdout())[0] ?? {};
+    const demo = `{"productId":"demo-24"}`;
+    const path = `/inventory.v1.StockService/GetStock?connect=v1&encoding=json&message=${encodeURIComponent(demo)}`;
+    await until(async () => (await fetch(`${url}${path}`)).ok, "the demo is started");
   });
 });
 
