@@ -215,7 +215,8 @@ for (const { overlay, pool } of POOLS) {
         assert.equal(httpGet.port, "admin");
         assert.equal((await fetch(`${app.adminUrl}${httpGet.path}`)).status, 200, httpGet.path);
       }
-      assert.equal(readinessProbe.httpGet.path, "/readyz");
+      const isOrders = one(resources, "Deployment", Deployment).metadata.name.endsWith("-orders");
+      assert.equal(readinessProbe.httpGet.path, isOrders ? "/readyz/writes" : "/readyz/reads");
       assert.equal(livenessProbe.httpGet.path, "/healthz");
     });
 
@@ -321,11 +322,14 @@ describe("overlays/production", { skip: kustomizeMissing }, () => {
     });
   }
 
-  it("has pools that differ only in their clients and their size", () => {
+  it("has pools that differ only in their clients, their size and their readiness", () => {
     const [shoppers, orders] = pools.map(({ overlay, pool }) => {
       const resources = build(overlay).filter((each) => hasPool(pool, each));
       const text = JSON.stringify(one(resources, "Deployment", Deployment));
-      return text.replaceAll("inventory-orders", "inventory").replaceAll('"orders"', '"shoppers"');
+      return text
+        .replaceAll("inventory-orders", "inventory")
+        .replaceAll('"orders"', '"shoppers"')
+        .replace("/readyz/writes", "/readyz/reads");
     });
     assert.equal(shoppers, orders);
   });
