@@ -1,5 +1,5 @@
 # The image for production: the built page, production dependencies only, a user other than root, a read-only file system.
-# `npm run image:rehearse` follows this file without a container engine.
+# `npm run compose:walkthrough` builds and runs it.
 #
 #   docker build --build-arg COMMIT=$(git rev-parse --short=12 HEAD) -t inventory:0.2.0 .
 #   docker run --rm inventory:0.2.0 node tools/token.js NAME ROLE     a token for a client; ROLE is orders, supply or ops
@@ -42,6 +42,6 @@ USER 1000:1000
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 # Liveness only. An unready server (/readyz) must not be restarted.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 CMD ["node", "tools/probe-health.ts"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --start-interval=1s --retries=3 CMD ["node", "tools/probe-health.ts"]
 # Not by npm, which does not forward signals.
 CMD ["node", "server/main.ts"]

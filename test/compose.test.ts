@@ -8,23 +8,35 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { readConfig } from "../server/config.ts";
 import { TOPICS } from "./kafka/platform.ts";
-import { findProgram, kafkaVersion } from "./support/programs.ts";
+import { findProgram, kafkaVersion, REDIS_SERVERS } from "./support/programs.ts";
 
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "..");
 const FILE = join(root, "docker-compose.yml");
 const TOKENS = `orders:orders:${"0".repeat(64)}`;
 
-const Condition = z.enum(["service_healthy", "service_completed_successfully"]);
+const Condition = z.enum(["service_started", "service_healthy", "service_completed_successfully"]);
+const Address = z.strictObject({ ipv4_address: z.string() });
 const Service = z.strictObject({
   image: z.string(),
-  build: z.strictObject({ context: z.string(), args: z.record(z.string(), z.string()) }).optional(),
+  build: z
+    .strictObject({ context: z.string(), args: z.record(z.string(), z.string()).default({}) })
+    .optional(),
+  user: z.string().optional(),
+  profiles: z.array(z.string()).default([]),
   command: z.array(z.string()).optional(),
   entrypoint: z.array(z.string()).optional(),
   environment: z.record(z.string(), z.union([z.string(), z.number()])).default({}),
   secrets: z.array(z.string()).default([]),
   ports: z.array(z.string()).default([]),
-  networks: z.array(z.string()),
+  networks: z.union([z.array(z.string()), z.record(z.string(), Address)]),
+  extra_hosts: z.array(z.string()).default([]),
+  logging: z
+    .strictObject({
+      driver: z.literal("json-file"),
+      options: z.strictObject({ "max-size": z.string(), "max-file": z.string() }),
+    })
+    .optional(),
   volumes: z.array(z.string()).default([]),
   healthcheck: z
     .strictObject({
@@ -32,6 +44,8 @@ const Service = z.strictObject({
       interval: z.string(),
       timeout: z.string(),
       retries: z.number(),
+      start_period: z.string(),
+      start_interval: z.string(),
     })
     .optional(),
   depends_on: z.record(z.string(), z.strictObject({ condition: Condition })).default({}),
@@ -56,11 +70,25 @@ const Compose = z.looseObject({
     "inventory-orders": Service,
     "inventory-1": Service,
     "inventory-2": Service,
-    redis: Service,
+    "redis-1": Service,
+    "redis-2": Service,
+    "redis-3": Service,
+    "sentinel-1": Service,
+    "sentinel-2": Service,
+    "sentinel-3": Service,
     kafka: Service,
     topics: Service,
+    operator: Service,
   }),
-  networks: z.strictObject({ outside: z.null(), inside: z.strictObject({ internal: z.literal(true) }) }),
+  networks: z.strictObject({
+    outside: z.null(),
+    inside: z.strictObject({
+      internal: z.literal(true),
+      ipam: z.strictObject({
+        config: z.tuple([z.strictObject({ subnet: z.string(), ip_range: z.string() })]),
+      }),
+    }),
+  }),
   volumes: z.record(z.string(), z.null()),
   secrets: z.record(z.string(), z.strictObject({ file: z.string() })),
 });
@@ -79,9 +107,13 @@ const Scraping = z.looseObject({
   ),
 });
 
-const { services, volumes, secrets } = Compose.parse(parse(readFileSync(FILE, "utf8"), { merge: true }));
+const { services, networks, volumes, secrets } = Compose.parse(
+  parse(readFileSync(FILE, "utf8"), { merge: true }),
+);
 const OF_SHOPPERS = ["inventory-1", "inventory-2"] as const;
 const SERVERS = ["inventory-orders", ...OF_SHOPPERS] as const;
+const NODES = ["redis-1", "redis-2", "redis-3"] as const;
+const SENTINELS = ["sentinel-1", "sentinel-2", "sentinel-3"] as const;
 const inventory = services["inventory-1"];
 
 /** The reason if docker cannot check the file, else `false`. The check needs no running engine. */
@@ -94,26 +126,70 @@ function composeMissing(): string | false {
 }
 
 describe("docker-compose.yml", () => {
-  it("runs a Redis that loses no acknowledged write", () => {
-    const command = services.redis.command?.join(" ") ?? "";
-    assert.match(command, /--appendonly yes/);
-    assert.match(command, /--appendfsync always/);
-    assert.match(command, /--maxmemory-policy noeviction/);
+  it("runs Redis nodes that lose no acknowledged write", () => {
+    const config = readFileSync(join(root, "deploy/redis/redis.conf"), "utf8");
+    for (const line of [
+      "appendonly yes",
+      "appendfsync always",
+      'save ""',
+      "maxmemory-policy noeviction",
+      "min-replicas-to-write 1",
+      "min-replicas-max-lag 2",
+      "repl-ping-replica-period 1",
+    ]) {
+      assert.match(config, new RegExp(`^${line}$`, "m"));
+    }
+    for (const name of NODES) {
+      const { command, environment, user } = services[name];
+      assert.deepEqual(command, ["sh", "/etc/inventory/start-node.sh"]);
+      assert.deepEqual([environment["NODE"], user], [name, "redis"]);
+      assert.equal(environment["SENTINELS"], SENTINELS.map((sentinel) => `${sentinel}:26379`).join(" "));
+    }
+    for (const name of SENTINELS) {
+      assert.deepEqual(services[name].environment, { SENTINEL: name, PRIMARY: "redis-1" });
+      assert.deepEqual(services[name].command, ["sh", "/etc/inventory/start-sentinel.sh"]);
+    }
+    assert.equal(new Set([...NODES, ...SENTINELS].flatMap((name) => services[name].volumes)).size, 7);
+  });
+
+  it("runs a Redis of a version that is tested", () => {
+    for (const name of [...NODES, ...SENTINELS]) assert.equal(services[name].image, "redis:8.2");
+    assert.ok(REDIS_SERVERS.includes("redis-8.2"));
+  });
+
+  it("gives the nodes of the Redis group addresses that need no name server", () => {
+    const hosts = [...NODES, ...SENTINELS].map((name) => {
+      const { networks } = services[name];
+      assert.ok(!Array.isArray(networks), name);
+      return `${name}:${networks["inside"]?.ipv4_address}`;
+    });
+    assert.equal(new Set(hosts.map((host) => host.split(":").slice(1).join())).size, hosts.length);
+    for (const name of [...NODES, ...SENTINELS, ...SERVERS, "operator"] as const) {
+      assert.deepEqual(services[name].extra_hosts, hosts, name);
+    }
+    const [{ subnet, ip_range }] = networks.inside.ipam.config;
+    assert.match(subnet, /\.0\/24$/);
+    assert.match(ip_range, /\.128\/25$/, "other addresses are above the fixed ones");
+  });
+
+  it("bounds the log of each container", () => {
+    for (const [name, { logging }] of Object.entries(services)) assert.ok(logging, name);
   });
 
   it("starts each service after its dependencies, each of which has a health check", () => {
     for (const name of SERVERS) {
       assert.deepEqual(services[name].depends_on, {
-        redis: { condition: "service_healthy" },
+        ...Object.fromEntries(NODES.map((node) => [node, { condition: "service_started" }])),
         topics: { condition: "service_completed_successfully" },
       });
       assert.equal(services.edge.depends_on[name]?.condition, "service_healthy");
     }
     assert.deepEqual(services.topics.depends_on, { kafka: { condition: "service_healthy" } });
-    assert.ok(services.redis.healthcheck);
-    assert.ok(services.kafka.healthcheck);
+    for (const name of [...NODES, ...SENTINELS, "kafka"] as const)
+      assert.ok(services[name].healthcheck, name);
+    assert.ok(!services.kafka.healthcheck?.test.join(" ").includes(".sh"), "no JVM for each check");
     // That of the servers is in the image.
-    assert.match(readFileSync(join(root, "Dockerfile"), "utf8"), /^HEALTHCHECK /m);
+    assert.match(readFileSync(join(root, "Dockerfile"), "utf8"), /^HEALTHCHECK .*--start-interval=/m);
   });
 
   it("declares the volumes of data and the secret of tokens", () => {
@@ -124,14 +200,15 @@ describe("docker-compose.yml", () => {
       }
       for (const name of names) assert.ok(name in secrets, name);
     }
-    assert.ok(services.redis.volumes.length > 0 && services.kafka.volumes.length > 0);
+    assert.ok(services.kafka.volumes.length > 0);
     assert.match(readFileSync(join(root, ".gitignore"), "utf8"), /^auth-tokens$/m);
   });
 
   it("publishes ports of the edge only, and only the edge can reach the outside", () => {
     for (const [name, { ports, networks }] of Object.entries(services)) {
       assert.equal(ports.length > 0, name === "edge", name);
-      assert.deepEqual(networks, name === "edge" ? ["outside", "inside"] : ["inside"], name);
+      const names = Array.isArray(networks) ? networks : Object.keys(networks);
+      assert.deepEqual(names, name === "edge" ? ["outside", "inside"] : ["inside"], name);
     }
   });
 
@@ -144,7 +221,7 @@ describe("docker-compose.yml", () => {
     }
     assert.deepEqual([inventory.cap_add, services.edge.cap_add], [[], ["NET_BIND_SERVICE"]]);
     for (const [name, { restart }] of Object.entries(services)) {
-      assert.equal(restart, name === "topics" ? "no" : "unless-stopped", name);
+      assert.equal(restart, ["topics", "operator"].includes(name) ? "no" : "unless-stopped", name);
     }
   });
 
@@ -161,7 +238,10 @@ describe("docker-compose.yml", () => {
     assert.deepEqual(inventory.secrets, ["auth-tokens"]);
     // The file is in the container alone.
     const config = readConfig({ ...environment, AUTH_TOKENS_FILE: "", AUTH_TOKENS: TOKENS });
-    assert.equal(config.redis?.url, "redis://redis:6379");
+    const sentinels = SENTINELS.map((host) => ({ host, port: 26_379 }));
+    assert.deepEqual(config.redis?.sentinel?.addresses, sentinels);
+    assert.equal(config.redis?.sentinel?.masterName, "inventory");
+    assert.equal(config.redis?.acks, 1);
     assert.deepEqual(config.kafka?.brokers, ["kafka:9092"]);
     assert.equal(config.demo, false);
     assert.ok(

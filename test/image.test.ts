@@ -15,7 +15,7 @@ import { startTestApp } from "./support/app.ts";
 import { freePort } from "./support/free-port.ts";
 import { findProgram, need } from "./support/programs.ts";
 
-// Tests of the image without building it. `npm run image:rehearse` follows the Dockerfile.
+// Tests of the image without building it. `npm run compose:walkthrough` builds and runs it.
 
 const root = join(import.meta.dirname, "..");
 const run = promisify(execFile);

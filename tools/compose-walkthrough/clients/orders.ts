@@ -1,0 +1,91 @@
+/**
+ * Orders, in a container of the service's image on the servers' network: reserves and commits one unit at a time over native gRPC,
+ * and repeats a call under the same ID until it is answered. For each line on standard input it prints what happened since the
+ * line before; at the end of the input it completes the orders that are under way, and prints the last of these.
+ *
+ *   TOKEN          a token of the role orders
+ *   PRODUCT        the product to order
+ *   SERVERS        base URLs; another one is used while one does not respond
+ */
+import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { ReservationService } from "../../../gen/inventory/v1/reservation_pb.ts";
+import type { OrdersReport } from "./report.ts";
+
+const WORKERS = 8;
+const TIMEOUT_MS = 2_000;
+const RETRY_MS = 50;
+/** Between two orders of a worker: enough to measure with, and little beside what a server can do. */
+const PAUSE_MS = 100;
+
+const { TOKEN = "", PRODUCT = "", SERVERS = "" } = process.env;
+const run = crypto.randomUUID().slice(0, 8);
+const clients = SERVERS.split(" ").map((baseUrl) =>
+  createClient(ReservationService, createGrpcTransport({ baseUrl })),
+);
+const options = () => ({ headers: { authorization: `Bearer ${TOKEN}` }, timeoutMs: TIMEOUT_MS });
+
+let ending = false;
+let preferred = 0;
+let number = 0;
+let lastAckAt = performance.now();
+let report = newReport();
+let total = 0;
+
+function newReport(): OrdersReport {
+  return { orders: 0, total: 0, failedCalls: {}, longestGapMs: 0 };
+}
+
+/** Calls one server after the other until one answers. */
+async function call(
+  worker: number,
+  send: (client: (typeof clients)[number]) => Promise<unknown>,
+): Promise<void> {
+  for (;;) {
+    const chosen = preferred;
+    const client = clients[chosen];
+    if (client === undefined) throw new Error("SERVERS is empty");
+    try {
+      await send(client);
+      return;
+    } catch (error) {
+      const code = Code[ConnectError.from(error).code];
+      report.failedCalls[code] = (report.failedCalls[code] ?? 0) + 1;
+      // As gRPC's pick_first: the next one, which is kept while it answers.
+      if (preferred === chosen) preferred = (chosen + 1) % clients.length;
+      await sleep(RETRY_MS + worker);
+    }
+  }
+}
+
+async function work(worker: number): Promise<void> {
+  while (!ending) {
+    const reservationId = `${run}-${++number}`;
+    const lines = [{ productId: PRODUCT, quantity: 1 }];
+    await call(worker, (client) => client.reserve({ reservationId, lines }, options()));
+    await call(worker, (client) => client.commitReservation({ reservationId }, options()));
+    const now = performance.now();
+    report.longestGapMs = Math.max(report.longestGapMs, now - lastAckAt);
+    lastAckAt = now;
+    report.orders++;
+    total++;
+    await sleep(PAUSE_MS);
+  }
+}
+
+function print(): void {
+  const longestGapMs = Math.max(report.longestGapMs, performance.now() - lastAckAt);
+  process.stdout.write(`${JSON.stringify({ ...report, longestGapMs, total })}\n`);
+  report = newReport();
+}
+
+const workers = Array.from({ length: WORKERS }, (_, index) => work(index));
+for await (const _ of createInterface({ input: process.stdin })) {
+  print();
+}
+ending = true;
+await Promise.all(workers);
+print();
+process.exit(0);

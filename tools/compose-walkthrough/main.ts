@@ -1,0 +1,72 @@
+/**
+ * Runs docker-compose.yml as an operator would, and takes it down again: builds the image, opens the page, calls the service by each
+ * of its protocols, writes with and without a token, sends a seller's message, stops and kills each container under reads and orders,
+ * replaces the servers one after the other, and restarts everything. Fails if an acknowledged order is lost or done twice, or a
+ * read fails that should not.
+ *
+ * Ports 80 and 443 must be free. Docker is used if it responds, else podman, on storage of its own in the cache. WALKTHROUGH_PULL=off
+ * pulls no image and takes stand-ins.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Engine, findEngine } from "./engine.ts";
+import { walk } from "./walk.ts";
+
+const PORTS = [80, 443] as const;
+
+const startMs = performance.now();
+const abort = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    say(`${signal}: taking everything down`);
+    abort.abort();
+  });
+}
+
+let engine: Engine | undefined;
+const work = await mkdtemp(join(tmpdir(), "compose-walkthrough-"));
+try {
+  for (const port of PORTS) await expectFree(port);
+  engine = await findEngine(abort.signal, say);
+  say(`Engine: ${engine.name}`);
+  await engine.removeAll();
+  await walk(engine, work, say);
+  say("Passed");
+} catch (error) {
+  process.exitCode = 1;
+  say(`FAILED: ${error instanceof Error ? error.message : String(error)}`);
+  if (engine !== undefined && !abort.signal.aborted) await saveLogs(engine);
+} finally {
+  if (engine !== undefined) await engine.removeAll();
+  await rm(work, { recursive: true, force: true });
+  say("Everything is down");
+}
+// Clients may still be connecting.
+process.exit();
+
+function say(line: string): void {
+  const seconds = ((performance.now() - startMs) / 1_000).toFixed(0).padStart(4);
+  process.stdout.write(`${seconds} s  ${line}\n`);
+}
+
+async function saveLogs(engine: Engine): Promise<void> {
+  const names = await engine.containers();
+  for (const name of names) {
+    const { stdout, stderr } = await engine.try(["logs", "--tail", "8", name]);
+    process.stderr.write(`--- ${name}\n${cut(stdout)}${cut(stderr)}\n`);
+  }
+}
+
+function cut(text: string): string {
+  return text.replaceAll(/^(.{300}).+$/gm, "$1…");
+}
+
+function expectFree(port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", () => reject(new Error(`Port ${port} is in use or may not be bound`)));
+    server.listen(port, "0.0.0.0", () => server.close(() => resolve()));
+  });
+}
