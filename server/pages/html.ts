@@ -24,6 +24,8 @@ export interface CatalogQuery {
 export interface CatalogView {
   list(query: CatalogQuery): { readonly stocks: readonly Stock[]; readonly total: number };
   readonly collections: readonly Collection[];
+  /** Whether the products are known. False until the first load after a start. */
+  readonly isLoaded: boolean;
   readonly isStale: boolean;
   /** When the catalog was last known to be current, ms since 1970; 0 if never. */
   readonly currentTimeMs: number;
@@ -58,7 +60,7 @@ export function pageHtml(
       asOf: start.serverTimeMs === 0 ? "" : `${new Date(start.serverTimeMs).toISOString().slice(11, 19)} UTC`,
     },
     nowMs,
-    loading: "idle",
+    loading: start.isLoaded ? "idle" : "failed",
     movedCount: 0,
   });
   const styles = links.styles.map((path) => `<link rel="stylesheet" href="${path}">`).join("");
@@ -109,6 +111,7 @@ function pageStart(catalog: CatalogView, query: PageQuery, nowMs: number): PageS
     total: list.total,
     collections: collectionsOf(catalog, list.stocks, collectionId),
     serverTimeMs: catalog.isStale ? catalog.currentTimeMs : nowMs,
+    isLoaded: catalog.isLoaded,
     isStale: catalog.isStale,
   };
 }

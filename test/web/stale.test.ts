@@ -24,6 +24,39 @@ describe("the page while the store is unavailable", {
   skip: chromiumNeed.missing || redisNeed.missing,
   concurrency: false,
 }, () => {
+  it("shows that no products are loaded while the store was never available, and loads them then", async () => {
+    await using redis = await startRedis();
+    {
+      await using app = await startAppProcess({ REDIS_URL: redis.url });
+      const shop = shopAt(app.url);
+      await shop.put(...SMALL_SHOP);
+      shop.close();
+    }
+    await redis.kill9();
+    await using app = await startAppProcess({ REDIS_URL: redis.url });
+    const browser = await startBrowser();
+    try {
+      await using plain = await visit(browser, { javaScriptEnabled: false });
+      const withoutScript = await plain.open(app.url);
+      await using visitor = await visit(browser);
+      const page = await visitor.open(app.url);
+      for (const each of [withoutScript, page]) {
+        await each.getByRole("heading", { name: "Products could not be loaded" }).waitFor();
+        assert.equal(await textOf(each, ".status-word"), "No counts yet");
+      }
+      await redis.restart();
+      await untilStatus(page, "Live");
+      assert.equal(await page.locator(".card").count(), SMALL_SHOP.length);
+      await until(async () => {
+        await withoutScript.getByRole("link", { name: "Try again" }).click();
+        return (await withoutScript.locator(".card").count()) === SMALL_SHOP.length;
+      }, "the list is loaded");
+      assert.deepEqual(visitor.errors, []);
+    } finally {
+      await browser.close();
+    }
+  });
+
   it("marks the counts as the last known ones until the store is available again", async () => {
     await using redis = await startRedis();
     await using app = await startAppProcess({

@@ -35,7 +35,7 @@ export class LivePage {
   #isPaused = false;
   #isStale: boolean;
   #serverTimeMs: number;
-  #loading: PageModel["loading"] = "idle";
+  #loading: PageModel["loading"];
   #isDrawing = false;
   #restockTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -47,6 +47,7 @@ export class LivePage {
     this.#collections = start.collections;
     this.#isStale = start.isStale;
     this.#serverTimeMs = start.serverTimeMs;
+    this.#loading = start.isLoaded ? "idle" : "failed";
     this.list = new LiveList(query, options.settings);
     this.list.put(query, start.products, start.total);
     // The server rendered the same content. Replaced within one task, it causes no layout shift.
@@ -120,7 +121,8 @@ export class LivePage {
 
   #announceStatus(): void {
     const { asOf, connection } = this.#status;
-    const age = connection === "live" && !this.#isStale ? "" : `, counts as of ${asOf}`;
+    const isLive = connection === "live" && !this.#isStale;
+    const age = isLive || asOf === "" ? "" : `, counts as of ${asOf}`;
     this.#announcer.announce("status", `${statusWord(this.#status)}${age}`);
   }
 

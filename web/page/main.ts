@@ -24,6 +24,7 @@ function start(root: HTMLElement, region: HTMLElement): void {
     total: 0,
     collections: [],
     serverTimeMs: 0,
+    isLoaded: true,
     isStale: false,
     ...readJson<PageStart>(root.dataset["start"]),
   };
@@ -110,7 +111,8 @@ function start(root: HTMLElement, region: HTMLElement): void {
 
   watch = openWatch();
   subscribe();
-  lists.reloadWhileEmpty();
+  if (begin.isLoaded) lists.reloadWhileEmpty();
+  else void lists.load(page.query);
 
   addEventListener("popstate", () => {
     void lists.load(parsePageQuery(new URLSearchParams(location.search)));

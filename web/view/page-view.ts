@@ -117,14 +117,18 @@ function emptyView({ html, nothing }: Markup, model: PageModel, actions: PageAct
     </section>`;
 }
 
-function failureView({ html, nothing }: Markup, model: PageModel, actions: PageActions | undefined): unknown {
+function failureView({ html }: Markup, model: PageModel, actions: PageActions | undefined): unknown {
   const isOffline = model.status.connection === "offline";
   return html`<section class="message" data-message="failed">
     <h3>${isOffline ? "You are offline" : "Products could not be loaded"}</h3>
     <p>${isOffline ? "Products load when you are back online." : "The shop is not responding. This page keeps trying."}${
       model.products.length > 0 ? " The previous list is shown below." : ""
     }</p>
-    <p><button type="button" class="solid" @click=${actions?.onRetry ?? nothing}>Try again</button></p>
+    <p>${
+      actions
+        ? html`<button type="button" class="solid" @click=${actions.onRetry}>Try again</button>`
+        : html`<a class="solid" href="${pageAddress(model.query)}">Try again</a>`
+    }</p>
   </section>`;
 }
 

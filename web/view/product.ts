@@ -36,6 +36,8 @@ export interface PageStart {
   readonly collections: readonly NamedCollection[];
   /** When the counts were last known to be current; 0 if never. */
   readonly serverTimeMs: number;
+  /** False while the server does not know the products yet. */
+  readonly isLoaded: boolean;
   readonly isStale: boolean;
 }
 

@@ -29,8 +29,9 @@ export function isCurrent({ connection, isStale }: Status): boolean {
   return !isStale && CONNECTED.has(connection);
 }
 
-export function statusWord({ connection, isStale }: Status): string {
-  return isStale && CONNECTED.has(connection) ? "Last known counts" : WORDS[connection];
+export function statusWord({ connection, isStale, asOf }: Status): string {
+  if (!isStale || !CONNECTED.has(connection)) return WORDS[connection];
+  return asOf === "" ? "No counts yet" : "Last known counts";
 }
 
 /** The status, always visible: an icon, a word, and the time of the counts if they are not live. */

@@ -57,6 +57,8 @@ export interface ListPage {
 export interface CatalogView {
   list(query: ListQuery): ListPage;
   readonly collections: readonly Collection[];
+  /** Whether the products are known. False until the first load after a start. */
+  readonly isLoaded: boolean;
   readonly isStale: boolean;
   /** When it was last known to be current, ms since 1970; 0 if never. */
   readonly currentTimeMs: number;
@@ -127,6 +129,10 @@ export class Catalog implements CatalogView {
 
   get collections(): readonly Collection[] {
     return this.#mirror.collections;
+  }
+
+  get isLoaded(): boolean {
+    return this.#mirror.isLoaded;
   }
 
   get isStale(): boolean {
