@@ -21,6 +21,7 @@ local function plan_expiry(plan, keys, id, latest)
     plan_write(plan, 'ZADD', keys.deadlines, r.expires, id)
     return 0
   end
+  check_permission('SET', keys.record, '')
   return_held(plan, id, r, 'expired')
   plan_ended(plan, keys, id, r, 'expired')
   return 1

@@ -8,8 +8,6 @@
 -- of any year up to 2255 survive. Format them with %d, never with tostring or ..: those round to 14 digits.
 
 local operation_retention_ms = tonumber(ARGV[1])
-local changes_kept = tonumber(ARGV[2])
-local changes_kept_per_product = tonumber(ARGV[3])
 local update_ahead_ms_max = tonumber(ARGV[4])
 local quantity_max = 2147483647
 
@@ -19,36 +17,52 @@ local now_ms = math.floor(now_micros / 1000)
 
 local operations = {}
 
+local integer_max = 9007199254740992
+
 local function is_integer(value)
-  return type(value) == 'number' and value % 1 == 0 and value > -9007199254740992 and value < 9007199254740992
+  return type(value) == 'number' and value % 1 == 0 and value > -integer_max and value < integer_max
 end
 
 local ledger_fields = { 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K' }
 local is_optional = { U = true, P = true, X = true, K = true }
 
+-- Raises damage for the first field that is missing or not an integer.
+local function raise_ledger_damage(key, texts)
+  for i, name in ipairs(ledger_fields) do
+    if not texts[i] and not is_optional[name] then
+      raise_damage('ledger', key, 'field ' .. name .. ' is missing')
+    elseif texts[i] and not is_integer(tonumber(texts[i])) then
+      raise_damage('ledger', key, 'field ' .. name .. ' is not an integer')
+    end
+  end
+  raise_damage('ledger', key, 'a field is not an integer')
+end
+
 -- Reads a product, or nil. store_product writes exactly the fields that are assigned to the result.
 local function load_product(key)
-  local texts = read('ledger', 'HMGET', key, unpack(ledger_fields))
-  local fields, found = {}, false
-  for i, name in ipairs(ledger_fields) do
-    if texts[i] then
-      found = true
-      local value = tonumber(texts[i])
-      if not is_integer(value) then
-        raise_damage('ledger', key, 'field ' .. name .. ' is not an integer')
+  local f = read('ledger', 'HMGET', key, 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K')
+  local D, A, S, H, F = tonumber(f[1]), tonumber(f[3]), tonumber(f[4]), tonumber(f[5]), tonumber(f[6])
+  local V, T = tonumber(f[7]), tonumber(f[8])
+  local U, P, X, K = tonumber(f[2]), tonumber(f[9]), tonumber(f[10]), tonumber(f[11])
+  if not (D and A and S and H and F and V and T) then
+    for i = 1, #ledger_fields do
+      if f[i] then
+        raise_ledger_damage(key, f)
       end
-      fields[name] = value
     end
-  end
-  if not found then
     return nil
   end
-  for _, name in ipairs(ledger_fields) do
-    if not fields[name] and not is_optional[name] then
-      raise_damage('ledger', key, 'field ' .. name .. ' is missing')
-    end
+  -- Fractions leave a remainder, NaN and infinity are not equal to 0, and squares need no sign.
+  local remainders = D % 1 + A % 1 + S % 1 + H % 1 + F % 1 + V % 1 + T % 1
+    + (U or 0) % 1 + (P or 0) % 1 + (X or 0) % 1 + (K or 0) % 1
+  local squares = D * D + A * A + S * S + H * H + F * F + V * V + T * T
+  if remainders ~= 0 or squares >= integer_max * integer_max
+    or (f[2] and not U) or (f[9] and not P) or (f[10] and not X) or (f[11] and not K) then
+    raise_ledger_damage(key, f)
   end
-  return setmetatable({}, { __index = fields })
+  return setmetatable({}, { __index = {
+    D = D, U = U, A = A, S = S, H = H, F = F, V = V, T = T, P = P, X = X, K = K,
+  } })
 end
 
 -- Reads a ledger that must exist: a reservation or a completed operation refers to it.
@@ -84,7 +98,7 @@ local function store_product(plan, key, p)
     write[#write + 1] = name
     write[#write + 1] = value
   end
-  plan.books[#plan.books + 1] = write
+  plan_command(plan, write)
 end
 
 -- D U A S H F V T, then 1 if deleted, else 0, separated by spaces; U is empty if absent.
@@ -94,23 +108,23 @@ local function ledger_text(p)
 end
 
 -- Plans a change as the next version: in the hash, in the product's history and in the bucket's change stream. `keys`
--- has ledger, history and changes.
+-- has ledger, history and changes, and `is_derived` if they are not in KEYS.
 --
 -- A stream entry has one field, c, because the cost of an entry grows with the number of fields. Its
 -- lines: cause, delta of available and ledger; product ID; reference; details JSON or empty; and the
 -- reason, which may contain line ends and takes the rest.
 local function record(plan, keys, product_id, p, cause, available_before, reference, reason, details)
-  check_type('stream', 'XLEN', keys.changes)
   p.V = p.V + 1
   p.T = now_ms
   store_product(plan, keys.ledger, p)
   local change = string.format('%s %d %s\n', cause, available(p) - available_before, ledger_text(p))
     .. product_id .. '\n' .. reference .. '\n' .. (details or '') .. '\n' .. reason
-  local id = string.format('%d-0', p.V)
-  plan.streams[#plan.streams + 1] = {
-    'XADD', keys.changes, 'MAXLEN', '~', changes_kept, '*', 'c', change, product_id = product_id, version = p.V,
-  }
-  plan.streams[#plan.streams + 1] = { 'XADD', keys.history, 'MAXLEN', changes_kept_per_product, id, 'c', change }
+  if keys.is_derived then
+    check_permission('HSET', keys.ledger, 'V', '')
+    check_permission('XADD', keys.changes, '*', 'c', '')
+    check_permission('XADD', keys.history, '*', 'c', '')
+  end
+  plan_change(plan, keys, product_id, p.V, change)
 end
 
 -- The reply for a product: a status and the ledger.

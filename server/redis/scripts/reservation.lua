@@ -13,7 +13,12 @@ local reservation_states = { active = true, committed = true, released = true, e
 
 local function product_keys(product_id, bucket)
   local tag = string.format('{b%02d}', bucket)
-  return { ledger = tag .. ':p:' .. product_id, history = tag .. ':h:' .. product_id, changes = tag .. ':changes' }
+  return {
+    ledger = tag .. ':p:' .. product_id,
+    history = tag .. ':h:' .. product_id,
+    changes = tag .. ':changes',
+    is_derived = true,
+  }
 end
 
 local function are_quantities(list, count)

@@ -3,13 +3,17 @@
 -- primary before a failover) would serve reads of stale data, and its READONLY error would appear in the reply of one
 -- operation, where the connection does not see it.
 --
--- The writes of one operation: planned first, then checked, then run.
+-- The writes of one operation: planned and checked first, then run.
 --
 -- Redis does not roll back a script. A command that fails leaves the writes before it in place, and units could be held
--- by no reservation. So an operation only reads, decides and plans its writes. run_plan runs them after the operation
--- has returned. By then every key that the plan writes was read or its type was checked, and run_plan asks Redis
--- whether the user may run each command. Memory, disk, replicas and the role of this server were checked before the
--- script started, because of the shebang line.
+-- by no reservation. So an operation only reads, decides and plans its writes; run_plan runs them after it has returned.
+-- What could make a write fail is checked before: the type of its key, by reading the key or by check_type, and the
+-- permission of this user. Redis itself checks the permission for the keys in KEYS; plan_write checks that for the
+-- command, and check_permission that for a key which is not in KEYS. Memory, disk, replicas and the role of this server were
+-- checked before the script started, because of the shebang line.
+
+local changes_kept = tonumber(ARGV[2])
+local changes_kept_per_product = tonumber(ARGV[3])
 
 -- Changed products of all operations: product ID and new version, alternating.
 local changed = {}
@@ -73,14 +77,9 @@ local function check_type(kind, command, key)
   end
 end
 
--- `books`: what later operations decide by. `streams`: entries that report changes; those of change streams have
--- `product_id` and `version` besides.
+-- `books`: commands on what later operations decide by. `changes`: entries of the streams, which inform others.
 local function new_plan()
-  return { books = {}, streams = {} }
-end
-
-local function plan_write(plan, ...)
-  plan.books[#plan.books + 1] = { ... }
+  return { books = {}, changes = {} }
 end
 
 local function check_permission(command, key, ...)
@@ -89,27 +88,54 @@ local function check_permission(command, key, ...)
   end
 end
 
+local is_permitted = {}
+
+-- Plans one command, as a list of its name, key and arguments.
+local function plan_command(plan, write)
+  local command = write[1]
+  if not is_permitted[command] then
+    check_permission(unpack(write))
+    is_permitted[command] = true
+  end
+  plan.books[#plan.books + 1] = write
+end
+
+local function plan_write(plan, ...)
+  plan_command(plan, { ... })
+end
+
+-- Plans an entry of the change stream and of the product's history.
+local function plan_change(plan, keys, product_id, version, text)
+  if not is_permitted.XADD then
+    check_permission('XADD', keys.changes, '*', 'c', '')
+    is_permitted.XADD = true
+  end
+  check_type('stream', 'XLEN', keys.changes)
+  plan.changes[#plan.changes + 1] = { keys = keys, product_id = product_id, version = version, text = text }
+end
+
+-- XADD fails if the stream has a foreign type or already a later ID. The change itself is in the books by then.
+local function add_entry(stream, kept, exactness, id, text)
+  local added = redis.pcall('XADD', stream, 'MAXLEN', exactness, kept, id, 'c', text)
+  if is_error(added) then
+    report_damage('stream', stream, added.err)
+    return nil
+  end
+  return added
+end
+
 local function run_plan(plan)
-  for _, write in ipairs(plan.books) do
-    check_permission(unpack(write))
-  end
-  for _, write in ipairs(plan.streams) do
-    check_permission(unpack(write))
-  end
   for _, write in ipairs(plan.books) do
     redis.call(unpack(write))
   end
-  -- Last, so that the books balance whatever happens here. XADD fails if the stream already has a later ID.
-  for _, write in ipairs(plan.streams) do
-    local id = redis.pcall(unpack(write))
-    if is_error(id) then
-      report_damage('stream', write[2], id.err)
-    elseif write.product_id then
-      newest_entries[write[2]] = { id, write.product_id, write.version }
+  for _, change in ipairs(plan.changes) do
+    local keys, version, text = change.keys, change.version, change.text
+    local id = add_entry(keys.changes, changes_kept, '~', '*', text)
+    if id then
+      newest_entries[keys.changes] = { id, change.product_id, version }
     end
-    if write.product_id then
-      changed[#changed + 1] = write.product_id
-      changed[#changed + 1] = write.version
-    end
+    add_entry(keys.history, changes_kept_per_product, '=', string.format('%d-0', version), text)
+    changed[#changed + 1] = change.product_id
+    changed[#changed + 1] = version
   end
 end
