@@ -196,7 +196,7 @@ class WatchCall implements WatchSink {
 
   /** Opens the watch that the body asks for. Returns false where the request must fall back to Connect. */
   read(body: Buffer | undefined): boolean {
-    const request = body && this.#protocol.decode(WatchStockRequestSchema, body);
+    const request = body && this.#protocol.decode(METHOD, body);
     if (request === undefined || !isMessage(request, WatchStockRequestSchema)) {
       return false;
     }

@@ -21,6 +21,7 @@ import { explainRefusal } from "./refusals.ts";
 import { checkedBody } from "./request/body.ts";
 import { COMPRESSIONS } from "./request/compression.ts";
 import { isGrpcWebText, runAsText } from "./request/grpc-web-text.ts";
+import { withJsonReaders } from "./request/json-routes.ts";
 import { checkConnectRequest, reportMalformedAsInvalidArgument } from "./request/malformed.ts";
 
 /** Largest request message after decompression: 1,000 IDs of 128 bytes are 128 KiB, 100 lines far less. */
@@ -66,7 +67,6 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
     interceptors: options.interceptors,
     acceptCompression: [...COMPRESSIONS],
     readMaxBytes: options.requestBytesMax ?? REQUEST_BYTES_MAX,
-    ...(options.json && { jsonOptions: options.json }),
     requestGate: async (context) => {
       reportMalformedAsInvalidArgument(context);
       const admission = callIn(context.values).admit();
@@ -76,7 +76,7 @@ export function createConnectHandler(options: ConnectHandlerOptions): ConnectHan
       checkConnectRequest(context);
     },
   });
-  options.routes(router);
+  options.routes(withJsonReaders(router, options.json ?? {}));
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
   return (request, response, path, started) => {

@@ -1,4 +1,3 @@
-import { isUtf8 } from "node:buffer";
 import type { ConnectError } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
@@ -29,14 +28,6 @@ export function openEnvelope(body: Buffer): Buffer | undefined {
   const isWhole =
     body.length >= PREFIX_BYTES && body[0] === 0 && body.readUInt32BE(1) === body.length - PREFIX_BYTES;
   return isWhole ? body.subarray(PREFIX_BYTES) : undefined;
-}
-
-/** Decodes UTF-8. Throws where it is invalid. */
-export function textOf(body: Buffer): string {
-  if (!isUtf8(body)) {
-    throw new TypeError("The text is not UTF-8");
-  }
-  return body.toString("utf8");
 }
 
 /** The trailers of a gRPC error. */

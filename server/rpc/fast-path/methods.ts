@@ -8,6 +8,7 @@ import {
   type Message,
 } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
+import { type JsonRules, jsonRulesOf } from "../request/json.ts";
 import { ResponseEncoder } from "./response-encoder.ts";
 
 /** The part of Connect's handler context that the fast path provides too. */
@@ -16,7 +17,7 @@ export type CallContext = Pick<
   "signal" | "timeoutMs" | "requestHeader" | "responseHeader" | "responseTrailer" | "values"
 >;
 
-/** How messages are read and written as JSON. By default, unknown fields are ignored. */
+/** How messages are read and written as JSON. By default, the service decides whether unknown fields are ignored. */
 export type JsonOptions = Partial<JsonReadOptions & JsonWriteOptions>;
 
 /** A value that is available now needs no promise, which would cost a turn of the microtask queue. */
@@ -27,7 +28,7 @@ export interface FastPathMethod {
   readonly desc: DescMethod;
   readonly input: DescMessage;
   readonly output: DescMessage;
-  readonly json: JsonOptions;
+  readonly jsonRules: JsonRules;
   readonly encoder: ResponseEncoder;
   invoke(request: Message, context: CallContext): Awaitable<Message>;
 }
@@ -44,8 +45,7 @@ export function fastPathMethods(
   services: readonly ImplementedService[],
   jsonOptions: JsonOptions = {},
 ): ReadonlyMap<string, FastPathMethod> {
-  const json = { ignoreUnknownFields: true, ...jsonOptions };
-  const encoder = new ResponseEncoder(json);
+  const encoder = new ResponseEncoder(jsonOptions);
   const methods = new Map<string, FastPathMethod>();
   for (const { desc, implementation } of services) {
     for (const method of desc.methods) {
@@ -56,7 +56,7 @@ export function fastPathMethods(
           desc: method,
           input,
           output,
-          json,
+          jsonRules: jsonRulesOf(desc, jsonOptions),
           encoder,
           invoke: (request, context) => {
             const result = run.call(implementation, request, context);

@@ -1,15 +1,15 @@
-import { type DescMessage, fromBinary, fromJsonString, type Message } from "@bufbuild/protobuf";
+import { type DescMethod, fromBinary, type Message } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { createEndStreamSerialization, endStreamFlag } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { parseConnectTimeout, parseGrpcTimeout } from "../deadline.ts";
+import { jsonRulesOf, readJson } from "../request/json.ts";
 import {
   envelope,
   grpcErrorTrailers,
   grpcWebTrailers,
   openEnvelope,
   STATUS_OK,
-  textOf,
   tryDecode,
 } from "./framing.ts";
 import type { RequestLayout } from "./request.ts";
@@ -26,7 +26,7 @@ export interface StreamProtocol extends RequestLayout {
   readonly contentType: string;
   readonly isJson: boolean;
   /** The message, or `undefined` where the body is not exactly one valid uncompressed message. */
-  decode(input: DescMessage, body: Buffer): Message | undefined;
+  decode(method: DescMethod, body: Buffer): Message | undefined;
   end(error: ConnectError | undefined): StreamEnd;
 }
 
@@ -74,9 +74,9 @@ const connectJson: StreamProtocol = {
   ...connectProto,
   contentType: "application/connect+json",
   isJson: true,
-  decode: (input, body) => {
+  decode: ({ input, parent }, body) => {
     const data = openEnvelope(body);
-    return data && tryDecode(() => fromJsonString(input, textOf(data), { ignoreUnknownFields: true }));
+    return data && tryDecode(() => readJson(input, data, jsonRulesOf(parent, {})));
   },
 };
 
@@ -90,7 +90,7 @@ export const STREAM_PROTOCOLS: ReadonlyMap<string, StreamProtocol> = new Map([
   ["application/connect+json", connectJson],
 ]);
 
-function decodeBinary(input: DescMessage, body: Buffer): Message | undefined {
+function decodeBinary({ input }: DescMethod, body: Buffer): Message | undefined {
   const data = openEnvelope(body);
   return data && tryDecode(() => fromBinary(input, data));
 }

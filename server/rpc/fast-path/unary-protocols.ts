@@ -1,9 +1,10 @@
-import { fromBinary, fromJsonString, type Message } from "@bufbuild/protobuf";
+import { fromBinary, type Message } from "@bufbuild/protobuf";
 import type { ConnectError } from "@connectrpc/connect";
 import { mergeNonProtocolHeaders } from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { parseConnectTimeout, parseGrpcTimeout } from "../deadline.ts";
+import { readJson } from "../request/json.ts";
 import {
   fillEnvelope,
   grpcErrorTrailers,
@@ -11,7 +12,6 @@ import {
   openEnvelope,
   PREFIX_BYTES,
   STATUS_OK,
-  textOf,
   tryDecode,
 } from "./framing.ts";
 import type { FastPathMethod } from "./methods.ts";
@@ -108,7 +108,7 @@ const connectProto: UnaryProtocol = {
 
 const connectJson: UnaryProtocol = {
   ...connectProto,
-  decode: ({ input, json }, body) => tryDecode(() => fromJsonString(input, textOf(body), json)),
+  decode: ({ input, jsonRules }, body) => tryDecode(() => readJson(input, body, jsonRules)),
   encodeResponse: ({ output, encoder }, message, metadata) =>
     encodeConnect(200, "application/json", encoder.json(output, message), metadata),
 };

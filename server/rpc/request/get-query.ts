@@ -1,9 +1,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { isBase64 } from "./base64.ts";
 
 /** The parameters of a Connect GET (https://connectrpc.com/docs/protocol/#unary-get-request). */
 const PARAMETERS: ReadonlySet<string> = new Set(["connect", "encoding", "base64", "compression", "message"]);
-/** Both alphabets of RFC 4648. The Connect protocol asks for the URL-safe one; clients of the other lose nothing. */
-const BASE64 = /^[\w+/-]*={0,2}$/;
 
 /**
  * Throws INVALID_ARGUMENT where the query of a GET is not what the Connect protocol allows. Connect itself takes the first
@@ -49,12 +48,6 @@ function decode(what: string, text: string): string {
   } catch {
     throw invalid(`${what} is not valid percent-encoded UTF-8`);
   }
-}
-
-/** With padding or without. */
-function isBase64(text: string): boolean {
-  const length = text.replace(/=+$/, "").length;
-  return BASE64.test(text) && length % 4 !== 1 && (length === text.length || text.length % 4 === 0);
 }
 
 function invalid(message: string): ConnectError {
