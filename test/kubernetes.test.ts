@@ -10,6 +10,7 @@ import { startTestApp, type TestApp } from "./support/app.ts";
 import {
   Autoscaler,
   build,
+  buildWith,
   ConfigMap,
   Deployment,
   kustomize,
@@ -24,12 +25,16 @@ import {
 // Tests of the manifests without a cluster. `npm run kubernetes:check` decodes them with Kubernetes' own types.
 
 const root = join(import.meta.dirname, "..");
-const OVERLAYS = ["overlays/dev", "overlays/production"] as const;
+const OVERLAYS = ["overlays/dev", "overlays/production", "overlays/production-with-redis"] as const;
+/** What an operator adds to a copy of an overlay. */
+const MONITORING = "components/monitoring";
 /** The deployments of each overlay. */
 const POOLS: readonly { readonly overlay: (typeof OVERLAYS)[number]; readonly pool?: string }[] = [
   { overlay: "overlays/dev" },
   { overlay: "overlays/production", pool: "shoppers" },
   { overlay: "overlays/production", pool: "orders" },
+  { overlay: "overlays/production-with-redis", pool: "shoppers" },
+  { overlay: "overlays/production-with-redis", pool: "orders" },
 ];
 const POOL = "app.kubernetes.io/component";
 
@@ -103,7 +108,13 @@ describe("the manifests", () => {
     const left = [...parts, ...files.filter((file) => basename(file) !== "kustomization.yaml")].filter(
       (each) => !named.has(each),
     );
-    assert.deepEqual(left.toSorted(), OVERLAYS.map((overlay) => join(manifests, overlay)).toSorted());
+    assert.deepEqual(
+      left.toSorted(),
+      // The one with Redis refers to the production overlay.
+      ["overlays/dev", "overlays/production-with-redis", MONITORING]
+        .map((part) => join(manifests, part))
+        .toSorted(),
+    );
   });
 
   it("contain no secret", () => {
@@ -298,7 +309,8 @@ for (const { overlay, pool } of POOLS) {
       const config = readConfig({ ...environmentOf(resources), AUTH_TOKENS_FILE: "", AUTH: "off" });
       const needed = [
         53,
-        Number(new URL(config.redis?.url ?? "").port),
+        ...(config.redis?.sentinel?.addresses.map(({ port }) => port) ?? []),
+        Number(new URL(config.redis?.url ?? "redis://redis:6379").port),
         ...(config.kafka?.brokers ?? []).map((broker) => Number(broker.split(":")[1])),
       ];
       for (const port of needed) assert.ok(open.includes(port), `port ${port}`);
@@ -335,7 +347,7 @@ describe("overlays/production", { skip: kustomizeMissing }, () => {
   });
 
   it("labels the metrics of each pool", () => {
-    const { spec } = one(build("overlays/production"), "PodMonitor", Selecting);
+    const { spec } = one(buildWith("overlays/production", MONITORING), "PodMonitor", Selecting);
     assert.match(
       JSON.stringify(spec),
       new RegExp(`_pod_label_${POOL.replaceAll(/\W/g, "_")}"\\],"targetLabel":"pool"`),
@@ -354,12 +366,75 @@ describe("overlays/production", { skip: kustomizeMissing }, () => {
   });
 });
 
+describe("overlays/production-with-redis", { skip: kustomizeMissing }, () => {
+  const resources = kustomize === undefined ? [] : build("overlays/production-with-redis");
+  const Stateful = Resource.extend({
+    spec: z.looseObject({
+      serviceName: z.string(),
+      replicas: z.number(),
+      template: z.looseObject({
+        spec: z.looseObject({
+          containers: z.tuple([
+            z.looseObject({
+              image: z.string(),
+              command: z.array(z.string()),
+              env: z.array(z.looseObject({ name: z.string(), value: z.string().optional() })),
+            }),
+          ]),
+        }),
+      }),
+    }),
+  });
+  const workload = (name: string) => one(resources, "StatefulSet", Stateful, name);
+  const settings = (name: string): Record<string, string> =>
+    Object.fromEntries(
+      workload(name).spec.template.spec.containers[0].env.map(({ name: key, value }) => [key, value ?? ""]),
+    );
+  const names = (set: string): string[] => [0, 1, 2].map((index) => `${set}-${index}.${set}`);
+
+  it("has three nodes and three Sentinels, under the names that the servers and each other use", () => {
+    for (const set of ["redis", "sentinel"]) {
+      const { spec } = workload(set);
+      assert.deepEqual([spec.replicas, spec.serviceName], [3, set]);
+      const service = one(resources, "Service", Resource, set);
+      assert.match(JSON.stringify(service), /"clusterIP":"None".*"publishNotReadyAddresses":true/);
+      one(resources, "PodDisruptionBudget", Resource, set);
+    }
+    assert.equal(settings("redis")["NODE"], "$(POD_NAME).redis");
+    assert.equal(settings("sentinel")["SENTINEL"], "$(POD_NAME).sentinel");
+    assert.equal(settings("sentinel")["PRIMARY"], names("redis")[0]);
+    const sentinels = names("sentinel").map((name) => `${name}:26379`);
+    assert.equal(settings("redis")["SENTINELS"], sentinels.join(" "));
+    for (const pool of ["shoppers", "orders"]) {
+      const environment = environmentOf(resources.filter((each) => hasPool(pool, each)));
+      assert.equal(environment["REDIS_SENTINELS"], sentinels.join(","));
+      assert.equal(environment["REDIS_ACKS"], "1");
+    }
+  });
+
+  it("runs the image and the scripts of docker-compose.yml", () => {
+    const compose = readFileSync(join(root, "docker-compose.yml"), "utf8");
+    for (const set of ["redis", "sentinel"]) {
+      const [{ image, command }] = workload(set).spec.template.spec.containers;
+      assert.match(compose, new RegExp(`image: ${image}$`, "m"));
+      assert.ok(compose.includes(JSON.stringify(command).replaceAll(",", ", ")), command.join(" "));
+    }
+    const { data } = one(resources, "ConfigMap", ConfigMap, "redis");
+    for (const [file, text] of Object.entries(data)) {
+      assert.equal(text, readFileSync(join(root, "deploy/redis", file), "utf8"), file);
+    }
+  });
+});
+
 describe("overlays/dev", { skip: kustomizeMissing }, () => {
   it("runs a Redis that loses no acknowledged write, at the address that the service uses", () => {
     const resources = build("overlays/dev");
     const redis = one(resources, "StatefulSet", Resource, "redis");
     const text = JSON.stringify(redis);
-    assert.match(text, /"--appendonly","yes","--appendfsync","always","--maxmemory-policy","noeviction"/);
+    assert.match(
+      text,
+      /"--appendonly","yes","--appendfsync","always","--save","","--maxmemory","256mb","--maxmemory-policy","noeviction"/,
+    );
     assert.equal(new URL(environmentOf(resources)["REDIS_URL"] ?? "").hostname, redis.metadata.name);
   });
 });

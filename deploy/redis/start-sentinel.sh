@@ -10,7 +10,7 @@ if [ ! -s "$config" ]; then
     cat <<END
 sentinel announce-ip $SENTINEL
 sentinel monitor inventory $PRIMARY 6379 2
-sentinel down-after-milliseconds inventory 2000
+sentinel down-after-milliseconds inventory 1500
 # A restarted primary that loads its data for longer than this is replaced.
 sentinel master-reboot-down-after-period inventory 5000
 sentinel failover-timeout inventory 6000

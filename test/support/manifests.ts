@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { join } from "node:path";
+import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
 import { parseAllDocuments } from "yaml";
 import { z } from "zod";
 import { findProgram } from "./programs.ts";
@@ -108,8 +110,25 @@ function findKustomize(): { path: string; args: readonly string[] } | undefined 
 }
 
 export function build(overlay: string): Resource[] {
+  return buildFolder(join(manifests, overlay));
+}
+
+/** An overlay with a component that an operator adds to a copy of it. */
+export function buildWith(overlay: string, component: string): Resource[] {
+  const folder = mkdtempSync(join(tmpdir(), "inventory-kustomize-"));
+  try {
+    const path = (name: string): string => relative(realpathSync(folder), join(manifests, name));
+    const kustomization = { resources: [path(overlay)], components: [path(component)] };
+    writeFileSync(join(folder, "kustomization.yaml"), JSON.stringify(kustomization));
+    return buildFolder(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function buildFolder(folder: string): Resource[] {
   const { path, args } = kustomize ?? { path: "kustomize", args: [] };
-  const text = execFileSync(path, [...args, join(manifests, overlay)], { encoding: "utf8" });
+  const text = execFileSync(path, [...args, folder], { encoding: "utf8" });
   return parseAllDocuments(text).map((document) => Resource.parse(document.toJS()));
 }
 
