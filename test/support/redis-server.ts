@@ -3,11 +3,13 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "./free-port.ts";
-import { need } from "./programs.ts";
+import { need, type REDIS_SERVERS } from "./programs.ts";
 import { type ServerProcess, startServerProcess } from "./server-process.ts";
 import { Hopeless, until } from "./until.ts";
 
 export interface RedisOptions {
+  /** Which server; by default the one that REDIS_SERVER names, else the system's. */
+  readonly server?: (typeof REDIS_SERVERS)[number];
   /** `yes` unless given. */
   readonly appendonly?: "yes" | "no";
   /** `always` unless given, as the service recommends it. */
@@ -49,7 +51,7 @@ class PortTaken extends Hopeless {}
 
 /** Starts a redis-server and resolves when it responds, in about 20 ms. Snapshots are off (`save ""`). */
 export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
-  const program = need("redis-server");
+  const program = need(options.server ?? "redis-server");
   if (program.missing) throw new Error(`Cannot start Redis: ${program.missing}`);
   const temporaryDir =
     options.dir === undefined ? await mkdtemp(join(tmpdir(), "inventory-redis-")) : undefined;
