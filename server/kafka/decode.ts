@@ -3,7 +3,7 @@ import type { CollectionEvent } from "../inventory/collection.ts";
 import { InventoryError } from "../inventory/errors.ts";
 import type { ProductDetails } from "../inventory/ledger.ts";
 import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
-import { DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX, Violations } from "../inventory/validation.ts";
+import { DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX, show, Violations } from "../inventory/validation.ts";
 import { readTime, TIME_MICROS_MAX } from "./event-time.ts";
 import type { IncomingMessage } from "./message.ts";
 import type { RecordHeaders } from "./records/headers.ts";
@@ -11,13 +11,13 @@ import type { RecordHeaders } from "./records/headers.ts";
 /**
  * Why an event can never be applied as it is. Used as the reason in dead-letter headers and as a metric label.
  *
- * - `not-json`: the value is missing, not UTF-8, not JSON, or not a JSON object.
+ * - `not-json`: the value is not UTF-8, not JSON, or not a JSON object.
  * - `no-message-type`, `unknown-message-type`: the header `MessageType` is missing or has an unknown value.
  * - `bad-id`: `id` is missing or not a valid ID.
  * - `bad-stock`: `inventory` or `quantity` is not a stock count, or the two differ, or the store's count would leave int32.
  * - `bad-details`: name, description, price or collection ID has the wrong type or is out of bounds.
  * - `incomplete-details`: name or price is given without the other. Details are replaced as a whole.
- * - `bad-time`: the time is malformed or before 1970.
+ * - `bad-time`: a time is malformed or before 1970.
  * - `time-ahead`: the time is more than five minutes ahead of the store's clock.
  */
 export const DEAD_LETTER_REASONS = [
@@ -33,21 +33,39 @@ export const DEAD_LETTER_REASONS = [
 ] as const;
 export type DeadLetterReason = (typeof DEAD_LETTER_REASONS)[number];
 
-/** The store operation that a message requests. */
-export type SellerEvent =
-  | { readonly kind: "upsert"; readonly event: ProductUpsert }
-  | { readonly kind: "delete"; readonly event: ProductDelete }
-  | { readonly kind: "collection"; readonly event: CollectionEvent };
-
-/** A message that cannot be applied, however often it is retried. */
-export interface Undeliverable {
-  readonly kind: "dead";
+/** Why a message, or a part of it, cannot be applied, however often it is retried. */
+export interface Rejection {
   readonly reason: DeadLetterReason;
   /** The field and its value, for operators. */
   readonly detail: string;
 }
 
-export type Decoded = SellerEvent | Undeliverable;
+/** The store operation that a message requests. */
+export type SellerEvent =
+  | {
+      readonly kind: "upsert";
+      /** Without the part that was rejected. */
+      readonly event: ProductUpsert;
+      /** Why the stock or the details of the message cannot be applied. Absent if both can. */
+      readonly rejected?: Rejection;
+    }
+  | { readonly kind: "delete"; readonly event: ProductDelete }
+  | { readonly kind: "collection"; readonly event: CollectionEvent };
+
+/** A message of which nothing can be applied. */
+export interface Undeliverable extends Rejection {
+  readonly kind: "dead";
+}
+
+/**
+ * A message without a value. It asks Kafka's log compaction to remove the older records of its key. Keys are not product
+ * IDs, so it says nothing about a product.
+ */
+export interface Tombstone {
+  readonly kind: "tombstone";
+}
+
+export type Decoded = SellerEvent | Tombstone | Undeliverable;
 
 /** The kind of entity that a topic's messages describe. */
 export type Subject = "product" | "collection";
@@ -64,23 +82,29 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 const optional = <Schema extends z.ZodType>(schema: Schema) =>
   schema.nullish().transform((value) => value ?? undefined);
 
-const Product = z.object({
+const common = {
   id: z.string(),
   updatedAt: optional(z.string()),
   deletedAt: optional(z.string()),
+};
+/** The fields that every event has. A deletion uses no others. */
+const Common = z.object(common);
+type Common = z.infer<typeof Common>;
+
+/** The stock and the details of a product are validated separately: a fault in one of them must not withhold the other. */
+const ProductStock = z.object({
   inventory: optional(z.number()),
   quantity: optional(z.number()),
+});
+
+const Details = z.object({
   name: optional(z.string()),
   description: optional(z.string()),
   price: optional(z.number()),
   collectionId: optional(z.string()),
 });
-type Product = z.infer<typeof Product>;
 
 const Collection = z.object({
-  id: z.string(),
-  updatedAt: optional(z.string()),
-  deletedAt: optional(z.string()),
   name: optional(z.string()),
   description: optional(z.string()),
 });
@@ -94,10 +118,6 @@ const REASON_BY_FIELD: Readonly<Record<string, DeadLetterReason>> = {
   quantity: "bad-stock",
 };
 
-/** The fields that a deletion uses. The others are not validated. */
-const DELETION_FIELDS = { id: true, updatedAt: true, deletedAt: true } as const;
-const Deletion = Product.pick(DELETION_FIELDS);
-
 /** Never leaves this file. */
 class Unfit extends Error {
   readonly reason: DeadLetterReason;
@@ -110,6 +130,9 @@ class Unfit extends Error {
 
 /** Decodes a message into a store operation, or into the reason why it cannot be applied. Does not throw. */
 export function decodeMessage(message: IncomingMessage, subject: Subject): Decoded {
+  if (message.value === null) {
+    return { kind: "tombstone" };
+  }
   try {
     const type = messageType(message.headers);
     const json = parseJson(message.value);
@@ -117,42 +140,43 @@ export function decodeMessage(message: IncomingMessage, subject: Subject): Decod
       ? productEvent(type, json, message.timestamp)
       : collectionEvent(type, json, message.timestamp);
   } catch (error) {
-    if (error instanceof Unfit) {
-      return { kind: "dead", reason: error.reason, detail: error.message };
-    }
-    throw error;
+    return { kind: "dead", ...rejectionOf(error) };
   }
 }
 
-function productEvent(type: MessageType, json: object, recordTimestamp: string): SellerEvent {
-  if (type === "Delete") {
-    const { id, updatedAt, deletedAt } = parse(Deletion, json);
-    const productId = checkId(id);
+function productEvent(type: MessageType, json: object, recordTimestamp: string): SellerEvent | Undeliverable {
+  const fields = parse(Common, json);
+  const productId = checkId(fields.id);
+  const { updateTimeMicros, isDeletion } = timesOf(type, fields, recordTimestamp);
+  if (isDeletion) {
+    return { kind: "delete", event: { productId, updateTimeMicros } };
+  }
+  const declared = attempt(() => declaredOf(json));
+  const details = attempt(() => detailsOf(json));
+  const event = { productId, declared: declared.value, details: details.value, updateTimeMicros };
+  const rejections = [declared, details].flatMap(({ rejected }) => rejected ?? []);
+  const [rejected] = rejections;
+  if (rejected === undefined) {
+    return { kind: "upsert", event };
+  }
+  if (event.declared === undefined && event.details === undefined) {
     return {
-      kind: "delete",
-      event: { productId, updateTimeMicros: timeOf(updatedAt ?? deletedAt, recordTimestamp) },
+      kind: "dead",
+      reason: rejected.reason,
+      detail: rejections.map((each) => each.detail).join("; "),
     };
   }
-  const product = parse(Product, json);
-  const productId = checkId(product.id);
-  return {
-    kind: "upsert",
-    event: {
-      productId,
-      declared: declaredOf(product),
-      details: detailsOf(product),
-      updateTimeMicros: timeOf(product.updatedAt, recordTimestamp),
-    },
-  };
+  return { kind: "upsert", event, rejected };
 }
 
 function collectionEvent(type: MessageType, json: object, recordTimestamp: string): SellerEvent {
-  const { id, updatedAt, deletedAt, name, description } = parse(Collection, json);
-  const collectionId = checkId(id);
-  if (type === "Delete") {
-    const updateTimeMicros = timeOf(updatedAt ?? deletedAt, recordTimestamp);
+  const fields = parse(Common, json);
+  const collectionId = checkId(fields.id);
+  const { updateTimeMicros, isDeletion } = timesOf(type, fields, recordTimestamp);
+  if (isDeletion) {
     return { kind: "collection", event: { collectionId, collection: undefined, updateTimeMicros } };
   }
+  const { name, description } = parse(Collection, json);
   if (name === undefined) {
     throw new Unfit("incomplete-details", "name is not given; a collection is replaced as a whole");
   }
@@ -161,12 +185,12 @@ function collectionEvent(type: MessageType, json: object, recordTimestamp: strin
     violations.text("name", collection.name, NAME_BYTES_MAX);
     violations.text("description", collection.description, DESCRIPTION_BYTES_MAX);
   });
-  const updateTimeMicros = timeOf(updatedAt, recordTimestamp);
   return { kind: "collection", event: { collectionId, collection, updateTimeMicros } };
 }
 
 /** `inventory`, or `quantity` in the older form; `undefined` if the event does not change the stock. */
-function declaredOf({ inventory, quantity }: Product): number | undefined {
+function declaredOf(json: object): number | undefined {
+  const { inventory, quantity } = parse(ProductStock, json);
   if (inventory !== undefined && quantity !== undefined && inventory !== quantity) {
     throw new Unfit("bad-stock", `inventory is ${inventory} and quantity is ${quantity}; give one of them`);
   }
@@ -180,7 +204,8 @@ function declaredOf({ inventory, quantity }: Product): number | undefined {
 }
 
 /** The details, which are replaced as a whole; `undefined` if the event has none of them. */
-function detailsOf({ name, description, price, collectionId }: Product): ProductDetails | undefined {
+function detailsOf(json: object): ProductDetails | undefined {
+  const { name, description, price, collectionId } = parse(Details, json);
   const given = [name, description, price, collectionId].some((field) => field !== undefined);
   if (!given) {
     return undefined;
@@ -199,17 +224,36 @@ function detailsOf({ name, description, price, collectionId }: Product): Product
   return details;
 }
 
-/** The seller's time of the event, µs since 1970, or the record's time if the event has none. */
-function timeOf(text: string | undefined, recordTimestamp: string): number {
-  const time = text === undefined ? undefined : readTime(text);
-  if (time === "unset" || time === undefined) {
-    return recordMicros(recordTimestamp);
+/**
+ * Whether the event is a deletion, and its time, µs since 1970. A row that was deleted softly has `deletedAt`, and
+ * possibly an older `updatedAt`, so that a deletion has the later of the two times. An event without a time has the time
+ * of its record.
+ */
+function timesOf(
+  type: MessageType,
+  { updatedAt, deletedAt }: Common,
+  recordTimestamp: string,
+): { readonly updateTimeMicros: number; readonly isDeletion: boolean } {
+  const [updated, deleted] = [readMicros("updatedAt", updatedAt), readMicros("deletedAt", deletedAt)];
+  const isDeletion = type === "Delete" || deleted !== undefined;
+  const updateTimeMicros =
+    updated === undefined && deleted === undefined
+      ? recordMicros(recordTimestamp)
+      : Math.max(updated ?? 0, deleted ?? 0);
+  return { updateTimeMicros, isDeletion };
+}
+
+/** A time in µs since 1970; `undefined` if it is not given or was never set. */
+function readMicros(field: string, text: string | undefined): number | undefined {
+  const time = text === undefined ? "unset" : readTime(text);
+  if (time === "unset") {
+    return undefined;
   }
   if (time === "malformed" || time < 0) {
-    throw new Unfit("bad-time", `updatedAt is ${JSON.stringify(text)}; give RFC 3339 from 1970 on`);
+    throw new Unfit("bad-time", `${field} is ${show(text ?? "")}; give RFC 3339 from 1970 on`);
   }
   if (time > TIME_MICROS_MAX) {
-    throw new Unfit("time-ahead", `updatedAt is ${JSON.stringify(text)}`);
+    throw new Unfit("time-ahead", `${field} is ${show(text ?? "")}`);
   }
   return time;
 }
@@ -244,10 +288,7 @@ function messageType(headers: RecordHeaders): MessageType {
   return type;
 }
 
-function parseJson(value: Buffer | null): object {
-  if (value === null) {
-    throw new Unfit("not-json", "the message has no value");
-  }
+function parseJson(value: Buffer): object {
   let json: unknown;
   try {
     json = JSON.parse(decoder.decode(value));
@@ -258,6 +299,22 @@ function parseJson(value: Buffer | null): object {
     throw new Unfit("not-json", "the value is JSON but not an object");
   }
   return json;
+}
+
+/** The value of a part of a message, or the reason why that part cannot be applied. */
+function attempt<Value>(read: () => Value): { readonly value?: Value; readonly rejected?: Rejection } {
+  try {
+    return { value: read() };
+  } catch (error) {
+    return { rejected: rejectionOf(error) };
+  }
+}
+
+function rejectionOf(error: unknown): Rejection {
+  if (error instanceof Unfit) {
+    return { reason: error.reason, detail: error.message };
+  }
+  throw error;
 }
 
 function parse<Schema extends z.ZodType>(schema: Schema, json: object): z.infer<Schema> {

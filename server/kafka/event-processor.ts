@@ -2,12 +2,12 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
 import { InventoryError } from "../inventory/errors.ts";
 import type { InventoryStore } from "../inventory/store.ts";
-import type { EventOutcome, Metrics } from "../ops/metrics.ts";
+import type { Metrics } from "../ops/metrics.ts";
 import type { Tracing } from "../ops/tracing.ts";
-import { applyEvent } from "./apply.ts";
+import { type Applied, applyEvent } from "./apply.ts";
 import type { DeadLetterSender } from "./dead-letter-sender.ts";
 import { type AnyDeadLetterReason, type DeadLetter, toBatchLetter, toDeadLetter } from "./dead-letters.ts";
-import type { Decoded, Subject } from "./decode.ts";
+import type { SellerEvent, Subject } from "./decode.ts";
 import type { LargeMessageDecoder } from "./large-messages.ts";
 import type { LoopBudget } from "./loop-budget.ts";
 import type { IncomingMessage } from "./message.ts";
@@ -118,22 +118,32 @@ export class EventProcessor {
       }
       const { decoder, subjects } = this.#options;
       const decoded = await decoder.decode(message, subjects.get(message.topic) ?? "product");
-      return decoded.kind === "dead" ? decoded : await this.#store(message, decoded);
+      switch (decoded.kind) {
+        case "dead":
+          return decoded;
+        case "tombstone":
+          this.#options.metrics.events.inc({ topic: message.topic, outcome: "tombstone" });
+          return { kind: "done" };
+        default:
+          return await this.#store(message, decoded);
+      }
     } catch (error) {
       return { kind: "fault", error: error instanceof Error ? error : new Error(String(error)) };
     }
   }
 
-  async #store(message: IncomingMessage, event: Exclude<Decoded, { kind: "dead" }>): Promise<Attempt> {
+  async #store(message: IncomingMessage, event: SellerEvent): Promise<Attempt> {
     const { store, metrics, tracing, group } = this.#options;
     const span = tracing && processSpan(tracing, message, group);
-    const apply = (): Promise<EventOutcome> => applyEvent(store, event);
+    const apply = (): Promise<Applied> => applyEvent(store, event);
     try {
-      const outcome = await (span === undefined ? apply() : span.run(apply));
+      const { outcome, rejected } = await (span === undefined ? apply() : span.run(apply));
       metrics.events.inc({ topic: message.topic, outcome });
       this.#appliedAt = performance.now();
       span?.end();
-      return { kind: "done" };
+      return rejected === undefined
+        ? { kind: "done" }
+        : { kind: "dead", reason: rejected.reason, detail: `${rejected.detail}; the rest was applied` };
     } catch (error) {
       span?.end(error instanceof InventoryError ? error.code : "fault");
       if (!(error instanceof InventoryError)) {

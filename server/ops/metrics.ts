@@ -1,7 +1,14 @@
 import { Counter, Gauge, Registry } from "prom-client";
 
-/** Outcomes of sellers' events. */
-export const EVENT_OUTCOMES = ["applied", "stale"] as const;
+/**
+ * Outcomes of sellers' messages that are not dead letters as a whole.
+ *
+ * - `applied`: the event changed the product or the collection.
+ * - `stale`: the event changed nothing.
+ * - `partial`: the stock or the details were processed, and the rest of the event is a dead letter.
+ * - `tombstone`: the message has no value.
+ */
+export const EVENT_OUTCOMES = ["applied", "stale", "partial", "tombstone"] as const;
 export type EventOutcome = (typeof EVENT_OUTCOMES)[number];
 
 /** The metrics of events and publishing. Each app has its own registry. */

@@ -47,7 +47,7 @@ function invalidMessage(n: number): { reason: string; message: Message } {
         value: Buffer.from([0xff, n % 256, n >> 8]),
       });
     case 2:
-      return make("not-json", { ...productMessage("Update", {}), key: id, value: null });
+      return make("not-json", { ...productMessage("Update", {}), key: id, value: "" });
     case 3:
       return make("no-message-type", { value: JSON.stringify({ id, quantity: 1 }) });
     case 4:

@@ -61,6 +61,8 @@ const full = {
   collectionId: "c",
 };
 const FULL_MICROS = 1_696_698_245_123_456;
+const LATER = "2023-10-07T17:04:06.123456Z";
+const LATER_MICROS = FULL_MICROS + 1_000_000;
 const details = { name: "Dress", description: "A dress.", price: 29.99, collectionId: "c" };
 
 function upsert(fields: object): Decoded {
@@ -128,10 +130,92 @@ describe("a product message becomes an event", () => {
       { value: { id: "p", inventory: "many", price: -1 }, type: "Delete" },
       { kind: "delete", event: { productId: "p", updateTimeMicros: RECORD_MICROS } },
     ],
+    "a deletion later than the update of its row": [
+      { value: { ...full, deletedAt: LATER }, type: "Delete" },
+      { kind: "delete", event: { productId: "p", updateTimeMicros: LATER_MICROS } },
+    ],
+    "an update of a row that was deleted softly": [
+      { value: { ...full, deletedAt: LATER } },
+      { kind: "delete", event: { productId: "p", updateTimeMicros: LATER_MICROS } },
+    ],
+    "a create of a row that was deleted softly and changed later": [
+      { value: { ...full, updatedAt: LATER, deletedAt: full.updatedAt }, type: "Create" },
+      { kind: "delete", event: { productId: "p", updateTimeMicros: LATER_MICROS } },
+    ],
+    "a deletion time that was never set": [
+      { value: { ...full, deletedAt: "0001-01-01T00:00:00Z" } },
+      upsert({ declared: 100, details, updateTimeMicros: FULL_MICROS }),
+    ],
+    "a tombstone": [{ value: null }, { kind: "tombstone" }],
+    "a tombstone without a message type": [{ value: null, type: null }, { kind: "tombstone" }],
+    "a tombstone of a deletion": [{ value: null, type: "Delete" }, { kind: "tombstone" }],
   };
   for (const [name, [given, expected]] of Object.entries(cases)) {
     it(name, () => assert.deepEqual(decode(given), expected));
   }
+});
+
+describe("a fault in the stock or the details leaves the other applied", () => {
+  const stock = { declared: 100, updateTimeMicros: FULL_MICROS };
+  const rest = { details, updateTimeMicros: FULL_MICROS };
+  const cases: [DeadLetterReason, string, object, object, RegExp][] = [
+    ["bad-details", "a negative price", { ...full, price: -1 }, stock, /price is -1/],
+    ["bad-details", "a price above its bound", { ...full, price: 1e13 }, stock, /price is 10000000000000/],
+    ["bad-details", "a price as text", { ...full, price: "29.99" }, stock, /^price: /],
+    ["bad-details", "a name of 513 bytes", { ...full, name: "n".repeat(513) }, stock, /name has 513 bytes/],
+    ["bad-details", "a name that is a list", { ...full, name: [] }, stock, /^name: /],
+    [
+      "bad-details",
+      "a description of 16,385 bytes",
+      { ...full, description: "d".repeat(16_385) },
+      stock,
+      /description has 16385 bytes/,
+    ],
+    [
+      "bad-details",
+      "a collection ID with a line break",
+      { ...full, collectionId: "a\nb" },
+      stock,
+      /collection_id/,
+    ],
+    ["bad-details", "a lone surrogate in the name", { ...full, name: "\ud800" }, stock, /surrogate/],
+    [
+      "incomplete-details",
+      "a price without a name",
+      { ...full, name: undefined },
+      stock,
+      /^name is not given/,
+    ],
+    ["incomplete-details", "a name without a price", { ...full, price: null }, stock, /^price is not given/],
+    ["bad-stock", "a negative count", { ...full, inventory: -1 }, rest, /^inventory is -1/],
+    ["bad-stock", "a fraction", { ...full, inventory: 1.5 }, rest, /^inventory is 1.5/],
+    ["bad-stock", "a count as text", { ...full, inventory: "7" }, rest, /^inventory: /],
+    ["bad-stock", "a count above int32", { ...full, inventory: 2 ** 31 }, rest, /^inventory is 2147483648/],
+    [
+      "bad-stock",
+      "two counts that differ",
+      { ...full, quantity: 2 },
+      rest,
+      /inventory is 100 and quantity is 2/,
+    ],
+  ];
+  for (const [reason, name, value, applied, detail] of cases) {
+    it(`${reason}: ${name}`, () => {
+      const decoded = decode({ value });
+      assert.ok(decoded.kind === "upsert");
+      const { rejected, ...event } = decoded;
+      assert.deepEqual(event, upsert(applied));
+      assert.equal(rejected?.reason, reason);
+      assert.match(rejected.detail, detail);
+    });
+  }
+
+  it("nothing is applied if both are at fault, and the detail names both", () => {
+    const decoded = decode({ value: { ...full, inventory: -1, price: -2 } });
+    assert.ok(decoded.kind === "dead");
+    assert.equal(decoded.reason, "bad-stock");
+    assert.match(decoded.detail, /inventory is -1.*price is -2/);
+  });
 });
 
 describe("a collection message becomes an event", () => {
@@ -143,11 +227,21 @@ describe("a collection message becomes an event", () => {
       event: { collectionId: "c", collection, updateTimeMicros: FULL_MICROS },
     });
   });
-  it("of a deletion", () => {
-    assert.deepEqual(decode({ value, subject: "collection", type: "Delete" }), {
-      kind: "collection",
-      event: { collectionId: "c", collection: undefined, updateTimeMicros: FULL_MICROS },
+  const deletions: Record<string, Given> = {
+    "of a deletion": { value, type: "Delete" },
+    "of a deletion whose other fields are invalid": { value: { ...value, name: 7 }, type: "Delete" },
+    "of a deletion from an update with deletedAt": { value: { ...value, deletedAt: full.updatedAt } },
+  };
+  for (const [name, given] of Object.entries(deletions)) {
+    it(name, () => {
+      assert.deepEqual(decode({ ...given, subject: "collection" }), {
+        kind: "collection",
+        event: { collectionId: "c", collection: undefined, updateTimeMicros: FULL_MICROS },
+      });
     });
+  }
+  it("of a tombstone", () => {
+    assert.deepEqual(decode({ value: null, subject: "collection" }), { kind: "tombstone" });
   });
 });
 
@@ -157,7 +251,6 @@ describe("a message that can never be applied has a reason", () => {
     ["no-message-type", "no header in the list", { value: full, type: [] }],
     ["unknown-message-type", "lower case", { value: full, type: "create" }],
     ["unknown-message-type", "empty", { value: full, type: "" }],
-    ["not-json", "no value", { value: null }],
     ["not-json", "an empty value", { value: "" }],
     ["not-json", "cut off", { value: '{"id":"p",' }],
     ["not-json", "no UTF-8", { value: Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x7d]) }],
@@ -180,14 +273,17 @@ describe("a message that can never be applied has a reason", () => {
     ["bad-stock", "beyond every number", { value: '{"id":"p","quantity":1e999}' }],
     ["bad-stock", "a truth value", { value: { id: "p", inventory: true } }],
     ["bad-stock", "two that differ", { value: { id: "p", inventory: 1, quantity: 2 } }],
-    ["bad-details", "a negative price", { value: { ...full, price: -1 } }],
-    ["bad-details", "a price as text", { value: { ...full, price: "29.99" } }],
-    ["bad-details", "a name of 513 bytes", { value: { ...full, name: "n".repeat(513) } }],
-    ["bad-details", "a collection ID with a line break", { value: { ...full, collectionId: "a\nb" } }],
-    ["bad-details", "a name that is a list", { value: { ...full, name: [] } }],
+    ["bad-details", "a negative price and no stock", { value: { id: "p", name: "N", price: -1 } }],
+    [
+      "bad-details",
+      "a collection's name that is a number",
+      { value: { id: "c", name: 7 }, subject: "collection" },
+    ],
+    ["bad-time", "a deletion time that is none", { value: { ...full, deletedAt: "yesterday" } }],
+    ["bad-time", "a deletion time that is a truth value", { value: { ...full, deletedAt: true } }],
+    ["time-ahead", "a deletion in the year 9999", { value: { ...full, deletedAt: "9999-12-31T23:59:59Z" } }],
     ["incomplete-details", "a price alone", { value: { id: "p", price: 1 } }],
     ["incomplete-details", "a name alone", { value: { id: "p", name: "N" } }],
-    ["incomplete-details", "a price beside a stock number", { value: { id: "p", price: 1, inventory: 5 } }],
     ["incomplete-details", "a collection without a name", { value: { id: "c" }, subject: "collection" }],
     ["bad-time", "no time", { value: { ...full, updatedAt: "yesterday" } }],
     ["bad-time", "a number", { value: { ...full, updatedAt: 1_696_698_245 } }],
