@@ -399,11 +399,11 @@ describe("Catalog: examples", () => {
   it("has the products that the mirror had before, those of a reload, and none that a reload drops", () => {
     const mirror = loadedMirror([
       stateOf("a", 5),
-      stateOf("gone", 5),
+      stateOf("dropped", 5),
       stateOf("deleted", 5, { deleted: true }),
     ]);
     const catalog = new Catalog(mirror);
-    assert.deepEqual(idsOf(catalog.list(ALL)), ["a", "gone"]);
+    assert.deepEqual(idsOf(catalog.list(ALL)), ["a", "dropped"]);
     load(mirror, [stateOf("a", 1, { available: 0 }), stateOf("b", 1)], true);
     for (const order of LIST_ORDERS) {
       assert.deepEqual(idsOf(catalog.list({ ...ALL, order })).sort(), ["a", "b"], order);

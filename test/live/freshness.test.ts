@@ -164,8 +164,7 @@ describe("freshness", { skip }, () => {
       }
       const behind = reads.filter(
         ({ atMs, version, stale }) =>
-          !stale &&
-          acknowledged.some((change) => change.atMs < atMs - STALE_MS && change.version > version),
+          !stale && acknowledged.some((change) => change.atMs < atMs - STALE_MS && change.version > version),
       );
       t.diagnostic(`${reads.length} reads, ${acknowledged.length} changes`);
       assert.deepEqual(behind, [], "unmarked reads that were more than a second behind");

@@ -196,7 +196,7 @@ describe("Mirror: deletion and reload", () => {
         ["new", false],
         ["p", true],
       ],
-      "a deleted product that is dropped is no news",
+      "a deleted product that is dropped causes no event",
     );
     assert.ok(mirror.get("new"));
     mirror.onChanges([changeTo(stateOf("p", 1))]);
@@ -204,12 +204,12 @@ describe("Mirror: deletion and reload", () => {
   });
 
   it("accepts lower versions only from a full load of other data", () => {
-    const mirror = loadedMirror([stateOf("p", 50), stateOf("gone", 50)]);
-    load(mirror, [stateOf("p", 2), stateOf("gone", 50)], false);
+    const mirror = loadedMirror([stateOf("p", 50), stateOf("dropped", 50)]);
+    load(mirror, [stateOf("p", 2), stateOf("dropped", 50)], false);
     assert.equal(mirror.get("p")?.version, 50);
     load(mirror, [stateOf("p", 2)], true);
     assert.equal(mirror.get("p")?.version, 2);
-    assert.equal(mirror.get("gone"), undefined);
+    assert.equal(mirror.get("dropped"), undefined);
     mirror.onChanges([changeTo(stateOf("p", 1)), changeTo(stateOf("p", 3))]);
     assert.equal(mirror.get("p")?.version, 3);
     load(mirror, [stateOf("p", 2)], false);
@@ -297,8 +297,8 @@ describe("Mirror: versions that this server has acknowledged", () => {
     mirror.expect("p", 3);
     mirror.expect("p", 1);
     assert.equal(mirror.current("p")?.version, 3, "it reached the version before the acknowledgement");
-    mirror.expect("never-heard-of", 1);
-    assert.equal(mirror.current("never-heard-of"), undefined);
+    mirror.expect("unknown", 1);
+    assert.equal(mirror.current("unknown"), undefined);
   });
 
   it("drops expected versions with the previous data", () => {

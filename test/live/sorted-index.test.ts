@@ -98,12 +98,12 @@ class Pair {
           [shuffled[n], shuffled[other]] = [shuffled[other] as Item, shuffled[n] as Item];
         }
       }
-      const gone = new Set(shuffled.slice(0, count));
-      for (const item of gone) {
+      const deleted = new Set(shuffled.slice(0, count));
+      for (const item of deleted) {
         assert.equal(this.index.delete(item.id), true);
         assert.equal(this.index.delete(item.id), false, "it was deleted before");
       }
-      this.plain = this.plain.filter((item) => !gone.has(item));
+      this.plain = this.plain.filter((item) => !deleted.has(item));
     } else {
       const id = this.items.length;
       this.items.push({ key: below(1_000), id });

@@ -23,7 +23,7 @@ const OPENED_MS_MAX = 30_000;
 interface Reader {
   readonly received: Envelopes;
   /** Whether the response headers have arrived. */
-  readonly isAnswered: () => boolean;
+  readonly hasStarted: () => boolean;
   /** Starts reading. */
   readonly resume: () => void;
   /** Disconnects at the level of TCP or HTTP/2. */
@@ -49,7 +49,7 @@ function stoppedHttp2Reader(app: TestApp, wish: WatchWish): Reader {
   stream.end(envelopedRequest(wish));
   return {
     received,
-    isAnswered: () => answered,
+    hasStarted: () => answered,
     resume: () => {
       session.settings({ initialWindowSize: 65_535 });
       stream.on("data", (chunk: Buffer) => received.push(chunk));
@@ -66,18 +66,18 @@ function stoppedHttp1Reader(app: TestApp, wish: WatchWish): Reader {
     agent: false,
     headers: { "content-type": "application/connect+proto" },
   });
-  let answer: IncomingMessage | undefined;
+  let started: IncomingMessage | undefined;
   call.on("error", () => undefined);
   call.on("response", (response) => {
-    answer = response;
+    started = response;
     response.on("error", () => undefined);
     response.pause();
   });
   call.end(envelopedRequest(wish));
   return {
     received,
-    isAnswered: () => answer !== undefined,
-    resume: () => answer?.on("data", (chunk: Buffer) => received.push(chunk)).resume(),
+    hasStarted: () => started !== undefined,
+    resume: () => started?.on("data", (chunk: Buffer) => received.push(chunk)).resume(),
     vanish: () => call.destroy(),
   };
 }
@@ -150,7 +150,7 @@ describe("a reader that stops reading", () => {
       }),
     );
     await until(() => server.watches === readers.length, "the watches are open");
-    await until(() => readers.every(({ reader }) => reader.isAnswered()), "the responses have started");
+    await until(() => readers.every(({ reader }) => reader.hasStarted()), "the responses have started");
     const most = new Map<string, number>();
     await each(CHANGES, 32, async (n) => {
       await put(clients, `p${n % PRODUCTS}`, n, `${n} ${LONG_TEXT}`);
@@ -159,7 +159,7 @@ describe("a reader that stops reading", () => {
       }
     });
     for (const [protocol, bytes] of most) {
-      t.diagnostic(`${protocol}: at most ${bytes} bytes of answers waited for a reader`);
+      t.diagnostic(`${protocol}: at most ${bytes} bytes of responses were buffered for a reader`);
     }
     const versions = new Map<string, number>();
     for (let n = 0; n < PRODUCTS; n++) {
@@ -205,7 +205,7 @@ describe("a reader that stops reading", () => {
           ends.defer(vanish);
         }
         await until(
-          () => readers.every(({ isAnswered }) => isAnswered()),
+          () => readers.every(({ hasStarted }) => hasStarted()),
           "all watches are open",
           OPENED_MS_MAX,
         );
@@ -225,7 +225,7 @@ describe("a reader that stops reading", () => {
         }, "a slot is free");
         await until(
           () => server.held().every((bytes) => bytes === 0),
-          "nothing waits for those that are gone",
+          "nothing is buffered for disconnected clients",
         );
       }
       await until(() => timers() <= before + 10, `the timers of ${opened} watches are cleared`).catch(

@@ -299,7 +299,7 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
     assert.deepEqual(
       [parts(merged), merged.withDetails],
       [[["q", 4]], new Set(["q"])],
-      "details of a change that was merged away",
+      "details of a change that was merged into a later one",
     );
     mirror.onChanges([changeTo(stateOf("q", 5))]);
     assert.deepEqual((await next(updates)).withDetails, new Set());
@@ -394,9 +394,9 @@ describe("Watch: staleness, heartbeat and lifetime", { timeout: 20_000 }, () => 
     await Promise.all(all.map(next));
     let ended = 0;
     const goodbyes = all.map(async (updates) => {
-      const goodbye = await next(updates);
+      const last = await next(updates);
       ended += 1;
-      assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 99) <= 50);
+      assert.ok((last.reconnectAfterMs ?? 0) >= 1 && (last.reconnectAfterMs ?? 99) <= 50);
       assert.equal((await updates.next()).done, true, "nothing follows the last message");
     });
     await clock.pass(799);
@@ -417,8 +417,8 @@ describe("Watch: staleness, heartbeat and lifetime", { timeout: 20_000 }, () => 
     const pull = waiting.next();
     const unread = updatesOf(open(hub, request(["p"])));
     hub.drain();
-    const goodbye = (await pull).value as WatchUpdate;
-    assert.ok((goodbye.reconnectAfterMs ?? 0) >= 1 && (goodbye.reconnectAfterMs ?? 999) <= 100);
+    const last = (await pull).value as WatchUpdate;
+    assert.ok((last.reconnectAfterMs ?? 0) >= 1 && (last.reconnectAfterMs ?? 999) <= 100);
     assert.equal((await waiting.next()).done, true);
     assert.equal((await next(unread)).lastOfSnapshot, true, "a new watch still receives its snapshot");
     assert.notEqual((await next(unread)).reconnectAfterMs, undefined);

@@ -10,15 +10,18 @@ export interface BufferingProxy extends AsyncDisposable {
 export async function startBufferingProxy(targetPort: number): Promise<BufferingProxy> {
   const server = createServer((request, response) => {
     const { method, url, headers } = request;
-    const onward = forward({ host: "127.0.0.1", port: targetPort, method, path: url, headers }, (answer) => {
-      const chunks: Buffer[] = [];
-      answer.on("data", (chunk: Buffer) => chunks.push(chunk));
-      answer.on("error", () => response.destroy());
-      answer.on("end", () => {
-        response.writeHead(answer.statusCode ?? 502, answer.headers);
-        response.end(Buffer.concat(chunks));
-      });
-    });
+    const onward = forward(
+      { host: "127.0.0.1", port: targetPort, method, path: url, headers },
+      (upstream) => {
+        const chunks: Buffer[] = [];
+        upstream.on("data", (chunk: Buffer) => chunks.push(chunk));
+        upstream.on("error", () => response.destroy());
+        upstream.on("end", () => {
+          response.writeHead(upstream.statusCode ?? 502, upstream.headers);
+          response.end(Buffer.concat(chunks));
+        });
+      },
+    );
     onward.on("error", () => response.destroy());
     response.on("close", () => onward.destroy());
     request.pipe(onward);

@@ -8,7 +8,7 @@ import { SMALL_SHOP, shopAt } from "./shop.ts";
 const PAGE_JS_BYTES_MAX = 50_000;
 const EMBED_BYTES_MAX = 6_144;
 
-interface Answer {
+interface HttpResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly body: Buffer;
@@ -26,9 +26,9 @@ describe("how the page is served", () => {
   after(() => app?.stop());
 
   /** The response as sent: `fetch` would decompress it. */
-  function ask(path: string, headers: Record<string, string> = {}, method = "GET"): Promise<Answer> {
+  function send(path: string, headers: Record<string, string> = {}, method = "GET"): Promise<HttpResponse> {
     return new Promise((resolve, reject) => {
-      const asked = request(`${app.url}${path}`, { method, headers }, (response) => {
+      const sent = request(`${app.url}${path}`, { method, headers }, (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
         response.on("error", reject);
@@ -40,8 +40,8 @@ describe("how the page is served", () => {
           }),
         );
       });
-      asked.on("error", reject);
-      asked.end();
+      sent.on("error", reject);
+      sent.end();
     });
   }
 
@@ -50,7 +50,7 @@ describe("how the page is served", () => {
   }
 
   it("has the first list in the HTML, with the configured bands and currency", async () => {
-    const { body, headers } = await ask("/");
+    const { body, headers } = await send("/");
     const html = body.toString();
     assert.equal(headers["content-type"], "text/html; charset=utf-8");
     for (const text of ["Enamel Mug", "$14.00", "10+ left", "8 left", "Only 4 left", "Sold out"]) {
@@ -62,7 +62,7 @@ describe("how the page is served", () => {
 
   it("allows and needs no inline scripts or styles", async () => {
     for (const path of ["/", "/embed-demo.html"]) {
-      const { body, headers } = await ask(path);
+      const { body, headers } = await send(path);
       const policy = String(headers["content-security-policy"]);
       assert.match(policy, /^default-src 'none'; script-src 'self'; style-src 'self'/);
       assert.ok(!policy.includes("unsafe"));
@@ -74,9 +74,9 @@ describe("how the page is served", () => {
   });
 
   it("negotiates the content encoding, and answers a matching ETag with 304", async () => {
-    const plain = await ask("/embed-demo.html");
-    const br = await ask("/embed-demo.html", { "accept-encoding": "gzip, br" });
-    const gzip = await ask("/embed-demo.html", { "accept-encoding": "br;q=0, gzip" });
+    const plain = await send("/embed-demo.html");
+    const br = await send("/embed-demo.html", { "accept-encoding": "gzip, br" });
+    const gzip = await send("/embed-demo.html", { "accept-encoding": "br;q=0, gzip" });
     assert.equal(plain.headers["content-encoding"], undefined);
     assert.equal(br.headers["content-encoding"], "br");
     assert.equal(gzip.headers["content-encoding"], "gzip");
@@ -84,7 +84,7 @@ describe("how the page is served", () => {
     assert.ok(gunzipSync(gzip.body).equals(plain.body));
     assert.equal(plain.headers["vary"], "accept-encoding");
     assert.equal(plain.headers["cache-control"], "no-cache");
-    const again = await ask("/embed-demo.html", {
+    const again = await send("/embed-demo.html", {
       "accept-encoding": "br",
       "if-none-match": String(br.headers["etag"]),
     });
@@ -94,7 +94,7 @@ describe("how the page is served", () => {
 
   it("answers HEAD with the headers of GET", async () => {
     for (const path of ["/", "/embed.js"]) {
-      const head = await ask(path, {}, "HEAD");
+      const head = await send(path, {}, "HEAD");
       assert.equal(head.status, 200);
       assert.equal(head.body.length, 0);
       assert.ok(Number(head.headers["content-length"]) > 1_000);
@@ -102,12 +102,12 @@ describe("how the page is served", () => {
   });
 
   it("serves hashed files as immutable, within the size limit", async () => {
-    const html = (await ask("/")).body.toString();
+    const html = (await send("/")).body.toString();
     const scripts = await scriptsOf(html);
     assert.equal(scripts.length, 1);
     let bytes = 0;
     for (const path of scripts) {
-      const { headers, body } = await ask(path, { "accept-encoding": "gzip" });
+      const { headers, body } = await send(path, { "accept-encoding": "gzip" });
       assert.match(path, /^\/assets\/[\w-]+-[\w-]{8}\.js$/);
       assert.equal(headers["cache-control"], "public, max-age=31536000, immutable");
       bytes += body.length;
@@ -121,7 +121,7 @@ describe("how the page is served", () => {
   });
 
   it("serves the element to every origin, within its size limit, with the configured settings", async () => {
-    const { headers, body } = await ask("/embed.js", { "accept-encoding": "gzip" });
+    const { headers, body } = await send("/embed.js", { "accept-encoding": "gzip" });
     assert.equal(headers["access-control-allow-origin"], "*");
     assert.equal(headers["cross-origin-resource-policy"], "cross-origin");
     assert.ok(body.length <= EMBED_BYTES_MAX, `the element's script has ${body.length} bytes`);
@@ -130,7 +130,7 @@ describe("how the page is served", () => {
 
   it("answers 404 at other paths, and serves nothing outside of its folder", async () => {
     for (const path of ["/nothing", "/assets/..%2f..%2fpackage.json", "/.vite/manifest.json", "/assets/"]) {
-      assert.equal((await ask(path)).status, 404);
+      assert.equal((await send(path)).status, 404);
     }
   });
 });

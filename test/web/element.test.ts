@@ -18,7 +18,7 @@ async function startStorefront(): Promise<{ origin: string; server: Server }> {
 <script src="${service}/embed.js" async></script>
 <stock-count product-id="mug">See the shop</stock-count>
 <stock-count product-id="lamp">See the shop</stock-count>
-<stock-count product-id="unheard-of">Ask us</stock-count>`);
+<stock-count product-id="unknown">Ask us</stock-count>`);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -171,12 +171,12 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
       assert.equal(refused.headers.get("access-control-allow-origin"), null, path);
       assert.notEqual(refused.status, 204);
     }
-    const answer = await fetch(
+    const response = await fetch(
       `${app.url}/inventory.v1.StockService/GetStock?connect=v1&encoding=json&message=${encodeURIComponent('{"productId":"mug"}')}`,
       { headers: { origin: allowed.origin } },
     );
-    assert.equal(answer.headers.get("access-control-allow-origin"), allowed.origin);
-    assert.match(answer.headers.get("access-control-expose-headers") ?? "", /grpc-status-details-bin/);
+    assert.equal(response.headers.get("access-control-allow-origin"), allowed.origin);
+    assert.match(response.headers.get("access-control-expose-headers") ?? "", /grpc-status-details-bin/);
   });
 
   it("shows the demo storefront", async () => {

@@ -19,7 +19,7 @@ function start(root: HTMLElement, region: HTMLElement): void {
     ...PAGE_SETTINGS_DEFAULT,
     ...readJson<PageSettings>(root.dataset["settings"]),
   };
-  const begin: PageStart = {
+  const initial: PageStart = {
     products: [],
     total: 0,
     collections: [],
@@ -36,7 +36,7 @@ function start(root: HTMLElement, region: HTMLElement): void {
     root,
     region,
     settings,
-    start: begin,
+    start: initial,
     query: parsePageQuery(new URLSearchParams(location.search)),
     actions: {
       onTyped: ({ target }) => {
@@ -111,7 +111,7 @@ function start(root: HTMLElement, region: HTMLElement): void {
 
   watch = openWatch();
   subscribe();
-  if (begin.isLoaded) lists.reloadWhileEmpty();
+  if (initial.isLoaded) lists.reloadWhileEmpty();
   else void lists.load(page.query);
 
   addEventListener("popstate", () => {

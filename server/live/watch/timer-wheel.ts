@@ -1,4 +1,4 @@
-/** Length of a slot, ms. Items are due up to this much late, which nobody notices and which saves timers. */
+/** Length of a slot, ms. Items are due up to this much late, which saves timers. */
 const SLOT_MS = 10;
 
 /**
