@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { DescField, DescMethod } from "@bufbuild/protobuf";
+import { type DescField, type DescMethod, ScalarType } from "@bufbuild/protobuf";
 import fc, { type Arbitrary } from "fast-check";
 
 /** A value that a field must reject. An encoding that cannot express it has no key. */
@@ -180,6 +180,8 @@ const BAD_VALUES: Readonly<Record<string, BadKinds>> = {
   ttl: durationOutside(1, 14_400),
   min_interval: durationOutside(0, 10),
   order: ORDER,
+  product: ANY,
+  lines: ANY,
   strict: ANY,
   in_stock_only: ANY,
   descending: ANY,
@@ -190,6 +192,44 @@ function integerOutsidePages(): BadKinds {
   const { above, below } = integerOutside(0, 1_000);
   assert.ok(above && below);
   return { above, below };
+}
+
+/** JSON that is not what ProtoJSON allows for the type of a field. */
+export function wrongJson(field: DescField, isList: boolean): BadKinds {
+  return { "not of the type": fc.constantFrom(...wrongValues(field, isList).map(jsonOnly)) };
+}
+
+function jsonOnly(value: unknown): BadValue {
+  const text = JSON.stringify(value).toWellFormed();
+  return { json: value, quotes: `is ${text.slice(0, QUOTED_CHARACTERS)}` };
+}
+
+function wrongValues(field: DescField, isList: boolean): readonly unknown[] {
+  if (isList) {
+    return ["x", 5, true, {}];
+  }
+  switch (field.message?.typeName ?? field.enum?.typeName) {
+    case "google.protobuf.Timestamp":
+      return ["", "yesterday", 1_700_000_000, {}, [], "2024-02-30T12:00:00Z", "10000-01-01T00:00:00Z"];
+    case "google.protobuf.Duration":
+      return ["", "1", "1.0000000001s", "5sx", "1m", 5, {}, ["1s"]];
+    case "inventory.v1.ListOrder":
+      return ["NOPE", "name", 1.5, true, {}];
+  }
+  switch (field.scalar) {
+    case ScalarType.STRING:
+      return [5, true, {}, ["x"], "lone \ud800 surrogate"];
+    case ScalarType.BOOL:
+      return ["true", 1, 0, {}, []];
+    case ScalarType.INT32:
+      return [1.5, INT32_MAX + 1, -INT32_MAX - 2, "x", "1.5", "", " 1", "0x1", true, {}, [1]];
+    case ScalarType.UINT64:
+      return [-1, "18446744073709551616", 1.5, "x", "", true, {}];
+    case ScalarType.DOUBLE:
+      return ["x", "", " 1", "1e999", "nan", true, {}, [1]];
+  }
+  assert.ok(field.message, `test/api/bad-values.ts needs the wrong JSON of ${field}`);
+  return ["x", 5, true, []];
 }
 
 export function badValuesOf(field: DescField): BadKinds {

@@ -12,7 +12,7 @@ import {
 import fc from "fast-check";
 import { INVENTORY_SERVICES } from "../../server/api/services.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
-import { type BadValue, badLists, badValuesOf } from "./bad-values.ts";
+import { type BadValue, badLists, badValuesOf, wrongJson } from "./bad-values.ts";
 import { call, type Encoding, type Outcome } from "./outcome.ts";
 
 // Every field of every request, with every kind of bad value, in JSON and in binary. The fields come from the
@@ -62,15 +62,15 @@ interface Place {
   readonly path: string;
 }
 
-/** All leaf fields, and the lists. The second element stands for all elements of a list. */
+/** All fields, and the fields of their messages. The second element stands for all elements of a list. */
 function placesOf(message: DescMessage, keys: Place["keys"] = [], prefix = ""): Place[] {
   return message.fields.flatMap((field): Place[] => {
     const place = { field, keys: [...keys, field.localName], path: `${prefix}${field.name}` };
     const element = { field, keys: [...place.keys, 1], path: `${place.path}[1]` };
     const inner = field.fieldKind === "list" ? element : place;
     const isNested = field.message !== undefined && !field.message.typeName.startsWith("google.protobuf.");
-    const leaves = isNested ? placesOf(field.message as DescMessage, inner.keys, `${inner.path}.`) : [inner];
-    return field.fieldKind === "list" ? [place, ...leaves] : leaves;
+    const nested = isNested ? placesOf(field.message as DescMessage, inner.keys, `${inner.path}.`) : [];
+    return field.fieldKind === "list" ? [place, element, ...nested] : [place, ...nested];
   });
 }
 
@@ -145,26 +145,57 @@ describe("every field of every request", { timeout: HANG_MS }, () => {
     for (const place of placesOf(method.input)) {
       it(`${method.name}: ${place.path}`, async (t) => {
         const isList = place.field.fieldKind === "list" && typeof place.keys.at(-1) === "string";
-        const kinds = isList ? badLists(place.field, method) : badValuesOf(place.field);
+        const kinds = {
+          ...(isList ? badLists(place.field, method) : badValuesOf(place.field)),
+          ...wrongJson(place.field, isList),
+        };
         t.diagnostic(`FC_SEED=${seed}`);
-        for (const [kind, values] of Object.entries(kinds)) {
-          for (const bad of fc.sample(values, { seed, numRuns: SAMPLES })) {
-            if ("json" in bad) {
-              const body = replaced(toJsonFields(method, valid), place.keys, bad.json);
-              assertViolation(await send(method, "json", body), place, bad, `JSON, ${kind}, ${bad.quotes}`);
-            }
-            if ("binary" in bad) {
-              const body = replaced(valid, place.keys, bad.binary);
-              assertViolation(
-                await send(method, "binary", body),
-                place,
-                bad,
-                `binary, ${kind}, ${bad.quotes}`,
-              );
-            }
-          }
-        }
+        const checks = Object.entries(kinds).flatMap(([kind, values]) =>
+          fc.sample(values, { seed, numRuns: SAMPLES }).flatMap((bad) => [
+            ...("json" in bad
+              ? [
+                  {
+                    encoding: "json" as const,
+                    message: toJsonFields(method, valid),
+                    value: bad.json,
+                    kind,
+                    bad,
+                  },
+                ]
+              : []),
+            ...("binary" in bad
+              ? [{ encoding: "binary" as const, message: valid, value: bad.binary, kind, bad }]
+              : []),
+          ]),
+        );
+        await Promise.all(
+          checks.map(async ({ encoding, message, value, kind, bad }) => {
+            const outcome = await send(method, encoding, replaced(message, place.keys, value));
+            assertViolation(outcome, place, bad, `${encoding}, ${kind}, ${bad.quotes}`);
+          }),
+        );
       });
     }
   }
+
+  it("CommitReservation and Reserve: each line of a product is quoted as it was sent", async () => {
+    const reserve = { reservationId: "two-lines", lines: LINES.slice(1) };
+    assert.equal((await send(methodNamed("Reserve"), "binary", reserve)).code, "ok");
+    const most = 2_147_483_647;
+    const cases = [
+      ["CommitReservation", [1, 2], `3 in total; 2 of "${KNOWN}" are held`],
+      ["Reserve", [most, 1], `${most + 1} in total; the maximum is ${most}`],
+    ] as const;
+    for (const [name, quantities, bound] of cases) {
+      const lines = quantities.map((quantity) => ({ productId: KNOWN, quantity }));
+      const expected = quantities.map((quantity, index) => ({
+        field: `lines[${index}].quantity`,
+        description: `is ${quantity}, and the lines of "${KNOWN}" have ${bound}`,
+      }));
+      for (const encoding of ["json", "binary"] as const) {
+        const outcome = await send(methodNamed(name), encoding, { reservationId: "two-lines", lines });
+        assert.deepEqual(outcome.violations, expected, `${name}, ${encoding}: ${outcome.message}`);
+      }
+    }
+  });
 });

@@ -33,8 +33,6 @@ interface Domain {
   readonly fields: readonly Field[];
   readonly inside: readonly unknown[];
   readonly outside: readonly Outside[];
-  /** JSON values of another type, which cannot be decoded. */
-  readonly undecodable: readonly unknown[];
 }
 
 let ids = 0;
@@ -94,17 +92,14 @@ const ID_OUTSIDE: readonly Outside[] = [
   { value: "a\u0085b", met: "a", bound: "control characters" },
   { value: "caf\ufffd", met: "caf", bound: "U+FFFD" },
 ];
-const NO_STRING = [5, true, {}, [], "a lone surrogate \ud800"];
-const NO_INT32 = [1.5, 2_147_483_648, -2_147_483_649, "x", "1.5", "", true, {}];
 
-function textOf(bytesMax: number): Pick<Domain, "inside" | "outside" | "undecodable"> {
+function textOf(bytesMax: number): Pick<Domain, "inside" | "outside"> {
   return {
     inside: ["", "x".repeat(bytesMax), "é".repeat(bytesMax / 2), "line\nline\t\u0000"],
     outside: [
       { value: "x".repeat(bytesMax + 1), met: `${bytesMax + 1} bytes`, bound: String(bytesMax) },
       { value: `${"é".repeat(bytesMax / 2)}x`, met: `${bytesMax + 1} bytes`, bound: String(bytesMax) },
     ],
-    undecodable: NO_STRING,
   };
 }
 
@@ -118,13 +113,11 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
     fields: ID_FIELDS,
     inside: ID_INSIDE,
     outside: [{ value: "", met: "empty", bound: "128" }, ...ID_OUTSIDE],
-    undecodable: NO_STRING,
   },
   "an ID that may be left out": {
     fields: [COLLECTION_ID],
     inside: ["", ...ID_INSIDE],
     outside: ID_OUTSIDE,
-    undecodable: NO_STRING,
   },
   "a list of IDs": {
     fields: [field(`${STOCK}/BatchGetStock`, "product_ids", (productIds) => ({ productIds }))],
@@ -133,7 +126,6 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
       { value: [], met: "0 entries", bound: "1000" },
       { value: Array.from({ length: 1_001 }, () => "x"), met: "1001 entries", bound: "1000" },
     ],
-    undecodable: ["x", {}, [5], [null]],
   },
   "a name": {
     fields: [field(`${SUPPLY}/PutProduct`, "product.name", (name) => product({ name }))],
@@ -161,7 +153,6 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
         bound: "0 to 1000000000000",
       })),
     ],
-    undecodable: ["x", "", true, {}],
   },
   "a quantity": {
     fields: [
@@ -171,7 +162,6 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
     ],
     inside: [0, 1, "7", 1e3, INT32_MAX],
     outside: outsideOf([-1, -INT32_MAX - 1], "0 to 2147483647"),
-    undecodable: NO_INT32,
   },
   "a difference": {
     fields: [field(`${SUPPLY}/AdjustStock`, "delta", (delta) => adjust({ delta }))],
@@ -180,19 +170,16 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
       { value: 0, met: "is 0", bound: "above 0" },
       { value: -INT32_MAX - 1, met: "-2147483648", bound: "-2147483647 to 2147483647" },
     ],
-    undecodable: NO_INT32,
   },
   "a version": {
     fields: [field(`${SUPPLY}/CountStock`, "expected_version", (value) => count({ expectedVersion: value }))],
     inside: ["0", 1, "18446744073709551615"],
     outside: [],
-    undecodable: [-1, "18446744073709551616", 1.5, "x", true],
   },
   "a page's size": {
     fields: [field(`${SUPPLY}/ListChanges`, "page_size", (pageSize) => ({ productId: PRODUCT, pageSize }))],
     inside: [0, 1, 1_000],
     outside: outsideOf([-1, 1_001, INT32_MAX, -INT32_MAX - 1], "1 to 1000"),
-    undecodable: NO_INT32,
   },
   "a page's token": {
     fields: [
@@ -206,7 +193,6 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
       token("version:1.5"),
       token("version:9999999999999999"),
     ].map((value) => ({ value, met: value, bound: "next_page_token" })),
-    undecodable: NO_STRING,
   },
   "a time": {
     fields: [
@@ -218,7 +204,6 @@ const DOMAINS: Readonly<Record<string, Domain>> = {
       { value: "1969-12-31T23:59:59.000001Z", met: "1969-12-31T23:59:59.000001Z", bound: "1970 to 9999" },
       { value: "0001-01-01T00:00:00Z", met: "0001-01-01T00:00:00Z", bound: "1970 to 9999" },
     ],
-    undecodable: ["yesterday", "", 1_700_000_000, "2024-02-30T25:00:00Z", "10000-01-01T00:00:00Z"],
   },
 };
 
@@ -273,7 +258,7 @@ describe("validation over the wire", () => {
   });
   after(() => app?.stop());
 
-  for (const [what, { fields, inside, outside, undecodable }] of Object.entries(DOMAINS)) {
+  for (const [what, { fields, inside, outside }] of Object.entries(DOMAINS)) {
     describe(what, () => {
       for (const { method, field: name, request } of fields) {
         it(`${name} of ${method}`, async () => {
@@ -287,13 +272,6 @@ describe("validation over the wire", () => {
           }
           for (const { value, ...expected } of outside) {
             assertRefused(await post(app, method, request(value)), name, expected);
-          }
-          for (const value of undecodable) {
-            const outcome = await post(app, method, request(value));
-            assert.equal(outcome.code, "invalid_argument", `${brief(value)}: ${outcome.message}`);
-            // A decoding error has no violations, but its message names the field, or the type of a time.
-            const own = /[a-z_]+(?=(\[\d+\])?$)/.exec(name)?.[0] ?? name;
-            assert.match(outcome.message, new RegExp(`${own}|google\\.protobuf\\.Timestamp`));
           }
         });
       }
