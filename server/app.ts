@@ -7,7 +7,7 @@ import { localUrl, publicUrl } from "./address.ts";
 import type { LiveView } from "./api/stock-service.ts";
 import type { Config } from "./config.ts";
 import type { AppOptions, Context } from "./context.ts";
-import { startDemo } from "./demo/demo.ts";
+import { type Demo, startDemo } from "./demo/demo.ts";
 import { ExpirySweeper } from "./inventory/expiry.ts";
 import type { ChangeFeed } from "./inventory/feed.ts";
 import type { ChangeOutbox } from "./inventory/outbox.ts";
@@ -229,18 +229,22 @@ async function startDemoShop(
   demoToken: string,
 ): Promise<void> {
   if (!config.demo) return;
-  const start = async (): Promise<void> => {
-    const demo = await startDemo(url, demoToken, store, log);
-    releases.push("the demo", () => demo.stop());
-  };
+  let starting: Promise<Demo | undefined> | undefined;
+  const start = (): Promise<Demo | undefined> => startDemo(url, demoToken, store, log);
   if (health.current().length === 0) {
-    await start();
-    return;
+    starting = start();
+    await starting;
   }
   const unsubscribe = health.onChange(() => {
     if (health.current().length > 0) return;
+    starting ??= start().catch((err: unknown) => {
+      log.warn({ err }, "Could not start the demo");
+      return undefined;
+    });
+  });
+  releases.push("the demo", async () => {
     unsubscribe();
-    start().catch((err: unknown) => log.warn({ err }, "Could not start the demo"));
+    await (await starting)?.stop();
   });
 }
 

@@ -13,6 +13,7 @@ import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
+import { until } from "../support/until.ts";
 import { AUTH_TOKENS, bearer, codeNameOf, errorOf, PROTOCOLS, sending, TOKENS } from "./callers.ts";
 
 const PUBLIC: readonly DescService[] = [Inventory, StockService, Health];
@@ -172,7 +173,8 @@ describe("the demo shop", () => {
     const log = pino({ level: "debug" }, { write: (line) => lines.push(line) });
     await using app = await startTestApp({ AUTH_TOKENS, DEMO: "on" }, { log });
     const stock = createClient(StockService, createGrpcTransport({ baseUrl: app.url }));
-    assert.ok((await stock.getStock({ productId: "demo-01" })).stock);
+    // The demo starts once the catalog is sorted.
+    await until(async () => (await stock.getStock({ productId: "demo-01" })).stock, "the demo has products");
     const write = lines.find((line) => line.includes('"caller":"demo"') && line.includes("PutProduct"));
     assert.match(write ?? "", /"level":20,/, "at debug, so that its shoppers do not hide everything else");
   });
