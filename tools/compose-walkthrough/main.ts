@@ -11,6 +11,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ConnectError } from "@connectrpc/connect";
 import { type Engine, findEngine } from "./engine.ts";
 import { walk } from "./walk.ts";
 
@@ -25,13 +26,21 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 
+// A client session of connect-node that an edge closes while it is idle has no listener for its error.
+process.on("uncaughtException", (error) => {
+  if (error instanceof ConnectError) return;
+  say(error.stack ?? String(error));
+  abort.abort();
+});
+
 let engine: Engine | undefined;
 const work = await mkdtemp(join(tmpdir(), "compose-walkthrough-"));
 try {
-  for (const port of PORTS) await expectFree(port);
   engine = await findEngine(abort.signal, say);
   say(`Engine: ${engine.name}`);
+  // What an interrupted run has left.
   await engine.removeAll();
+  for (const port of PORTS) await expectFree(port);
   await walk(engine, work, say);
   say("Passed");
 } catch (error) {
