@@ -1,8 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Collection, CollectionEvent } from "../inventory/collection.ts";
-import { InventoryError } from "../inventory/errors.ts";
-import type { Ledger, ProductDetails, Stock, StockChange } from "../inventory/ledger.ts";
+import type { Ledger, Stock, StockChange } from "../inventory/ledger.ts";
 import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "../inventory/product-event.ts";
 import {
@@ -16,35 +15,27 @@ import {
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
 import { RedisConnection } from "./client.ts";
-import { Coalescer } from "./coalescer.ts";
-import { DamagedRecords, recordDamaged } from "./damaged-records.ts";
+import { DamagedRecords } from "./damaged-records.ts";
 import { warnOfDurability } from "./durability.ts";
 import type { RedisEndpoint } from "./endpoint.ts";
-import { isErrorReply } from "./error-replies.ts";
 import { Fence } from "./fence.ts";
-import { instrumented, type RedisInstruments } from "./instruments.ts";
+import type { RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
-import { callLimits, type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations.ts";
+import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations.ts";
+import { ProductReader } from "./product-reader.ts";
 import {
   decodeChange,
   decodeCollections,
-  decodeDetails,
   decodeLedger,
   encodeCollection,
   encodeDetails,
-  list,
-  ReplyReader,
+  type ReplyReader,
   stockOf,
 } from "./reply.ts";
 import { checkLayout, checkServing } from "./requirements.ts";
 import { RedisReservations } from "./reservations.ts";
-import { readScript } from "./scripts.ts";
 import { WriteLanes } from "./write-lanes.ts";
 import { WriteProbe } from "./write-probe.ts";
-
-/** Products of one read batch: about a millisecond of Redis's time. */
-const PRODUCTS_PER_READ_BATCH_MAX = 512;
-const READ_BATCHES_IN_FLIGHT_MAX = 4;
 
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;
@@ -67,7 +58,7 @@ export class RedisStore implements InventoryStore {
   readonly #reads: RedisConnection;
   readonly #mutations: Mutations;
   readonly #probe: WriteProbe;
-  readonly #products: Coalescer<string, ReplyReader>;
+  readonly #products: ProductReader;
 
   constructor(options: RedisStoreOptions) {
     const { endpoint, log, instruments = {} } = options;
@@ -93,24 +84,11 @@ export class RedisStore implements InventoryStore {
     });
     this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
-    const read = readScript();
-    this.#products = new Coalescer({
-      send: async (batch) => {
-        const distinct = [...new Set(batch)];
-        const keys = distinct.flatMap((id) => this.#keys.readKeys(id));
-        const replies = list(await this.#reads.run(read, keys, []));
-        const byId = new Map(distinct.map((id, index) => [id, replies[index]]));
-        return batch.map((id) => new ReplyReader(byId.get(id)));
-      },
-      weightOf: () => 1,
-      batchItemsMax: PRODUCTS_PER_READ_BATCH_MAX,
-      batchWeightMax: PRODUCTS_PER_READ_BATCH_MAX,
-      inFlightMax: READ_BATCHES_IN_FLIGHT_MAX,
-      shouldResend: (_, error) => !isErrorReply(error),
-      ...instrumented("reads", () => "read_product", instruments),
-      ...callLimits(this.#reads),
+    this.#products = new ProductReader(this.#reads, this.#mutations, {
+      keys: this.#keys,
+      damagedRecords: this.#damagedRecords,
+      instruments,
     });
-    instruments.metrics?.addQueue("reads", () => this.#products.queued);
   }
 
   /** Resolves when Redis is ready, or after `waitMs` if it is not. Rejects with `RedisRequirementError` if it must not be used. */
@@ -125,7 +103,7 @@ export class RedisStore implements InventoryStore {
   }
 
   async getStock(productId: string): Promise<Stock> {
-    const product = await this.#read(productId);
+    const product = await this.#products.read(productId);
     if (product === undefined || product.ledger.deleted) {
       throw productUnknown(productId);
     }
@@ -133,7 +111,7 @@ export class RedisStore implements InventoryStore {
   }
 
   async batchGetStock(productIds: readonly string[]): Promise<(Stock | undefined)[]> {
-    const products = await Promise.all(productIds.map((id) => this.#readUnlessDamaged(id)));
+    const products = await Promise.all(productIds.map((id) => this.#products.readUnlessDamaged(id)));
     return products.map((product) =>
       product === undefined || product.ledger.deleted
         ? undefined
@@ -142,7 +120,7 @@ export class RedisStore implements InventoryStore {
   }
 
   async getLedger(productId: string): Promise<Ledger> {
-    const product = await this.#read(productId);
+    const product = await this.#products.read(productId);
     if (product === undefined) {
       throw productUnknown(productId);
     }
@@ -286,8 +264,14 @@ export class RedisStore implements InventoryStore {
   }
 
   async listCollections(): Promise<Collection[]> {
-    const entries = await this.#reads.send((client) => client.hgetall(this.#keys.collections()));
-    return decodeCollections(this.#keys.collections(), entries, this.#damagedRecords);
+    const key = this.#keys.collections();
+    const entries = await this.#reads.send((client) =>
+      client.hgetall(key).catch((error) => {
+        this.#damagedRecords.foundForeignType("collection", key, error);
+        return {};
+      }),
+    );
+    return decodeCollections(key, entries, this.#damagedRecords);
   }
 
   /** The state of replication, for the health report. */
@@ -304,68 +288,6 @@ export class RedisStore implements InventoryStore {
     this.#products.close();
     this.#writes.close();
     this.#reads.close();
-  }
-
-  /** Reads a product, and adopts it from its plain key if it has no ledger yet. `undefined` if there is neither. */
-  async #read(
-    productId: string,
-  ): Promise<{ ledger: Ledger; updateTimeMs: number; details: ProductDetails | undefined } | undefined> {
-    const reply = await this.#products.submit(productId);
-    const key = this.#keys.ledger(productId);
-    const status = reply.text();
-    switch (status) {
-      case "ok": {
-        const text = reply.text();
-        const state = this.#damagedRecords.decode("ledger", key, () => decodeLedger(productId, text));
-        if (state === undefined) {
-          throw recordDamaged("ledger", key, text);
-        }
-        return {
-          ...state,
-          details: this.#decodeDetails(productId, reply.optionalText(), reply.optionalText()),
-        };
-      }
-      case "adoptable": {
-        const adopted = await this.#mutations.adopt(productId, this.#keys);
-        return adopted && { ...decodeLedger(productId, adopted.text()), details: undefined };
-      }
-      case "absent":
-        return undefined;
-      case "damaged": {
-        const reason = reply.text();
-        this.#damagedRecords.found("ledger", key, reason);
-        throw recordDamaged("ledger", key, reason);
-      }
-      default:
-        throw unexpectedStatus(status);
-    }
-  }
-
-  /** Reads a product of many: a damaged one is reported and left out like an unknown one. */
-  async #readUnlessDamaged(productId: string) {
-    try {
-      return await this.#read(productId);
-    } catch (error) {
-      if (error instanceof InventoryError && error.code === "RECORD_DAMAGED") {
-        return undefined;
-      }
-      throw error;
-    }
-  }
-
-  /** A product with damaged details is shown without them: its count is right. */
-  #decodeDetails(
-    productId: string,
-    text: string | undefined,
-    readError: string | undefined,
-  ): ProductDetails | undefined {
-    const key = this.#keys.details(productId);
-    if (readError !== undefined) {
-      this.#damagedRecords.found("details", key, readError);
-    }
-    return text === undefined
-      ? undefined
-      : this.#damagedRecords.decode("details", key, () => decodeDetails(text));
   }
 
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */
