@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { parse } from "yaml";
 import { z } from "zod";
 import { readConfig } from "../server/config.ts";
+import { DEAD_LETTER_BYTES_MAX } from "../server/kafka/topic-config.ts";
 import { TOPICS } from "./kafka/platform.ts";
 import { findProgram, kafkaVersion, REDIS_SERVERS } from "./support/programs.ts";
 
@@ -294,10 +295,12 @@ describe("docker-compose.yml", () => {
     assert.equal(services.topics.image, services.kafka.image);
   });
 
-  it("creates the default topics of the service", () => {
+  it("creates the default topics of the service, and the dead-letter topic with room for its headers", () => {
     const script = services.topics.command?.join("\n") ?? "";
-    const created = /for topic in ([^;]+);/.exec(script)?.[1]?.split(" ");
-    assert.deepEqual(created?.toSorted(), Object.keys(TOPICS).sort());
+    const created = /for topic in ([^;]+);/.exec(script)?.[1]?.split(" ") ?? [];
+    const deadLetters = /create (\S+) --config max\.message\.bytes=(\d+)/.exec(script);
+    assert.deepEqual([...created, deadLetters?.[1]].toSorted(), Object.keys(TOPICS).sort());
+    assert.equal(Number(deadLetters?.[2]), DEAD_LETTER_BYTES_MAX);
   });
 
   it("builds the image of this release", () => {

@@ -3,10 +3,20 @@
  * with the service's topics. Ctrl-C stops it and removes its data.
  */
 import { once } from "node:events";
+import { DEAD_LETTER_BYTES_MAX } from "../server/kafka/topic-config.ts";
 import { startKafka } from "../test/support/kafka-broker.ts";
 import { findJavaKafka, need } from "../test/support/programs.ts";
 
-const topics = { product: 3, collection: 3, inventory: 3, "product.inventory.dead-letter": 3 };
+const topics = {
+  product: 3,
+  collection: 3,
+  inventory: 3,
+  "product.inventory.dead-letter": {
+    partitions: 3,
+    // A dead letter has more headers than its original.
+    config: { "max.message.bytes": String(DEAD_LETTER_BYTES_MAX), "retention.ms": "-1" },
+  },
+};
 const portDefault = 9092;
 const portMax = 65_535;
 

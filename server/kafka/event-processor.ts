@@ -38,10 +38,18 @@ interface EventProcessorOptions {
 type Attempt =
   | { readonly kind: "done" }
   | { readonly kind: "dead"; readonly reason: AnyDeadLetterReason; readonly detail: string }
+  | Failure;
+
+type Failure =
   /** The store is unavailable or overloaded: every event waits. */
   | { readonly kind: "wait"; readonly error: Error }
   /** An internal error, which may concern this event only. */
   | { readonly kind: "fault"; readonly error: Error };
+
+interface Retried {
+  readonly message: IncomingMessage;
+  readonly attempt: Failure;
+}
 
 /** Applies the events of a slice to the store, and sends those that cannot be applied to the dead-letter topic. */
 export class EventProcessor {
@@ -56,17 +64,19 @@ export class EventProcessor {
   /** Resolves when each message is in the store or a dead letter. Rejects if `signal` is aborted. */
   async process(slice: Slice, reader: PartitionReader, signal: AbortSignal): Promise<void> {
     const letters: DeadLetter[] = [];
-    let left = slice.messages;
     const startedAt = performance.now();
+    let left = slice.messages;
+    let atOnce = Number.POSITIVE_INFINITY;
     for (let retryMs = RETRY_MS_MIN; left.length > 0; retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)) {
-      signal.throwIfAborted();
-      const retried = await this.#applyAll(left, letters, startedAt);
-      left = retried.map(({ message }) => message);
+      const retried = await this.#applyAll(left, atOnce, letters, startedAt, signal);
       const [first] = retried;
       if (first !== undefined) {
         this.#report(reader, first.message, first.attempt);
         await wait(retryMs, undefined, { signal });
       }
+      left = retried.map(({ message }) => message);
+      // The store may fail a whole batch of operations because of one. Alone, each fails by itself.
+      atOnce = retried.some(({ attempt }) => attempt.kind === "fault") ? 1 : Number.POSITIVE_INFINITY;
     }
     if (slice.unreadable !== undefined) {
       letters.push(toBatchLetter(slice.unreadable, Date.now()));
@@ -76,29 +86,38 @@ export class EventProcessor {
     }
   }
 
-  /** Tries each message once, in parallel. Returns those to be retried. */
+  /** Tries each message once, `atOnce` in parallel. Adds dead letters. Returns the messages to be retried. */
   async #applyAll(
     messages: readonly IncomingMessage[],
+    atOnce: number,
     letters: DeadLetter[],
     startedAt: number,
-  ): Promise<{ message: IncomingMessage; attempt: Attempt & { kind: "wait" | "fault" } }[]> {
+    signal: AbortSignal,
+  ): Promise<Retried[]> {
     const { budget } = this.#options;
     const attempts: Promise<Attempt>[] = [];
     for (const message of messages) {
-      attempts.push(this.#apply(message));
+      signal.throwIfAborted();
+      const attempt = this.#apply(message);
+      attempts.push(attempt);
+      if (attempts.length >= atOnce) {
+        await attempt;
+      }
       if (budget.isSpent) {
         await budget.nextTurn();
       }
     }
-    const results = await Promise.all(attempts);
-    const retried: { message: IncomingMessage; attempt: Attempt & { kind: "wait" | "fault" } }[] = [];
-    for (const [index, message] of messages.entries()) {
-      const attempt = results[index];
-      if (attempt?.kind === "dead") {
+    const retried: Retried[] = [];
+    for (const [index, attempt] of (await Promise.all(attempts)).entries()) {
+      const message = messages[index];
+      if (message === undefined || attempt.kind === "done") {
+        continue;
+      }
+      if (attempt.kind === "dead") {
         letters.push(toDeadLetter(message, attempt.reason, attempt.detail, Date.now()));
-      } else if (attempt?.kind === "fault" && this.#isOwnFault(startedAt)) {
+      } else if (attempt.kind === "fault" && this.#isOwnFault(startedAt)) {
         letters.push(toDeadLetter(message, "internal-error", attempt.error.message, Date.now()));
-      } else if (attempt?.kind === "fault" || attempt?.kind === "wait") {
+      } else {
         retried.push({ message, attempt });
       }
     }
@@ -178,11 +197,7 @@ export class EventProcessor {
     }
   }
 
-  #report(
-    reader: PartitionReader,
-    message: IncomingMessage,
-    attempt: Attempt & { kind: "wait" | "fault" },
-  ): void {
+  #report(reader: PartitionReader, message: IncomingMessage, attempt: Failure): void {
     const { topic, partition, offset } = message;
     const place = { topic, partition, offset, key: shortKey(message.key) };
     const { error } = attempt;

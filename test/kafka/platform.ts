@@ -29,11 +29,22 @@ export interface Platform extends AsyncDisposable {
   readonly environment: NodeJS.ProcessEnv;
 }
 
+interface PlatformOptions {
+  readonly durable?: boolean;
+  readonly brokerProperties?: Readonly<Record<string, string>>;
+}
+
 /** Redis persists nothing unless `durable` is set, and so never waits for the disk. */
-export async function startPlatform({ durable = false } = {}): Promise<Platform> {
+export async function startPlatform({
+  durable = false,
+  brokerProperties,
+}: PlatformOptions = {}): Promise<Platform> {
   const redis = await startRedis({ appendonly: durable ? "yes" : "no" });
   try {
-    const broker = await startKafka({ own: true });
+    const broker = await startKafka({
+      own: true,
+      ...(brokerProperties && { extraProperties: brokerProperties }),
+    });
     await createTopics(broker);
     return {
       redis,

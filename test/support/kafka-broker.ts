@@ -19,8 +19,8 @@ import { Hopeless, until } from "./until.ts";
 export interface KafkaOptions {
   /** A free one unless given. */
   readonly port?: number;
-  /** Topics to create at the start, with their numbers of partitions. */
-  readonly topics?: Readonly<Record<string, number>>;
+  /** Topics to create at the start. */
+  readonly topics?: Readonly<Record<string, Topic>>;
   /** Further lines of server.properties. They override the ones set here. */
   readonly extraProperties?: Readonly<Record<string, string>>;
   /** Start a broker even if KAFKA_BROKERS names one: for tests that kill it. */
@@ -44,7 +44,7 @@ export interface KafkaBroker extends AsyncDisposable {
   readonly pause: () => void;
   readonly resume: () => void;
   /** Creates a topic and waits until its partitions have leaders. Does nothing if it exists. */
-  readonly createTopic: (name: string, partitions?: number) => Promise<void>;
+  readonly createTopic: (name: string, topic?: Topic) => Promise<void>;
   /** Ends the process and removes its data. SIGTERM shuts it down cleanly. May be called again. */
   readonly stop: (signal?: "SIGTERM" | "SIGKILL") => Promise<void>;
 }
@@ -71,8 +71,8 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaBroke
   if (found === undefined) throw new Error(`Cannot start Kafka, there is ${need("own-kafka").missing}`);
   const broker = found.kind === "external" ? useKafka(found.brokers) : await startJavaKafka(found, options);
   try {
-    for (const [name, partitions] of Object.entries(options.topics ?? {})) {
-      await broker.createTopic(name, partitions);
+    for (const [name, topic] of Object.entries(options.topics ?? {})) {
+      await broker.createTopic(name, topic);
     }
     return broker;
   } catch (error) {
@@ -103,8 +103,8 @@ function useKafka(brokers: string[]): KafkaBroker {
     restart: async () => refuse(),
     pause: refuse,
     resume: refuse,
-    createTopic: async (name, partitions = partitionsDefault) => {
-      if (await createTopic(brokers, name, partitions)) created.push(name);
+    createTopic: async (name, topic = partitionsDefault) => {
+      if (await createTopic(brokers, name, topic)) created.push(name);
     },
     stop,
     [Symbol.asyncDispose]: stop,
@@ -191,8 +191,8 @@ async function startJavaKafka(kafka: JavaKafka, options: KafkaOptions): Promise<
     },
     pause: () => server.signal("SIGSTOP"),
     resume: () => server.signal("SIGCONT"),
-    createTopic: async (name, partitions = partitionsDefault) => {
-      await createTopic(brokers, name, partitions);
+    createTopic: async (name, topic = partitionsDefault) => {
+      await createTopic(brokers, name, topic);
     },
     stop,
     [Symbol.asyncDispose]: () => stop(),
@@ -303,10 +303,12 @@ async function isServing(server: ServerProcess, port: number): Promise<boolean> 
 }
 
 /** Returns false if the topic exists already. */
-function createTopic(brokers: string[], topic: string, partitions: number): Promise<boolean> {
+function createTopic(brokers: string[], name: string, topic: Topic): Promise<boolean> {
+  const { partitions, config } = typeof topic === "number" ? { partitions: topic, config: {} } : topic;
+  const configEntries = Object.entries(config).map(([entry, value]) => ({ name: entry, value }));
   return withAdmin(brokers, (admin) =>
     admin.createTopics({
-      topics: [{ topic, numPartitions: partitions, replicationFactor: 1 }],
+      topics: [{ topic: name, numPartitions: partitions, replicationFactor: 1, configEntries }],
       waitForLeaders: true,
     }),
   );
