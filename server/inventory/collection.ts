@@ -1,3 +1,5 @@
+import { compareDeliveries, type Delivery } from "./delivery.ts";
+
 /** A seller's grouping of products. */
 export interface Collection {
   readonly collectionId: string;
@@ -7,7 +9,7 @@ export interface Collection {
 
 /**
  * A seller's create, update or deletion of a collection. The newest `updateTimeMicros` wins. Of two events with the same
- * time a deletion wins; otherwise the first one does.
+ * time a deletion wins; otherwise the later delivery does.
  */
 export interface CollectionEvent {
   readonly collectionId: string;
@@ -15,4 +17,26 @@ export interface CollectionEvent {
   readonly collection: Collection | undefined;
   /** The seller's time of the update, µs since 1970. */
   readonly updateTimeMicros: number;
+  /** The place of the event's message. Absent if it was not delivered by Kafka. */
+  readonly delivery?: Delivery | undefined;
+}
+
+/** Whether an event replaces the one that is known. */
+export function replaces(event: CollectionEvent, known: CollectionEvent | undefined): boolean {
+  if (known === undefined || event.updateTimeMicros !== known.updateTimeMicros) {
+    return known === undefined || event.updateTimeMicros > known.updateTimeMicros;
+  }
+  if (event.collection === undefined || known.collection === undefined) {
+    return known.collection !== undefined;
+  }
+  return compareDeliveries(event.delivery, known.delivery) > 0;
+}
+
+/** Whether two events of a collection have the same time and the same content. */
+export function sayTheSame(a: CollectionEvent, b: CollectionEvent | undefined): boolean {
+  return (
+    a.updateTimeMicros === b?.updateTimeMicros &&
+    a.collection?.name === b.collection?.name &&
+    a.collection?.description === b.collection?.description
+  );
 }

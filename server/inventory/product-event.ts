@@ -1,3 +1,4 @@
+import { compareDeliveries, type Delivery } from "./delivery.ts";
 import type { ChangeCause, Ledger, ProductDetails } from "./ledger.ts";
 
 /** The time of a seller's event. */
@@ -6,6 +7,8 @@ export interface EventTime {
   readonly updateTimeMicros: number | undefined;
   /** The same time as it was sent, which may be more precise. Quoted in errors. */
   readonly updateTimeText?: string | undefined;
+  /** The place of the event's message, which decides between events of the same time. Absent for a call. */
+  readonly delivery?: Delivery | undefined;
 }
 
 /** A seller's create or update. An absent part keeps its current value. */
@@ -33,8 +36,11 @@ export interface ProductDelete extends EventTime {
 export interface ProductRegisters {
   readonly declared: number;
   readonly declareTimeMicros: number | undefined;
+  /** The place of the message that declared the stock. Absent if a call did. */
+  readonly declareDelivery: Delivery | undefined;
   readonly details: ProductDetails | undefined;
   readonly detailsTimeMicros: number | undefined;
+  readonly detailsDelivery: Delivery | undefined;
   /** Time of the newest create or update. Absent if there was none. */
   readonly upsertTimeMicros: number | undefined;
   /** Time of the newest deletion. Absent if there was none. */
@@ -45,8 +51,10 @@ export interface ProductRegisters {
 export const EMPTY_REGISTERS: ProductRegisters = {
   declared: 0,
   declareTimeMicros: undefined,
+  declareDelivery: undefined,
   details: undefined,
   detailsTimeMicros: undefined,
+  detailsDelivery: undefined,
   upsertTimeMicros: undefined,
   deleteTimeMicros: undefined,
 };
@@ -66,6 +74,8 @@ export interface EventOutcome {
   readonly registers: ProductRegisters;
   /** False if the event was superseded by a newer update or deletion. */
   readonly applied: boolean;
+  /** True if the event was applied, and a number, the details or a time differ from before. */
+  readonly changed: boolean;
   /** The cause to record. Absent if the event has no visible effect. */
   readonly cause: ChangeCause | undefined;
   /** Whether to record the details: they changed, or the product became visible. */
@@ -73,37 +83,43 @@ export interface EventOutcome {
 }
 
 /**
- * Applies a create or update of time `at` (µs). A newer event wins. At the same time the smaller declared count wins,
- * and the details stay.
+ * Applies a create or update of time `at` (µs). A newer event wins. At the same time the later delivery wins. Between two
+ * calls at the same time the smaller declared count wins, and the details stay.
  */
 export function applyUpsert(
   before: ProductRegisters,
-  event: Pick<ProductUpsert, "details" | "declared">,
+  event: Pick<ProductUpsert, "details" | "declared" | "delivery">,
   at: number,
 ): EventOutcome {
-  const declaredFence = before.declareTimeMicros ?? -1;
-  const detailsFence = before.detailsTimeMicros ?? -1;
+  const { delivery } = event;
   const upsertFence = before.upsertTimeMicros ?? -1;
-  let { declared, declareTimeMicros, details, detailsTimeMicros } = before;
-  if (event.declared !== undefined && at >= declaredFence) {
-    declared = at === declaredFence ? Math.min(declared, event.declared) : event.declared;
-    declareTimeMicros = at;
+  /** Above 0 if the event is later than the register, 0 if both have the same place. */
+  const place = (fence: number | undefined, known: Delivery | undefined): number =>
+    at - (fence ?? -1) || compareDeliveries(delivery, known);
+  const declaredPlace = place(before.declareTimeMicros, before.declareDelivery);
+  const detailsPlace = place(before.detailsTimeMicros, before.detailsDelivery);
+  let { declared, declareTimeMicros, declareDelivery, details, detailsTimeMicros, detailsDelivery } = before;
+  if (event.declared !== undefined && declaredPlace >= 0) {
+    declared = declaredPlace === 0 ? Math.min(declared, event.declared) : event.declared;
+    [declareTimeMicros, declareDelivery] = [at, delivery];
   }
-  if (event.details !== undefined && at > detailsFence) {
+  if (event.details !== undefined && detailsPlace > 0) {
     details = event.details;
-    detailsTimeMicros = at;
+    [detailsTimeMicros, detailsDelivery] = [at, delivery];
   }
   const registers: ProductRegisters = {
     declared,
     declareTimeMicros,
+    declareDelivery,
     details,
     detailsTimeMicros,
+    detailsDelivery,
     upsertTimeMicros: Math.max(at, upsertFence),
     deleteTimeMicros: before.deleteTimeMicros,
   };
   const won =
-    (event.declared !== undefined && at >= declaredFence) ||
-    (event.details !== undefined && at >= detailsFence) ||
+    (event.declared !== undefined && declaredPlace >= 0) ||
+    (event.details !== undefined && detailsPlace >= 0) ||
     (event.declared === undefined && event.details === undefined && at >= upsertFence);
   const appeared = isDeleted(before) && !isDeleted(registers);
   // The details of a deleted product are not visible. They are recorded when the product becomes visible again.
@@ -111,9 +127,13 @@ export function applyUpsert(
   const declaredChanged = declared !== before.declared;
   const visible =
     appeared || declaredChanged || detailsChanged || declareTimeMicros !== before.declareTimeMicros;
+  const applied = won && !isDeleted(registers);
+  const moved =
+    detailsTimeMicros !== before.detailsTimeMicros || registers.upsertTimeMicros !== before.upsertTimeMicros;
   return {
     registers,
-    applied: won && !isDeleted(registers),
+    applied,
+    changed: applied && (visible || moved),
     cause: visible ? (detailsChanged && !declaredChanged && !appeared ? "details" : "declared") : undefined,
     detailsChanged: detailsChanged || appeared,
   };
@@ -125,11 +145,13 @@ export function applyDelete(before: ProductRegisters, at: number): EventOutcome 
     ...before,
     deleteTimeMicros: Math.max(at, before.deleteTimeMicros ?? -1),
   };
+  const applied = at >= (before.upsertTimeMicros ?? -1) && at >= (before.deleteTimeMicros ?? -1);
   const neverSeen = before.upsertTimeMicros === undefined && before.deleteTimeMicros === undefined;
   const vanished = neverSeen || (!isDeleted(before) && isDeleted(registers));
   return {
     registers,
-    applied: at >= (before.upsertTimeMicros ?? -1) && at >= (before.deleteTimeMicros ?? -1),
+    applied,
+    changed: applied && registers.deleteTimeMicros !== before.deleteTimeMicros,
     cause: vanished ? "deleted" : undefined,
     detailsChanged: false,
   };
@@ -137,7 +159,10 @@ export function applyDelete(before: ProductRegisters, at: number): EventOutcome 
 
 /** The result of a product event. */
 export interface PutResult {
+  /** False if the event was superseded by a newer update or deletion. */
   readonly applied: boolean;
+  /** False if the event was superseded, or repeats what is known. */
+  readonly changed: boolean;
   readonly ledger: Ledger;
 }
 

@@ -158,7 +158,10 @@ export interface InventoryStore {
   /** Sets F. `PRODUCT_UNKNOWN`. */
   setSafetyStock(productId: string, safety: number): Promise<Ledger>;
 
-  /** Creates, updates or deletes a collection. False if superseded by a newer event. `INVALID_INPUT` if U is too far ahead. */
+  /**
+   * Creates, updates or deletes a collection. False if the event changed nothing: it was superseded, or repeats what is
+   * known. `INVALID_INPUT` if U is too far ahead.
+   */
   putCollection(event: CollectionEvent): Promise<boolean>;
 
   /** Every collection, in no particular order. */

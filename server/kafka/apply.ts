@@ -1,7 +1,10 @@
+import type { Delivery } from "../inventory/delivery.ts";
 import { InventoryError } from "../inventory/errors.ts";
+import type { ProductUpsert } from "../inventory/product-event.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import type { EventOutcome } from "../ops/metrics.ts";
 import type { Rejection, SellerEvent } from "./decode.ts";
+import type { IncomingMessage } from "./message.ts";
 
 /** The result of an event that the store has processed. */
 export interface Applied {
@@ -10,25 +13,37 @@ export interface Applied {
   readonly rejected?: Rejection;
 }
 
+/** The place of a message among those of the same update time. */
+export function deliveryOf(message: Pick<IncomingMessage, "timestamp" | "offset" | "partition">): Delivery {
+  const timestampMs = Math.min(Math.max(0, Number(message.timestamp)), Number.MAX_SAFE_INTEGER);
+  return { timestampMs, offset: Number(message.offset), partition: message.partition };
+}
+
 /** Applies one event to the store. Rejects as the store's methods do, if no part of the event can be applied. */
-export async function applyEvent(store: InventoryStore, event: SellerEvent): Promise<Applied> {
+export async function applyEvent(
+  store: InventoryStore,
+  event: SellerEvent,
+  delivery: Delivery,
+): Promise<Applied> {
   switch (event.kind) {
     case "upsert":
-      return applyUpsert(store, event);
+      return applyUpsert(store, { ...event.event, delivery }, event.rejected);
     case "delete":
-      return { outcome: outcomeOf((await store.deleteProduct(event.event)).applied) };
+      // Of equal times a deletion wins, whatever the delivery.
+      return { outcome: outcomeOf((await store.deleteProduct(event.event)).changed) };
     case "collection":
-      return { outcome: outcomeOf(await store.putCollection(event.event)) };
+      return { outcome: outcomeOf(await store.putCollection({ ...event.event, delivery })) };
   }
 }
 
 async function applyUpsert(
   store: InventoryStore,
-  { event, rejected }: Extract<SellerEvent, { kind: "upsert" }>,
+  event: ProductUpsert,
+  rejected: Rejection | undefined,
 ): Promise<Applied> {
   try {
-    const { applied } = await store.putProduct(event);
-    return rejected === undefined ? { outcome: outcomeOf(applied) } : { outcome: "partial", rejected };
+    const { changed } = await store.putProduct(event);
+    return rejected === undefined ? { outcome: outcomeOf(changed) } : { outcome: "partial", rejected };
   } catch (error) {
     if (
       !(error instanceof InventoryError && error.code === "STOCK_OUT_OF_RANGE") ||
@@ -42,6 +57,6 @@ async function applyUpsert(
   }
 }
 
-function outcomeOf(applied: boolean): EventOutcome {
-  return applied ? "applied" : "stale";
+function outcomeOf(changed: boolean): EventOutcome {
+  return changed ? "applied" : "stale";
 }

@@ -4,7 +4,7 @@ import { InventoryError } from "../inventory/errors.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import type { Tracing } from "../ops/tracing.ts";
-import { type Applied, applyEvent } from "./apply.ts";
+import { type Applied, applyEvent, deliveryOf } from "./apply.ts";
 import type { DeadLetterSender } from "./dead-letter-sender.ts";
 import { type AnyDeadLetterReason, type DeadLetter, toBatchLetter, toDeadLetter } from "./dead-letters.ts";
 import type { SellerEvent, Subject } from "./decode.ts";
@@ -154,7 +154,7 @@ export class EventProcessor {
   async #store(message: IncomingMessage, event: SellerEvent): Promise<Attempt> {
     const { store, metrics, tracing, group } = this.#options;
     const span = tracing && processSpan(tracing, message, group);
-    const apply = (): Promise<Applied> => applyEvent(store, event);
+    const apply = (): Promise<Applied> => applyEvent(store, event, deliveryOf(message));
     try {
       const { outcome, rejected } = await (span === undefined ? apply() : span.run(apply));
       metrics.events.inc({ topic: message.topic, outcome });

@@ -1,4 +1,4 @@
-import type { Collection, CollectionEvent } from "../inventory/collection.ts";
+import { type Collection, type CollectionEvent, replaces, sayTheSame } from "../inventory/collection.ts";
 import {
   available,
   type Ledger,
@@ -51,11 +51,8 @@ export class MemoryStore implements InventoryStore {
   readonly #products: Products;
   readonly #operations: Operations;
   readonly #now: () => number;
-  /** Every collection, deleted ones included, with the time of its newest event, µs. */
-  readonly #collections = new Map<
-    string,
-    { readonly at: number; readonly collection: Collection | undefined }
-  >();
+  /** The newest event of every collection, deleted ones included. */
+  readonly #collections = new Map<string, CollectionEvent>();
 
   constructor(options: MemoryStoreOptions = {}) {
     const retentionMs = options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT;
@@ -155,15 +152,17 @@ export class MemoryStore implements InventoryStore {
   }
 
   async putCollection(event: CollectionEvent): Promise<boolean> {
-    const { collectionId, collection } = event;
-    const at = this.#eventTime(event);
-    const known = this.#collections.get(collectionId);
-    const isNewer = known === undefined || at > known.at || (at === known.at && collection === undefined);
-    if (isNewer) {
-      this.#collections.set(collectionId, { at, collection });
-      this.feed.deliverCollections(this.#currentCollections());
+    this.#eventTime(event);
+    const known = this.#collections.get(event.collectionId);
+    if (!replaces(event, known)) {
+      return false;
     }
-    return known === undefined || at >= known.at;
+    this.#collections.set(event.collectionId, event);
+    if (sayTheSame(event, known)) {
+      return false;
+    }
+    this.feed.deliverCollections(this.#currentCollections());
+    return true;
   }
 
   async listCollections(): Promise<Collection[]> {
@@ -196,7 +195,7 @@ export class MemoryStore implements InventoryStore {
         product.registers = outcome.registers;
       });
     }
-    return { applied: outcome.applied, ledger: ledgerOf(product) };
+    return { applied: outcome.applied, changed: outcome.changed, ledger: ledgerOf(product) };
   }
 
   #eventTime(event: EventTime): number {

@@ -43,7 +43,7 @@ export type RecordKind = (typeof RECORD_KINDS)[number];
  * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
- * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON (empty if deleted) |
+ * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON with its delivery (empty if deleted) |
  * | `<product>` | string | a count written by the Go service; read, never written |
  */
 export class Keys {

@@ -1,4 +1,5 @@
 import type { Collection } from "../inventory/collection.ts";
+import type { Delivery } from "../inventory/delivery.ts";
 import type { ProductState } from "../inventory/feed.ts";
 import {
   available,
@@ -190,9 +191,14 @@ export function decodeDetails(text: string): ProductDetails {
   return { name, description, price, collectionId };
 }
 
-/** Encodes a collection as it is stored. */
-export function encodeCollection(collection: Collection): string {
-  return JSON.stringify([collection.name, collection.description]);
+/** Encodes a delivery for scripts/product-event.lua. */
+export function encodeDelivery({ timestampMs, offset, partition }: Delivery): string {
+  return `${timestampMs} ${offset} ${partition}`;
+}
+
+/** Encodes a collection as it is stored: name, description and, if it has one, the delivery. */
+export function encodeCollection({ name, description }: Collection, delivery: Delivery | undefined): string {
+  return JSON.stringify([name, description, ...(delivery === undefined ? [] : [encodeDelivery(delivery)])]);
 }
 
 /** Decodes a field of the collections: time of the newest event in µs, a space, the collection. `undefined` if it is deleted. */

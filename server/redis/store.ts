@@ -28,6 +28,7 @@ import {
   decodeCollections,
   decodeLedger,
   encodeCollection,
+  encodeDelivery,
   encodeDetails,
   type ReplyReader,
   stockOf,
@@ -159,6 +160,7 @@ export class RedisStore implements InventoryStore {
         updateTimeMicros ?? "",
         declared ?? "",
         details === undefined ? "" : encodeDetails(details),
+        event.delivery === undefined ? "" : encodeDelivery(event.delivery),
       ],
       products: 1,
       isIdempotent: updateTimeMicros !== undefined,
@@ -247,7 +249,11 @@ export class RedisStore implements InventoryStore {
     const reply = await this.#mutations.run({
       name: "put_collection",
       keys: [this.#keys.collections()],
-      args: [collectionId, updateTimeMicros, collection === undefined ? "" : encodeCollection(collection)],
+      args: [
+        collectionId,
+        updateTimeMicros,
+        collection === undefined ? "" : encodeCollection(collection, event.delivery),
+      ],
       products: 1,
       isIdempotent: true,
     });
@@ -309,8 +315,13 @@ function putResult(event: ProductUpsert | ProductDelete, reply: ReplyReader): Pu
   const status = reply.text();
   switch (status) {
     case "applied":
+    case "unchanged":
     case "stale":
-      return { applied: status === "applied", ledger: decodeLedger(event.productId, reply.text()).ledger };
+      return {
+        applied: status !== "stale",
+        changed: status === "applied",
+        ledger: decodeLedger(event.productId, reply.text()).ledger,
+      };
     case "future":
       throw updateTooFarAhead(event, reply.integer());
     case "range": {

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { describe, it, type TestContext } from "node:test";
 import fc from "fast-check";
+import type { CollectionEvent } from "../../server/inventory/collection.ts";
+import type { Delivery } from "../../server/inventory/delivery.ts";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import type { Ledger, ProductDetails } from "../../server/inventory/ledger.ts";
 import {
@@ -26,6 +28,8 @@ interface Upsert {
   readonly at: number;
   readonly declared: number | undefined;
   readonly details: ProductDetails | undefined;
+  /** Absent for a call. */
+  readonly delivery?: Delivery | undefined;
 }
 interface Delete {
   readonly kind: "delete";
@@ -62,7 +66,29 @@ const upsert: fc.Arbitrary<Upsert> = fc.record({
 });
 const deletion: fc.Arbitrary<Delete> = fc.record({ kind: fc.constant("delete" as const), at });
 const sellerEvent: fc.Arbitrary<SellerEvent> = fc.oneof({ weight: 3, arbitrary: upsert }, deletion);
-const sellerEvents = fc.array(sellerEvent, { minLength: 1, maxLength: 9 });
+/** Places of messages: equal timestamps and, in different partitions, equal offsets are common. */
+const deliveries = fc
+  .uniqueArray(fc.tuple(fc.nat(2), fc.nat(2), fc.nat(2)), {
+    minLength: 9,
+    maxLength: 9,
+    selector: (place) => place.join(),
+  })
+  .map((places) => places.map(([timestampMs, offset, partition]) => ({ timestampMs, offset, partition })));
+/** Events of which some are messages, each with a place of its own. */
+const sellerEvents = fc
+  .tuple(
+    fc.array(sellerEvent, { minLength: 1, maxLength: 9 }),
+    deliveries,
+    fc.array(fc.boolean(), { minLength: 9 }),
+  )
+  .map(([events, places, areMessages]) =>
+    events.map(
+      (event, index): SellerEvent =>
+        event.kind === "upsert" && areMessages[index] === true
+          ? { ...event, delivery: places[index] }
+          : event,
+    ),
+  );
 const safety: fc.Arbitrary<Safety> = fc.record({ kind: fc.constant("safety" as const), safety: units });
 
 /** Positive adjustments, each with its own ID. */
@@ -79,13 +105,23 @@ function twoOrders<T>(items: readonly T[]): fc.Arbitrary<[T[], T[]]> {
   return fc.tuple(oneOrder, oneOrder);
 }
 
+/** Of events of one time: the one that was delivered last, or all of them if none was delivered. */
+function latest<Event extends { readonly delivery?: Delivery | undefined }>(
+  events: readonly Event[],
+): readonly Event[] {
+  const place = ({ delivery }: Event) =>
+    delivery && [delivery.timestampMs, delivery.offset, delivery.partition].join();
+  const last = events.map(place).reduce((max, each) => ((each ?? "") > (max ?? "") ? each : max), undefined);
+  return events.filter((event) => place(event) === last);
+}
+
 /** The final state of a set of events by the rules, independent of their order. */
 function verdict(events: readonly Command[]) {
   const upserts = events.filter((event) => event.kind === "upsert");
   const newest = (times: readonly number[]) => (times.length === 0 ? undefined : Math.max(...times));
   const withNumber = upserts.filter((event) => event.declared !== undefined);
   const declareTimeMicros = newest(withNumber.map((event) => event.at));
-  const newestNumbers = withNumber.filter((event) => event.at === declareTimeMicros);
+  const newestNumbers = latest(withNumber.filter((event) => event.at === declareTimeMicros));
   const withDetails = upserts.filter((event) => event.details !== undefined);
   const detailsTimeMicros = newest(withDetails.map((event) => event.at));
   const upsertTimeMicros = newest(upserts.map((event) => event.at));
@@ -99,11 +135,11 @@ function verdict(events: readonly Command[]) {
     deleted:
       upsertTimeMicros === undefined ||
       (deleteTimeMicros !== undefined && deleteTimeMicros >= upsertTimeMicros),
-    /** One, unless details of the same time differ; then the first to arrive stays. */
+    /** One, unless calls of the same time give different details; then the first to arrive stays. */
     detailsAllowed:
       detailsTimeMicros === undefined
         ? [undefined]
-        : withDetails.filter((event) => event.at === detailsTimeMicros).map((event) => event.details),
+        : latest(withDetails.filter((event) => event.at === detailsTimeMicros)).map((event) => event.details),
   };
 }
 
@@ -120,8 +156,8 @@ async function perform(store: InventoryStore, command: Command): Promise<boolean
   try {
     switch (command.kind) {
       case "upsert": {
-        const { declared, details, at: updateTimeMicros } = command;
-        await store.putProduct({ productId, declared, details, updateTimeMicros });
+        const { declared, details, delivery, at: updateTimeMicros } = command;
+        await store.putProduct({ productId, declared, details, delivery, updateTimeMicros });
         return true;
       }
       case "delete":
@@ -241,7 +277,7 @@ describe("product events as pure functions", () => {
         for (const order of orders) {
           const registers = order.reduce((so, event) => apply(so, event).registers, EMPTY_REGISTERS);
           const { deleted, detailsAllowed, ...expected } = verdict(order);
-          const { details, ...fences } = registers;
+          const { details, declareDelivery: _, detailsDelivery: __, ...fences } = registers;
           assert.deepEqual(fences, expected);
           assert.equal(isDeleted(registers), deleted);
           assert.ok(detailsAllowed.some((allowed) => allowed?.name === details?.name));
@@ -257,7 +293,68 @@ describe("product events as pure functions", () => {
       assert.deepEqual(twice.registers, once.registers);
       assert.equal(twice.cause, undefined);
       assert.equal(twice.applied, once.applied);
+      assert.equal(twice.changed, false);
     }));
+
+  it("change nothing when sent again later, unless another event of the same time came between", (t) =>
+    check(t, fc.tuple(sellerEvents, sellerEvent, fc.nat(5)), async ([earlier, event, later]) => {
+      const before = earlier.reduce((so, one) => apply(so, one).registers, EMPTY_REGISTERS);
+      const deliver = (registers: ProductRegisters, timestampMs: number) =>
+        apply(
+          registers,
+          event.kind === "upsert" ? { ...event, delivery: { timestampMs, offset: 0, partition: 0 } } : event,
+        );
+      const once = deliver(before, 10);
+      const again = deliver(once.registers, 10 + later);
+      assert.equal(again.changed, false);
+      assert.equal(again.cause, undefined);
+      const { declareDelivery: _, detailsDelivery: __, ...state } = once.registers;
+      const { declareDelivery: ___, detailsDelivery: ____, ...after } = again.registers;
+      assert.deepEqual(after, state);
+    }));
+});
+
+describe("collection events", () => {
+  const collectionEvents = fc
+    .tuple(
+      fc.array(fc.record({ step: fc.nat(2), name: fc.option(fc.constantFrom("A", "B", "C"), { freq: 5 }) }), {
+        minLength: 1,
+        maxLength: 9,
+      }),
+      deliveries,
+    )
+    .map(([events, places]) =>
+      events.map(({ step, name }, index): CollectionEvent => {
+        const collectionId = "c";
+        const collection = name === null ? undefined : { collectionId, name, description: "" };
+        const updateTimeMicros = BASE_MICROS + step;
+        return { collectionId, collection, updateTimeMicros, delivery: places[index] };
+      }),
+    );
+
+  it("end in the state that their set determines; an event returns whether it changed anything", (t) =>
+    check(
+      t,
+      collectionEvents.chain((events) => twoOrders(events)),
+      async (orders) => {
+        for (const order of orders) {
+          const newest = Math.max(...order.map((event) => event.updateTimeMicros));
+          const tied = order.filter((event) => event.updateTimeMicros === newest);
+          const isDeleted = tied.some((event) => event.collection === undefined);
+          const store = new MemoryStore();
+          for (const event of order) {
+            await store.putCollection(event);
+            assert.equal(await store.putCollection(event), false);
+          }
+          const expected = isDeleted
+            ? []
+            : latest(tied)
+                .slice(0, 1)
+                .map((event) => event.collection);
+          assert.deepEqual(await store.listCollections(), expected);
+        }
+      },
+    ));
 });
 
 describe("product events and receipts in a store", () => {

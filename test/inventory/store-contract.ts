@@ -168,7 +168,7 @@ function ledgerRules(newShelf: () => Shelf): void {
   it("starts a product at version 1 with the declared units", async () => {
     const shelf = newShelf();
     const expected = shelf.ledger({ declared: 10, declareTimeMicros: U, version: 1 });
-    assert.deepEqual(await shelf.put(U, 10, LAMP), { applied: true, ledger: expected });
+    assert.deepEqual(await shelf.put(U, 10, LAMP), { applied: true, changed: true, ledger: expected });
     await shelf.expectLedger(expected);
     const { updateTimeMs, ...stock } = await shelf.store.getStock(shelf.productId);
     assert.deepEqual(stock, { productId: shelf.productId, available: 10, version: 1, details: LAMP });
@@ -311,7 +311,7 @@ function productEventRules(newShelf: () => Shelf): void {
     await shelf.put(U, 10, LAMP);
     const older = await shelf.unchangedBy(() => shelf.put(U - 1, 99, TORCH));
     const expected = { declared: 10, declareTimeMicros: U, version: 1 };
-    assert.deepEqual(older, { applied: false, ledger: shelf.ledger(expected) });
+    assert.deepEqual(older, { applied: false, changed: false, ledger: shelf.ledger(expected) });
     assert.equal((await shelf.put(U + 1, 12, TORCH)).applied, true);
     await shelf.expectLedger({ declared: 12, declareTimeMicros: U + 1, version: 2 });
     assert.deepEqual((await shelf.store.getStock(shelf.productId)).details, TORCH);
@@ -427,7 +427,7 @@ function deletionRules(newShelf: () => Shelf): void {
     const shelf = newShelf();
     await shelf.put(U, 10, LAMP);
     const expected = shelf.ledger({ declared: 10, declareTimeMicros: U, version: 2, deleted: true });
-    assert.deepEqual(await shelf.delete(U + 1), { applied: true, ledger: expected });
+    assert.deepEqual(await shelf.delete(U + 1), { applied: true, changed: true, ledger: expected });
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.ok(changeTimeMs > 0);
     const rest = { delta: 0, referenceId: "", reason: "", details: undefined };
@@ -453,7 +453,11 @@ function deletionRules(newShelf: () => Shelf): void {
   it("keeps a tombstone of a product that was never created", async () => {
     const shelf = newShelf();
     const deleted = await shelf.delete(U);
-    assert.deepEqual(deleted, { applied: true, ledger: shelf.ledger({ version: 1, deleted: true }) });
+    assert.deepEqual(deleted, {
+      applied: true,
+      changed: true,
+      ledger: shelf.ledger({ version: 1, deleted: true }),
+    });
     assert.deepEqual([(await shelf.newestChange()).cause, (await shelf.changes()).length], ["deleted", 1]);
     assert.equal((await shelf.put(U - 1, 4, LAMP)).applied, false);
     await refused("PRODUCT_UNKNOWN", shelf.store.getStock(shelf.productId));

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { randomInt, randomUUID } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import fc from "fast-check";
+import type { Delivery } from "../../server/inventory/delivery.ts";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import type { InventoryStore } from "../../server/inventory/store.ts";
 import { MemoryStore } from "../../server/memory/store.ts";
@@ -22,7 +23,17 @@ type Command =
       readonly time: EventTime;
       readonly declared: number | undefined;
       readonly name: string | undefined;
+      readonly delivery: Delivery | undefined;
     }
+  | {
+      readonly kind: "collection";
+      readonly product: number;
+      readonly time: number;
+      /** Absent: a deletion. */
+      readonly name: string | undefined;
+      readonly delivery: Delivery | undefined;
+    }
+  | { readonly kind: "collections" }
   | { readonly kind: "delete"; readonly product: number; readonly time: EventTime }
   | {
       readonly kind: "count";
@@ -77,6 +88,16 @@ const time: fc.Arbitrary<EventTime> = fc.oneof(
   { weight: 12, arbitrary: fc.nat(8) },
   fc.constantFrom<EventTime[]>("unsaid", "too far ahead"),
 );
+const name = fc.option(fc.constantFrom("Lamp", "Torch", "灯"), { nil: undefined, freq: 3 });
+/** 10 is less than 9 as text. */
+const delivery = fc.option(
+  fc.record({
+    timestampMs: fc.constantFrom(0, 1_700_000_000_123),
+    offset: fc.constantFrom(9, 10, 4_294_967_297),
+    partition: fc.constantFrom(9, 10),
+  }),
+  { nil: undefined },
+);
 const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 6,
@@ -85,9 +106,21 @@ const command: fc.Arbitrary<Command> = fc.oneof(
       product,
       time,
       declared: fc.option(units, { nil: undefined, freq: 3 }),
-      name: fc.option(fc.constantFrom("Lamp", "Torch", "灯"), { nil: undefined, freq: 2 }),
+      name,
+      delivery,
     }),
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("collection" as const),
+      product,
+      time: fc.nat(2),
+      name,
+      delivery,
+    }),
+  },
+  fc.record({ kind: fc.constant("collections" as const) }),
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("delete" as const), product, time }) },
   {
     weight: 3,
@@ -163,6 +196,7 @@ async function runOnBoth(
     { kind: "stock", product: index },
     { kind: "changes", product: index, limit: 100, beforeVersion: undefined },
   ]).flat();
+  finalReads.push({ kind: "collections" });
   const timedByClock = new Set<number>();
   for (const [index, given] of [...commands, ...finalReads].entries()) {
     const next = timedOnce(given, timedByClock);
@@ -211,7 +245,20 @@ function send(store: InventoryStore, given: Command, prefix: string): Promise<un
         declared: given.declared,
         details: given.name === undefined ? undefined : detailsNamed(given.name),
         updateTimeMicros: micros(given.time),
+        delivery: given.delivery,
       });
+    case "collection": {
+      const collectionId = `${prefix} collection ${given.product}`;
+      return store.putCollection({
+        collectionId,
+        collection:
+          given.name === undefined ? undefined : { collectionId, name: given.name, description: "" },
+        updateTimeMicros: BASE_MICROS + given.time,
+        delivery: given.delivery,
+      });
+    }
+    case "collections":
+      return ownCollections(store, prefix);
     case "delete":
       return store.deleteProduct({ productId: idOf(given.product), updateTimeMicros: micros(given.time) });
     case "count":
@@ -242,6 +289,14 @@ function send(store: InventoryStore, given: Command, prefix: string): Promise<un
       return store.listChanges(idOf(given.product), { limit, beforeVersion });
     }
   }
+}
+
+/** The collections of one program, by ID. */
+async function ownCollections(store: InventoryStore, prefix: string): Promise<unknown> {
+  const own = (await store.listCollections()).filter(({ collectionId }) =>
+    collectionId.startsWith(`${prefix} `),
+  );
+  return own.sort((a, b) => (a.collectionId < b.collectionId ? -1 : 1));
 }
 
 function detailsNamed(name: string) {

@@ -122,6 +122,63 @@ describe("what the Products service sends", { skip }, () => {
     });
   });
 
+  describe("events of the same time", () => {
+    /** The upstream service changes `updatedAt` of products only. */
+    const collection = { id: "col-1", name: "Spring", description: "", updatedAt: CREATED };
+    const nameOf = async (id: string) =>
+      (await store.listCollections()).find(({ collectionId }) => collectionId === id)?.name;
+    const at = (message: Message, ms: number): Message => ({ ...message, timestamp: String(ms) });
+    const base = 1_700_000_000_000;
+
+    it("rename a collection in the order of their records, and count a repetition as stale", async () => {
+      const [applied, stale] = [await events("collection", "applied"), await events("collection", "stale")];
+      const renamed = productMessage("Update", { ...collection, name: "Summer" });
+      await deliver("collection", productMessage("Create", collection), renamed, renamed);
+      assert.equal(await nameOf("col-1"), "Summer");
+      assert.equal((await events("collection", "applied")) - applied, 2);
+      assert.equal((await events("collection", "stale")) - stale, 1);
+    });
+
+    it("are ordered by the records' timestamps, whatever the order of arrival", async () => {
+      const late = { ...collection, id: "col-2" };
+      await deliver(
+        "collection",
+        at(productMessage("Update", { ...late, name: "Second" }), base + 1),
+        at(productMessage("Create", { ...late, name: "First" }), base),
+      );
+      assert.equal(await nameOf("col-2"), "Second");
+      await deliver(
+        "product",
+        at(productMessage("Update", row("tie", { inventory: 9, price: 9 })), base + 1),
+        at(productMessage("Create", row("tie", { inventory: 8, price: 8 })), base),
+      );
+      const { available, details } = await store.getStock("tie");
+      assert.deepEqual([available, details?.price], [9, 9]);
+    });
+
+    it("and of the same timestamp are ordered by offset", async () => {
+      await deliver(
+        "product",
+        at(productMessage("Create", row("offset", { inventory: 8, price: 8 })), base),
+        at(productMessage("Update", row("offset", { inventory: 9, price: 9 })), base),
+      );
+      const { available, details } = await store.getStock("offset");
+      assert.deepEqual([available, details?.price], [9, 9]);
+    });
+
+    it("that were sent again are stale, and make no change of stock", async () => {
+      const message = productMessage("Create", row("again"));
+      await deliver("product", message);
+      const { version } = await store.getLedger("again");
+      const [applied, stale] = [await events("product", "applied"), await events("product", "stale")];
+      const deletion = productMessage("Delete", { id: "again-gone", updatedAt: CREATED });
+      await deliver("product", message, message, deletion, deletion);
+      assert.equal((await events("product", "applied")) - applied, 1);
+      assert.equal((await events("product", "stale")) - stale, 3);
+      assert.equal((await store.getLedger("again")).version, version);
+    });
+  });
+
   describe("deletedAt", () => {
     it("of an Update deletes the product, as of the later time", async () => {
       await deliver(

@@ -3,6 +3,7 @@
 -- Fields of a product's hash: D declared, U its seller's time (µs), A adjusted, S sold,
 -- H reserved, F safety, V version, T time of the latest change (ms, clock of Redis), and the fences
 -- of the seller's events in µs: P newest create or update, X newest details, K newest deletion.
+-- Q and R have the time and the delivery of the newest declaration and of the newest details (product-event.lua).
 --
 -- Numbers are Lua doubles, exact up to 2^53; redis.call writes them with %.17g, so microseconds
 -- of any year up to 2255 survive. Format them with %d, never with tostring or ..: those round to 14 digits.
