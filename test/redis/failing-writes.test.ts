@@ -4,6 +4,7 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
+import { RedisOutbox } from "../../server/redis/outbox.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
@@ -279,4 +280,83 @@ describe("RedisStore while writes fail", { skip: need("redis-server").missing },
       assert.ok(refused > 0 || /history|details/.test(fault.name), "the fault made some operation fail");
     });
   }
+});
+
+describe("The scripts beside the mutations while writes fail", { skip: need("redis-server").missing }, () => {
+  let redis: RedisServer;
+  let client: Redis;
+  let outbox: RedisOutbox;
+  let url: string;
+  const one = new Keys(1);
+  const key = one.outbox(0);
+
+  before(async () => {
+    redis = await startRedis({ appendonly: "no" });
+    client = new Redis(redis.url);
+    await client.call("ACL", "SETUSER", "writer", "on", ">secret", "allkeys", "+@all");
+    url = `redis://writer:secret@127.0.0.1:${redis.port}`;
+    outbox = new RedisOutbox({ endpoint: { url }, keys: one, log });
+    await until(() => outbox.backlog(), "the outbox is connected");
+  });
+  after(async () => {
+    await outbox?.close();
+    client?.disconnect();
+    await redis?.stop();
+  });
+
+  /** Runs `call` while the user may not run `command`: it is refused, and the outbox is unchanged. */
+  async function assertRefused(command: string, call: () => Promise<unknown>): Promise<void> {
+    const before = await client.hgetall(key);
+    await client.call("ACL", "SETUSER", "writer", `-${command}`);
+    await assert.rejects(call(), { code: "STORE_UNAVAILABLE", message: /\(NOPERM\)/ });
+    await client.call("ACL", "SETUSER", "writer", `+${command}`);
+    assert.deepEqual(await client.hgetall(key), before);
+  }
+
+  it("leave lease, cursor and publishers as they were, and a retry does no harm", async () => {
+    await assertRefused("hset", () => outbox.acquire(0, "owner", 60_000));
+    const lease = await outbox.acquire(0, "owner", 60_000);
+    assert.equal(lease?.token, 1, "a refused attempt costs no token");
+    await assertRefused("hset", () => outbox.renew(lease, 60_000));
+    await assertRefused("hset", () => outbox.release(lease));
+    assert.equal(await outbox.renew(lease, 60_000), true, "the lease is still held");
+
+    const entry = "declared 1 1 1 0 0 0 0 1 1 0\np\n\n\n";
+    for (let n = 0; n < 3; n++) await client.xadd(one.changes(0), "*", "c", entry);
+    const { entries = [] } = (await outbox.read(lease, 2)) ?? {};
+    assert.equal(entries.length, 2);
+    await assertRefused("hset", () => outbox.advance(lease, entries));
+    for (let n = 0; n < 2; n++) {
+      // The second one is a repetition after a lost reply.
+      assert.equal(await outbox.advance(lease, entries), true);
+      assert.equal((await outbox.backlog())[0]?.entries, 1);
+    }
+    await client.xtrim(one.changes(0), "MAXLEN", 0);
+    await assertRefused("hset", () => outbox.read(lease, 10));
+    assert.equal((await outbox.read(lease, 10))?.snapshotDue, true, "the gap is found again");
+    await assertRefused("hdel", () => outbox.snapshotDone(lease));
+    assert.equal(await outbox.snapshotDone(lease), true);
+
+    for (const command of ["zremrangebyscore", "zadd"]) {
+      await assertRefused(command, () => outbox.announce("owner", 60_000));
+    }
+    assert.equal(await outbox.announce("owner", 60_000), 1);
+    await assertRefused("zrem", () => outbox.retire("owner"));
+    await outbox.retire("owner");
+  });
+
+  it("raise no incarnation, and leave the store unready", async () => {
+    await client.call("ACL", "SETUSER", "writer", "-hset");
+    const store = new RedisStore({ endpoint: { url }, keys: one, log });
+    try {
+      const reason = /NOPERM|can't run this command/;
+      await until(async () => reason.test((await store.unreadyReason()) ?? ""), "the reason is a permission");
+      assert.deepEqual(await client.hgetall(one.marker(0)), {});
+      await client.call("ACL", "SETUSER", "writer", "+hset");
+      await until(async () => (await store.unreadyReason()) === undefined, "the store is ready");
+      assert.equal((await client.hgetall(one.marker(0)))["incarnation"], "1");
+    } finally {
+      await store.close();
+    }
+  });
 });
