@@ -13,7 +13,12 @@ export async function callService(walk: Walk, writersOpen: NodeJS.ProcessEnv): P
   await sendSellersMessage(walk, PRODUCT, SUPPLIED);
   say(`Kafka: a seller's message supplies ${SUPPLIED} of ${PRODUCT}`);
   for (const [protocol, client] of Object.entries(shop.clients())) {
-    const { stock } = await client.getStock({ productId: PRODUCT });
+    // A busy server refuses reads, and clients repeat them.
+    const { stock } = await eventually(
+      () => client.getStock({ productId: PRODUCT }),
+      `GetStock by ${protocol}`,
+      APPLIED_MS_MAX,
+    );
     assert.equal(stock?.available, SUPPLIED, protocol);
   }
   say("GetStock by Connect, gRPC and gRPC-Web: 200");
@@ -21,7 +26,7 @@ export async function callService(walk: Walk, writersOpen: NodeJS.ProcessEnv): P
 
   const reservation = { reservationId: "walk-1", lines: [{ productId: PRODUCT, quantity: 1 }] };
   const reserve = (headers: Record<string, string>) =>
-    shop.fetch("/inventory.v1.ReservationService/Reserve", { body: reservation, headers });
+    shop.fetchPatiently("/inventory.v1.ReservationService/Reserve", { body: reservation, headers });
   const authorization = `Bearer ${walk.tokens.orders}`;
   assert.equal(
     (await reserve({ authorization })).status,
@@ -34,7 +39,7 @@ export async function callService(walk: Walk, writersOpen: NodeJS.ProcessEnv): P
   assert.equal((await reserve({ authorization })).status, 200);
   const release = { body: { reservationId: "walk-1" }, headers: { authorization } };
   assert.equal(
-    (await shop.fetch("/inventory.v1.ReservationService/ReleaseReservation", release)).status,
+    (await shop.fetchPatiently("/inventory.v1.ReservationService/ReleaseReservation", release)).status,
     200,
   );
   say("Reserve through the edge: 404 outside EDGE_WRITERS, 401 without a token, 200 with one");
@@ -42,10 +47,10 @@ export async function callService(walk: Walk, writersOpen: NodeJS.ProcessEnv): P
 }
 
 async function openPage({ shop, say }: Walk): Promise<void> {
-  const page = await shop.fetch("/");
+  const page = await shop.fetchPatiently("/");
   const script = /<script[^>]+src="([^"]+)"/.exec(page.text)?.[1];
   assert.ok(script !== undefined, "the page has a script");
-  assert.equal((await shop.fetch(script)).status, 200);
+  assert.equal((await shop.fetchPatiently(script)).status, 200);
   assert.equal((await shop.fetch("/readyz")).status, 404, "readiness is not public");
   say(`The page: 200, its script ${script} too; /readyz is not public`);
 }

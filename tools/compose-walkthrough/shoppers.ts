@@ -12,6 +12,8 @@ const ORIGIN = "https://localhost";
 const TIMEOUT_MS = 5_000;
 const PAUSE_MS = 20;
 const RECONNECT_MS = 100;
+const ATTEMPTS_MAX = 30;
+const RETRY_MS = 1_000;
 
 export interface ReadsReport {
   readonly reads: number;
@@ -22,6 +24,12 @@ export interface ReadsReport {
   /** Messages to the watch, and how often it was opened. */
   readonly messages: number;
   readonly watches: number;
+}
+
+export interface RequestOptions {
+  /** Sent as JSON by POST. Without it, the request is a GET. */
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export interface Reply {
@@ -40,8 +48,17 @@ export class Shop {
     this.#agent = new Agent({ ca, keepAlive: true });
   }
 
+  /** One HTTP/1.1 request, repeated while the server is busy (429), as its clients do. */
+  async fetchPatiently(path: string, options: RequestOptions = {}): Promise<Reply> {
+    for (let attempt = 1; ; attempt++) {
+      const reply = await this.fetch(path, options);
+      if (reply.status !== 429 || attempt === ATTEMPTS_MAX) return reply;
+      await sleep(RETRY_MS);
+    }
+  }
+
   /** One HTTP/1.1 request. */
-  fetch(path: string, options: { body?: unknown; headers?: Record<string, string> } = {}): Promise<Reply> {
+  fetch(path: string, options: RequestOptions = {}): Promise<Reply> {
     const { body, headers = {} } = options;
     const method = body === undefined ? "GET" : "POST";
     const json = body === undefined ? {} : { "content-type": "application/json" };
