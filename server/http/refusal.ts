@@ -31,7 +31,7 @@ export const READ_METHODS = ["GET", "HEAD", "OPTIONS"] as const;
  * Responds to a method that a resource does not have, and to OPTIONS, and returns whether it did. RFC 9110 demands `Allow`
  * with 405 (section 15.5.6).
  */
-export function handleOtherMethod(
+export function handleOptionsOrDisallowed(
   request: HttpRequest,
   response: HttpResponse,
   allowed: readonly string[] = READ_METHODS,

@@ -8,7 +8,7 @@ import {
   respondWithText,
   setHead,
 } from "./message.ts";
-import { handleOtherMethod } from "./refusal.ts";
+import { handleOptionsOrDisallowed } from "./refusal.ts";
 
 const SERVER_METHODS = ["GET", "HEAD", "POST", "OPTIONS"];
 
@@ -41,11 +41,11 @@ export function createRouter(options: RouterOptions): (request: HttpRequest, res
     }
     if (path === "*") {
       // OPTIONS for the server as a whole (RFC 9110, section 9.3.7).
-      handleOtherMethod(request, response, SERVER_METHODS);
+      handleOptionsOrDisallowed(request, response, SERVER_METHODS);
     } else if (path === "/healthz") {
-      if (!handleOtherMethod(request, response)) respondWithText(response, 200, "ok");
+      if (!handleOptionsOrDisallowed(request, response)) respondWithText(response, 200, "ok");
     } else if (READINESS_PATHS.has(path)) {
-      if (!handleOtherMethod(request, response)) {
+      if (!handleOptionsOrDisallowed(request, response)) {
         void respondWithReadiness(health, READINESS_PATHS.get(path), response);
       }
     } else if (!pages(request, response, path)) {

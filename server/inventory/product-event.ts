@@ -70,7 +70,7 @@ export function isDeleted(
 }
 
 /** The effect of an event on the registers. */
-export interface EventOutcome {
+export interface RegisterUpdate {
   readonly registers: ProductRegisters;
   /** False if the event was superseded by a newer update or deletion. */
   readonly applied: boolean;
@@ -90,7 +90,7 @@ export function applyUpsert(
   before: ProductRegisters,
   event: Pick<ProductUpsert, "details" | "declared" | "delivery">,
   at: number,
-): EventOutcome {
+): RegisterUpdate {
   const { delivery } = event;
   const upsertFence = before.upsertTimeMicros ?? -1;
   /** Above 0 if the event is later than the register, 0 if both have the same place. */
@@ -140,7 +140,7 @@ export function applyUpsert(
 }
 
 /** Applies a deletion of time `at` (µs). Its time is kept, so that a delayed older update does not restore the product. */
-export function applyDelete(before: ProductRegisters, at: number): EventOutcome {
+export function applyDelete(before: ProductRegisters, at: number): RegisterUpdate {
   const registers: ProductRegisters = {
     ...before,
     deleteTimeMicros: Math.max(at, before.deleteTimeMicros ?? -1),

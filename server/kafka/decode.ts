@@ -119,7 +119,7 @@ const REASON_BY_FIELD: Readonly<Record<string, DeadLetterReason>> = {
 };
 
 /** Never leaves this file. */
-class Unfit extends Error {
+class InvalidEvent extends Error {
   readonly reason: DeadLetterReason;
 
   constructor(reason: DeadLetterReason, detail: string) {
@@ -178,7 +178,7 @@ function collectionEvent(type: MessageType, json: object, recordTimestamp: strin
   }
   const { name, description } = parse(Collection, json);
   if (name === undefined) {
-    throw new Unfit("incomplete-details", "name is not given; a collection is replaced as a whole");
+    throw new InvalidEvent("incomplete-details", "name is not given; a collection is replaced as a whole");
   }
   const collection = { collectionId, name, description: description ?? "" };
   check("bad-details", (violations) => {
@@ -192,7 +192,10 @@ function collectionEvent(type: MessageType, json: object, recordTimestamp: strin
 function declaredOf(json: object): number | undefined {
   const { inventory, quantity } = parse(ProductStock, json);
   if (inventory !== undefined && quantity !== undefined && inventory !== quantity) {
-    throw new Unfit("bad-stock", `inventory is ${inventory} and quantity is ${quantity}; give one of them`);
+    throw new InvalidEvent(
+      "bad-stock",
+      `inventory is ${inventory} and quantity is ${quantity}; give one of them`,
+    );
   }
   const [field, declared] = inventory === undefined ? ["quantity", quantity] : ["inventory", inventory];
   if (declared === undefined) {
@@ -212,7 +215,7 @@ function detailsOf(json: object): ProductDetails | undefined {
   }
   if (name === undefined || price === undefined) {
     const missing = name === undefined ? "name" : "price";
-    throw new Unfit("incomplete-details", `${missing} is not given; details are replaced as a whole`);
+    throw new InvalidEvent("incomplete-details", `${missing} is not given; details are replaced as a whole`);
   }
   const details = {
     name,
@@ -250,10 +253,10 @@ function readMicros(field: string, text: string | undefined): number | undefined
     return undefined;
   }
   if (time === "malformed" || time < 0) {
-    throw new Unfit("bad-time", `${field} is ${show(text ?? "")}; give RFC 3339 from 1970 on`);
+    throw new InvalidEvent("bad-time", `${field} is ${show(text ?? "")}; give RFC 3339 from 1970 on`);
   }
   if (time > TIME_MICROS_MAX) {
-    throw new Unfit("time-ahead", `${field} is ${show(text ?? "")}`);
+    throw new InvalidEvent("time-ahead", `${field} is ${show(text ?? "")}`);
   }
   return time;
 }
@@ -261,7 +264,7 @@ function readMicros(field: string, text: string | undefined): number | undefined
 function recordMicros(timestamp: string): number {
   const micros = Number(timestamp) * 1_000;
   if (!Number.isSafeInteger(micros) || micros < 0) {
-    throw new Unfit("bad-time", `updatedAt is not given, and the record's timestamp is ${timestamp}`);
+    throw new InvalidEvent("bad-time", `updatedAt is not given, and the record's timestamp is ${timestamp}`);
   }
   return micros;
 }
@@ -275,12 +278,12 @@ function checkId(id: string): string {
 function messageType(headers: RecordHeaders): MessageType {
   const header = headers.last("MessageType");
   if (header === undefined || header === null) {
-    throw new Unfit("no-message-type", "the header MessageType is not given");
+    throw new InvalidEvent("no-message-type", "the header MessageType is not given");
   }
   const text = header.subarray(0, TYPE_BYTES_SHOWN).toString();
   const type = MESSAGE_TYPES.find((known) => known === text);
   if (type === undefined) {
-    throw new Unfit(
+    throw new InvalidEvent(
       "unknown-message-type",
       `the header MessageType is ${JSON.stringify(text)}; give ${MESSAGE_TYPES.join(", ")}`,
     );
@@ -293,10 +296,10 @@ function parseJson(value: Buffer): object {
   try {
     json = JSON.parse(decoder.decode(value));
   } catch (error) {
-    throw new Unfit("not-json", error instanceof Error ? error.message : String(error));
+    throw new InvalidEvent("not-json", error instanceof Error ? error.message : String(error));
   }
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
-    throw new Unfit("not-json", "the value is JSON but not an object");
+    throw new InvalidEvent("not-json", "the value is JSON but not an object");
   }
   return json;
 }
@@ -311,7 +314,7 @@ function attempt<Value>(read: () => Value): { readonly value?: Value; readonly r
 }
 
 function rejectionOf(error: unknown): Rejection {
-  if (error instanceof Unfit) {
+  if (error instanceof InvalidEvent) {
     return { reason: error.reason, detail: error.message };
   }
   throw error;
@@ -324,7 +327,7 @@ function parse<Schema extends z.ZodType>(schema: Schema, json: object): z.infer<
   }
   const [issue] = parsed.error.issues;
   const field = String(issue?.path[0]);
-  throw new Unfit(REASON_BY_FIELD[field] ?? "bad-details", `${field}: ${issue?.message}`);
+  throw new InvalidEvent(REASON_BY_FIELD[field] ?? "bad-details", `${field}: ${issue?.message}`);
 }
 
 function check(reason: DeadLetterReason, rules: (violations: Violations) => void): void {
@@ -333,6 +336,6 @@ function check(reason: DeadLetterReason, rules: (violations: Violations) => void
   try {
     violations.throwIfAny();
   } catch (error) {
-    throw error instanceof InventoryError ? new Unfit(reason, error.message) : error;
+    throw error instanceof InventoryError ? new InvalidEvent(reason, error.message) : error;
   }
 }

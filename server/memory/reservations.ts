@@ -132,7 +132,7 @@ export class Reservations implements ReservationStore {
       if (strict) {
         throw reservationEnded("commit", reservationId, "expired");
       }
-      this.#checkReacquirable(record, sold, isHeld);
+      this.#checkUnitsAvailable(record, sold, isHeld);
     }
     for (const [index, { productId, quantity }] of record.lines.entries()) {
       const units = sold[index] ?? 0;
@@ -192,15 +192,15 @@ export class Reservations implements ReservationStore {
     if (record.state !== "committed") {
       throw reservationEnded("return units of", reservationId, record.state);
     }
-    const places = lines.map(({ productId }) => {
-      const place = record.lines.findIndex((line) => line.productId === productId);
-      if (place < 0) {
+    const indexes = lines.map(({ productId }) => {
+      const index = record.lines.findIndex((line) => line.productId === productId);
+      if (index < 0) {
         throw notInReservation(request.lines, productId);
       }
-      return place;
+      return index;
     });
-    for (const [index, { productId, quantity }] of lines.entries()) {
-      const left = record.left[places[index] ?? -1] ?? 0;
+    for (const [n, { productId, quantity }] of lines.entries()) {
+      const left = record.left[indexes[n] ?? -1] ?? 0;
       if (quantity > left) {
         throw returnTooLarge(productId, quantity, left);
       }
@@ -210,9 +210,9 @@ export class Reservations implements ReservationStore {
       }
     }
     this.#operations.remember("return_id", returnId, print);
-    for (const [index, { productId, quantity }] of lines.entries()) {
-      const place = places[index] ?? -1;
-      record.left[place] = (record.left[place] ?? 0) - quantity;
+    for (const [n, { productId, quantity }] of lines.entries()) {
+      const index = indexes[n] ?? -1;
+      record.left[index] = (record.left[index] ?? 0) - quantity;
       const product = this.#products.known(productId);
       this.#products.change(product, { cause: "returned", referenceId: returnId }, () => {
         product.sold -= quantity;
@@ -256,7 +256,7 @@ export class Reservations implements ReservationStore {
   }
 
   /** Throws `STOCK_SHORT` if the units of an expired reservation are no longer available. */
-  #checkReacquirable(record: ReservationRecord, sold: readonly number[], isHeld: boolean): void {
+  #checkUnitsAvailable(record: ReservationRecord, sold: readonly number[], isHeld: boolean): void {
     const shortage: ShortLine[] = [];
     for (const [index, { productId, quantity }] of record.lines.entries()) {
       const units = sold[index] ?? 0;
@@ -360,15 +360,15 @@ function quantitiesToSell(record: ReservationRecord, lines: readonly Line[] | un
   }
   const sold = record.lines.map(() => 0);
   for (const { productId, quantity } of sumLines(lines)) {
-    const place = record.lines.findIndex((line) => line.productId === productId);
-    const held = record.lines[place]?.quantity;
+    const index = record.lines.findIndex((line) => line.productId === productId);
+    const held = record.lines[index]?.quantity;
     if (held === undefined) {
       throw notInReservation(lines, productId);
     }
     if (quantity > held) {
       throw commitTooLarge(lines, productId, held);
     }
-    sold[place] = quantity;
+    sold[index] = quantity;
   }
   return sold;
 }

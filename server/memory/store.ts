@@ -13,13 +13,13 @@ import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operat
 import {
   applyDelete,
   applyUpsert,
-  type EventOutcome,
   type EventTime,
   isDeleted,
   type ProductDelete,
   type ProductRegisters,
   type ProductUpsert,
   type PutResult,
+  type RegisterUpdate,
 } from "../inventory/product-event.ts";
 import {
   declaredOutOfRange,
@@ -179,7 +179,7 @@ export class MemoryStore implements InventoryStore {
     return [...this.#collections.values()].flatMap(({ collection }) => collection ?? []);
   }
 
-  #applyEvent(productId: string, apply: (registers: ProductRegisters) => EventOutcome): PutResult {
+  #applyEvent(productId: string, apply: (registers: ProductRegisters) => RegisterUpdate): PutResult {
     const product = this.#products.findOrCreate(productId);
     const outcome = apply(product.registers);
     const before = ledgerOf(product);

@@ -42,7 +42,7 @@ export interface HealthPart {
   details(): unknown;
 }
 
-/** Interval between checks, which bounds the age of `current`. */
+/** Interval between checks. */
 const CHECK_INTERVAL_MS = 1_000;
 const STARTING = "The server is starting";
 const DRAINING = "The server is shutting down";
@@ -54,7 +54,7 @@ type Check = () => Promise<string | undefined>;
  * reason, or `undefined` if it passes. The checks of a purpose do not wait for those of the other one.
  */
 export class Health {
-  readonly #verdicts = { reads: new Verdict(), writes: new Verdict() };
+  readonly #checks = { reads: new PurposeChecks(), writes: new PurposeChecks() };
   readonly #parts: HealthPart[] = [];
   readonly #changes = new EventEmitter<{ change: [] }>();
   readonly #timer: NodeJS.Timeout;
@@ -70,7 +70,7 @@ export class Health {
   }
 
   addCheck(purpose: Purpose, check: Check): void {
-    this.#verdicts[purpose].checks.push(check);
+    this.#checks[purpose].checks.push(check);
   }
 
   addPart(part: HealthPart): void {
@@ -97,7 +97,7 @@ export class Health {
     const purposes = purpose === undefined ? PURPOSES : [purpose];
     await Promise.all(
       purposes.map(async (each) => {
-        const reasons = await this.#verdicts[each].run();
+        const reasons = await this.#checks[each].run();
         if (reasons !== undefined) {
           this.#update(each, this.#draining ? [DRAINING, ...reasons] : reasons);
         }
@@ -108,10 +108,10 @@ export class Health {
 
   /** The latest result for one purpose, or for all, at most about a second old. */
   current(purpose?: Purpose): UnreadyReasons {
-    const { reads, writes } = this.#verdicts;
+    const { reads, writes } = this.#checks;
     return purpose === undefined
       ? [...new Set([...writes.reasons, ...reads.reasons])]
-      : this.#verdicts[purpose].reasons;
+      : this.#checks[purpose].reasons;
   }
 
   get isDraining(): boolean {
@@ -142,9 +142,9 @@ export class Health {
   }
 
   #update(purpose: Purpose, reasons: UnreadyReasons): void {
-    const verdict = this.#verdicts[purpose];
-    const changed = (verdict.reasons.length === 0) !== (reasons.length === 0);
-    verdict.reasons = reasons;
+    const checks = this.#checks[purpose];
+    const changed = (checks.reasons.length === 0) !== (reasons.length === 0);
+    checks.reasons = reasons;
     if (changed) {
       this.#changes.emit("change");
     }
@@ -152,7 +152,7 @@ export class Health {
 }
 
 /** The checks of one purpose, and their latest result. */
-class Verdict {
+class PurposeChecks {
   readonly checks: Check[] = [];
   reasons: UnreadyReasons = [STARTING];
   /** The number of check runs started, and the newest run that has finished. */

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { parsePageQuery } from "../../web/view/list-query.ts";
 import { PAGE_SETTINGS_DEFAULT, type PageSettings } from "../../web/view/settings.ts";
 import type { RequestHandler } from "../http/message.ts";
-import { handleOtherMethod } from "../http/refusal.ts";
+import { handleOptionsOrDisallowed } from "../http/refusal.ts";
 import { type Body, compressNow, linksOf, readAssets, sendBody } from "./assets.ts";
 import { type CatalogView, pageHtml } from "./html.ts";
 
@@ -69,7 +69,7 @@ export function createPages(options: PagesOptions): RequestHandler {
     if (path !== "/" && asset === undefined) {
       return false;
     }
-    if (handleOtherMethod(request, response)) {
+    if (handleOptionsOrDisallowed(request, response)) {
       return true;
     }
     if (asset === undefined) {

@@ -12,16 +12,16 @@ const ALL_REPLICAS_MS_MAX = 100;
 /** How much longer it waits for the replicas that it needs, ms. Both stay below the response timeout of a call. */
 const NEEDED_REPLICAS_MS_MAX = 500;
 /** A replica that has not acknowledged for this long does not count as online, s; as `min-replicas-max-lag`. */
-const REPLICA_LAG_SECONDS_MAX = 2;
-/** Interval between two looks at the list of replicas, ms. */
+export const REPLICA_LAG_SECONDS_MAX = 2;
+/** Interval between two readings of the list of replicas, ms. */
 const REPLICAS_REFRESH_MS = 1_000;
 
-/** A change is on the primary, but too few replicas have acknowledged it: a failover may still lose it. */
+/** The primary has the change, and too few replicas have acknowledged it. */
 export class NotReplicated extends InventoryError {
   constructor(acknowledged: number, needed: number) {
     super(
       "STORE_UNAVAILABLE",
-      `${acknowledged} of ${needed} replicas acknowledged the change in time. It may have happened; repeat it with the same ID`,
+      `The change was written, but ${acknowledged} of ${needed} replicas acknowledged it in time; it may be lost in a failover. Retry the request with the same ID`,
     );
   }
 }
@@ -29,8 +29,8 @@ export class NotReplicated extends InventoryError {
 /**
  * Runs scripts and resolves when enough replicas have their writes (`WAIT`,
  * https://redis.io/docs/latest/commands/wait/). WAIT covers the writes of its own connection alone, and blocks
- * what is sent behind it: use a connection for each batch in flight, and let every script write something. With
- * `appendfsync always` a replica syncs before it sends any reply, acknowledgements included, so WAIT is enough and
+ * what is sent behind it. So each batch in flight needs a connection of its own, and a script whose reply depends on
+ * state must write something. With `appendfsync always` a replica syncs before it sends any reply, acknowledgements included, so WAIT is enough and
  * WAITAOF is not needed.
  */
 export class Acknowledgement {

@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { countOnline } from "./acknowledgement.ts";
+import { countOnline, REPLICA_LAG_SECONDS_MAX } from "./acknowledgement.ts";
 
 /** What decides whether an acknowledged change can be lost. */
 export interface Durability {
@@ -13,8 +13,6 @@ export interface Durability {
 }
 
 const SETTINGS = ["append*", "maxmemory-policy", "min-replicas-*", "repl-ping-replica-period"];
-/** Seconds after which a silent replica no longer counts; more, and a partitioned primary takes writes for longer. */
-const MIN_REPLICAS_MAX_LAG = 2;
 /** Seconds between a replica's acknowledgements, so that its lag is known in time. */
 const REPL_PING_PERIOD = 1;
 
@@ -52,22 +50,22 @@ function replicationWarnings({ config, acks, replicas }: Durability): string[] {
     );
   } else if (replicas === acks) {
     warnings.push(
-      `REDIS_ACKS is ${acks}, and ${replicas} replicas are online: one that fails stops mutations; run one more`,
+      `REDIS_ACKS is ${acks}, and ${replicas} replicas are online: if one fails, mutations are refused; run one more`,
     );
   }
   if (Number(config["min-replicas-to-write"] ?? 1) < 1) {
     warnings.push(
-      "min-replicas-to-write is 0: a primary that was cut off from its replicas goes on accepting writes; set 'min-replicas-to-write 1'",
+      "min-replicas-to-write is 0: a primary that was cut off from its replicas continues to accept writes; set 'min-replicas-to-write 1'",
     );
   }
   for (const [name, most] of [
-    ["min-replicas-max-lag", MIN_REPLICAS_MAX_LAG],
+    ["min-replicas-max-lag", REPLICA_LAG_SECONDS_MAX],
     ["repl-ping-replica-period", REPL_PING_PERIOD],
   ] as const) {
     const value = config[name];
     if (value !== undefined && Number(value) > most) {
       warnings.push(
-        `${name} is '${value}': a replica that is gone counts for that long; set '${name} ${most}'`,
+        `${name} is '${value}': a disconnected replica counts as online for that long; set '${name} ${most}'`,
       );
     }
   }

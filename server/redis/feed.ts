@@ -138,7 +138,7 @@ export class RedisFeed implements ChangeFeed {
 
   /**
    * Reads changes until the signal. A reply with fewer entries than it has room for proves that the positions after it
-   * were current when Redis ran the command: after the request was sent or, if the command waited in vain, `BLOCK_MS`
+   * were current when Redis ran the command: after the request was sent or, if the command timed out, `BLOCK_MS`
    * later. The first read does not block, so that the proof follows a reconnect at once.
    */
   async #readChanges(listener: FeedListener, signal: AbortSignal): Promise<Continuity> {

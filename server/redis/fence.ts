@@ -37,7 +37,7 @@ export class Fence implements HealthPart {
   readonly #acknowledged = new Map<number, AcknowledgedChange>();
   #dataId: string | undefined;
   #replicationId: string | undefined;
-  #suspicion: string | undefined;
+  #lostChanges: string | undefined;
   #checking: Promise<void> = Promise.resolve();
 
   constructor(keys: Keys, log: Logger, metrics: RedisMetrics | undefined) {
@@ -51,13 +51,13 @@ export class Fence implements HealthPart {
     return this.#dataId;
   }
 
-  /** What was lost in a failover or restart, if anything was. It is reported until the process ends. */
+  /** What was lost in a failover or restart, if anything was. Kept until the process ends. */
   degraded(): readonly string[] {
-    return this.#suspicion === undefined ? [] : [this.#suspicion];
+    return this.#lostChanges === undefined ? [] : [this.#lostChanges];
   }
 
   details(): unknown {
-    return { primary: this.#replicationId ?? null, suspect: this.#suspicion !== undefined };
+    return { primary: this.#replicationId ?? null, suspect: this.#lostChanges !== undefined };
   }
 
   /** Notes the newest change of a bucket that was acknowledged to a caller. */
@@ -121,7 +121,9 @@ export class Fence implements HealthPart {
     return isNew;
   }
 
-  /** Looks for the newest acknowledged change of each bucket. What is missing stays missing: it is reported, once. */
+  /**
+   * Looks for the newest acknowledged change of each bucket. Logs each loss once; the health report keeps it until restart.
+   */
   async #compare(client: Redis): Promise<void> {
     for (const [bucket, change] of this.#acknowledged) {
       const { entryId, productId, version } = change;
@@ -133,9 +135,9 @@ export class Fence implements HealthPart {
           : isChange(found, productId, version);
       if (!isThere) {
         this.#acknowledged.delete(bucket);
-        this.#suspicion = `Redis lost acknowledged changes: version ${version} of product ${productId} (bucket ${bucket}) is missing after a failover or restart`;
+        this.#lostChanges = `Redis lost acknowledged changes: version ${version} of product ${productId} (bucket ${bucket}) is missing after a failover or restart`;
         this.#metrics?.setSuspect();
-        this.#log.error({ bucket, productId, version, entryId }, this.#suspicion);
+        this.#log.error({ bucket, productId, version, entryId }, this.#lostChanges);
       }
     }
   }

@@ -11,7 +11,7 @@ import { instrumented, type RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { list, ReplyReader } from "./reply.ts";
 import { mutationScript } from "./scripts.ts";
-import type { WriteLanes } from "./write-lanes.ts";
+import type { WriteConnections } from "./write-connections.ts";
 
 /** Maximum number of calls queued for one connection. */
 const QUEUE_MAX = 20_000;
@@ -47,11 +47,11 @@ interface MutationsOptions {
 /** Runs mutations. Those that arrive together share one script call; each is atomic by itself. */
 export class Mutations {
   readonly #coalescer: Coalescer<Mutation, ReplyReader>;
-  readonly #lanes: WriteLanes;
+  readonly #connections: WriteConnections;
   readonly #keys: Keys;
 
-  constructor(lanes: WriteLanes, fence: Fence, keys: Keys, options: MutationsOptions) {
-    this.#lanes = lanes;
+  constructor(connections: WriteConnections, fence: Fence, keys: Keys, options: MutationsOptions) {
+    this.#connections = connections;
     this.#keys = keys;
     const script = mutationScript();
     const constants = [
@@ -64,8 +64,13 @@ export class Mutations {
       send: async (batch) => {
         const encoded = encodeBatch(batch);
         const expected = fence.expectation(encoded.keys);
-        const args = [...constants, encoded.operations, lanes.waitsForReplicas ? "1" : "0", ...expected.args];
-        const replies = list(await lanes.run(script, [...encoded.keys, ...expected.keys], args));
+        const args = [
+          ...constants,
+          encoded.operations,
+          connections.waitsForReplicas ? "1" : "0",
+          ...expected.args,
+        ];
+        const replies = list(await connections.run(script, [...encoded.keys, ...expected.keys], args));
         reportDamaged(list(replies.at(-3)), options.damagedRecords);
         reportAcknowledged(list(replies.at(-2)), options.onAcknowledged);
         noteNewest(list(replies.at(-1)), fence, keys);
@@ -74,17 +79,17 @@ export class Mutations {
       weightOf: (mutation) => mutation.products,
       batchItemsMax: MUTATIONS_PER_BATCH_MAX,
       batchWeightMax: PRODUCTS_PER_BATCH_MAX,
-      inFlightMax: lanes.capacity,
+      inFlightMax: connections.capacity,
       shouldResend: (mutation, error) => {
         if (isFenced(error)) {
-          // Nothing ran. The lanes check the primary again before they take the batch.
-          lanes.reconnect();
+          // Nothing ran. The connections check the primary again before they take the batch.
+          connections.reconnect();
           return true;
         }
         return mutation.isIdempotent && !isErrorReply(error) && !(error instanceof NotReplicated);
       },
       ...instrumented("mutations", ({ name }) => name, options.instruments),
-      ...callLimits(lanes),
+      ...callLimits(connections),
     });
     options.instruments.metrics?.addQueue("mutations", () => this.#coalescer.queued);
   }
@@ -140,7 +145,7 @@ export class Mutations {
     if (refusal === undefined) {
       return new Error(`Operation ${operation} failed in Redis: ${text}`);
     }
-    this.#lanes.noteErrorReply(text);
+    this.#connections.noteErrorReply(text);
     return storeRefused(refusal, new Error(text));
   }
 }

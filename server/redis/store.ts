@@ -35,7 +35,7 @@ import {
 } from "./reply.ts";
 import { checkLayout, checkServing } from "./requirements.ts";
 import { RedisReservations } from "./reservations.ts";
-import { WriteLanes } from "./write-lanes.ts";
+import { WriteConnections } from "./write-connections.ts";
 import { WriteProbe } from "./write-probe.ts";
 
 interface RedisStoreOptions {
@@ -55,7 +55,7 @@ export class RedisStore implements InventoryStore {
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
-  readonly #writes: WriteLanes;
+  readonly #writes: WriteConnections;
   readonly #reads: RedisConnection;
   readonly #mutations: Mutations;
   readonly #probe: WriteProbe;
@@ -75,7 +75,7 @@ export class RedisStore implements InventoryStore {
         await warnOfDurability(client, endpoint.acks ?? 0, log);
       }
     };
-    this.#writes = new WriteLanes({ endpoint, log, instruments, prepare });
+    this.#writes = new WriteConnections({ endpoint, log, instruments, prepare });
     this.#reads = new RedisConnection("reads", endpoint, log, instruments, checkServing);
     this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
       operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,

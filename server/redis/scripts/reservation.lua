@@ -219,9 +219,10 @@ operations.commit_reservation = function(k, a, plan)
   if is_expired and strict then
     return { 'ended', 'expired' }
   end
-  local short, products = { 'short' }, {}
+  local short, products, line_keys = { 'short' }, {}, {}
   for i, line in ipairs(r.lines) do
-    local p = require_product(product_keys(line[1], line[2]).ledger)
+    line_keys[i] = product_keys(line[1], line[2])
+    local p = require_product(line_keys[i].ledger)
     products[i] = p
     if is_expired then
       -- If it is overdue but not expired yet, its own units are available to it.
@@ -245,7 +246,7 @@ operations.commit_reservation = function(k, a, plan)
       p.H = p.H - held
       p.S = p.S + sold[i]
       local cause = sold[i] > 0 and 'committed' or 'released'
-      record(plan, product_keys(line[1], line[2]), line[1], p, cause, available_before, id, '')
+      record(plan, line_keys[i], line[1], p, cause, available_before, id, '')
     end
   end
   r.sold = sold
@@ -314,14 +315,15 @@ operations.return_units = function(k, a, plan)
       return { 'other', i - 1 }
     end
   end
-  local products = {}
+  local products, line_keys = {}, {}
   for i = 1, count do
     local index = indexes[a[2 * i + 1]]
     local line, left = r.lines[index], r.left[index]
     if tonumber(a[2 * i + 2]) > left then
       return { 'too_large', i - 1, left }
     end
-    products[i] = require_product(product_keys(line[1], line[2]).ledger)
+    line_keys[i] = product_keys(line[1], line[2])
+    products[i] = require_product(line_keys[i].ledger)
     if on_hand(products[i]) + tonumber(a[2 * i + 2]) > quantity_max then
       return { 'range', i - 1, on_hand(products[i]) }
     end
@@ -332,7 +334,7 @@ operations.return_units = function(k, a, plan)
     local available_before = available(p)
     r.left[index] = r.left[index] - quantity
     p.S = p.S - quantity
-    record(plan, product_keys(line[1], line[2]), line[1], p, 'returned', available_before, a[1], '')
+    record(plan, line_keys[i], line[1], p, 'returned', available_before, a[1], '')
   end
   text = cjson.encode(r)
   plan_write(plan, 'SET', keys.record, text, 'PX', operation_retention_ms)

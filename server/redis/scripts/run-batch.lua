@@ -29,7 +29,7 @@ local function run(name, keys, arguments)
 end
 
 local replies, first_key = {}, 1
-local is_promise, promises_nothing = false, { short = true, absent = true, unknown = true, missing = true }
+local needs_replication, replies_without_state = false, { short = true, absent = true, unknown = true, missing = true }
 for i, operation in ipairs(cjson.decode(ARGV[5])) do
   local name, key_count, arguments = unpack(operation)
   local keys = { unpack(KEYS, first_key, first_key + key_count - 1) }
@@ -44,11 +44,12 @@ for i, operation in ipairs(cjson.decode(ARGV[5])) do
     end
   end
   replies[i] = reply
-  is_promise = is_promise or (name ~= 'expire_due' and not promises_nothing[reply[1]])
+  needs_replication = needs_replication or (name ~= 'expire_due' and not replies_without_state[reply[1]])
 end
--- WAIT covers the writes of its own connection alone. A reply that rests on what another connection has just written
--- needs a write of its own to wait for. A refusal promises nothing.
-if ARGV[6] == '1' and is_promise and #changed == 0 then
+-- WAIT covers the writes of its own connection alone. A reply that depends on what another connection has just written
+-- needs a write of its own to wait for. The statuses in
+-- replies_without_state refuse the operation: there is nothing to lose.
+if ARGV[6] == '1' and needs_replication and #changed == 0 then
   redis.call('HSET', KEYS[#KEYS], 'beat', now_ms)
 end
 local entries = {}

@@ -114,7 +114,7 @@ local function plan_change(plan, keys, product_id, version, text)
   plan.changes[#plan.changes + 1] = { keys = keys, product_id = product_id, version = version, text = text }
 end
 
--- XADD fails if the stream has a foreign type or already a later ID. The change itself is in the books by then.
+-- XADD fails if the stream has a foreign type or already a later ID. The ledger has the change by then.
 local function add_entry(stream, kept, exactness, id, text)
   local added = redis.pcall('XADD', stream, 'MAXLEN', exactness, kept, id, 'c', text)
   if is_error(added) then

@@ -9,9 +9,9 @@ import type { Script } from "./scripts.ts";
 /** Batches in flight on one connection, where nothing waits for replicas: two keep Redis busy during a round trip. */
 const BATCHES_PER_CONNECTION = 2;
 /** Connections where every batch waits for replicas. WAIT blocks its connection, so each carries one batch; four hide the wait. */
-const LANES_WITH_ACKS = 4;
+const CONNECTIONS_WITH_ACKS = 4;
 
-interface WriteLanesOptions {
+interface WriteConnectionsOptions {
   readonly endpoint: RedisEndpoint;
   readonly log: Logger;
   readonly instruments: RedisInstruments;
@@ -19,26 +19,27 @@ interface WriteLanesOptions {
 }
 
 /** The connections that carry batches of mutations. */
-export class WriteLanes {
+export class WriteConnections {
   /** How many batches may be in flight. */
   readonly capacity: number;
-  /** Resolves when every lane has first become ready. Rejects as `RedisConnection.firstReady`. */
+  /** Resolves when every connection has first become ready. Rejects as `RedisConnection.firstReady`. */
   readonly firstReady: Promise<unknown>;
-  readonly #lanes: readonly { readonly connection: RedisConnection; inFlight: number }[];
-  readonly #perLane: number;
+  readonly #connections: readonly { readonly connection: RedisConnection; inFlight: number }[];
+  readonly #batchesPerConnection: number;
   readonly #acknowledgement: Acknowledgement;
 
-  constructor({ endpoint, log, instruments, prepare }: WriteLanesOptions) {
+  constructor({ endpoint, log, instruments, prepare }: WriteConnectionsOptions) {
     const acks = endpoint.acks ?? 0;
     this.#acknowledgement = new Acknowledgement(acks, instruments);
-    this.#perLane = acks === 0 ? BATCHES_PER_CONNECTION : 1;
-    const names = acks === 0 ? ["writes"] : Array.from({ length: LANES_WITH_ACKS }, (_, n) => `writes-${n}`);
-    this.#lanes = names.map((name) => ({
+    this.#batchesPerConnection = acks === 0 ? BATCHES_PER_CONNECTION : 1;
+    const names =
+      acks === 0 ? ["writes"] : Array.from({ length: CONNECTIONS_WITH_ACKS }, (_, n) => `writes-${n}`);
+    this.#connections = names.map((name) => ({
       connection: new RedisConnection(name, endpoint, log, instruments, prepare),
       inFlight: 0,
     }));
-    this.capacity = this.#lanes.length * this.#perLane;
-    this.firstReady = Promise.all(this.#lanes.map(({ connection }) => connection.firstReady));
+    this.capacity = this.#connections.length * this.#batchesPerConnection;
+    this.firstReady = Promise.all(this.#connections.map(({ connection }) => connection.firstReady));
     this.firstReady.catch(() => {});
   }
 
@@ -49,25 +50,25 @@ export class WriteLanes {
 
   /** Whether a batch can be sent now. */
   get isReady(): boolean {
-    return this.#freeLane() !== undefined;
+    return this.#freeConnection() !== undefined;
   }
 
-  /** The error for a call if the outage of every lane has lasted so long that calls should not wait for a reconnect. */
+  /** The error for a call if the outage of every connection has lasted so long that calls should not wait for a reconnect. */
   get unavailability(): InventoryError | undefined {
-    const errors = this.#lanes.map(({ connection }) => connection.unavailability);
+    const errors = this.#connections.map(({ connection }) => connection.unavailability);
     return errors.includes(undefined) ? undefined : errors[0];
   }
 
-  /** Why no lane is ready, or `undefined` if one is. */
+  /** Why no connection is ready, or `undefined` if one is. */
   get unreadyReason(): string | undefined {
-    const reasons = this.#lanes.map(({ connection }) => connection.unreadyReason);
+    const reasons = this.#connections.map(({ connection }) => connection.unreadyReason);
     return reasons.includes(undefined) ? undefined : reasons[0];
   }
 
-  /** Calls `then` once, when any lane next becomes ready. */
+  /** Calls `then` once, when any connection next becomes ready. */
   onceReady(then: () => void): void {
     let isCalled = false;
-    for (const { connection } of this.#lanes) {
+    for (const { connection } of this.#connections) {
       connection.onceReady(() => {
         if (!isCalled) {
           isCalled = true;
@@ -77,42 +78,44 @@ export class WriteLanes {
     }
   }
 
-  /** Runs a script on a free lane, and waits for the replicas. Rejects with the error of ioredis, or with `NotReplicated`. */
+  /** Runs a script on a free connection, and waits for the replicas. Rejects with the error of ioredis, or with `NotReplicated`. */
   async run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
-    const lane = this.#freeLane();
-    if (lane === undefined) {
+    const free = this.#freeConnection();
+    if (free === undefined) {
       throw new Error("No connection is free for a batch of mutations");
     }
-    lane.inFlight += 1;
+    free.inFlight += 1;
     try {
-      return await this.#acknowledgement.run(lane.connection.client, script, keys, args);
+      return await this.#acknowledgement.run(free.connection.client, script, keys, args);
     } catch (error) {
-      lane.connection.noteError(error);
+      free.connection.noteError(error);
       throw error;
     } finally {
-      lane.inFlight -= 1;
+      free.inFlight -= 1;
     }
   }
 
   /** Counts and logs an error reply that came inside the reply of a script. */
   noteErrorReply(text: string): void {
-    this.#lanes[0]?.connection.noteErrorReply(text);
+    this.#connections[0]?.connection.noteErrorReply(text);
   }
 
   /** Closes the connections and opens them again, to the primary as it is now. */
   reconnect(): void {
-    for (const { connection } of this.#lanes) {
+    for (const { connection } of this.#connections) {
       connection.reconnect();
     }
   }
 
   close(): void {
-    for (const { connection } of this.#lanes) {
+    for (const { connection } of this.#connections) {
       connection.close();
     }
   }
 
-  #freeLane() {
-    return this.#lanes.find(({ connection, inFlight }) => connection.isReady && inFlight < this.#perLane);
+  #freeConnection() {
+    return this.#connections.find(
+      ({ connection, inFlight }) => connection.isReady && inFlight < this.#batchesPerConnection,
+    );
   }
 }
