@@ -90,7 +90,7 @@ operations.put_product = function(k, a, plan)
     or (not declared and not details and at >= upsert_fence)
   local appeared = was_deleted and not is_deleted(p)
   local declared_changed = p.D ~= declared_before
-  -- The details of a deleted product are not visible; a revival records them.
+  -- The details of a deleted product are not visible; a restoration records them.
   local details_changed = details_after ~= details_before and not is_deleted(p)
   if appeared and details_after and details_after == details_before and not are_details(details_after) then
     report_damage('details', keys.details, 'not [name, description, price, collection ID]')
