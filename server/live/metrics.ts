@@ -77,7 +77,8 @@ export function addLiveMetrics(registry: Registry, { mirror, hub, lowStockMax }:
     collect() {
       this.reset();
       for (const [kind, messages] of Object.entries(hub.messageCounts)) {
-        this.inc({ kind }, messages);
+        // The label keeps its former value, which queries of dashboards name.
+        this.inc({ kind: kind === "reconnect" ? "goodbye" : kind }, messages);
       }
     },
   });

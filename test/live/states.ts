@@ -1,5 +1,6 @@
 import { randomInt } from "node:crypto";
-import { afterEach, type TestContext } from "node:test";
+import { afterEach, mock, type TestContext } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import type { ProductState } from "../../server/inventory/feed.ts";
 import type { Ledger, ProductDetails, StockChange } from "../../server/inventory/ledger.ts";
 import { Mirror } from "../../server/live/mirror.ts";
@@ -88,4 +89,32 @@ export function endUpdatesAfterEach(): void {
       await updates.return(undefined);
     }
   });
+}
+
+/** Turns of the event loop after which everything that can run has run, for as many watches as a test opens. */
+const TURNS = 20;
+
+export async function turns(): Promise<void> {
+  for (let n = 0; n < TURNS; n++) {
+    await turn();
+  }
+}
+
+/** A clock, and the process's timers, that only advance by `pass`. */
+export function stoppedClock() {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  let nowMs = 0;
+  const advance = (ms: number): void => {
+    nowMs += ms;
+    mock.timers.tick(ms);
+  };
+  return {
+    now: () => nowMs,
+    advance,
+    pass: async (ms: number): Promise<void> => {
+      advance(ms);
+      await turns();
+    },
+    [Symbol.dispose]: () => mock.timers.reset(),
+  };
 }

@@ -6,10 +6,19 @@ import { InventoryError } from "../../server/inventory/errors.ts";
 import type { Mirror } from "../../server/live/mirror.ts";
 import { Hub } from "../../server/live/watch/hub.ts";
 import { RecencyList, type RecentChange } from "../../server/live/watch/recency-list.ts";
-import type { Watch } from "../../server/live/watch/watch.ts";
+import type { Watch, WatchSink } from "../../server/live/watch/watch.ts";
 import type { WatchLimits } from "../../server/live/watch/watch-limits.ts";
 import type { WatchUpdate } from "../../server/live/watch/watch-message.ts";
-import { changeTo, detailsOf, endUpdatesAfterEach, loadedMirror, stateOf, updatesOf } from "./states.ts";
+import {
+  changeTo,
+  detailsOf,
+  endUpdatesAfterEach,
+  loadedMirror,
+  stateOf,
+  stoppedClock,
+  turns,
+  updatesOf,
+} from "./states.ts";
 
 endUpdatesAfterEach();
 
@@ -17,8 +26,24 @@ const HOURS = 3_600_000;
 /** Memory that a reader that stops reading may hold. */
 const HELD_BYTES_MAX = 32 * 1024;
 
-function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}): Hub {
-  return new Hub(mirror, { heartbeatMs: HOURS, lifetimeMs: HOURS, ...limits });
+function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}, now?: () => number): Hub {
+  return new Hub(mirror, { heartbeatMs: HOURS, lifetimeMs: HOURS, ...limits }, now);
+}
+
+/** Accepts one message, then is not ready. */
+class StalledSink implements WatchSink {
+  readonly updates: WatchUpdate[] = [];
+  isReady = true;
+  hasEnded = false;
+
+  write(update: WatchUpdate): void {
+    this.updates.push(update);
+    this.isReady = false;
+  }
+
+  end(): void {
+    this.hasEnded = true;
+  }
 }
 
 function open(hub: Hub, address = "127.0.0.1", connection: object = {}): Watch {
@@ -157,6 +182,47 @@ describe("Watch: closing", { timeout: 20_000 }, () => {
 });
 
 describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
+  for (const end of ["its lifetime", "a drain"]) {
+    it(`is closed if it has not accepted the last message within the grace period after ${end}`, async () => {
+      using clock = stoppedClock();
+      const limits = { lifetimeMs: 1_000, readerGraceMs: 500 };
+      const hub = hubOver(loadedMirror([stateOf("p", 1)]), limits, clock.now);
+      const sink = new StalledSink();
+      open(hub).start(sink);
+      await turns();
+      assert.equal(sink.updates.length, 1, "the snapshot fills its buffer");
+      if (end === "a drain") {
+        hub.drain();
+        await clock.pass(499);
+      } else {
+        await clock.pass(1_299);
+      }
+      assert.equal(hub.size, 1);
+      assert.equal(sink.hasEnded, false);
+      // The spread of the lifetime, and a slot of the timer wheel.
+      await clock.pass(end === "a drain" ? 11 : 411);
+      assert.equal(hub.size, 0);
+      assert.equal(sink.hasEnded, true);
+      assert.equal(sink.updates.length, 1);
+    });
+  }
+
+  it("receives the last message if it reads again within the grace period", async () => {
+    using clock = stoppedClock();
+    const limits = { lifetimeMs: 1_000, readerGraceMs: 500 };
+    const hub = hubOver(loadedMirror([stateOf("p", 1)]), limits, clock.now);
+    const sink = new StalledSink();
+    const watch = open(hub);
+    watch.start(sink);
+    await clock.pass(1_250);
+    sink.isReady = true;
+    watch.resume();
+    await turns();
+    assert.notEqual(sink.updates.at(-1)?.reconnectAfterMs, undefined);
+    assert.equal(sink.hasEnded, true);
+    assert.equal(hub.size, 0);
+  });
+
   it("receives each product once, in its newest state, when it reads again", async () => {
     const mirror = loadedMirror(Array.from({ length: 100 }, (_, n) => stateOf(`p${n}`, 1)));
     const hub = hubOver(mirror);

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { describe, it, mock } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
+import { describe, it } from "node:test";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { type Mirror, STALE_AFTER_MS } from "../../server/live/mirror.ts";
 import { Hub } from "../../server/live/watch/hub.ts";
@@ -14,6 +13,8 @@ import {
   load,
   loadedMirror,
   stateOf,
+  stoppedClock,
+  turns,
   updatesOf,
 } from "./states.ts";
 
@@ -47,15 +48,6 @@ async function next(updates: Updates): Promise<WatchUpdate> {
   return result.value;
 }
 
-/** Turns of the event loop after which everything that can run has run, for as many watches as a test opens. */
-const TURNS = 20;
-
-async function turns(): Promise<void> {
-  for (let n = 0; n < TURNS; n++) {
-    await turn();
-  }
-}
-
 /** Whether it is still pending after everything that can run has run. */
 async function isPending(promise: Promise<unknown>): Promise<boolean> {
   let settled = false;
@@ -64,25 +56,6 @@ async function isPending(promise: Promise<unknown>): Promise<boolean> {
   });
   await turns();
   return !settled;
-}
-
-/** A clock, and the process's timers, that only advance by `pass`. */
-function stoppedClock() {
-  mock.timers.enable({ apis: ["setTimeout"] });
-  let nowMs = 0;
-  const advance = (ms: number): void => {
-    nowMs += ms;
-    mock.timers.tick(ms);
-  };
-  return {
-    now: () => nowMs,
-    advance,
-    pass: async (ms: number): Promise<void> => {
-      advance(ms);
-      await turns();
-    },
-    [Symbol.dispose]: () => mock.timers.reset(),
-  };
 }
 
 async function snapshotOf(updates: Updates): Promise<WatchUpdate[]> {

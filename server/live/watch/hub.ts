@@ -42,7 +42,7 @@ export class Hub {
   constructor(mirror: Mirror, limits: Partial<WatchLimits> = {}, now = () => performance.now()) {
     this.#limits = { ...WATCH_LIMITS_DEFAULT, ...limits };
     const recency = new RecencyList();
-    const messageCounts = { snapshot: 0, change: 0, heartbeat: 0, goodbye: 0 };
+    const messageCounts = { snapshot: 0, change: 0, heartbeat: 0, reconnect: 0 };
     this.messageCounts = messageCounts;
     this.#context = {
       messageCounts,

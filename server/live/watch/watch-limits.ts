@@ -10,6 +10,8 @@ export interface WatchLimits {
   readonly heartbeatMs: number;
   /** Lifetime of a watch in milliseconds, ± 20%, so that watches are distributed over the servers again. 600,000. */
   readonly lifetimeMs: number;
+  /** Milliseconds that a reader has to accept the last message at the end of the lifetime. Then the watch is closed. 30,000. */
+  readonly readerGraceMs: number;
   /**
    * The interval in milliseconds over which clients are asked to reconnect at the end of a watch or of the server.
    * 1,500: with a client's jitter and its connection setup, all have reconnected within 3 s.
@@ -23,5 +25,6 @@ export const WATCH_LIMITS_DEFAULT: WatchLimits = Object.freeze({
   watchesPerAddressMax: 1_000,
   heartbeatMs: 10_000,
   lifetimeMs: 600_000,
+  readerGraceMs: 30_000,
   reconnectSpreadMs: 1_500,
 });

@@ -17,7 +17,7 @@ export interface WatchMessageCounts {
   change: number;
   heartbeat: number;
   /** The last message of a watch, which asks the client to reconnect. */
-  goodbye: number;
+  reconnect: number;
 }
 
 /** Lifetimes vary by this share in both directions, so that watches do not end at the same time. */
@@ -73,14 +73,13 @@ export class Watch {
   #position: number;
   #sentAt = Number.NEGATIVE_INFINITY;
   #endsAt = Number.POSITIVE_INFINITY;
-  /** The slot in the timer wheel. Never later than the next message is due. */
+  /** The slot in the timer wheel. Never later than the next message is due, or the watch is to be closed. */
   #slot = NO_SLOT;
   #isStarted = false;
   #wasStale = false;
   #hasChanges = false;
   /** Whether the last message of changes had no room for all of them. */
   #isTruncated = false;
-  #isEnding = false;
   #isClosed = false;
 
   constructor(context: WatchContext, request: WatchRequest) {
@@ -117,7 +116,8 @@ export class Watch {
     this.#hasChanges = false;
     this.#position = recency.sequence;
     const spread = 1 + LIFETIME_SPREAD * (2 * Math.random() - 1);
-    this.#endsAt = this.#context.now() + limits.lifetimeMs * spread;
+    // Earlier if the server drains already.
+    this.#endsAt = Math.min(this.#endsAt, this.#context.now() + limits.lifetimeMs * spread);
     this.#snapshotIds = (this.request.productIds ?? mirror.visibleIds())[Symbol.iterator]();
     this.#isStarted = true;
     this.#context.sendNow(this);
@@ -144,7 +144,7 @@ export class Watch {
 
   /** The next message asks the client to reconnect, and is the last. */
   endWithReconnect(): void {
-    this.#isEnding = true;
+    this.#endsAt = Math.min(this.#endsAt, this.#context.now());
     this.#context.schedule(this);
   }
 
@@ -172,11 +172,12 @@ export class Watch {
       }
       if (!sink.isReady) {
         this.#context.readerWaits += sent === 0 ? 1 : 0;
+        this.#waitForReader(now);
         return;
       }
       const update = this.#next(now);
       if (update === undefined) {
-        this.#setTimer();
+        this.#setTimer(Math.min(this.#endsAt, this.#sentAt + this.#intervalMs()));
         return;
       }
       this.#sentAt = now;
@@ -190,6 +191,16 @@ export class Watch {
     this.#context.schedule(this);
   }
 
+  /** Without a limit, a client that never reads would keep its watch open forever. */
+  #waitForReader(now: number): void {
+    const closesAt = this.#endsAt + this.#context.limits.readerGraceMs;
+    if (now >= closesAt) {
+      this.close();
+    } else {
+      this.#setTimer(closesAt);
+    }
+  }
+
   #next(now: number): WatchUpdate | undefined {
     const { mirror, limits } = this.#context;
     if (this.#snapshotIds !== undefined) {
@@ -198,7 +209,7 @@ export class Watch {
     if (this.#isTruncated) {
       return this.#changes();
     }
-    if (this.#isEnding || now >= this.#endsAt) {
+    if (now >= this.#endsAt) {
       return watchUpdate(mirror, { reconnectAfterMs: Math.ceil(Math.random() * limits.reconnectSpreadMs) });
     }
     const isDue = now - this.#sentAt >= this.#intervalMs() || mirror.isStale !== this.#wasStale;
@@ -238,10 +249,10 @@ export class Watch {
     return this.#hasChanges ? this.request.minIntervalMs : this.#context.limits.heartbeatMs;
   }
 
-  /** Enters the timer wheel no later than the next message is due. A slot that is too early does no harm. */
-  #setTimer(): void {
+  /** Enters the timer wheel no later than `dueAt`. A slot that is too early does no harm. */
+  #setTimer(dueAt: number): void {
     const { wheel } = this.#context;
-    const slot = wheel.slotOf(Math.min(this.#endsAt, this.#sentAt + this.#intervalMs()));
+    const slot = wheel.slotOf(dueAt);
     if (this.#slot !== NO_SLOT) {
       if (this.#slot <= slot) {
         return;
@@ -255,7 +266,7 @@ export class Watch {
 
 function kindOf({ snapshot, stocks, removed, reconnectAfterMs }: WatchUpdate): keyof WatchMessageCounts {
   if (reconnectAfterMs !== undefined) {
-    return "goodbye";
+    return "reconnect";
   }
   return snapshot ? "snapshot" : stocks.length + removed.length > 0 ? "change" : "heartbeat";
 }
