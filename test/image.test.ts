@@ -100,6 +100,7 @@ describe("the image", () => {
     const files = filesOfImage();
     const needed = importsOf([
       "server/main.ts",
+      "tools/adopt.ts",
       "tools/redrive.ts",
       "tools/probe-health.ts",
       "tools/token.js",
