@@ -23,6 +23,7 @@ const OWNED_PACKAGES: Readonly<Record<string, string>> = {
 const ENTRY_POINTS = [
   "server/main.ts",
   "server/kafka/redrive.ts",
+  "server/redis/adopt-plain-keys.ts",
   "web/page/main.ts",
   "web/embed/embed.ts",
   "web/embed-demo/demo.ts",
