@@ -9,6 +9,8 @@ import { startTestApp } from "../support/app.ts";
 import { need } from "../support/programs.ts";
 
 const OPERATIONS = join(import.meta.dirname, "../../docs/operations.md");
+/** Defines the commands that the page uses. */
+const SETTINGS = join(import.meta.dirname, "../../deploy/operator/settings.sh");
 const grpcurl = need("grpcurl");
 const run = promisify(execFile);
 
@@ -16,13 +18,12 @@ it("commands of the runbooks work as written, on a server that requires authenti
   skip: grpcurl.missing,
 }, async () => {
   const text = await readFile(OPERATIONS, "utf8");
-  const [, setting = ""] = /^```sh\n(export ADMIN=[\s\S]+?)```$/m.exec(text) ?? [];
-  const questions = text.match(/^ask .+$/gm) ?? [];
-  assert.ok(questions.length >= 4);
+  const commands = text.match(/^ask .+$/gm) ?? [];
+  assert.ok(commands.length >= 4);
   await using app = await startTestApp({ AUTH_TOKENS, DEMO: "on" });
   const PATH = `${dirname(grpcurl.path)}${delimiter}${process.env["PATH"]}`;
-  for (const question of questions) {
-    const pasted = `${setting}\nSERVER=${app.address}\n${question.replace("sku-1", "demo-01")}`;
-    await run("bash", ["-c", pasted], { env: { PATH, OPS_TOKEN: TOKENS.ops } });
+  for (const command of commands) {
+    const pasted = `source ${SETTINGS}\n${command.replace("sku-1", "demo-01")}`;
+    await run("bash", ["-c", pasted], { env: { PATH, OPS_TOKEN: TOKENS.ops, SERVER: app.address } });
   }
 });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -256,16 +256,26 @@ describe("samplers", () => {
 });
 
 describe("OpenTelemetry", () => {
-  /** The scripts that a server has loaded, from V8's coverage report at exit. */
+  /** The modules that a server has loaded, as a hook records them. */
   async function loadedBy(environment: NodeJS.ProcessEnv): Promise<string[]> {
     const dir = await mkdtemp(join(tmpdir(), "inventory-loaded-"));
+    const [hook, list] = [join(dir, "hook.mjs"), join(dir, "loaded")];
+    await writeFile(
+      hook,
+      `import { appendFileSync } from "node:fs";
+      import { registerHooks } from "node:module";
+      registerHooks({
+        load(url, context, next) {
+          appendFileSync(${JSON.stringify(list)}, url + "\\n");
+          return next(url, context);
+        },
+      });`,
+    );
     try {
-      await using app = await startAppProcess({ ...environment, NODE_V8_COVERAGE: dir });
+      await using app = await startAppProcess({ ...environment, NODE_OPTIONS: `--import=${hook}` });
       await clients(app.url).supply.putProduct({ productId: "p1", declared: 1 });
       await app.stop();
-      const [file = ""] = await readdir(dir);
-      const { result } = JSON.parse(await readFile(join(dir, file), "utf8")) as { result: { url: string }[] };
-      return result.map(({ url }) => url);
+      return (await readFile(list, "utf8")).split("\n");
     } finally {
       await rm(dir, { recursive: true, force: true });
     }
