@@ -41,7 +41,7 @@ export function readListStock(request: ListStockRequest): ListQuery {
     request.maxPrice === undefined ? undefined : violations.price("max_price", request.maxPrice);
   const order = ORDERS[request.order];
   if (order === undefined) {
-    violations.add("order", `is ${request.order}; give 0 to ${LIST_ORDERS.length}`);
+    violations.add("order", `is ${request.order}; it must be 0 to ${LIST_ORDERS.length}`);
   }
   const after = readPageToken(violations, request.pageToken, order ?? "name", request.descending);
   violations.throwIfAny();

@@ -42,7 +42,8 @@ export function normalizeHeaders(headers: IncomingHttpHeaders): void {
 }
 
 /**
- * A media type in lower case without its parameters. A JSON type keeps a `charset` that is not UTF-8: nothing reads such a body.
+ * A media type in lower case without its parameters. A JSON type keeps a `charset` that is not UTF-8; the
+ * request is then answered with 415.
  *
  * @example 'Application/JSON; charset="UTF-8"; v=1' → 'application/json'
  */

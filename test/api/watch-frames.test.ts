@@ -28,7 +28,7 @@ const UPDATES: readonly (readonly [string, WatchUpdate])[] = [
       lastOfSnapshot: true,
     }),
   ],
-  ["a goodbye", watchUpdate(MIRROR, { reconnectAfterMs: 1_234 })],
+  ["a request to reconnect", watchUpdate(MIRROR, { reconnectAfterMs: 1_234 })],
 ];
 
 /** The message in an envelope. */

@@ -622,7 +622,7 @@ describe("limits", { concurrency: true }, () => {
     assert.equal((await kept).body, "kept");
     assert.match(
       listener.lines[0]?.msg ?? "",
-      /\d+ response bytes are unread, and those of all connections exceed 500000$/,
+      /closed: \d+ unread response bytes; total exceeds unreadBytesMax \(500000\)$/,
     );
   });
 

@@ -15,7 +15,7 @@ type Start = () => void;
  * is bounded by the listener's limits on connections and on streams per connection.
  */
 export class AdmissionQueue {
-  /** By the number of entries of the same connection that were already waiting on arrival. New connections are in the first one. */
+  /** The index is the number of requests of the same connection that were waiting on arrival. New connections are in queue 0. */
   readonly #queues: Start[][] = [];
   readonly #waitingByConnection = new Map<object, number>();
   #waiting = 0;

@@ -64,7 +64,7 @@ export class Connection {
     socket.on("error", (error) => this.reportError(error));
   }
 
-  /** The protocol is HTTP/1.1. Node's HTTP server keeps the timeouts from here. */
+  /** The protocol is HTTP/1.1. Node's HTTP server enforces the timeouts from here on. */
   becameHttp1(): void {
     this.#protocol = "HTTP/1.1";
     clearTimeout(this.#timer);
@@ -121,7 +121,7 @@ export class Connection {
       const age = now - startedAt;
       if (age < Math.min(requestMs, responseMs)) continue;
       if (age >= responseMs) this.#close(exchange, `a response took more than ${responseMs} ms`);
-      // A request that has arrived but is not read yet waits for this server, not for the client.
+      // A request that has arrived completely, and is not read yet, is delayed by this server and not by the client.
       else if (!(exchange instanceof ServerResponse) && exchange.state.remoteClose !== 1)
         this.#close(exchange, `a request took more than ${requestMs} ms`);
     }

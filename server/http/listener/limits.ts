@@ -21,7 +21,7 @@ export interface ListenerLimits {
   readonly requestMs: number;
   /**
    * Milliseconds from the head of a request to the end of its response. Bounds a peer that never reads. 120,000: above
-   * any deadline that an ordinary call has. Long-lived paths are exempt.
+   * the usual deadlines. A call with a longer deadline ends here all the same. Long-lived paths are exempt.
    */
   readonly responseMs: number;
   /**
@@ -37,7 +37,7 @@ export interface ListenerLimits {
   readonly connectionsCheckingIntervalMs: number;
   /** Bytes of a request's head. 16,384, Node's default: tokens and cookies fit. */
   readonly headerBytesMax: number;
-  /** Header fields of a request. One with more is refused, not truncated. 100. At least 4. */
+  /** Header fields of a request. One with more is refused, not truncated. 100. At least 4, the minimum of Node for HTTP/2 servers. */
   readonly headerPairsMax: number;
   /** Open streams of an HTTP/2 connection. 100, the minimum that RFC 9113 recommends; Node has no limit. All may arrive in one packet. */
   readonly streamsPerConnectionMax: number;

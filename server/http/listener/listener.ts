@@ -11,7 +11,7 @@ import { AdmissionQueue } from "./admission-queue.ts";
 import { Connection } from "./connection.ts";
 import { ConnectionCounts } from "./connection-counts.ts";
 import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./limits.ts";
-import { type ParseError, refusalOf } from "./parse-errors.ts";
+import { headTooLarge, type ParseError, refusalOf } from "./parse-errors.ts";
 import type { Protocol } from "./protocol-detection.ts";
 import {
   createHttp1Server,
@@ -153,7 +153,7 @@ class Port {
     request.on("error", ignoreError);
     const refusal =
       request.rawHeaders.length > 2 * headerPairsMax
-        ? { status: 431, message: `The header fields are too many; a request has at most ${headerPairsMax}` }
+        ? headTooLarge(this.#limits)
         : checkHttp1Request(request, { isTrustedGateway });
     normalizeHeaders(request.headers);
     if (refusal === undefined) return connection;

@@ -16,7 +16,7 @@ const REQUEST_LINE = /^([!#$%&'*+.^_`|~\w-]+) \S+ HTTP\/(\d\.\d)\r$/;
 
 /** The response to bytes that Node could not parse, or that did not arrive in time. */
 export function refusalOf(error: ParseError, limits: ListenerLimits): Refusal {
-  const { headerBytesMax, headerPairsMax, headersMs, requestMs } = limits;
+  const { headerBytesMax, headersMs, requestMs } = limits;
   const line = lineOf(error);
   const [, method, version] = REQUEST_LINE.exec(line) ?? [];
   if (error.code === "ERR_HTTP_REQUEST_TIMEOUT") {
@@ -32,10 +32,7 @@ export function refusalOf(error: ParseError, limits: ListenerLimits): Refusal {
           status: 414,
           message: `The request target is too long; the head of a request has at most ${headerBytesMax} bytes`,
         }
-      : {
-          status: 431,
-          message: `The header fields are too many or too long; the head of a request has at most ${headerPairsMax} fields and ${headerBytesMax} bytes`,
-        };
+      : headTooLarge(limits);
   }
   if (error.code === "HPE_CHUNK_EXTENSIONS_OVERFLOW") {
     return { status: 413, message: "The chunk extensions are too long" };
@@ -44,12 +41,25 @@ export function refusalOf(error: ParseError, limits: ListenerLimits): Refusal {
     return { status: 501, message: `The method ${quote(method)} is not implemented` };
   }
   if (error.code === "HPE_INVALID_VERSION" && version !== undefined) {
-    return {
-      status: 505,
-      message: `HTTP/${version} is not supported; the server speaks HTTP/1.0, HTTP/1.1 and HTTP/2`,
-    };
+    return unsupportedVersion(version);
   }
   return { status: 400, message: `The request could not be parsed: ${error.reason ?? error.message}` };
+}
+
+/** The version of a request line is another one than 1.0 and 1.1 (RFC 9110, section 15.6.6). */
+export function unsupportedVersion(version: string): Refusal {
+  return {
+    status: 505,
+    message: `HTTP/${version} is not supported in a request line; the server speaks HTTP/1.0, HTTP/1.1 and HTTP/2`,
+  };
+}
+
+/** RFC 6585, section 5. */
+export function headTooLarge({ headerBytesMax, headerPairsMax }: ListenerLimits): Refusal {
+  return {
+    status: 431,
+    message: `The header fields are too many or too long; the head of a request has at most ${headerPairsMax} fields and ${headerBytesMax} bytes`,
+  };
 }
 
 /** The line in which the parser stopped, as far as it is in the last packet. */

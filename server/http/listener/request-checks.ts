@@ -3,6 +3,7 @@ import type { Http2ServerRequest } from "node:http2";
 import { isIPv6 } from "node:net";
 import { TLSSocket } from "node:tls";
 import { quote, type Refusal } from "../refusal.ts";
+import { unsupportedVersion } from "./parse-errors.ts";
 
 // What RFC 9112 and RFC 9110 demand of an origin server beyond what Node's parser checks. Requests that pass are in one form: the
 // target in origin-form, and the authority of the target in `host`.
@@ -35,12 +36,7 @@ export function checkHttp2Request(request: Http2ServerRequest): Refusal | undefi
 
 /** Node parses any version of one digit. RFC 9110, section 15.6.6. */
 function checkVersion({ httpVersion, httpVersionMajor }: IncomingMessage): Refusal | undefined {
-  return httpVersionMajor === 1
-    ? undefined
-    : {
-        status: 505,
-        message: `HTTP/${httpVersion} is not supported in a request line; the server speaks HTTP/1.0, HTTP/1.1 and HTTP/2`,
-      };
+  return httpVersionMajor === 1 ? undefined : unsupportedVersion(httpVersion);
 }
 
 /** RFC 9112, sections 6.1 and 6.3. Node's parser refuses `Content-Length` beside it, and chunked applied twice. */
@@ -67,7 +63,7 @@ function checkTransferCoding({ headers, httpVersion }: IncomingMessage): Refusal
       };
 }
 
-/** RFC 9112, section 3.2: exactly one, and valid. An HTTP/1.0 request may omit it; the local address stands in. */
+/** RFC 9112, section 3.2: exactly one, and valid. An HTTP/1.0 request may omit it; the local address is used instead. */
 function checkHost({ headers, httpVersion, rawHeaders, socket }: IncomingMessage): Refusal | undefined {
   const count = countHosts(rawHeaders);
   if (count > 1) {

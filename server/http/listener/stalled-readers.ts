@@ -20,7 +20,7 @@ export function closeStalledReaders(
     sum -= bytes;
     connection.report(
       "info",
-      `${bytes} response bytes are unread, and those of all connections exceed ${unreadBytesMax}`,
+      `closed: ${bytes} unread response bytes; total exceeds unreadBytesMax (${unreadBytesMax})`,
     );
     connection.destroy();
   }

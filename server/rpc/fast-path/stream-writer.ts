@@ -67,8 +67,8 @@ export class Http1StreamWriter implements StreamWriter {
   }
 
   /**
-   * A frame is already a chunk, so that one write of shared bytes replaces four. Corked explicitly: Node would otherwise
-   * cork until the end of the turn, which costs a tenth of a delivery.
+   * `frame.chunk` includes the chunk header; writing it avoids four writes per message. Node otherwise corks until the end
+   * of the turn, about 10 % slower.
    */
   write(frame: Frame): void {
     const response = this.#response;

@@ -22,8 +22,8 @@ const REFUSALS_LOGGED_MAX = 10;
 
 /**
  * Admits a call if its service is public, or if its caller is authenticated and has a role that the service requires.
- * The error names the role that is missing, and why a certificate was refused, but not why a token was: who guesses tokens
- * must not learn from it. The log has the reason, but never the token.
+ * The error names the role that is missing, and why a certificate was refused, but not why a token was: the reason would
+ * help to guess one. The log has the reason, but never the token.
  */
 export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddleware {
   const throttled = throttledLog(log, REFUSALS_LOGGED_MAX);
@@ -112,7 +112,7 @@ export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddlew
       if (checks.jwt !== undefined) {
         return authenticateJwt(call, checks.jwt, token, rule);
       }
-      logRefusal(call, "The token is not configured");
+      logRefusal(call, "Unknown token");
       throw unauthenticated("The token is not accepted");
     },
   };

@@ -20,7 +20,7 @@ export interface CallLimits {
 const ROLE_LIMIT_FACTOR = 10;
 /** Overload ends below this share of its limit. The gap prevents oscillation. */
 const RECOVERY_SHARE = 0.5;
-/** Refused tokens a second from one public network, above which no token of it is verified. */
+/** Failed authentications a second from one public network; above it, calls that require a role are refused. */
 const REFUSED_TOKENS_PER_ADDRESS = 10;
 /**
  * Open WatchStock streams; one public network may have a tenth of them. Above the hub's own limit, since streams whose
@@ -29,7 +29,7 @@ const REFUSED_TOKENS_PER_ADDRESS = 10;
 const WATCHES_MAX = 11_000;
 /** Open streams of health and reflection. At about 50 KB each, 50 MB. */
 const OTHER_STREAMS_MAX = 1_000;
-/** Never refused: balancers learn from health checks that this server is overloaded. */
+/** Health.Check is not limited, so that probes succeed under load. */
 const NEVER_SHED = "grpc.health.v1.Health";
 
 /**
