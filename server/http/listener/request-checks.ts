@@ -142,7 +142,7 @@ function isAuthority(text: string): boolean {
   return isValid;
 }
 
-let lastValidAuthority = "";
+let lastValidAuthority: string | undefined;
 
 function parsesAsAuthority(text: string): boolean {
   const match = AUTHORITY.exec(text);
