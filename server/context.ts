@@ -6,11 +6,24 @@ import type { WatchLimits } from "./live/watch/watch-limits.ts";
 import type { Health } from "./ops/health.ts";
 import type { Metrics } from "./ops/metrics.ts";
 import type { Tracing } from "./ops/tracing.ts";
+import type { ImplementedService, JsonOptions } from "./rpc/fast-path/methods.ts";
+import type { StreamMethod } from "./rpc/fast-path/stream-fast-path.ts";
 
 /** Replacements by tests. */
 export interface AppOptions {
   readonly limits?: Partial<ListenerLimits>;
   readonly watchLimits?: Partial<WatchLimits>;
+  readonly extraApi?: ExtraApi;
+}
+
+/** Services of a test, behind the same port, middleware and fast paths as those of this server. */
+export interface ExtraApi {
+  /** Replace services of the same name. */
+  readonly services: readonly ImplementedService[];
+  /** Their server-streaming methods on the fast path. */
+  readonly streamMethods?: readonly StreamMethod[];
+  readonly json?: JsonOptions;
+  readonly requestBytesMax?: number;
 }
 
 /** Passed to the start of every part. */

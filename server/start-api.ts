@@ -15,7 +15,7 @@ import {
   SERVICE_PURPOSES,
 } from "./api/services.ts";
 import type { LiveView } from "./api/stock-service.ts";
-import { WatchFastPath } from "./api/watch-fast-path.ts";
+import { watchStockMethod } from "./api/watch-fast-path.ts";
 import type { Config } from "./config.ts";
 import type { Context } from "./context.ts";
 import { externalNetworkOf } from "./http/client-network.ts";
@@ -32,7 +32,8 @@ import { type CallMiddleware, CallPipeline } from "./rpc/call.ts";
 import { createConnectHandler } from "./rpc/connect-handler.ts";
 import { ERROR_DETAILS } from "./rpc/errors.ts";
 import type { FastPath } from "./rpc/fast-path/fast-path.ts";
-import { fastPathMethods } from "./rpc/fast-path/methods.ts";
+import { fastPathMethods, type ImplementedService } from "./rpc/fast-path/methods.ts";
+import { StreamFastPath } from "./rpc/fast-path/stream-fast-path.ts";
 import { UnaryFastPath } from "./rpc/fast-path/unary-fast-path.ts";
 import { deadlineInterceptor } from "./rpc/interceptors/deadline.ts";
 import { drainInterceptor } from "./rpc/interceptors/drain.ts";
@@ -68,20 +69,28 @@ export async function startApi(
   const onNonRpcResponse = createRequestCount(metrics.registry);
   const draining = new AbortController();
   const services = inventoryServices(store, live);
+  const {
+    services: extraServices = [],
+    streamMethods = [],
+    json = {},
+    requestBytesMax,
+  } = options.extraApi ?? {};
+  const requestOptions = { json, ...(requestBytesMax && { requestBytesMax }) };
   const reportError = createErrorReporter(log);
   const connectHandler = createConnectHandler({
-    routes: (router) => registerServices(router, services, context),
+    routes: (router) => registerServices(router, services, extraServices, context),
     pipeline,
     interceptors: [errorInterceptor(reportError), drainInterceptor(draining.signal), deadlineInterceptor],
     log,
     onNonRpcResponse,
+    ...requestOptions,
   });
   const corsHeaders = createCorsHeaders(config.embedOrigins);
-  const shared = { connectHandler, pipeline, reportError };
+  const shared = { connectHandler, pipeline, reportError, ...requestOptions };
   const fastPaths: FastPath[] = config.fastPath
     ? [
-        new UnaryFastPath({ ...shared, methods: fastPathMethods(services.all) }),
-        new WatchFastPath({ ...shared, live, corsHeaders }),
+        new UnaryFastPath({ ...shared, methods: fastPathMethods([...services.all, ...extraServices], json) }),
+        new StreamFastPath({ ...shared, methods: [watchStockMethod(live), ...streamMethods], corsHeaders }),
       ]
     : [];
   const listener = await startListener({
@@ -126,9 +135,13 @@ export async function startApi(
 function registerServices(
   router: ConnectRouter,
   services: InventoryServices,
+  extraServices: readonly ImplementedService[],
   { config, health }: Context,
 ): void {
   services.register(router);
+  for (const { desc, implementation } of extraServices) {
+    router.service(desc, implementation);
+  }
   router.service(HealthService, healthService(health, SERVICE_PURPOSES));
   if (config.reflection) {
     registerReflection(router, [...INVENTORY_SERVICES, HealthService], ERROR_DETAILS);

@@ -1,9 +1,10 @@
 import { once } from "node:events";
 import { create, createRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { pino } from "pino";
-import type { ListenerTls } from "../../server/http/listener/transport.ts";
+import { startApp } from "../../server/app.ts";
+import { type Config, readConfig } from "../../server/config.ts";
 import { REQUEST_BYTES_MAX } from "../../server/rpc/connect-handler.ts";
-import { startPort } from "../support/port.ts";
+import { startTraceCollector } from "../support/trace-collector.ts";
 import {
   type ServerCompatRequest,
   ServerCompatRequestSchema,
@@ -14,16 +15,27 @@ import {
   file_connectrpc_conformance_v1_service,
 } from "./gen/connectrpc/conformance/v1/service_pb.ts";
 import { conformanceService } from "./service.ts";
-import { HANDLED_LINE } from "./suite.ts";
+import { serverStreamMethod } from "./stream-method.ts";
+import { COUNT_LINE } from "./suite.ts";
 
-// The server that the conformance suite starts. Reads its settings from standard input, and writes its address to standard
-// output.
+// The server that the conformance suite starts: the app, with the suite's service behind its port. Reads its settings from
+// standard input, and writes its address to standard output.
 
-/** Drain deadline after SIGTERM. */
-const DRAIN_MS_MAX = 2_000;
+/**
+ * Everything that a call passes is switched on, but for access: the suite sends no credentials. Shedding by the delay of the event
+ * loop is off, since the suite runs on the same machine.
+ */
+const ENVIRONMENT = {
+  HOST: "127.0.0.1",
+  PORT: "0",
+  ADMIN_PORT: "0",
+  DEMO: "off",
+  SHED_DELAY_MS: "0",
+  EMBED_ORIGINS: "https://shop.example",
+  DRAIN_DEADLINE_MS: "2000",
+};
 /** Length of the size prefix of each message. */
 const PREFIX_BYTES = 4;
-const { LANE = "on", LOG_LEVEL = "silent" } = process.env;
 
 async function readRequest(): Promise<ServerCompatRequest> {
   let received = Buffer.alloc(0);
@@ -45,7 +57,7 @@ function writeResponse(port: number, pemCert: Uint8Array): void {
   process.stdout.write(Buffer.concat([prefix, bytes]));
 }
 
-function tlsOf({ serverCreds, clientTlsCert }: ServerCompatRequest): ListenerTls | undefined {
+function tlsOf({ serverCreds, clientTlsCert }: ServerCompatRequest): Config["tls"] {
   return (
     serverCreds && {
       cert: Buffer.from(serverCreds.cert),
@@ -55,24 +67,40 @@ function tlsOf({ serverCreds, clientTlsCert }: ServerCompatRequest): ListenerTls
   );
 }
 
+/** The methods, counting those calls that Connect does not run. Only Connect's context has a URL. */
+function counted(counts: { calls: number; onFastPath: number }): typeof conformanceService {
+  const methods = Object.entries(conformanceService).map(([name, run]) => [
+    name,
+    (request: never, context: never) => {
+      counts.calls += 1;
+      if (!("url" in context)) counts.onFastPath += 1;
+      return run(request, context);
+    },
+  ]);
+  return Object.fromEntries(methods);
+}
+
 const request = await readRequest();
-let requests = 0;
-let handled = 0;
-const listener = await startPort({
-  routes: (router) => router.service(ConformanceService, conformanceService),
-  services: LANE === "on" ? [{ desc: ConformanceService, implementation: conformanceService }] : [],
-  // To standard error: the suite reads standard output.
-  log: pino({ level: LOG_LEVEL }, pino.destination(2)),
-  requestBytesMax: request.messageReceiveLimit || REQUEST_BYTES_MAX,
-  json: { registry: createRegistry(file_connectrpc_conformance_v1_service) },
-  tls: tlsOf(request),
-  onOffered: (isHandled) => {
-    requests += 1;
-    if (isHandled) handled += 1;
+const counts = { calls: 0, onFastPath: 0 };
+const json = { registry: createRegistry(file_connectrpc_conformance_v1_service) };
+const service = counted(counts);
+await using collector = await startTraceCollector();
+const config = readConfig({
+  ...ENVIRONMENT,
+  LANE: process.env["LANE"],
+  OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint,
+});
+const log = pino({ level: process.env["LOG_LEVEL"] ?? "silent" }, pino.destination(2));
+const app = await startApp({ ...config, tls: tlsOf(request) }, log, {
+  extraApi: {
+    services: [{ desc: ConformanceService, implementation: service }],
+    streamMethods: [serverStreamMethod(service.serverStream, json)],
+    json,
+    requestBytesMax: request.messageReceiveLimit || REQUEST_BYTES_MAX,
   },
 });
-writeResponse(listener.port, request.serverCreds?.cert ?? new Uint8Array());
+writeResponse(Number(new URL(app.url).port), request.serverCreds?.cert ?? new Uint8Array());
 await once(process, "SIGTERM");
-await listener.drain(DRAIN_MS_MAX);
-process.stderr.write(`${HANDLED_LINE} ${handled} of ${requests}\n`);
+await app.stop();
+process.stderr.write(`${COUNT_LINE} ${counts.onFastPath} of ${counts.calls}\n`);
 process.exit(0);

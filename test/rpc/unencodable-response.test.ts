@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { pino } from "pino";
 import { StockService } from "../../gen/inventory/v1/stock_pb.ts";
-import type { Listener } from "../../server/http/listener/listener.ts";
-import { startPort } from "../support/port.ts";
+import { startTestApp, type TestApp } from "../support/app.ts";
 import { DIALECTS, WireClient, wireRequest } from "./parity-wire.ts";
 
 /** A count out of the range of int32, and a time out of the range of JSON timestamps. */
@@ -11,21 +9,18 @@ const implementation = {
   getStock: () => ({ stock: { available: 2 ** 40, updateTime: { seconds: 10n ** 15n } } }),
 };
 
-for (const hasFastPath of [true, false]) {
-  describe(`a response that cannot be encoded, with LANE=${hasFastPath ? "on" : "off"}`, () => {
-    let listener: Listener;
+for (const LANE of ["on", "off"]) {
+  describe(`a response that cannot be encoded, with LANE=${LANE}`, () => {
+    let app: TestApp;
     let client: WireClient;
     before(async () => {
-      listener = await startPort({
-        routes: (router) => router.service(StockService, implementation),
-        services: hasFastPath ? [{ desc: StockService, implementation }] : [],
-        log: pino({ level: "silent" }),
-      });
-      client = new WireClient(listener.port);
+      const services = [{ desc: StockService, implementation }];
+      app = await startTestApp({ LANE }, { extraApi: { services } });
+      client = new WireClient(app.port);
     });
     after(async () => {
       client.close();
-      await listener.drain(1_000);
+      await app.stop();
     });
 
     for (const dialect of DIALECTS) {

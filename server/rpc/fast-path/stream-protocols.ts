@@ -27,7 +27,7 @@ export interface StreamProtocol extends RequestLayout {
   readonly isJson: boolean;
   /** The message, or `undefined` where the body is not exactly one valid uncompressed message. */
   decode(method: DescMethod, body: Buffer): Message | undefined;
-  end(error: ConnectError | undefined): StreamEnd;
+  end(error: ConnectError | undefined, trailers: Headers | undefined): StreamEnd;
 }
 
 const CONNECT_END = createEndStreamSerialization(undefined);
@@ -40,15 +40,22 @@ const grpc: StreamProtocol = {
   isJson: false,
   parseTimeout: parseGrpcTimeout,
   decode: decodeBinary,
-  end: (error) => ({ body: undefined, trailers: error ? grpcErrorTrailers(error) : STATUS_OK }),
+  end: (error, trailers) => ({
+    body: undefined,
+    trailers: error ? grpcErrorTrailers(error, trailers) : { ...entriesOf(trailers), ...STATUS_OK },
+  }),
 };
 
 const grpcWeb: StreamProtocol = {
   ...grpc,
   needsHttp2: false,
   contentType: "application/grpc-web+proto",
-  end: (error) => ({
-    body: grpcWebTrailers(error ? setTrailerStatus(new Headers(), error) : new Headers(STATUS_OK)),
+  end: (error, trailers) => ({
+    body: grpcWebTrailers(
+      error
+        ? setTrailerStatus(new Headers(trailers), error)
+        : new Headers({ ...entriesOf(trailers), ...STATUS_OK }),
+    ),
     trailers: undefined,
   }),
 };
@@ -61,10 +68,10 @@ const connectProto: StreamProtocol = {
   isJson: false,
   parseTimeout: parseConnectTimeout,
   decode: decodeBinary,
-  end: (error) => ({
+  end: (error, trailers) => ({
     body: envelope(
       endStreamFlag,
-      CONNECT_END.serialize({ metadata: new Headers(), ...(error !== undefined && { error }) }),
+      CONNECT_END.serialize({ metadata: new Headers(trailers), ...(error !== undefined && { error }) }),
     ),
     trailers: undefined,
   }),
@@ -93,4 +100,8 @@ export const STREAM_PROTOCOLS: ReadonlyMap<string, StreamProtocol> = new Map([
 function decodeBinary({ input }: DescMethod, body: Buffer): Message | undefined {
   const data = openEnvelope(body);
   return data && tryDecode(() => fromBinary(input, data));
+}
+
+function entriesOf(headers: Headers | undefined): Record<string, string> {
+  return headers === undefined ? {} : Object.fromEntries(headers);
 }

@@ -14,15 +14,11 @@ import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
 import { deadlineExceeded } from "../deadline.ts";
 import type { ErrorReporter } from "../interceptors/errors.ts";
 import { type FastPath, fallBackTo } from "./fast-path.ts";
+import type { Metadata } from "./fast-path-call.ts";
 import type { Awaitable, FastPathMethod } from "./methods.ts";
 import { readBody, readPlainHead } from "./request.ts";
 import { UnaryCall } from "./unary-call.ts";
-import {
-  type EncodedResponse,
-  type Metadata,
-  UNARY_PROTOCOLS,
-  type UnaryProtocol,
-} from "./unary-protocols.ts";
+import { type EncodedResponse, UNARY_PROTOCOLS, type UnaryProtocol } from "./unary-protocols.ts";
 import { CompressingWriter, UnaryHttp1Writer, UnaryHttp2Writer, type UnaryWriter } from "./unary-writer.ts";
 
 interface UnaryFastPathOptions {

@@ -5,6 +5,7 @@ import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { parseConnectTimeout, parseGrpcTimeout } from "../deadline.ts";
 import { readJson } from "../request/json.ts";
+import type { Metadata } from "./fast-path-call.ts";
 import {
   fillEnvelope,
   grpcErrorTrailers,
@@ -28,12 +29,6 @@ export interface EncodedResponse {
   readonly isUnframed: boolean;
   /** Only in gRPC. */
   readonly trailers: Record<string, string> | undefined;
-}
-
-/** Response headers and trailers that the method has set. */
-export interface Metadata {
-  readonly headers: Headers | undefined;
-  readonly trailers: Headers | undefined;
 }
 
 /** Encodes unary calls in one protocol, without compression. */
