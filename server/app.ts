@@ -27,7 +27,7 @@ import { createMetrics } from "./ops/metrics.ts";
 import { addProcessMetrics } from "./ops/process-metrics.ts";
 import { addServiceMetrics } from "./ops/service-metrics.ts";
 import { startTracing } from "./ops/tracing.ts";
-import { describeEndpoint } from "./redis/endpoint.ts";
+import { describeEndpoint } from "./redis/connection/endpoint.ts";
 import { startApi } from "./start-api.ts";
 import { startStore } from "./start-store.ts";
 

@@ -7,7 +7,7 @@ import { exitNow } from "./exit.ts";
 import { ListenError } from "./listen-error.ts";
 import { readBuildInfo } from "./ops/build-info.ts";
 import { openLog } from "./ops/logger.ts";
-import { RedisRequirementError } from "./redis/client.ts";
+import { RedisRequirementError } from "./redis/connection/client.ts";
 import type { UnknownVariable } from "./unknown-variables.ts";
 
 /** The configuration or the command line is invalid: starting again cannot help. */

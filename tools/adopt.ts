@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { pino } from "pino";
 import { ConfigError, readConfig } from "../server/config.ts";
 import { adoptPlainKeys, PLAIN_KEY_KINDS, type PlainKeyKind } from "../server/redis/adopt-plain-keys.ts";
-import { RedisConnection } from "../server/redis/client.ts";
+import { RedisConnection } from "../server/redis/connection/client.ts";
 import { Keys } from "../server/redis/keys.ts";
 import { RedisStore } from "../server/redis/store.ts";
 

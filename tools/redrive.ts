@@ -4,8 +4,8 @@
  */
 import { pino } from "pino";
 import { ConfigError, readConfig } from "../server/config.ts";
+import { type RedriveLetter, redrive } from "../server/kafka/dead-letters/redrive.ts";
 import { createKafka } from "../server/kafka/kafkajs/client.ts";
-import { type RedriveLetter, redrive } from "../server/kafka/redrive.ts";
 
 const exitBadConfig = 2;
 

@@ -1,6 +1,6 @@
 import type { Message } from "kafkajs";
 import type { TraceSpan, Tracing } from "../ops/tracing.ts";
-import type { IncomingMessage } from "./message.ts";
+import type { IncomingMessage } from "./ingest/message.ts";
 
 // Names and attributes of OpenTelemetry's semantic conventions for messaging, version 1.45.
 

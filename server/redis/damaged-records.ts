@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import { InventoryError } from "../inventory/errors.ts";
 import type { HealthPart } from "../ops/health.ts";
-import { isErrorReply } from "./error-replies.ts";
+import { isErrorReply } from "./connection/error-replies.ts";
 import { RECORD_KINDS, type RecordKind } from "./keys.ts";
 import type { RedisMetrics } from "./metrics.ts";
 

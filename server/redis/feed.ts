@@ -3,13 +3,13 @@ import type { Logger } from "pino";
 import type { Collection } from "../inventory/collection.ts";
 import type { ChangeFeed, FeedListener } from "../inventory/feed.ts";
 import type { StockChange } from "../inventory/ledger.ts";
-import { RedisConnection } from "./client.ts";
+import { RedisConnection } from "./connection/client.ts";
+import type { RedisEndpoint } from "./connection/endpoint.ts";
+import { checkLayout, checkServing } from "./connection/requirements.ts";
 import { DamagedRecords } from "./damaged-records.ts";
-import type { RedisEndpoint } from "./endpoint.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
 import { decodeChange, decodeCollections, list } from "./reply.ts";
-import { checkLayout, checkServing } from "./requirements.ts";
 import { SnapshotReader } from "./snapshot.ts";
 
 /**

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
-import { ERROR_REPLIES, type ErrorReplyKind } from "./error-replies.ts";
+import { ERROR_REPLIES, type ErrorReplyKind } from "./connection/error-replies.ts";
 import { RECORD_KINDS, type RecordKind } from "./keys.ts";
 
 /** `mutations` and `reads` are batches of many callers' operations; `command` is a command sent by itself. */

@@ -8,15 +8,15 @@ import type {
   OutboxLease,
   OutboxState,
 } from "../inventory/outbox.ts";
-import { Acknowledgement } from "./acknowledgement.ts";
-import { RedisConnection } from "./client.ts";
+import { RedisConnection } from "./connection/client.ts";
+import type { RedisEndpoint } from "./connection/endpoint.ts";
+import { checkLayout } from "./connection/requirements.ts";
 import { DamagedRecords } from "./damaged-records.ts";
-import type { RedisEndpoint } from "./endpoint.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
-import { unexpectedStatus } from "./mutations.ts";
+import { Acknowledgement } from "./mutations/acknowledgement.ts";
+import { unexpectedStatus } from "./mutations/mutations.ts";
 import { decodeChange, decodeLedger, list, ReplyReader } from "./reply.ts";
-import { checkLayout } from "./requirements.ts";
 import { announceScript, outboxScript, readScript, type Script } from "./scripts.ts";
 
 /** Products of one snapshot batch: about a millisecond of Redis's time. */

@@ -1,12 +1,12 @@
 import { InventoryError } from "../inventory/errors.ts";
 import type { ProductDetails } from "../inventory/ledger.ts";
-import type { RedisConnection } from "./client.ts";
-import { Coalescer } from "./coalescer.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { isErrorReply } from "./connection/error-replies.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
-import { isErrorReply } from "./error-replies.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
-import { callLimits, type Mutations, unexpectedStatus } from "./mutations.ts";
+import { Coalescer } from "./mutations/coalescer.ts";
+import { callLimits, type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import { decodeDetails, decodeLedger, type LedgerState, list, ReplyReader } from "./reply.ts";
 import { readScript } from "./scripts.ts";
 

@@ -26,10 +26,10 @@ import type {
   ReserveRequest,
   ReturnRequest,
 } from "../inventory/store.ts";
-import type { RedisConnection } from "./client.ts";
+import type { RedisConnection } from "./connection/client.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
-import { type Mutations, unexpectedStatus } from "./mutations.ts";
+import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import type { ReplyReader } from "./reply.ts";
 import { decodeReservation, decodeState } from "./reservation-record.ts";
 

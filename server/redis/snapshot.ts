@@ -1,7 +1,7 @@
 import type { ProductState } from "../inventory/feed.ts";
-import type { RedisConnection } from "./client.ts";
+import type { RedisConnection } from "./connection/client.ts";
+import { isErrorReply, refusalOf } from "./connection/error-replies.ts";
 import type { DamagedRecords } from "./damaged-records.ts";
-import { isErrorReply, refusalOf } from "./error-replies.ts";
 import type { Keys } from "./keys.ts";
 import { decodeDetails, decodeStates, ReplyReader } from "./reply.ts";
 import { loadScript } from "./scripts.ts";

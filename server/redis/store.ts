@@ -14,14 +14,17 @@ import {
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
-import { RedisConnection } from "./client.ts";
+import { RedisConnection } from "./connection/client.ts";
+import { warnOfDurability } from "./connection/durability.ts";
+import type { RedisEndpoint } from "./connection/endpoint.ts";
+import { checkLayout, checkServing } from "./connection/requirements.ts";
 import { DamagedRecords } from "./damaged-records.ts";
-import { warnOfDurability } from "./durability.ts";
-import type { RedisEndpoint } from "./endpoint.ts";
-import { Fence } from "./fence.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
-import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations.ts";
+import { Fence } from "./mutations/fence.ts";
+import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations/mutations.ts";
+import { WriteConnections } from "./mutations/write-connections.ts";
+import { WriteProbe } from "./mutations/write-probe.ts";
 import { ProductReader } from "./product-reader.ts";
 import {
   decodeChange,
@@ -33,10 +36,7 @@ import {
   type ReplyReader,
   stockOf,
 } from "./reply.ts";
-import { checkLayout, checkServing } from "./requirements.ts";
 import { RedisReservations } from "./reservations.ts";
-import { WriteConnections } from "./write-connections.ts";
-import { WriteProbe } from "./write-probe.ts";
 
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;

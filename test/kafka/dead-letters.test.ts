@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import type { KafkaMessage, Message } from "kafkajs";
-import { DEAD_LETTER_REASONS } from "../../server/kafka/decode.ts";
+import { DEAD_LETTER_REASONS } from "../../server/kafka/ingest/decode.ts";
 import { startTestApp } from "../support/app.ts";
 import {
   DEAD_LETTERS,

@@ -5,8 +5,8 @@ import {
   type Decoded,
   decodeMessage,
   type Subject,
-} from "../../server/kafka/decode.ts";
-import { readTime } from "../../server/kafka/event-time.ts";
+} from "../../server/kafka/ingest/decode.ts";
+import { readTime } from "../../server/kafka/ingest/event-time.ts";
 import { RecordHeaders } from "../../server/kafka/records/headers.ts";
 
 const RECORD_MS = 1_696_699_445_123;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import fc from "fast-check";
-import { originOf } from "../../server/kafka/dead-letters.ts";
+import { originOf } from "../../server/kafka/dead-letters/dead-letters.ts";
 import { BrokerError } from "../../server/kafka/kafkajs/errors.ts";
 import { scrape } from "../support/scrape.ts";
 import { type Isolation, recordsOf, startIsolation } from "./isolation.ts";

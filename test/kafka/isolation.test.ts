@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { originOf } from "../../server/kafka/dead-letters.ts";
+import { originOf } from "../../server/kafka/dead-letters/dead-letters.ts";
 import { type Isolation, recordsOf, startIsolation } from "./isolation.ts";
 import { skip } from "./platform.ts";
 import {

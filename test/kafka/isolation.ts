@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { pino } from "pino";
 import { readConfig } from "../../server/config.ts";
-import { originOf } from "../../server/kafka/dead-letters.ts";
+import { originOf } from "../../server/kafka/dead-letters/dead-letters.ts";
+import type { IncomingMessage } from "../../server/kafka/ingest/message.ts";
+import { readRange } from "../../server/kafka/ingest/read-range.ts";
 import { createKafka } from "../../server/kafka/kafkajs/client.ts";
 import { Cluster } from "../../server/kafka/kafkajs/cluster.ts";
-import type { IncomingMessage } from "../../server/kafka/message.ts";
-import { readRange } from "../../server/kafka/read-range.ts";
 import type { RedisStore } from "../../server/redis/store.ts";
 import { startAppProcess } from "../support/app.ts";
 import { freePort } from "../support/free-port.ts";

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { gzipSync } from "node:zlib";
-import { LoopBudget } from "../../server/kafka/loop-budget.ts";
-import type { IncomingMessage } from "../../server/kafka/message.ts";
+import { LoopBudget } from "../../server/kafka/ingest/loop-budget.ts";
+import type { IncomingMessage } from "../../server/kafka/ingest/message.ts";
 import type { AbortedTransaction } from "../../server/kafka/records/batch.ts";
 import { readRecords, type UnreadableBatch } from "../../server/kafka/records/read-records.ts";
 import { encodeRawBatch, type RawRecord, record } from "./raw-producer.ts";

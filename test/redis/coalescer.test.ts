@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { InventoryError } from "../../server/inventory/errors.ts";
-import { Coalescer } from "../../server/redis/coalescer.ts";
+import { Coalescer } from "../../server/redis/mutations/coalescer.ts";
 
 /** Interval between two replies of a busy store. */
 const PACE_MS = 5;

@@ -1,5 +1,5 @@
 import { createGunzip, createZstdDecompress } from "node:zlib";
-import type { LoopBudget } from "../loop-budget.ts";
+import type { LoopBudget } from "../ingest/loop-budget.ts";
 import { decompressLz4Frame } from "./lz4.ts";
 import { decompressSnappy } from "./snappy.ts";
 

@@ -1,5 +1,5 @@
-import type { LoopBudget } from "../loop-budget.ts";
-import type { IncomingMessage } from "../message.ts";
+import type { LoopBudget } from "../ingest/loop-budget.ts";
+import type { IncomingMessage } from "../ingest/message.ts";
 import { type AbortedTransaction, AbortedTransactions, type Batch, batchesOf } from "./batch.ts";
 import { codecOf, decompress } from "./compression.ts";
 import { RecordHeaders } from "./headers.ts";

@@ -1,8 +1,8 @@
-import { DEAD_LETTER_REASONS, type DeadLetterReason } from "./decode.ts";
-import type { IncomingMessage } from "./message.ts";
-import type { OutgoingRecord } from "./records/encode-batch.ts";
-import { RecordHeaders } from "./records/headers.ts";
-import type { UnreadableBatch } from "./records/read-records.ts";
+import { DEAD_LETTER_REASONS, type DeadLetterReason } from "../ingest/decode.ts";
+import type { IncomingMessage } from "../ingest/message.ts";
+import type { OutgoingRecord } from "../records/encode-batch.ts";
+import { RecordHeaders } from "../records/headers.ts";
+import type { UnreadableBatch } from "../records/read-records.ts";
 
 /** Prefix of the headers that describe the dead letter. All other headers are the original's. */
 const HEADER_PREFIX = "inventory-dead-letter-";

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
-import { InventoryError } from "../inventory/errors.ts";
-import { refusalOf } from "./error-replies.ts";
+import { InventoryError } from "../../inventory/errors.ts";
+import { refusalOf } from "../connection/error-replies.ts";
 
 /**
  * Finds out whether mutations can run by running one that changes no product. Only a write shows that Redis refuses

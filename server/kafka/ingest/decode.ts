@@ -1,12 +1,12 @@
 import { z } from "zod";
-import type { CollectionEvent } from "../inventory/collection.ts";
-import { InventoryError } from "../inventory/errors.ts";
-import type { ProductDetails } from "../inventory/ledger.ts";
-import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
-import { DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX, show, Violations } from "../inventory/validation.ts";
+import type { CollectionEvent } from "../../inventory/collection.ts";
+import { InventoryError } from "../../inventory/errors.ts";
+import type { ProductDetails } from "../../inventory/ledger.ts";
+import type { ProductDelete, ProductUpsert } from "../../inventory/product-event.ts";
+import { DESCRIPTION_BYTES_MAX, NAME_BYTES_MAX, show, Violations } from "../../inventory/validation.ts";
+import type { RecordHeaders } from "../records/headers.ts";
 import { readTime, TIME_MICROS_MAX } from "./event-time.ts";
 import type { IncomingMessage } from "./message.ts";
-import type { RecordHeaders } from "./records/headers.ts";
 
 /**
  * Why an event can never be applied as it is. Used as the reason in dead-letter headers and as a metric label.

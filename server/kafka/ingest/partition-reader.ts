@@ -1,11 +1,11 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
+import type { Cluster, TopicPartition } from "../kafkajs/cluster.ts";
+import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
+import type { FetchedPartition } from "../kafkajs/protocol.ts";
+import { readRecords, type Slice } from "../records/read-records.ts";
 import type { Fetcher } from "./fetcher.ts";
-import type { Cluster, TopicPartition } from "./kafkajs/cluster.ts";
-import { BrokerError, ErrorCode } from "./kafkajs/errors.ts";
-import type { FetchedPartition } from "./kafkajs/protocol.ts";
 import type { LoopBudget } from "./loop-budget.ts";
-import { readRecords, type Slice } from "./records/read-records.ts";
 
 /** Bounds of the backoff after an error. It doubles from the first to the second. */
 const RETRY_MS_MIN = 50;

@@ -1,13 +1,13 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Kafka } from "kafkajs";
 import type { Logger } from "pino";
+import { type Cluster, keyOf, type TopicPartition } from "../kafkajs/cluster.ts";
+import { GroupMember } from "../kafkajs/group-member.ts";
+import type { TopicWatch } from "../topics.ts";
 import type { EventProcessor } from "./event-processor.ts";
 import type { Fetcher } from "./fetcher.ts";
-import { type Cluster, keyOf, type TopicPartition } from "./kafkajs/cluster.ts";
-import { GroupMember } from "./kafkajs/group-member.ts";
 import type { LoopBudget } from "./loop-budget.ts";
 import { PartitionReader } from "./partition-reader.ts";
-import type { TopicWatch } from "./topics.ts";
 
 /** Attempts to read the committed offsets after a rebalance: a restarted broker needs a moment to load them. */
 const OFFSET_ATTEMPTS_MAX = 10;

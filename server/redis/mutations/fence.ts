@@ -1,11 +1,11 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import type { HealthPart } from "../ops/health.ts";
-import { RedisRequirementError } from "./client.ts";
-import type { Keys } from "./keys.ts";
-import type { RedisMetrics } from "./metrics.ts";
-import { decodeChange, list } from "./reply.ts";
-import { fenceScript } from "./scripts.ts";
+import type { HealthPart } from "../../ops/health.ts";
+import { RedisRequirementError } from "../connection/client.ts";
+import type { Keys } from "../keys.ts";
+import type { RedisMetrics } from "../metrics.ts";
+import { decodeChange, list } from "../reply.ts";
+import { fenceScript } from "../scripts.ts";
 
 /** The newest acknowledged change of a bucket: its entry in the change stream. */
 export interface AcknowledgedChange {

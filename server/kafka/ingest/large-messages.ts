@@ -1,7 +1,7 @@
 import { Worker } from "node:worker_threads";
+import { RecordHeaders } from "../records/headers.ts";
 import { type Decoded, decodeMessage, type Subject } from "./decode.ts";
 import type { IncomingMessage } from "./message.ts";
-import { RecordHeaders } from "./records/headers.ts";
 
 /**
  * Larger messages are decoded in a worker thread: JSON of a megabyte can take 65 ms to parse, in which the event loop

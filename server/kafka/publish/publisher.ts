@@ -1,14 +1,14 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Message } from "kafkajs";
 import type { Logger } from "pino";
-import type { Ledger, StockChange } from "../inventory/ledger.ts";
-import type { ChangeOutbox, OutboxLease } from "../inventory/outbox.ts";
-import type { Metrics } from "../ops/metrics.ts";
-import type { Tracing } from "../ops/tracing.ts";
-import { stockChangedJson, stockSnapshotJson } from "../wire/stock-changed.ts";
-import type { OrderedProducer } from "./kafkajs/ordered-producer.ts";
+import type { Ledger, StockChange } from "../../inventory/ledger.ts";
+import type { ChangeOutbox, OutboxLease } from "../../inventory/outbox.ts";
+import type { Metrics } from "../../ops/metrics.ts";
+import type { Tracing } from "../../ops/tracing.ts";
+import { stockChangedJson, stockSnapshotJson } from "../../wire/stock-changed.ts";
+import type { OrderedProducer } from "../kafkajs/ordered-producer.ts";
+import { sendSpan, withHeaders } from "../spans.ts";
 import { type Backlog, Leases } from "./leases.ts";
-import { sendSpan, withHeaders } from "./spans.ts";
 
 /** Maximum number of changes of one bucket that are read, sent and acknowledged together. */
 const CHANGES_PER_READ_MAX = 250;

@@ -1,20 +1,25 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
-import { InventoryError } from "../inventory/errors.ts";
-import type { InventoryStore } from "../inventory/store.ts";
-import type { Metrics } from "../ops/metrics.ts";
-import type { Tracing } from "../ops/tracing.ts";
+import { InventoryError } from "../../inventory/errors.ts";
+import type { InventoryStore } from "../../inventory/store.ts";
+import type { Metrics } from "../../ops/metrics.ts";
+import type { Tracing } from "../../ops/tracing.ts";
+import type { DeadLetterSender } from "../dead-letters/dead-letter-sender.ts";
+import {
+  type AnyDeadLetterReason,
+  type DeadLetter,
+  toBatchLetter,
+  toDeadLetter,
+} from "../dead-letters/dead-letters.ts";
+import { shortKey } from "../dead-letters/short-key.ts";
+import type { Slice } from "../records/read-records.ts";
+import { processSpan } from "../spans.ts";
 import { type Applied, applyEvent, deliveryOf } from "./apply.ts";
-import type { DeadLetterSender } from "./dead-letter-sender.ts";
-import { type AnyDeadLetterReason, type DeadLetter, toBatchLetter, toDeadLetter } from "./dead-letters.ts";
 import type { SellerEvent, Subject } from "./decode.ts";
 import type { LargeMessageDecoder } from "./large-messages.ts";
 import type { LoopBudget } from "./loop-budget.ts";
 import type { IncomingMessage } from "./message.ts";
 import type { PartitionReader } from "./partition-reader.ts";
-import type { Slice } from "./records/read-records.ts";
-import { shortKey } from "./short-key.ts";
-import { processSpan } from "./spans.ts";
 
 /** Bounds of the backoff while the store is unavailable. It doubles from the first to the second. */
 const RETRY_MS_MIN = 50;

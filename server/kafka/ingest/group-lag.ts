@@ -1,8 +1,8 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { Metrics } from "../ops/metrics.ts";
-import { type Cluster, keyOf, type PartitionRange, type TopicPartition } from "./kafkajs/cluster.ts";
-import { batchesOf } from "./records/batch.ts";
-import type { TopicWatch } from "./topics.ts";
+import type { Metrics } from "../../ops/metrics.ts";
+import { type Cluster, keyOf, type PartitionRange, type TopicPartition } from "../kafkajs/cluster.ts";
+import { batchesOf } from "../records/batch.ts";
+import type { TopicWatch } from "../topics.ts";
 import { WatermarkHistory } from "./watermark-history.ts";
 
 /** Interval between two polls of the offsets. */

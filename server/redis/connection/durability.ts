@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { countOnline, REPLICA_LAG_SECONDS_MAX } from "./acknowledgement.ts";
+import { countOnline, REPLICA_LAG_SECONDS_MAX } from "../mutations/acknowledgement.ts";
 
 /** What decides whether an acknowledged change can be lost. */
 export interface Durability {

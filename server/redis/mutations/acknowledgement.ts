@@ -1,8 +1,8 @@
 import type { Redis } from "ioredis";
-import { InventoryError } from "../inventory/errors.ts";
-import { isErrorReply } from "./error-replies.ts";
-import type { RedisInstruments } from "./instruments.ts";
-import type { Script } from "./scripts.ts";
+import { InventoryError } from "../../inventory/errors.ts";
+import { isErrorReply } from "../connection/error-replies.ts";
+import type { RedisInstruments } from "../instruments.ts";
+import type { Script } from "../scripts.ts";
 
 /**
  * How long a batch waits for every online replica, ms. A failover prefers the freshest replica but does not guarantee

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
+import { type Keys, LAYOUT_VERSION } from "../keys.ts";
 import { RedisRequirementError } from "./client.ts";
-import { type Keys, LAYOUT_VERSION } from "./keys.ts";
 
 /**
  * Checks that Redis serves: a primary, not in Cluster mode, whose data is loaded. Disconnects from a replica, which was the

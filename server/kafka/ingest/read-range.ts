@@ -1,7 +1,7 @@
-import type { Cluster, TopicPartition } from "./kafkajs/cluster.ts";
-import { ErrorCode, throwIfError } from "./kafkajs/errors.ts";
+import type { Cluster, TopicPartition } from "../kafkajs/cluster.ts";
+import { ErrorCode, throwIfError } from "../kafkajs/errors.ts";
+import { readRecords, type Slice } from "../records/read-records.ts";
 import { LoopBudget } from "./loop-budget.ts";
-import { readRecords, type Slice } from "./records/read-records.ts";
 
 const FETCH_BYTES_MAX = 1024 * 1024;
 const WAIT_MS = 500;

@@ -1,7 +1,7 @@
-import { InventoryError } from "../inventory/errors.ts";
-import { storeUnavailable } from "./error-replies.ts";
-import type { BatchObserver, ItemTrace } from "./instruments.ts";
-import { withResponseTimeout } from "./response-timeout.ts";
+import { InventoryError } from "../../inventory/errors.ts";
+import { storeUnavailable } from "../connection/error-replies.ts";
+import { withResponseTimeout } from "../connection/response-timeout.ts";
+import type { BatchObserver, ItemTrace } from "../instruments.ts";
 
 /** How a coalescer forms and sends batches. */
 export interface CoalescerOptions<Item, Result> extends BatchObserver<Item> {

@@ -1,10 +1,10 @@
 import type { Logger } from "pino";
-import type { InventoryError } from "../inventory/errors.ts";
+import type { InventoryError } from "../../inventory/errors.ts";
+import { type Prepare, RedisConnection } from "../connection/client.ts";
+import type { RedisEndpoint } from "../connection/endpoint.ts";
+import type { RedisInstruments } from "../instruments.ts";
+import type { Script } from "../scripts.ts";
 import { Acknowledgement } from "./acknowledgement.ts";
-import { type Prepare, RedisConnection } from "./client.ts";
-import type { RedisEndpoint } from "./endpoint.ts";
-import type { RedisInstruments } from "./instruments.ts";
-import type { Script } from "./scripts.ts";
 
 /** Batches in flight on one connection, where nothing waits for replicas: two keep Redis busy during a round trip. */
 const BATCHES_PER_CONNECTION = 2;

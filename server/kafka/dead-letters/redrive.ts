@@ -1,11 +1,11 @@
 import type { Kafka } from "kafkajs";
+import type { IncomingMessage } from "../ingest/message.ts";
+import { readRange } from "../ingest/read-range.ts";
+import type { KafkaSettings } from "../kafkajs/client.ts";
+import { Cluster, keyOf } from "../kafkajs/cluster.ts";
+import { crc32c } from "../kafkajs/internals.ts";
+import { encodeBatch } from "../records/encode-batch.ts";
 import { type DeadLetterOrigin, originOf, toRedriven } from "./dead-letters.ts";
-import type { KafkaSettings } from "./kafkajs/client.ts";
-import { Cluster, keyOf } from "./kafkajs/cluster.ts";
-import { crc32c } from "./kafkajs/internals.ts";
-import type { IncomingMessage } from "./message.ts";
-import { readRange } from "./read-range.ts";
-import { encodeBatch } from "./records/encode-batch.ts";
 
 interface RedriveOptions {
   readonly kafka: Kafka;

@@ -1,16 +1,16 @@
-import type { InventoryError } from "../inventory/errors.ts";
-import { UPDATE_AHEAD_MS_MAX } from "../inventory/ledger.ts";
-import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
+import type { InventoryError } from "../../inventory/errors.ts";
+import { UPDATE_AHEAD_MS_MAX } from "../../inventory/ledger.ts";
+import { CHANGES_KEPT_PER_PRODUCT } from "../../inventory/operation.ts";
+import { RESPONSE_MS_MAX } from "../connection/client.ts";
+import { isErrorReply, refusalOf, storeError, storeRefused } from "../connection/error-replies.ts";
+import { type DamagedRecords, recordDamaged, recordKind } from "../damaged-records.ts";
+import { instrumented, type RedisInstruments } from "../instruments.ts";
+import type { Keys } from "../keys.ts";
+import { list, ReplyReader } from "../reply.ts";
+import { mutationScript } from "../scripts.ts";
 import { NotReplicated } from "./acknowledgement.ts";
-import { RESPONSE_MS_MAX } from "./client.ts";
 import { Coalescer } from "./coalescer.ts";
-import { type DamagedRecords, recordDamaged, recordKind } from "./damaged-records.ts";
-import { isErrorReply, refusalOf, storeError, storeRefused } from "./error-replies.ts";
 import { FENCED, type Fence } from "./fence.ts";
-import { instrumented, type RedisInstruments } from "./instruments.ts";
-import type { Keys } from "./keys.ts";
-import { list, ReplyReader } from "./reply.ts";
-import { mutationScript } from "./scripts.ts";
 import type { WriteConnections } from "./write-connections.ts";
 
 /** Maximum number of calls queued for one connection. */

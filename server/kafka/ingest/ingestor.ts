@@ -1,5 +1,5 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { Metrics } from "../ops/metrics.ts";
+import type { Metrics } from "../../ops/metrics.ts";
 import { GroupReader, type GroupReaderOptions } from "./group-reader.ts";
 
 /** Bounds of the backoff before a failed membership is replaced. It doubles from the first to the second. */

@@ -1,6 +1,6 @@
-import { type Cluster, keyOf, type TopicPartition } from "./kafkajs/cluster.ts";
-import { ErrorCode } from "./kafkajs/errors.ts";
-import type { FetchedPartition } from "./kafkajs/protocol.ts";
+import { type Cluster, keyOf, type TopicPartition } from "../kafkajs/cluster.ts";
+import { ErrorCode } from "../kafkajs/errors.ts";
+import type { FetchedPartition } from "../kafkajs/protocol.ts";
 
 /** Maximum size of a response, and of a partition's part. A broker returns a larger batch if it is the first. */
 const RESPONSE_BYTES_MAX = 8 * 1024 * 1024;

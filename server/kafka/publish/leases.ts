@@ -1,7 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
-import type { ChangeOutbox, OutboxLease } from "../inventory/outbox.ts";
-import type { Metrics } from "../ops/metrics.ts";
+import type { ChangeOutbox, OutboxLease } from "../../inventory/outbox.ts";
+import type { Metrics } from "../../ops/metrics.ts";
 
 /** Duration of a lease. A server that does not renew it loses its buckets to others. */
 const LEASE_MS_DEFAULT = 5_000;

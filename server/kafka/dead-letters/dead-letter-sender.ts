@@ -1,11 +1,11 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
-import type { Metrics } from "../ops/metrics.ts";
+import type { Metrics } from "../../ops/metrics.ts";
+import type { Cluster } from "../kafkajs/cluster.ts";
+import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
+import { crc32c } from "../kafkajs/internals.ts";
+import { encodeBatch, recordBytes } from "../records/encode-batch.ts";
 import type { DeadLetter } from "./dead-letters.ts";
-import type { Cluster } from "./kafkajs/cluster.ts";
-import { BrokerError, ErrorCode } from "./kafkajs/errors.ts";
-import { crc32c } from "./kafkajs/internals.ts";
-import { encodeBatch, recordBytes } from "./records/encode-batch.ts";
 import { shortKey } from "./short-key.ts";
 
 /** Maximum size of the letters of one batch, before compression: half of a broker's default `max.message.bytes`. */

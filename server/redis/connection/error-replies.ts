@@ -1,5 +1,5 @@
 import { ReplyError } from "ioredis";
-import { InventoryError } from "../inventory/errors.ts";
+import { InventoryError } from "../../inventory/errors.ts";
 
 /**
  * Error replies with which Redis refuses a command because of its own state or of this user's permissions, by their

@@ -1,4 +1,4 @@
-import type { RecordHeaders } from "./records/headers.ts";
+import type { RecordHeaders } from "../records/headers.ts";
 
 /** One message as Kafka delivered it. Key, value and headers are views of the fetched bytes. */
 export interface IncomingMessage {

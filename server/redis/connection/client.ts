@@ -1,6 +1,8 @@
 import { Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
-import type { InventoryError } from "../inventory/errors.ts";
+import type { InventoryError } from "../../inventory/errors.ts";
+import { observed, type RedisInstruments } from "../instruments.ts";
+import type { Script } from "../scripts.ts";
 import { addressOptions, CONNECT_MS_MAX, type RedisEndpoint } from "./endpoint.ts";
 import {
   errorReplyKind,
@@ -10,10 +12,8 @@ import {
   storeRefused,
   storeUnavailable,
 } from "./error-replies.ts";
-import { observed, type RedisInstruments } from "./instruments.ts";
 import { readRejection, reportProtectedMode } from "./rejection.ts";
 import { withResponseTimeout } from "./response-timeout.ts";
-import type { Script } from "./scripts.ts";
 import { onFailover } from "./sentinel-monitor.ts";
 
 /** Response timeout of one call. Callers are promised a refusal within a second. */

@@ -1,8 +1,8 @@
-import type { Delivery } from "../inventory/delivery.ts";
-import { InventoryError } from "../inventory/errors.ts";
-import type { ProductUpsert } from "../inventory/product-event.ts";
-import type { InventoryStore } from "../inventory/store.ts";
-import type { EventOutcome } from "../ops/metrics.ts";
+import type { Delivery } from "../../inventory/delivery.ts";
+import { InventoryError } from "../../inventory/errors.ts";
+import type { ProductUpsert } from "../../inventory/product-event.ts";
+import type { InventoryStore } from "../../inventory/store.ts";
+import type { EventOutcome } from "../../ops/metrics.ts";
 import type { Rejection, SellerEvent } from "./decode.ts";
 import type { IncomingMessage } from "./message.ts";
 
