@@ -16,6 +16,11 @@ import {
 import { type ServerProcess, startServerProcess } from "./server-process.ts";
 import { Hopeless, until } from "./until.ts";
 
+/** A number of partitions, or that and the topic's configuration. */
+export type Topic =
+  | number
+  | { readonly partitions: number; readonly config: Readonly<Record<string, string>> };
+
 export interface KafkaOptions {
   /** A free one unless given. */
   readonly port?: number;
