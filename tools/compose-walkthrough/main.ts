@@ -8,7 +8,7 @@
  * pulls no image and takes stand-ins.
  */
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConnectError } from "@connectrpc/connect";
@@ -16,6 +16,7 @@ import { type Engine, findEngine } from "./engine.ts";
 import { walk } from "./walk.ts";
 
 const PORTS = [80, 443] as const;
+const LOCK_PORT = 34_443;
 
 const startMs = performance.now();
 const abort = new AbortController();
@@ -33,9 +34,12 @@ process.on("uncaughtException", (error) => {
   abort.abort();
 });
 
+// Another run has the same names, and would be removed as the remains of an interrupted one.
+const lock = createServer();
 let engine: Engine | undefined;
 const work = await mkdtemp(join(tmpdir(), "compose-walkthrough-"));
 try {
+  await holdLock(lock);
   engine = await findEngine(abort.signal, say);
   say(`Engine: ${engine.name}`);
   // What an interrupted run has left.
@@ -48,9 +52,11 @@ try {
   say(`FAILED: ${error instanceof Error ? error.message : String(error)}`);
   if (engine !== undefined && !abort.signal.aborted) await saveLogs(engine);
 } finally {
-  if (engine !== undefined) await engine.removeAll();
+  if (engine !== undefined) {
+    await engine.removeAll();
+    say("Everything is down");
+  }
   await rm(work, { recursive: true, force: true });
-  say("Everything is down");
 }
 // Clients may still be connecting.
 process.exit();
@@ -70,6 +76,14 @@ async function saveLogs(engine: Engine): Promise<void> {
 
 function cut(text: string): string {
   return text.replaceAll(/^(.{300}).+$/gm, "$1…");
+}
+
+/** An abstract socket (unix(7)), which ends with the process; elsewhere a port of loopback. */
+function holdLock(server: Server): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", () => reject(new Error("Another walk-through runs on this machine")));
+    server.listen(process.platform === "linux" ? "\0inventory-walkthrough" : LOCK_PORT, () => resolve());
+  });
 }
 
 function expectFree(port: number): Promise<void> {
