@@ -8,7 +8,7 @@ import {
   respondWithText,
   setHead,
 } from "./message.ts";
-import { handleOptionsOrDisallowed, quote } from "./refusal.ts";
+import { handleOptionsOrDisallowed } from "./refusal.ts";
 
 const SERVER_METHODS = ["GET", "HEAD", "POST", "OPTIONS"];
 
@@ -49,7 +49,7 @@ export function createRouter(options: RouterOptions): (request: HttpRequest, res
         void respondWithReadiness(health, READINESS_PATHS.get(path), response);
       }
     } else if (!pages(request, response, path)) {
-      respondWithText(response, 404, `Not found: ${quote(path)}`);
+      respondWithText(response, 404, "Not found");
     }
   };
 }
