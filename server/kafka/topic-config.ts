@@ -10,7 +10,7 @@ export const DEAD_LETTER_BYTES_MAX = 2 * MESSAGE_BYTES_MAX;
 
 /**
  * The service's topics and their configurations. None is compacted: the keys of sellers' events are arbitrary, consumers
- * of `inventory` rely on every change, and each dead letter counts. Dead letters are kept until somebody deletes them.
+ * of `inventory` rely on every change, and each dead letter counts. Dead letters are kept until an operator deletes them.
  */
 export function wantedTopics(settings: KafkaSettings, publishes: boolean): WantedTopic[] {
   const config = (entries: Readonly<Record<string, string>>) =>

@@ -259,7 +259,7 @@ export class RedisFeed implements ChangeFeed {
 
   /**
    * Whether the entry at a position is in the stream. A replica has a prefix of what its primary wrote, so a stream that
-   * has this entry has every one before it. `trimmed` entries are no longer there to compare.
+   * has this entry has every one before it. `trimmed` entries cannot be compared.
    */
   async #hasEntry(stream: string, { id, count, text }: Position, trimmed: number): Promise<boolean> {
     if (text === undefined || count <= trimmed) {
