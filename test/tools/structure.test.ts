@@ -22,7 +22,7 @@ const VALID: Tree = {
     'import type { Feed } from "./kafka/feed.ts";\nexport const start = (): void => serve(Redis as Feed);\n',
   "server/config.ts": 'export const port = process.env["PORT"];\n',
   "server/inventory/ledger.ts": "export type Ledger = number;\n",
-  "server/redis/connection/client.ts":
+  "server/redis/client.ts":
     'import { Redis } from "ioredis";\nimport type { Ledger } from "../inventory/ledger.ts";\nexport { Redis, type Ledger };\n',
   "server/kafka/feed.ts": 'import type { Kafka } from "kafkajs";\nexport type Feed = Kafka;\n',
   "server/rpc/serve.ts":
@@ -75,18 +75,13 @@ const VIOLATIONS: readonly {
   },
   {
     what: "an import of types only, over several lines",
-    tree: prepend(
-      "server/redis/connection/client.ts",
-      "import type {",
-      "  Feed,",
-      '} from "../kafka/feed.ts";',
-    ),
+    tree: prepend("server/redis/client.ts", "import type {", "  Feed,", '} from "../kafka/feed.ts";'),
     expected: [/^server\/redis\/client\.ts imports server\/kafka\/feed\.ts; /],
   },
   {
     what: "an export from another folder, and an import at run time",
     tree: prepend(
-      "server/redis/connection/client.ts",
+      "server/redis/client.ts",
       'export * from "../rpc/serve.ts";',
       'export const late = () => import("../kafka/feed.ts");',
     ),
@@ -101,7 +96,7 @@ const VIOLATIONS: readonly {
   },
   {
     what: "generated code in a folder that may not import it",
-    tree: prepend("server/redis/connection/client.ts", 'import { Get } from "../../gen/inventory_pb.ts";'),
+    tree: prepend("server/redis/client.ts", 'import { Get } from "../../gen/inventory_pb.ts";'),
     expected: [/^server\/redis\/client\.ts imports gen\/inventory_pb\.ts; /],
   },
   {
@@ -120,7 +115,7 @@ const VIOLATIONS: readonly {
   {
     what: "an import cycle of two files in one folder",
     tree: {
-      ...prepend("server/redis/connection/client.ts", 'import "./keys.ts";'),
+      ...prepend("server/redis/client.ts", 'import "./keys.ts";'),
       "server/redis/keys.ts": 'import { Redis } from "./client.ts";\nexport const keys = Redis;\n',
     },
     expected: [
@@ -130,7 +125,7 @@ const VIOLATIONS: readonly {
   {
     what: "an import cycle of types only",
     tree: {
-      ...prepend("server/redis/connection/client.ts", 'import type { Keys } from "./keys.ts";'),
+      ...prepend("server/redis/client.ts", 'import type { Keys } from "./keys.ts";'),
       "server/redis/keys.ts": 'import type { Redis } from "./client.ts";\nexport type Keys = Redis;\n',
     },
     expected: [/^Import cycle: server\/redis\/(client|keys)\.ts → server\/redis\/(keys|client)\.ts → /],
@@ -159,7 +154,7 @@ const VIOLATIONS: readonly {
   },
   {
     what: "a file other than config.ts that reads the environment",
-    tree: prepend("server/redis/connection/client.ts", "export const host = process.env.HOST;"),
+    tree: prepend("server/redis/client.ts", "export const host = process.env.HOST;"),
     expected: [/^server\/redis\/client\.ts reads process\.env; only server\/config\.ts may$/],
   },
   {
@@ -206,7 +201,7 @@ describe("findViolations", () => {
 
   it("counts a file that a worker thread runs as imported, and checks it", async () => {
     const startWorker = (file: string) =>
-      prepend("server/redis/connection/client.ts", `new Worker(new URL("${file}", import.meta.url), {});`);
+      prepend("server/redis/client.ts", `new Worker(new URL("${file}", import.meta.url), {});`);
     const worker = { "server/redis/worker.ts": 'import { Redis } from "./client.ts";\nRedis;\n' };
     assert.deepEqual(await violationsOf({ ...startWorker("./worker.ts"), ...worker }), []);
     const violations = await violationsOf(startWorker("../kafka/feed.ts"));
