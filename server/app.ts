@@ -70,7 +70,7 @@ export async function startApp(config: Config, log: Logger, options: AppOptions 
 const STREAM_BUFFER_BYTES = 16 * 1024;
 
 /** Longest wait for the catalog before the start is reported; a large one goes on loading after that. */
-const FIRST_LOAD_MS_MAX = 500;
+const FIRST_LOAD_MS_MAX = 2_000;
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -96,7 +96,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     startApi(context, store, live, demoToken),
   );
   const url = localUrl(config, port);
-  const unreadyReasons = await checkFirstHealth(context, store, mirror);
+  const unreadyReasons = await checkFirstHealth(context, store, live.catalog);
   const app = {
     url,
     publicUrl: publicUrl(config, port),
@@ -134,11 +134,10 @@ function reportStart({ config, log, health }: Context, app: App): void {
 async function checkFirstHealth(
   { health }: Context,
   store: InventoryStore,
-  mirror: Mirror,
+  { firstSorted }: Catalog,
 ): Promise<UnreadyReasons> {
-  if (!mirror.isLoaded && (await store.unreadyReason()) === undefined) {
-    const loaded = new Promise<void>((resolve) => mirror.on("loaded", resolve));
-    await Promise.race([loaded, wait(FIRST_LOAD_MS_MAX)]);
+  if ((await store.unreadyReason()) === undefined) {
+    await Promise.race([firstSorted, wait(FIRST_LOAD_MS_MAX)]);
   }
   return await health.check();
 }

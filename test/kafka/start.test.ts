@@ -58,6 +58,11 @@ describe("a server whose broker is unavailable at its start", { skip }, () => {
       "the health report names the topics",
       RECOVERY_MS_MAX,
     );
+    const metrics = await fetch(`${app.adminUrl}/metrics`);
+    assert.match(metrics.headers.get("content-type") ?? "", /^text\/plain/);
+    const replaced = /^inventory_consumers_replaced_total (\d+)$/m.exec(await metrics.text())?.[1];
+    assert.equal(Number(replaced), 0, "a topic that does not exist is not a fault of the consumer");
+
     await createTopics(broker);
     const kafka = plainClient(broker);
     await produce(kafka, "product", [productMessage("Create", { id: "p", quantity: 4 })]);
@@ -69,10 +74,6 @@ describe("a server whose broker is unavailable at its start", { skip }, () => {
       body: JSON.stringify({ productId: "p" }),
     });
     assert.equal(((await stock.json()) as { stock: { available: number } }).stock.available, 4);
-    const metrics = await fetch(`${app.adminUrl}/metrics`);
-    assert.match(metrics.headers.get("content-type") ?? "", /^text\/plain/);
-    const replaced = /^inventory_consumers_replaced_total (\d+)$/m.exec(await metrics.text())?.[1];
-    assert.equal(Number(replaced), 0, "a topic that does not exist is not a fault of the consumer");
     assert.equal((await fetch(`${app.adminUrl}/healthz`)).status, 200);
     assert.equal((await fetch(`${app.adminUrl}/elsewhere`)).status, 404);
   });

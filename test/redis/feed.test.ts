@@ -11,6 +11,7 @@ import { LiveReads } from "../../server/live/reads.ts";
 import { RedisFeed } from "../../server/redis/feed.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
 import { RedisStore } from "../../server/redis/store.ts";
+import { startTestApp } from "../support/app.ts";
 import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
@@ -351,6 +352,11 @@ describe("RedisFeed with a large catalog", { skip }, () => {
     assert.equal(fixture.mirror.get("product-7")?.details?.name, "name of product-7");
     const names = new Set(renamed.map((id) => fixture.mirror.get(id)?.details?.name));
     assert.deepEqual([...names], ["another name"]);
+  });
+
+  it("a server that starts reports the result of its load, not that the catalog is being sorted", async () => {
+    await using app = await startTestApp({ REDIS_URL: fixture.redis.url });
+    assert.deepEqual(app.unreadyReasons, []);
   });
 });
 

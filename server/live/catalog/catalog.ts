@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Collection } from "../../inventory/collection.ts";
 import type { ProductState } from "../../inventory/feed.ts";
 import type { Mirror } from "../mirror.ts";
@@ -29,7 +30,6 @@ const STEPS_PER_COMPARISON: Readonly<Record<ListOrder, number>> = {
   update_time: 2,
 };
 
-/** What to list. */
 export interface ListQuery {
   /** Words that the name or the ID must contain, all of them, ignoring case and accents. */
   readonly words: string;
@@ -97,6 +97,9 @@ export class Catalog implements CatalogView {
   readonly #text: TextIndex;
   /** Rows sorted by ID, while orders are built from them. Dropped when a product becomes visible or invisible. */
   #rowsById: Uint32Array | undefined;
+  readonly #firstSorted = Promise.withResolvers<void>();
+  /** Resolves when the products are loaded and every order is built for the first time. */
+  readonly firstSorted: Promise<void> = this.#firstSorted.promise;
 
   constructor(mirror: Mirror) {
     this.#mirror = mirror;
@@ -119,7 +122,7 @@ export class Catalog implements CatalogView {
       beforeChange: (row, changed) => this.#beforeChange(row, changed),
       afterChange: (row, changed) => this.#afterChange(row, changed),
     });
-    mirror.on("loaded", () => this.#buildAll());
+    mirror.on("loaded", () => void this.#buildAll());
   }
 
   /** Whether every order is built. A list that needs one before sorts it first, up to 1.5 s with a million products. */
@@ -324,20 +327,17 @@ export class Catalog implements CatalogView {
   }
 
   /** Builds the missing orders in several turns of the event loop, so that it serves requests in between. */
-  #buildAll(): void {
-    const orders = [...this.#indexes, this.#stock].filter(({ isBuilt }) => !isBuilt);
-    const buildSome = (): void => {
-      for (const end = performance.now() + BUILD_SLICE_MS; performance.now() < end; ) {
-        const next = orders.shift();
-        if (next === undefined) {
-          this.#rowsById = undefined;
-          return;
-        }
-        this.#build(next);
+  async #buildAll(): Promise<void> {
+    let sliceEnd = performance.now() + BUILD_SLICE_MS;
+    for (const order of [...this.#indexes, this.#stock]) {
+      if (performance.now() > sliceEnd) {
+        await nextTurn();
+        sliceEnd = performance.now() + BUILD_SLICE_MS;
       }
-      setImmediate(buildSome);
-    };
-    buildSome();
+      this.#build(order);
+    }
+    this.#rowsById = undefined;
+    this.#firstSorted.resolve();
   }
 
   /** Sorts all rows of an order, ten times faster than inserting them. Builds the order that it is derived from first. */
