@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { Agent } from "node:http";
 import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { inspect } from "node:util";
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport as createNodeTransport } from "@connectrpc/connect-node";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
@@ -14,8 +16,10 @@ import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
 
 const PRODUCTS = 20;
-/** Sockets of each HTTP/1.1 client. All calls start at once. */
+/** Sockets of each HTTP/1.1 client. */
 const SOCKETS = 24;
+/** Calls that start in one turn of the event loop. During a turn of seconds, fetch's connections would time out. */
+const CALLS_PER_TURN = 100;
 const DECLARED = 100;
 
 /** One call. Its kind decides the expected code. */
@@ -101,8 +105,8 @@ async function outcomeOf(caller: Caller, call: TestCall): Promise<string | undef
     const sane = units !== undefined && units >= DECLARED && units <= DECLARED + 10_000;
     return sane ? undefined : `${call.kind} returned ${units} units`;
   } catch (error) {
-    const { code, message } = ConnectError.from(error);
-    return code === expected ? undefined : `${call.kind} failed: ${message}`;
+    const { code, message, cause } = ConnectError.from(error);
+    return code === expected ? undefined : `${call.kind} failed: ${inspect({ message, cause })}`;
   }
 }
 
@@ -128,7 +132,7 @@ async function runMixedLoad(count: number, environment: NodeJS.ProcessEnv): Prom
     }
 
     const adjusted = new Map<string, number>();
-    const calls = Array.from({ length: count }, async (_, n) => {
+    const startCall = async (n: number): Promise<string | undefined> => {
       const name = names[n % names.length] ?? "";
       const kind = KINDS[Math.floor(n / names.length) % KINDS.length] ?? "get";
       const productId = products[Math.floor(n / (names.length * KINDS.length)) % products.length] ?? "";
@@ -137,7 +141,12 @@ async function runMixedLoad(count: number, environment: NodeJS.ProcessEnv): Prom
       assert.ok(caller);
       const wrong = await outcomeOf(caller, { kind, productId, adjustmentId: randomUUID() });
       return wrong && `${name}: ${wrong}`;
-    });
+    };
+    const calls: Promise<string | undefined>[] = [];
+    while (calls.length < count) {
+      calls.push(startCall(calls.length));
+      if (calls.length % CALLS_PER_TURN === 0) await nextTurn();
+    }
     const wrong = (await Promise.all(calls)).filter((outcome) => outcome !== undefined);
     const log = (await app.output()).split("\n").filter((line) => /^\{"level":[456]0/.test(line));
     const report = [
