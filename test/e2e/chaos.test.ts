@@ -17,7 +17,7 @@ import { randomOf } from "./orders.ts";
 /** Without CHAOS_ROUNDS, each fault is injected once, with few shoppers. */
 const { CHAOS_ROUNDS, CHAOS_SEED } = process.env;
 const ROUNDS = Number(CHAOS_ROUNDS ?? 1);
-const SHOPPERS = CHAOS_ROUNDS === undefined ? 20 : 50;
+const SHOPPERS = CHAOS_ROUNDS === undefined ? 8 : 50;
 const PRODUCTS = Array.from({ length: 8 }, (_, n) => `product-${n}`);
 /** Few units, so that some orders meet a shortage, and a unit sold twice is noticed. */
 const DECLARED = 150;

@@ -16,7 +16,7 @@ import { until } from "../support/until.ts";
 /** Without FAILOVER_ROUNDS, one round of each fault. */
 const { FAILOVER_ROUNDS, FAILOVER_SEED } = process.env;
 const ROUNDS = Number(FAILOVER_ROUNDS ?? 1);
-const SHOPPERS = FAILOVER_ROUNDS === undefined ? 20 : 40;
+const SHOPPERS = FAILOVER_ROUNDS === undefined ? 8 : 40;
 const PRODUCTS = Array.from({ length: 8 }, (_, n) => `failover-${n}`);
 const DECLARED = 2_000;
 const ROUNDS_PER_GROUP = 5;
