@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { isDeepStrictEqual, promisify } from "node:util";
 import { Redis } from "ioredis";
 import { pino } from "pino";
 import { OPERATION_RETENTION_MS_DEFAULT } from "../../server/inventory/operation.ts";
@@ -9,11 +9,12 @@ import { operationsSource } from "../../server/redis/scripts.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { need } from "../support/programs.ts";
 import type { RedisServer } from "../support/redis-server.ts";
+import { until } from "../support/until.ts";
 import type { Bench, BenchContext } from "./bench-context.ts";
 import { fillCatalog, productIdOf } from "./catalog.ts";
 import { LoadProcess } from "./load/load-process.ts";
-import { pinned, startPinnedRedis, startService, whileWatching } from "./processes.ts";
-import { type Turn, takeTurns, values } from "./rounds.ts";
+import { type Contestant, pinned, startPinnedRedis, startService, whileWatching } from "./processes.ts";
+import { perCore, type Turn, takeTurns, values } from "./rounds.ts";
 
 const PRODUCTS = 1_000;
 const PRODUCT_IDS = Array.from({ length: PRODUCTS }, (_, index) => productIdOf(index + 1));
@@ -23,6 +24,7 @@ const CALLERS = 50;
 const BENCHMARK_CLIENTS = 50;
 /** Expected rate of redis-benchmark per second, so that its turns are about as long as the others. */
 const BENCHMARK_RATE_GUESS = 15_000;
+const REPLICA_MS_MAX = 10_000;
 const run = promisify(execFile);
 
 /** The calls of Orders in a flash sale, compared with the rate of Redis itself with the same scripts. */
@@ -31,23 +33,26 @@ export const measureReserve: Bench = async (context) => {
   const redis = servers.use(await startPinnedRedis());
   await fillCatalog(redis.url, PRODUCTS + 1);
   const service = servers.use(await startService(redis));
+  const replicated = servers.use(await startPinnedRedis());
+  await fillCatalog(replicated.url, PRODUCTS);
+  servers.use(await startReplica(replicated));
+  const replicatedService = servers.use(await startService(replicated, { REDIS_ACKS: "1" }));
   const load = servers.use(new LoadProcess(context.signal));
-  let [pairs, reserves, hotReserves] = [0, 0, 0];
+  let [pairs, reserves, hotReserves, replicatedPairs] = [0, 0, 0, 0];
 
-  const order = async (productIds: readonly string[], commits: boolean): Promise<Turn> => {
-    const asked = { url: service.url, productIds, callers: CALLERS, commits, seconds: context.seconds };
-    const { result, serverBusy } = await whileWatching(service, () => load.run("order", asked));
+  const runOrders = async (
+    server: Contestant,
+    productIds: readonly string[],
+    commits: boolean,
+    count: (orders: number) => void,
+  ): Promise<Turn> => {
+    const asked = { url: server.url, productIds, callers: CALLERS, commits, seconds: context.seconds };
+    const { result, serverBusy } = await whileWatching(server, () => load.run("order", asked));
     const { orders, refused, seconds } = result.answer;
     if (refused > 0) {
       context.note(`${refused} calls were refused and retried`);
     }
-    if (commits) {
-      pairs += orders;
-    } else if (productIds.length === 1) {
-      hotReserves += orders;
-    } else {
-      reserves += orders;
-    }
+    count(orders);
     return { value: orders / seconds, serverBusy, loadBusy: result.cpuSeconds / seconds };
   };
 
@@ -57,17 +62,21 @@ export const measureReserve: Bench = async (context) => {
   }
   const turns = await takeTurns(
     {
-      "Reserve + Commit": () => order(PRODUCT_IDS, true),
+      "Reserve + Commit": () => runOrders(service, PRODUCT_IDS, true, (orders) => (pairs += orders)),
+      "Reserve + Commit, REDIS_ACKS=1": () =>
+        runOrders(replicatedService, PRODUCT_IDS, true, (orders) => (replicatedPairs += orders)),
       "redis-benchmark": benchmark?.turn,
-      "Reserve, 1,000 products": () => order(PRODUCT_IDS, false),
-      "Reserve, one product": () => order([HOT_PRODUCT_ID], false),
+      "Reserve, 1,000 products": () =>
+        runOrders(service, PRODUCT_IDS, false, (orders) => (reserves += orders)),
+      "Reserve, one product": () =>
+        runOrders(service, [HOT_PRODUCT_ID], false, (orders) => (hotReserves += orders)),
     },
     context,
   );
-  await checkBooks(redis, { pairs, reserves, hotReserves });
-  context.note(
-    `no unit was oversold: the ledgers match the responses of ${pairs + reserves + hotReserves} orders`,
-  );
+  await checkLedgers(redis, { sold: pairs, reserved: reserves, hotReserved: hotReserves });
+  await checkLedgers(replicated, { sold: replicatedPairs, reserved: 0, hotReserved: undefined });
+  const orders = pairs + replicatedPairs + reserves + hotReserves;
+  context.note(`no unit was oversold: the ledgers match the responses of ${orders} orders`);
   const halves = benchmark && values(turns["redis-benchmark"]);
   return [
     {
@@ -76,6 +85,20 @@ export const measureReserve: Bench = async (context) => {
       here: values(turns["Reserve + Commit"]),
       peer: halves && { name: "half of redis-benchmark's rate, same scripts", there: halves },
       target: halves && { atLeast: 0.5 },
+    },
+    {
+      what: "Reserve + Commit, acknowledged by one replica",
+      unit: "pairs/s",
+      here: values(turns["Reserve + Commit, REDIS_ACKS=1"]),
+      peer: { name: "the same without a replica", there: values(turns["Reserve + Commit"]) },
+      target: { atLeast: 0.6 },
+    },
+    {
+      what: "Reserve + Commit, acknowledged by one replica, by the service's CPU time",
+      unit: "pairs/CPU s",
+      here: perCore(turns["Reserve + Commit, REDIS_ACKS=1"]),
+      peer: { name: "the same without a replica", there: perCore(turns["Reserve + Commit"]) },
+      target: { atLeast: 1 / 1.15 },
     },
     {
       what: "Reserve, one hot product",
@@ -87,21 +110,45 @@ export const measureReserve: Bench = async (context) => {
   ];
 };
 
+/** A replica of this Redis, on the same core. Resolves when it is online. */
+async function startReplica(primary: RedisServer): Promise<RedisServer> {
+  const replica = await startPinnedRedis({
+    args: ["--replicaof", `127.0.0.1 ${primary.port}`, "--repl-diskless-sync-delay", "0"],
+  });
+  const client = new Redis(primary.url);
+  try {
+    await until(async () => (await client.wait(1, 1_000)) === 1, "the replica is online", REPLICA_MS_MAX);
+    return replica;
+  } catch (error) {
+    await replica.stop();
+    throw error;
+  } finally {
+    client.disconnect();
+  }
+}
+
+interface ExpectedTotals {
+  readonly sold: number;
+  readonly reserved: number;
+  /** Units of the hot product; `undefined` if it is not in the catalog. */
+  readonly hotReserved: number | undefined;
+}
+
 /** Checks that the ledgers have exactly the units in the responses. */
-async function checkBooks(
-  redis: RedisServer,
-  { pairs, reserves, hotReserves }: Readonly<Record<"pairs" | "reserves" | "hotReserves", number>>,
-): Promise<void> {
+async function checkLedgers(redis: RedisServer, expected: ExpectedTotals): Promise<void> {
   const store = new RedisStore({ endpoint: { url: redis.url }, log: pino({ level: "silent" }) });
   try {
     await store.start(5_000);
     const ledgers = await Promise.all(PRODUCT_IDS.map((id) => store.getLedger(id)));
-    const hot = await store.getLedger(HOT_PRODUCT_ID);
-    const sold = ledgers.reduce((sum, ledger) => sum + ledger.sold, 0);
-    const reserved = ledgers.reduce((sum, ledger) => sum + ledger.reserved, 0);
-    if (sold !== pairs || reserved !== reserves || hot.reserved !== hotReserves) {
+    const found: ExpectedTotals = {
+      sold: ledgers.reduce((sum, ledger) => sum + ledger.sold, 0),
+      reserved: ledgers.reduce((sum, ledger) => sum + ledger.reserved, 0),
+      hotReserved:
+        expected.hotReserved === undefined ? undefined : (await store.getLedger(HOT_PRODUCT_ID)).reserved,
+    };
+    if (!isDeepStrictEqual(found, expected)) {
       throw new Error(
-        `The ledgers have ${sold} sold, ${reserved} and ${hot.reserved} reserved; the callers ${pairs}, ${reserves} and ${hotReserves}`,
+        `The ledgers have ${JSON.stringify(found)}; the responses have ${JSON.stringify(expected)}`,
       );
     }
   } finally {
