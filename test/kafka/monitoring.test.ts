@@ -15,7 +15,15 @@ import { startTestApp, type TestApp } from "../support/app.ts";
 import { need } from "../support/programs.ts";
 import { type Scrape, scrape } from "../support/scrape.ts";
 import { until } from "../support/until.ts";
-import { DEAD_LETTERS, openStore, type Platform, productMessage, skip, startPlatform } from "./platform.ts";
+import {
+  DEAD_LETTERS,
+  openStore,
+  type Platform,
+  productMessage,
+  skip,
+  startPlatform,
+  untilConsumed,
+} from "./platform.ts";
 import { produceRaw, record } from "./raw-producer.ts";
 
 const SETTLE_MS_MAX = 60_000;
@@ -163,6 +171,9 @@ describe("the metrics of events, and the alerts on them", { skip }, () => {
       "the committed events are applied",
       SETTLE_MS_MAX,
     );
+    await untilConsumed(platform.kafka);
+    // Until the next poll, the lag is the one of before.
+    await wait(2 * POLL_SECONDS * 1_000);
     await untilNothingWaits();
     await assert.rejects(store.getLedger("transaction-5-0"), "an aborted event is not applied");
   });
