@@ -7,7 +7,7 @@ import { readRange } from "../../server/kafka/ingest/read-range.ts";
 import { createKafka } from "../../server/kafka/kafkajs/client.ts";
 import { Cluster } from "../../server/kafka/kafkajs/cluster.ts";
 import type { RedisStore } from "../../server/redis/store.ts";
-import { startAppProcess } from "../support/app.ts";
+import { type AppProcess, startAppProcess } from "../support/app.ts";
 import { freePort } from "../support/free-port.ts";
 import { scrape } from "../support/scrape.ts";
 import { until } from "../support/until.ts";
@@ -22,8 +22,10 @@ export interface Isolation extends AsyncDisposable {
   readonly cluster: Cluster;
   readonly store: RedisStore;
   readonly adminUrl: string;
-  /** Everything that the server has logged. */
+  /** Everything that the server has logged since it was last started. */
   output(): Promise<string>;
+  /** Stops the server and starts it with other variables. */
+  restart(environment: NodeJS.ProcessEnv): Promise<void>;
   /** Sends a valid event to a partition of `product`, and waits until it is applied. */
   untilApplied(id: string, partition: number): Promise<void>;
   /** Waits until the group has committed an offset of a partition of `product`. */
@@ -41,11 +43,9 @@ export async function startIsolation(
   const platform = await startPlatform(brokerProperties && { brokerProperties });
   const adminPort = await freePort();
   const adminUrl = `http://127.0.0.1:${adminPort}`;
-  const app = await startAppProcess({
-    ...platform.environment,
-    ADMIN_PORT: String(adminPort),
-    ...environment,
-  });
+  const start = (variables: NodeJS.ProcessEnv): Promise<AppProcess> =>
+    startAppProcess({ ...platform.environment, ADMIN_PORT: String(adminPort), ...variables });
+  let app = await start(environment);
   const { kafka } = readConfig(platform.environment);
   assert.ok(kafka);
   const cluster = new Cluster(createKafka(kafka, "test", pino({ level: "silent" })));
@@ -81,7 +81,11 @@ export async function startIsolation(
     cluster,
     store,
     adminUrl,
-    output: app.output,
+    output: () => app.output(),
+    restart: async (variables) => {
+      await app.stop();
+      app = await start(variables);
+    },
     untilApplied,
     newLetters,
     untilCommitted: async (partition, offset) => {

@@ -31,12 +31,15 @@ export interface Platform extends AsyncDisposable {
 
 interface PlatformOptions {
   readonly durable?: boolean;
+  /** The service's topics that exist at the start, with their partitions. All unless given. */
+  readonly topics?: Readonly<Record<string, number>>;
   readonly brokerProperties?: Readonly<Record<string, string>>;
 }
 
 /** Redis persists nothing unless `durable` is set, and so never waits for the disk. */
 export async function startPlatform({
   durable = false,
+  topics = TOPICS,
   brokerProperties,
 }: PlatformOptions = {}): Promise<Platform> {
   const redis = await startRedis({ appendonly: durable ? "yes" : "no" });
@@ -45,7 +48,7 @@ export async function startPlatform({
       own: true,
       ...(brokerProperties && { extraProperties: brokerProperties }),
     });
-    await createTopics(broker);
+    await createTopics(broker, topics);
     return {
       redis,
       broker,
@@ -68,8 +71,11 @@ export async function startPlatform({
 }
 
 /** Creates the service's topics. A broker under load may not know a topic for a moment after it was created. */
-export async function createTopics(broker: KafkaBroker): Promise<void> {
-  for (const [topic, partitions] of Object.entries(TOPICS)) {
+export async function createTopics(
+  broker: KafkaBroker,
+  topics: Readonly<Record<string, number>> = TOPICS,
+): Promise<void> {
+  for (const [topic, partitions] of Object.entries(topics)) {
     await until(
       () => broker.createTopic(topic, partitions).then(() => true),
       `topic ${topic} is there`,

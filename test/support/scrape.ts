@@ -4,6 +4,8 @@ export interface Scrape {
   value(name: string, labels?: Readonly<Record<string, string>>): number | undefined;
   /** Every series as text: `name{label="…"}`. */
   readonly series: readonly string[];
+  /** The value of each of them. */
+  readonly values: ReadonlyMap<string, number>;
   /** The type of each metric: `counter`, `gauge`, `histogram`. */
   readonly types: ReadonlyMap<string, string>;
 }
@@ -38,6 +40,7 @@ function read(text: string): Scrape {
       return found.length === 0 ? undefined : found.reduce((sum, sample) => sum + sample.value, 0);
     },
     series: samples.map(({ series }) => series),
+    values: new Map(samples.map(({ series, value }) => [series, value])),
     types: new Map(types),
   };
 }

@@ -2,7 +2,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Metrics } from "../../ops/metrics.ts";
 import type { Cluster } from "../kafkajs/cluster.ts";
-import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
+import { BrokerError, TOO_LARGE } from "../kafkajs/errors.ts";
 import { crc32c } from "../kafkajs/internals.ts";
 import { encodeBatch, recordBytes } from "../records/encode-batch.ts";
 import type { DeadLetter } from "./dead-letters.ts";
@@ -13,8 +13,6 @@ const BATCH_BYTES_MAX = 512 * 1024;
 /** Bounds of the backoff after an error. It doubles from the first to the second. */
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 2_000;
-/** A smaller record may be accepted, and the same one never will. */
-const TOO_LARGE: ReadonlySet<number> = new Set([ErrorCode.messageTooLarge, ErrorCode.recordListTooLarge]);
 
 interface DeadLetterSenderOptions {
   readonly cluster: Cluster;
@@ -29,9 +27,10 @@ interface DeadLetterSenderOptions {
  * Sends dead letters, acknowledged by all in-sync replicas.
  *
  * A letter that is too large for the topic is sent in its shortened form at once: retrying cannot help. A letter that
- * the brokers refuse for another reason, such as a missing topic, is retried. Once nothing has been accepted for
- * `waitMs`, letters are only logged, so that the partition continues; the originals stay in their topics. While the
- * brokers cannot be reached, letters wait without limit: then nothing can be read either.
+ * the brokers refuse in both forms, because the topic is missing for example, is retried. It is only logged, so that its
+ * partition continues, once it has been refused for `waitMs`, or once nothing at all has been accepted for so long. The
+ * originals stay in their topics. While the brokers cannot be reached, letters wait without limit: then nothing can be
+ * read either.
  */
 export class DeadLetterSender {
   readonly #options: DeadLetterSenderOptions;
@@ -66,6 +65,8 @@ export class DeadLetterSender {
     /** Letters to be sent one by one, because their batch was too large. */
     let single = 0;
     let retryMs = RETRY_MS_MIN;
+    /** Since when the brokers have refused the first pending letter, by the monotonic clock. */
+    let refusedSince: number | undefined;
     for (let attempt = 0; pending[0] !== undefined; ) {
       signal.throwIfAborted();
       const batch = single > 0 ? [pending[0]] : batchOf(pending);
@@ -79,7 +80,8 @@ export class DeadLetterSender {
           pending[0],
           `dead letters cannot be sent to topic ${this.#options.topic}: ${error.message}`,
         );
-        if (!this.#isGivenUp) {
+        refusedSince = error instanceof BrokerError ? (refusedSince ?? performance.now()) : undefined;
+        if (!this.#isGivenUp(refusedSince)) {
           attempt += 1;
           await wait(retryMs, undefined, { signal });
           retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
@@ -87,6 +89,7 @@ export class DeadLetterSender {
         }
         this.#log(batch, error);
       }
+      refusedSince = undefined;
       pending.splice(0, batch.length);
       single = Math.max(0, single - batch.length);
     }
@@ -132,7 +135,10 @@ export class DeadLetterSender {
       await cluster.produce({ topic, partition }, batch);
     } catch (cause) {
       const error = cause instanceof Error ? cause : new Error(String(cause));
-      if (error instanceof BrokerError && !TOO_LARGE.has(error.code)) {
+      if (!(error instanceof BrokerError)) {
+        // The brokers cannot be reached. Once they can, letters wait anew.
+        this.#refusedSince = undefined;
+      } else if (form === "shortened" || !TOO_LARGE.has(error.code)) {
         this.#refusedSince ??= performance.now();
         this.#refusal = error.message;
       }
@@ -147,9 +153,13 @@ export class DeadLetterSender {
     return undefined;
   }
 
-  /** True if the brokers have accepted no letter for longer than letters may wait. */
-  get #isGivenUp(): boolean {
-    return this.#refusedSince !== undefined && performance.now() - this.#refusedSince >= this.#options.waitMs;
+  /** True if a letter that was refused just now, and first at `refusedSince`, has waited for as long as it may. */
+  #isGivenUp(refusedSince: number | undefined): boolean {
+    if (refusedSince === undefined) {
+      return false;
+    }
+    const since = Math.min(refusedSince, this.#refusedSince ?? refusedSince);
+    return performance.now() - since >= this.#options.waitMs;
   }
 
   #log(letters: readonly DeadLetter[], error: Error): void {

@@ -3,9 +3,10 @@ import type { IncomingMessage } from "../ingest/message.ts";
 import { readRange } from "../ingest/read-range.ts";
 import type { KafkaSettings } from "../kafkajs/client.ts";
 import { Cluster, keyOf } from "../kafkajs/cluster.ts";
+import { BrokerError, TOO_LARGE } from "../kafkajs/errors.ts";
 import { crc32c } from "../kafkajs/internals.ts";
 import { encodeBatch } from "../records/encode-batch.ts";
-import { type DeadLetterOrigin, originOf, toRedriven } from "./dead-letters.ts";
+import { type DeadLetterOrigin, originOf, REDRIVE_HEADER, toRedriven } from "./dead-letters.ts";
 
 interface RedriveOptions {
   readonly kafka: Kafka;
@@ -89,10 +90,18 @@ async function returnToSource(
   if (original === undefined) {
     return "shortened, and the original has been deleted from its topic";
   }
-  if (!dryRun) {
-    await resend(cluster, original, origin);
+  if (dryRun) {
+    return undefined;
   }
-  return undefined;
+  try {
+    await resend(cluster, original, origin);
+    return undefined;
+  } catch (error) {
+    if (error instanceof BrokerError && TOO_LARGE.has(error.code)) {
+      return `the topic does not accept it with the header ${REDRIVE_HEADER} (${error.message})`;
+    }
+    throw error;
+  }
 }
 
 /** Sends a message to the partition that it came from, with its key, value, headers and time. */

@@ -6,7 +6,7 @@ import type { TopicWatch } from "../topics.ts";
 import { WatermarkHistory } from "./watermark-history.ts";
 
 /** Interval between two polls of the offsets. */
-const POLL_INTERVAL_MS = 5_000;
+const POLL_INTERVAL_MS = 2_000;
 /** Enough for the header of a batch; brokers return the whole batch. */
 const PROBE_BYTES = 1;
 
