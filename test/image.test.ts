@@ -101,6 +101,7 @@ describe("the image", () => {
     const needed = importsOf([
       "server/main.ts",
       "tools/adopt.ts",
+      "tools/message.ts",
       "tools/redrive.ts",
       "tools/probe-health.ts",
       "tools/token.js",

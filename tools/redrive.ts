@@ -4,6 +4,7 @@
  */
 import { pino } from "pino";
 import { ConfigError, readConfig } from "../server/config.ts";
+import { printable } from "../server/kafka/dead-letters/printable.ts";
 import { type RedriveLetter, redrive } from "../server/kafka/dead-letters/redrive.ts";
 import { createKafka } from "../server/kafka/kafkajs/client.ts";
 
@@ -42,10 +43,11 @@ function report({ partition, offset, origin, problem }: RedriveLetter): void {
     process.stdout.write(`${place}: not a dead letter of a topic that this service reads; left as it is\n`);
     return;
   }
-  const from = `${origin.topic} ${origin.partition}/${origin.offset}`;
+  const from = `${origin.topic} ${origin.partition}/${printable(origin.offset)}`;
+  const reason = printable(origin.reason);
   if (problem !== undefined) {
-    process.stdout.write(`${place}: ${origin.reason}, from ${from}: not sent: ${problem}\n`);
+    process.stdout.write(`${place}: ${reason}, from ${from}: not sent: ${problem}\n`);
   } else if (dryRun) {
-    process.stdout.write(`${place}: ${origin.reason}, from ${from}: ${origin.detail}\n`);
+    process.stdout.write(`${place}: ${reason}, from ${from}: ${printable(origin.detail)}\n`);
   }
 }

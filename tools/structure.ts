@@ -22,7 +22,9 @@ const OWNED_PACKAGES: Readonly<Record<string, string>> = {
 /** Files that nothing imports because npm, a tool or a page starts them. */
 const ENTRY_POINTS = [
   "server/main.ts",
+  "server/kafka/dead-letters/describe-message.ts",
   "server/kafka/dead-letters/redrive.ts",
+  "server/kafka/dead-letters/skip-message.ts",
   "server/redis/adopt-plain-keys.ts",
   "web/page/main.ts",
   "web/embed/embed.ts",

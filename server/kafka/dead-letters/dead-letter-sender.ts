@@ -54,12 +54,12 @@ export class DeadLetterSender {
 
   /**
    * Resolves when each letter, all of one partition, was sent or logged. Rejects if `signal` is aborted. `onWaiting` is
-   * called with a letter that waits, and why.
+   * called after each failed attempt, with the first letter that waits, and why.
    */
   async send(
     letters: readonly DeadLetter[],
     signal: AbortSignal,
-    onWaiting: (letter: DeadLetter, reason: string) => void,
+    onWaiting: (letter: DeadLetter, reason: string) => Promise<void>,
   ): Promise<void> {
     const pending = [...letters];
     /** Letters to be sent one by one, because their batch was too large. */
@@ -76,10 +76,8 @@ export class DeadLetterSender {
         continue;
       }
       if (error !== undefined) {
-        onWaiting(
-          pending[0],
-          `dead letters cannot be sent to topic ${this.#options.topic}: ${error.message}`,
-        );
+        const reason = `dead letters cannot be sent to topic ${this.#options.topic}: ${error.message}`;
+        await onWaiting(pending[0], reason);
         refusedSince = error instanceof BrokerError ? (refusedSince ?? performance.now()) : undefined;
         if (!this.#isGivenUp(refusedSince)) {
           attempt += 1;

@@ -22,7 +22,8 @@ const SHORT_TYPE_BYTES_MAX = 64;
  */
 const OTHER_REASONS = ["too-large", "unreadable-batch", "internal-error"] as const;
 export const ALL_DEAD_LETTER_REASONS = [...DEAD_LETTER_REASONS, ...OTHER_REASONS] as const;
-export type AnyDeadLetterReason = DeadLetterReason | (typeof OTHER_REASONS)[number];
+/** `skipped`: an operator moved the consumer group past the message. Servers do not send it. */
+export type AnyDeadLetterReason = DeadLetterReason | (typeof OTHER_REASONS)[number] | "skipped";
 
 const header = (name: string): string => `${HEADER_PREFIX}${name}`;
 

@@ -68,7 +68,7 @@ export class EventProcessor {
 
   /** Resolves when each message is in the store or a dead letter. Rejects if `signal` is aborted. */
   async process(slice: Slice, reader: PartitionReader, signal: AbortSignal): Promise<void> {
-    const letters: DeadLetter[] = [];
+    let letters: DeadLetter[] = [];
     const startedAt = performance.now();
     let left = slice.messages;
     let atOnce = Number.POSITIVE_INFINITY;
@@ -76,6 +76,11 @@ export class EventProcessor {
       const retried = await this.#applyAll(left, atOnce, letters, startedAt, signal);
       const [first] = retried;
       if (first !== undefined) {
+        const { offset } = first.message;
+        const isBefore = (letter: DeadLetter) => BigInt(letter.offset) < BigInt(offset);
+        await this.#sendDeadLetters(letters.filter(isBefore), reader, signal);
+        letters = letters.filter((letter) => !isBefore(letter));
+        await reader.commitUpTo(BigInt(offset));
         this.#report(reader, first.message, first.attempt);
         await wait(retryMs, undefined, { signal });
       }
@@ -86,9 +91,8 @@ export class EventProcessor {
     if (slice.unreadable !== undefined) {
       letters.push(toBatchLetter(slice.unreadable, Date.now()));
     }
-    if (letters.length > 0) {
-      await this.#sendDeadLetters(letters, reader, signal);
-    }
+    letters.sort((a, b) => Number(BigInt(a.offset) - BigInt(b.offset)));
+    await this.#sendDeadLetters(letters, reader, signal);
   }
 
   /** Tries each message once, `atOnce` in parallel. Adds dead letters. Returns the messages to be retried. */
@@ -188,10 +192,16 @@ export class EventProcessor {
     }
   }
 
-  async #sendDeadLetters(letters: DeadLetter[], reader: PartitionReader, signal: AbortSignal): Promise<void> {
+  /** Sends letters in the order of their offsets, after everything before the first of them is done. */
+  async #sendDeadLetters(
+    letters: readonly DeadLetter[],
+    reader: PartitionReader,
+    signal: AbortSignal,
+  ): Promise<void> {
     const [first] = letters;
-    await this.#options.deadLetters.send(letters, signal, ({ offset, key }, reason) => {
+    await this.#options.deadLetters.send(letters, signal, async ({ offset, key }, reason) => {
       reader.setTrouble({ reason, offset, key: shortKey(key) });
+      await reader.commitUpTo(BigInt(offset));
     });
     if (first !== undefined) {
       const { topic, partition, offset, key, reason, detail } = first;

@@ -81,6 +81,17 @@ export class PartitionReader {
     this.#trouble = trouble;
   }
 
+  /**
+   * Commits the offset of a message that waits, once all messages before it are done. Then the group's offset names the
+   * message, and an operator can move the group past it. A commit that fails is repeated with the next one.
+   */
+  async commitUpTo(offset: bigint): Promise<void> {
+    if (offset >= (this.#position ?? 0n) && !this.#stopping.signal.aborted) {
+      this.#position = offset;
+      await this.#commit().catch(() => {});
+    }
+  }
+
   /** Resolves when no more messages will be processed. */
   async stop(): Promise<void> {
     this.#stopping.abort(new Error("The partition is no longer read"));
