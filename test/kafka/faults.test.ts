@@ -23,7 +23,7 @@ const PRODUCTS = 50;
 const SHOPPERS = 4;
 const EVENTS_PER_SEND = 50;
 /** Some thousand events in all: this test is about kills, not about load. */
-const SEND_INTERVAL_MS = 50;
+const SEND_INTERVAL_MS = 100;
 /** KAFKA_TEST_ROUNDS=10 is the longer form. */
 const ROUNDS = Number(process.env["KAFKA_TEST_ROUNDS"] ?? 1);
 const SETTLE_MS_MAX = 60_000;

@@ -9,7 +9,7 @@ import { newSeed, skip } from "./platform.ts";
 import { CODECS, encodeHeaders, produceRaw, type RawHeader, type RawRecord } from "./raw-producer.ts";
 
 /** KAFKA_TEST_RUNS=1000 is the longer form. */
-const RUNS = Number(process.env["KAFKA_TEST_RUNS"] ?? 100);
+const RUNS = Number(process.env["KAFKA_TEST_RUNS"] ?? 40);
 /** As in isolation.test.ts: far above the aim of 50 ms, and far below what a quadratic algorithm takes. */
 const DELAY_MS_MAX = 1_000;
 
