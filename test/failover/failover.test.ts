@@ -85,6 +85,15 @@ const FAULTS: readonly Fault[] = [
       };
     },
   },
+  {
+    name: "an operator moves the primary",
+    weight: 1,
+    isFailover: true,
+    strike: async (group) => {
+      await group.planFailover();
+      return async () => undefined;
+    },
+  },
 ];
 
 interface Outcome {

@@ -1,6 +1,8 @@
+import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { Redis } from "ioredis";
 import { freePort } from "./free-port.ts";
 import { need } from "./programs.ts";
@@ -11,7 +13,9 @@ import { until } from "./until.ts";
 
 export const MASTER_NAME = "inventory";
 const SENTINELS = 3;
+const PLANNED_FAILOVER = join(import.meta.dirname, "../../deploy/redis/planned-failover.sh");
 const READY_MS_MAX = 30_000;
+const run = promisify(execFile);
 
 export interface FailoverOptions {
   /** 2 unless given. */
@@ -41,6 +45,8 @@ export interface FailoverGroup extends AsyncDisposable {
   primary(): Promise<FailoverNode>;
   /** Resolves with the new primary once the Sentinels name another one than `former` and it takes writes. */
   promoted(former: FailoverNode): Promise<FailoverNode>;
+  /** Moves the primary as the runbook says, by `deploy/redis/planned-failover.sh`. */
+  planFailover(): Promise<void>;
   /** Resolves when the Sentinels see `count` replicas in step with the primary. */
   replicating(count: number): Promise<void>;
 }
@@ -79,6 +85,7 @@ export async function startFailoverGroup(options: FailoverOptions = {}): Promise
     ports.push(port);
     starting.adopt(await startSentinel(dir, port, first.link.port, downAfterMs), (process) => process.end());
   }
+  const sentinels = ports.map((port) => `127.0.0.1:${port}`);
   const asks = ports.map((port) =>
     starting.adopt(new Redis({ port, host: "127.0.0.1", enableReadyCheck: false }), (client) =>
       client.disconnect(),
@@ -108,7 +115,7 @@ export async function startFailoverGroup(options: FailoverOptions = {}): Promise
   };
   const group: FailoverGroup = {
     nodes,
-    sentinels: ports.map((port) => `127.0.0.1:${port}`).join(","),
+    sentinels: sentinels.join(","),
     primary: () => until(named, "most Sentinels name one primary", READY_MS_MAX),
     promoted: (former) =>
       until(
@@ -120,6 +127,11 @@ export async function startFailoverGroup(options: FailoverOptions = {}): Promise
         "the Sentinels promote a replica",
         READY_MS_MAX,
       ),
+    planFailover: async () => {
+      // redis-cli is beside the server.
+      const PATH = `${dirname(need("redis-server").path)}:${process.env["PATH"]}`;
+      await run("sh", [PLANNED_FAILOVER], { env: { PATH, SENTINELS: sentinels.join(" ") } });
+    },
     replicating: async (count) => {
       await until(
         async () => {

@@ -110,6 +110,7 @@ export class RedisConnection {
     reportProtectedMode(this.client, (text) => this.#onRejection(text));
     this.client.on("ready", () => void this.#onReady());
     this.client.on("close", () => this.#onClose());
+    this.client.on("end", () => this.#onEnd());
     this.client.on("error", (error) => {
       this.#cause = error;
     });
@@ -277,6 +278,15 @@ export class RedisConnection {
       void this.#readRejection();
     }
     this.#logOutage("Disconnected from Redis; reconnecting");
+  }
+
+  /** ioredis does not reconnect if it is disconnected while it asks the Sentinels for the primary. */
+  #onEnd(): void {
+    setTimeout(() => {
+      if (!this.#closed) {
+        this.client.connect().catch(() => {});
+      }
+    }, RECONNECT_MS_MIN).unref();
   }
 
   #logOutage(message: string): void {
