@@ -103,7 +103,6 @@ export interface ReservationStore {
   /** Active reservations, earliest deadline first. */
   list(page: ReservationsPage): Promise<Reservation[]>;
 
-  /** The number of active reservations. */
   countActive(): Promise<number>;
 
   /** Expires up to `limit` reservations whose deadline has passed. Resolves with the number expired. */

@@ -64,7 +64,7 @@ export const measureReserve: Bench = async (context) => {
     },
     context,
   );
-  await checkBooks(redis, { pairs, reserves, hotReserves });
+  await checkLedgers(redis, { pairs, reserves, hotReserves });
   context.note(
     `no unit was oversold: the ledgers match the responses of ${pairs + reserves + hotReserves} orders`,
   );
@@ -88,7 +88,7 @@ export const measureReserve: Bench = async (context) => {
 };
 
 /** Checks that the ledgers have exactly the units in the responses. */
-async function checkBooks(
+async function checkLedgers(
   redis: RedisServer,
   { pairs, reserves, hotReserves }: Readonly<Record<"pairs" | "reserves" | "hotReserves", number>>,
 ): Promise<void> {

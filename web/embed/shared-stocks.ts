@@ -8,7 +8,6 @@ import { readWatchResponse, writeWatchRequest } from "./wire.ts";
 const DEBOUNCE_MS = 20;
 const WATCHED_MAX = 1_000;
 
-/** The callbacks of an element. */
 export interface StockObserver {
   readonly onStock: (stock: WatchedStock, isSnapshot: boolean) => void;
   readonly onRemoved: () => void;

@@ -29,7 +29,6 @@ const STEPS_PER_COMPARISON: Readonly<Record<ListOrder, number>> = {
   update_time: 2,
 };
 
-/** What to list. */
 export interface ListQuery {
   /** Words that the name or the ID must contain, all of them, ignoring case and accents. */
   readonly words: string;

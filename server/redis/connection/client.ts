@@ -19,7 +19,7 @@ import { onFailover } from "./sentinel-monitor.ts";
 /** Response timeout of one call. Callers are promised a refusal within a second. */
 export const RESPONSE_MS_MAX = 900;
 /**
- * A connection that owes a reply for this long is closed and reconnected. Longer than
+ * A connection on which a reply is overdue for this long is closed and reconnected. Longer than
  * `RESPONSE_MS_MAX`, so that a stall of this process is not mistaken for a stall of Redis.
  */
 const SOCKET_TIMEOUT_MS = 3_000;
@@ -71,7 +71,7 @@ export class RedisConnection {
   #requirementLoggedAt = Number.NEGATIVE_INFINITY;
   #closed = false;
   #cause: Error | undefined;
-  /** What Redis says when it rejects the connection. */
+  /** The error reply with which Redis rejects the connection. */
   #rejection: string | undefined;
   #isReadingRejection = false;
   /** When a refusal was last logged, by its kind. */
@@ -177,7 +177,7 @@ export class RedisConnection {
     }
   }
 
-  /** Counts an error reply, and logs what Redis said if it refuses. Other errors, and those noted before, are ignored. */
+  /** Counts an error reply, and logs its text if it is a refusal. Other errors, and those noted before, are ignored. */
   noteError(error: unknown): void {
     if (isErrorReply(error) && !this.#notedErrors.has(error)) {
       this.#notedErrors.add(error);
@@ -185,7 +185,7 @@ export class RedisConnection {
     }
   }
 
-  /** Does so for an error reply that came inside the reply of a script. */
+  /** As `noteError`, for an error reply inside the reply of a script. */
   noteErrorReply(text: string): void {
     this.#instruments.metrics?.errorReply(errorReplyKind(text));
     const refusal = refusalOf(text);
@@ -292,7 +292,7 @@ export class RedisConnection {
     }
   }
 
-  /** Finds out whether Redis rejects the connection, and why: to this connection it may be a reset only. */
+  /** Determines whether and why Redis rejects connections. This connection itself may see only a reset. */
   async #readRejection(): Promise<void> {
     if (this.#isReadingRejection) {
       return;

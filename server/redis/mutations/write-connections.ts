@@ -20,7 +20,6 @@ interface WriteConnectionsOptions {
 
 /** The connections that carry batches of mutations. */
 export class WriteConnections {
-  /** How many batches may be in flight. */
   readonly capacity: number;
   /** Resolves when every connection has first become ready. Rejects as `RedisConnection.firstReady`. */
   readonly firstReady: Promise<unknown>;
