@@ -41,6 +41,8 @@ export async function fetchJars(artifacts: readonly Artifact[], folder: string):
     }
     await rename(jars, folder);
     return undefined;
+  } catch (error) {
+    return String(error);
   } finally {
     await rm(work, { recursive: true, force: true });
   }

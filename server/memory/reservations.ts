@@ -15,6 +15,7 @@ import {
 } from "../inventory/refusals.ts";
 import {
   committedLines,
+  compareIds,
   type Line,
   linesFingerprint,
   type Reservation,
@@ -346,11 +347,6 @@ export class Reservations implements ReservationStore {
 
 function deadlineOf(record: ReservationRecord): number {
   return record.expireTimeMs ?? Number.POSITIVE_INFINITY;
-}
-
-/** Compares UTF-8 bytes, as Redis does. */
-function compareIds(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 /** The units that a commit sells, per line. Throws `INVALID_INPUT` for more than is held. */

@@ -180,8 +180,8 @@ export class RedisOutbox implements ChangeOutbox {
   async #confirm(bucket: number): Promise<void> {
     if (this.#acknowledgement.needed > 0) {
       const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
-      await this.#connection.send((client) =>
-        this.#acknowledgement.run(client, this.#outbox, keys, ["beat"]),
+      await this.#connection.send(() =>
+        this.#acknowledgement.run(this.#connection, this.#outbox, keys, ["beat"]),
       );
     }
   }

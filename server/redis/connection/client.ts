@@ -164,14 +164,24 @@ export class RedisConnection {
   }
 
   /** Runs a script by its hash (EVALSHA), and by its source (EVAL) if Redis has not cached it. */
-  async run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+  run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    return this.sendScript(script, (command, text) =>
+      this.client[command](text, keys.length, ...keys, ...args),
+    );
+  }
+
+  /** Sends a script by its hash, and again by its source if Redis has not cached it. */
+  async sendScript(
+    script: Script,
+    send: (command: "evalsha" | "eval", text: string) => Promise<unknown>,
+  ): Promise<unknown> {
     try {
-      return await this.client.evalsha(script.sha1, keys.length, ...keys, ...args);
+      return await send("evalsha", script.sha1);
     } catch (error) {
       // NOSCRIPT is a reply: nothing ran, so sending the source is safe.
       if (isErrorReply(error) && error.message.startsWith("NOSCRIPT")) {
         this.noteError(error);
-        return await this.client.eval(script.source, keys.length, ...keys, ...args);
+        return await send("eval", script.source);
       }
       throw error;
     }

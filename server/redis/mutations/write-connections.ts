@@ -85,7 +85,7 @@ export class WriteConnections {
     }
     free.inFlight += 1;
     try {
-      return await this.#acknowledgement.run(free.connection.client, script, keys, args);
+      return await this.#acknowledgement.run(free.connection, script, keys, args);
     } catch (error) {
       free.connection.noteError(error);
       throw error;
