@@ -7,7 +7,7 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** What the command line asks for: the server, or a text to print. Throws a `UsageError`. */
+/** Parses the command line: run the server, or print a text. Throws a `UsageError`. */
 export function readCommandLine(args: readonly string[], build: () => BuildInfo): "serve" | string {
   const options = {
     help: { type: "boolean", short: "h" },

@@ -143,7 +143,7 @@ describe("readConfig", () => {
       ]);
     });
 
-    it("is never absent by mistake", () => {
+    it("rejects incomplete and contradictory settings", () => {
       const MISTAKES: readonly [environment: NodeJS.ProcessEnv, fault: RegExp][] = [
         [{ AUTH_TOKENS: " , " }, /AUTH_TOKENS has no entries/],
         [{ AUTH_TOKENS: "orders" }, /entry 1 must be name:role:sha256/],

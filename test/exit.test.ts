@@ -17,7 +17,7 @@ describe("the end of the process while a thread of libuv's pool is blocked", { t
 
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "inventory-exit-"));
-    // Opening a FIFO that nobody writes blocks a thread as a name server that does not answer does, and for ever.
+    // Opening a FIFO without a writer blocks a thread indefinitely, as a name server that does not respond does for a time.
     const fifo = join(folder, "fifo");
     await run("mkfifo", [fifo]);
     const block = `import { open } from "node:fs"; open(${JSON.stringify(fifo)}, "r", () => undefined);`;

@@ -14,7 +14,7 @@ const PATH =
 /** Generated, so absent from a fresh checkout. */
 const GENERATED = /^(?:dist\/|\.cache\/)/;
 
-/** A history keeps the names of its time. */
+/** The changelog keeps former file names. */
 const PAGES_WITH_OLD_NAMES = ["CHANGELOG.md"];
 
 /** The page whose tables say which file decides a rule, with the name to look for in it. */
@@ -35,7 +35,7 @@ const CODE_SPAN = /`([^`\n]+)`/g;
 const HEADING = /^#{1,6} +(.+)$/gm;
 
 /**
- * Finds what the pages name and the tree does not have: targets of relative links, with their anchors, files
+ * Finds references to files that do not exist: targets of relative links, with their anchors, files
  * and folders in back-ticks, and pages that a source file names. Returns one line for each.
  */
 export function findBrokenLinks(root: string): string[] {

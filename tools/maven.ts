@@ -13,8 +13,8 @@ export interface Artifact {
 }
 
 /**
- * Fetches artifacts with all that they need at run time into `folder`, which then exists as a whole or not at all. Returns why
- * it could not, or `undefined`.
+ * Downloads artifacts and their runtime dependencies into `folder`, which is created only when complete. Returns why it
+ * could not, or `undefined`.
  */
 export async function fetchJars(artifacts: readonly Artifact[], folder: string): Promise<string | undefined> {
   const maven = findProgram("mvn");
@@ -41,6 +41,8 @@ export async function fetchJars(artifacts: readonly Artifact[], folder: string):
     }
     await rename(jars, folder);
     return undefined;
+  } catch (error) {
+    return String(error);
   } finally {
     await rm(work, { recursive: true, force: true });
   }

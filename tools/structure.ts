@@ -4,10 +4,11 @@ import { join, posix, sep } from "node:path";
 /** Where the product's own code is. */
 const FOLDERS = ["server", "web"];
 
-/** Longest source file: beyond it there is usually a second thing in the file. */
+/** Maximum lines of a source file. A longer file usually has more than one responsibility. */
 const LINES_MAX = 400;
 
-/** The page whose table says which folders a folder of server/ may import from. `app.ts` and its like may import all. */
+/** The page whose table says which folders a folder of server/ may import from. Files directly in server/ may import
+ * from every folder. */
 const ARCHITECTURE = "docs/architecture.md";
 const TABLE_HEADING = "| folder | holds | may import |";
 
@@ -36,7 +37,7 @@ const IMPORT = /^\s*(?:import|export)\b[^"';]*?["']([^"']+)["']|\bimport\(\s*["'
 const WORKER = /\bnew Worker\(\s*new URL\(\s*["']([^"']+)["']/g;
 
 /**
- * The rules of the structure that no linter knows: which folder may import which, no import cycles, where
+ * The structure rules that the linter does not check: which folder may import which, no import cycles, where
  * the environment is read, how long a file may be, and that every file is used. Returns the violations,
  * one line each.
  *
@@ -70,7 +71,7 @@ export function findViolations(root: string): string[] {
     const lines = text.split("\n").length - 1;
     if (lines > LINES_MAX) {
       violations.push(
-        `${file} has ${lines} lines; at most ${LINES_MAX} are allowed: look for the second thing in it`,
+        `${file} has ${lines} lines; at most ${LINES_MAX} are allowed: split it by responsibility`,
       );
     }
     if (/\bprocess\.env\b/.test(text) && file !== "server/config.ts") {

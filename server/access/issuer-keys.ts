@@ -10,7 +10,7 @@ import {
 
 /** Timeout of a fetch of the issuer's keys, ms. */
 const KEYS_FETCH_TIMEOUT_MS = 2_000;
-/** How long fetched keys are used without another fetch, ms. A revoked key stays valid for as long. */
+/** How long fetched keys are used without another fetch, ms. A revoked key stays valid for up to this time. */
 const KEYS_MAX_AGE_MS = 600_000;
 /** Minimum interval between fetches for an unknown key, and between retries while the issuer is unavailable, ms. */
 const KEYS_COOLDOWN_MS = 30_000;

@@ -25,7 +25,7 @@ const ALGORITHMS = [
 ];
 /** Allowed difference between the issuer's clock and this one, s. */
 const CLOCK_TOLERANCE_SECONDS = 5;
-/** How long a verified token is accepted from the cache, ms. A revoked key stays valid for as much longer. */
+/** How long a verified token is accepted from the cache, ms. This extends the validity of a revoked key by the same time. */
 const CACHE_TTL_MS = 60_000;
 /** Cached tokens; the oldest is evicted first. */
 const CACHE_SIZE_MAX = 10_000;

@@ -8,7 +8,6 @@ export interface DemoProduct {
   readonly details: ProductDetails;
 }
 
-/** The collections of the demo shop. */
 export const DEMO_COLLECTIONS: readonly Collection[] = [
   { collectionId: "spring", name: "Spring", description: "New arrivals for the season." },
   { collectionId: "kitchen", name: "Kitchen", description: "Tools that last." },

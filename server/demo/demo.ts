@@ -18,7 +18,6 @@ const DELIVERY_UNITS = 20;
 /** Concurrent checkouts, a bound for a slow server. */
 const CHECKOUTS_MAX = 20;
 
-/** The demo shop. */
 export interface Demo {
   /** Stops the traffic, and waits for pending calls. */
   stop(): Promise<void>;

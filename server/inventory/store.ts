@@ -63,7 +63,8 @@ export interface ReservationsPage {
 
 /**
  * Two-phase reservations: reserve, then commit or release. Every method may be repeated with the
- * same request: it resolves as before, or with the current state of the reservation. A rejected
+ * same request: it resolves as before, or with the current state of the reservation. A repeated
+ * `extend` counts from its own time, and is rejected if the reservation has ended since. A rejected
  * call writes nothing. The model is that of two-phase transfers in TigerBeetle
  * (https://docs.tigerbeetle.com/coding/two-phase-transfers/).
  *
@@ -103,7 +104,6 @@ export interface ReservationStore {
   /** Active reservations, earliest deadline first. */
   list(page: ReservationsPage): Promise<Reservation[]>;
 
-  /** The number of active reservations. */
   countActive(): Promise<number>;
 
   /** Expires up to `limit` reservations whose deadline has passed. Resolves with the number expired. */
@@ -113,7 +113,8 @@ export interface ReservationStore {
 /**
  * The ledgers of all products. The contract has two implementations: `memory/`, the executable
  * specification, and `redis/`. A mutation and its change record are one atomic step, and an
- * operation ID is checked inside that step, so a caller may repeat any call whose response was lost.
+ * operation ID is checked inside that step, so a caller may repeat a call whose response was lost.
+ * Calls without an ID or a time (`setSafetyStock`) set a value, and a repetition sets it again.
  *
  * Every method rejects with an `InventoryError`. Besides the codes listed with each method:
  * `STORE_UNAVAILABLE` within a second if the store does not respond, `OVERLOADED` if too many calls

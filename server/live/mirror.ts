@@ -175,7 +175,7 @@ export class Mirror implements FeedListener {
     }
   }
 
-  /** Reports when the states become stale. One timer, which is set again if they were current meanwhile. */
+  /** Reports when the states become stale. One timer, which is restarted if they became current in between. */
   #setStaleTimer(): void {
     const restMs = this.#currentAtMs + STALE_AFTER_MS - this.#now();
     if (restMs === Number.POSITIVE_INFINITY) {

@@ -15,6 +15,7 @@ import {
 } from "../inventory/refusals.ts";
 import {
   committedLines,
+  compareIds,
   type Line,
   linesFingerprint,
   type Reservation,
@@ -66,13 +67,13 @@ export class Reservations implements ReservationStore {
   async reserve({ reservationId, ttlMs, ...request }: ReserveRequest): Promise<Reservation> {
     this.#forget();
     const lines = sumLines(request.lines);
-    const print = linesFingerprint(lines);
+    const contentFingerprint = linesFingerprint(lines);
     const known = this.#records.get(reservationId);
     if (known !== undefined) {
       if (known.fingerprint === undefined) {
         throw releasedBeforeReserved(reservationId);
       }
-      if (known.fingerprint !== print) {
+      if (known.fingerprint !== contentFingerprint) {
         throw idReused("reservation_id", reservationId);
       }
       return reservationOf(known);
@@ -94,7 +95,7 @@ export class Reservations implements ReservationStore {
       reservationId,
       state: "active",
       lines,
-      fingerprint: print,
+      fingerprint: contentFingerprint,
       createTimeMs: now,
       expireTimeMs: now + ttlMs,
       endTimeMs: undefined,
@@ -185,8 +186,8 @@ export class Reservations implements ReservationStore {
   async return({ reservationId, returnId, ...request }: ReturnRequest): Promise<Reservation> {
     const record = this.#known(reservationId);
     const lines = sumLines(request.lines);
-    const print = fingerprint([reservationId, linesFingerprint(lines)]);
-    if (this.#operations.wasDone("return_id", returnId, print)) {
+    const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
+    if (this.#operations.wasDone("return_id", returnId, contentFingerprint)) {
       return reservationOf(record);
     }
     if (record.state !== "committed") {
@@ -209,7 +210,7 @@ export class Reservations implements ReservationStore {
         throw returnOutOfRange(productId, quantity, onHand(ledger));
       }
     }
-    this.#operations.remember("return_id", returnId, print);
+    this.#operations.remember("return_id", returnId, contentFingerprint);
     for (const [n, { productId, quantity }] of lines.entries()) {
       const index = indexes[n] ?? -1;
       record.left[index] = (record.left[index] ?? 0) - quantity;
@@ -346,11 +347,6 @@ export class Reservations implements ReservationStore {
 
 function deadlineOf(record: ReservationRecord): number {
   return record.expireTimeMs ?? Number.POSITIVE_INFINITY;
-}
-
-/** Compares UTF-8 bytes, as Redis does. */
-function compareIds(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 /** The units that a commit sells, per line. Throws `INVALID_INPUT` for more than is held. */

@@ -104,15 +104,15 @@ export class MemoryStore implements InventoryStore {
 
   async countStock(count: StockCount): Promise<Ledger> {
     const { productId, countId, reason } = count;
-    const print = fingerprint([productId, count.count, count.expectedVersion, reason]);
-    if (this.#operations.wasDone("count_id", countId, print)) {
+    const contentFingerprint = fingerprint([productId, count.count, count.expectedVersion, reason]);
+    if (this.#operations.wasDone("count_id", countId, contentFingerprint)) {
       return ledgerOf(this.#products.known(productId));
     }
     const product = this.#products.visible(productId);
     if (count.expectedVersion !== undefined && count.expectedVersion !== BigInt(product.version)) {
       throw versionMismatch(productId, count.expectedVersion, product.version);
     }
-    this.#operations.remember("count_id", countId, print);
+    this.#operations.remember("count_id", countId, contentFingerprint);
     const correction = count.count - onHand(ledgerOf(product));
     if (correction !== 0) {
       this.#products.change(product, { cause: "counted", referenceId: countId, reason }, () => {
@@ -124,8 +124,8 @@ export class MemoryStore implements InventoryStore {
 
   async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
     const { productId, delta, adjustmentId, reason } = adjustment;
-    const print = fingerprint([productId, delta, reason]);
-    if (this.#operations.wasDone("adjustment_id", adjustmentId, print)) {
+    const contentFingerprint = fingerprint([productId, delta, reason]);
+    if (this.#operations.wasDone("adjustment_id", adjustmentId, contentFingerprint)) {
       return ledgerOf(this.#products.known(productId));
     }
     const product = this.#products.visible(productId);
@@ -134,7 +134,7 @@ export class MemoryStore implements InventoryStore {
     if ((delta < 0 && after < 0) || (delta > 0 && after > QUANTITY_MAX)) {
       throw onHandOutOfRange(productId, delta, before);
     }
-    this.#operations.remember("adjustment_id", adjustmentId, print);
+    this.#operations.remember("adjustment_id", adjustmentId, contentFingerprint);
     this.#products.change(product, { cause: "adjusted", referenceId: adjustmentId, reason }, () => {
       product.adjusted += delta;
     });

@@ -90,7 +90,7 @@ export class RedisOutbox implements ChangeOutbox {
     const entries = this.#decodeEntries(lease.bucket, reply.items());
     const [first] = entries;
     if (first !== undefined && first.change === undefined) {
-      // Published by leaving it out: the cursor moves past it.
+      // A damaged entry is skipped: the cursor moves past it.
       await this.#call(lease.bucket, "advance", lease.token, first.id, 1);
       return await this.read(lease, limit);
     }
@@ -173,14 +173,15 @@ export class RedisOutbox implements ChangeOutbox {
   }
 
   /**
-   * Resolves when replicas have everything that was read of a bucket so far: what a failover could still take back must not be
-   * published, or one event ID would stand for two changes. WAIT needs a write of its own connection to wait for.
+   * Resolves when replicas have everything that was read of a bucket so far. A change that a failover can still lose must
+   * not be published, because its event ID could be assigned to another change. WAIT covers only the writes of its own
+   * connection, so the script writes a field first.
    */
   async #confirm(bucket: number): Promise<void> {
     if (this.#acknowledgement.needed > 0) {
       const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
-      await this.#connection.send((client) =>
-        this.#acknowledgement.run(client, this.#outbox, keys, ["beat"]),
+      await this.#connection.send(() =>
+        this.#acknowledgement.run(this.#connection, this.#outbox, keys, ["beat"]),
       );
     }
   }

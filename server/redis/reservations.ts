@@ -13,6 +13,7 @@ import {
   stockShort,
 } from "../inventory/refusals.ts";
 import {
+  compareIds,
   type Line,
   linesFingerprint,
   RESERVATION_TTL_MS_MAX,
@@ -45,7 +46,7 @@ interface Deadline {
   readonly deadline: number;
 }
 
-/** The reservations in Redis. Every method is one operation of scripts/reservation.lua. */
+/** The reservations in Redis. Every mutation is one operation of scripts/reservation.lua or scripts/expiry.lua. */
 export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
@@ -373,11 +374,6 @@ function lineAt(lines: readonly Line[], index: number): Line {
     throw new Error(`A script refused line ${index}, which was not sent`);
   }
   return line;
-}
-
-/** The order of Redis: members of a sorted set with equal scores are ordered by their bytes. */
-function compareIds(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 /** Pairs the members and scores of a WITHSCORES reply. */

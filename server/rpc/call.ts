@@ -21,7 +21,6 @@ export interface CallMiddleware {
   leave?(call: Call, code: Code | undefined): void;
 }
 
-/** The head of a request. */
 export interface CallHead {
   readonly method: DescMethod;
   readonly headers: IncomingHttpHeaders;
@@ -105,7 +104,7 @@ export class Call implements CallHead {
    */
   run<T>(method: () => T): T {
     if (this.#isOver) {
-      throw new ConnectError("The call is over", Code.Canceled);
+      throw new ConnectError("The call has ended", Code.Canceled);
     }
     if (this.#isExpired) {
       throw deadlineExceeded();

@@ -43,7 +43,19 @@ export function toConnectError(error: unknown): ConnectError {
   return new ConnectError(error.message, CODES[error.code], undefined, detailsOf(error), error);
 }
 
-function detailsOf(error: InventoryError): ConstructorParameters<typeof ConnectError>[3] {
+type Details = ConstructorParameters<typeof ConnectError>[3];
+
+/** The details of an error after which the same call may succeed. */
+export function retryDetails(): Details {
+  return [
+    {
+      desc: RetryInfoSchema,
+      value: create(RetryInfoSchema, { retryDelay: durationFromMs(RETRY_DELAY_MS) }),
+    },
+  ];
+}
+
+function detailsOf(error: InventoryError): Details {
   if (error.violations.length > 0) {
     return [
       { desc: BadRequestSchema, value: create(BadRequestSchema, { fieldViolations: [...error.violations] }) },
@@ -58,12 +70,7 @@ function detailsOf(error: InventoryError): ConstructorParameters<typeof ConnectE
     return [{ desc: ShortageSchema, value: create(ShortageSchema, { lines }) }];
   }
   if (error.code === "STORE_UNAVAILABLE" || error.code === "OVERLOADED") {
-    return [
-      {
-        desc: RetryInfoSchema,
-        value: create(RetryInfoSchema, { retryDelay: durationFromMs(RETRY_DELAY_MS) }),
-      },
-    ];
+    return retryDetails();
   }
   return [];
 }

@@ -80,7 +80,7 @@ describe("frames of watches", () => {
   });
 });
 
-/** It always takes what it is told. */
+/** Accepts every update at once. */
 class EagerReader implements WatchSink {
   readonly isReady = true;
   readonly updates: WatchUpdate[] = [];
@@ -90,8 +90,8 @@ class EagerReader implements WatchSink {
   end(): void {}
 }
 
-describe("what many watchers are told", () => {
-  it("is one message and one frame for all who need the same, and never an old one", async () => {
+describe("an update for several watchers", () => {
+  it("is one shared message and frame, and never an outdated one", async () => {
     const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1), stateOf("r", 1)]);
     const hub = new Hub(mirror);
     const frames = new WatchFrames();
@@ -112,16 +112,19 @@ describe("what many watchers are told", () => {
     for (let version = 2; version < 5; version++) {
       mirror.onChanges([changeTo(stateOf("p", version))]);
       const readers = [...ofP, ...ofAll];
-      await until(() => readers.every(({ updates }) => updates.length === version), "all are told");
+      await until(
+        () => readers.every(({ updates }) => updates.length === version),
+        "every watcher has the update",
+      );
       for (const group of [ofP, ofAll]) {
-        const told = group.map(({ updates }) => updates.at(-1));
-        const [first] = told;
+        const latest = group.map(({ updates }) => updates.at(-1));
+        const [first] = latest;
         assert.ok(first);
         assert.deepEqual(
           first.stocks.map(({ productId, version }) => [productId, version]),
           [["p", version]],
         );
-        assert.ok(told.every((update) => update === first));
+        assert.ok(latest.every((update) => update === first));
         assert.equal(frames.of(first, false), frames.of(first, false));
       }
     }

@@ -138,10 +138,10 @@ describe("dashboard and alerts", () => {
   it("are described in the table of metrics", async () => {
     const operations = await readFile(join(root, "docs/operations.md"), "utf8");
     const { types } = await scrape(app.adminUrl);
-    const untold = [...types.keys()].filter(
+    const undocumented = [...types.keys()].filter(
       (name) => /^(inventory|grpc)_/.test(name) && !operations.includes(`\`${name}\``),
     );
-    assert.deepEqual(untold, []);
+    assert.deepEqual(undocumented, []);
   });
 
   it("are valid PromQL, rules and configuration", { skip: promtool.missing }, async () => {

@@ -20,7 +20,8 @@ interface Units {
   readonly quantity?: number | undefined;
 }
 
-interface Books {
+/** The calls that succeeded, and what they concern. */
+interface Expected {
   readonly products: readonly string[];
   readonly declared: number;
   readonly orders: readonly Order[];
@@ -41,11 +42,11 @@ export class Audit {
     this.#redis = redis;
   }
 
-  async check(books: Books): Promise<void> {
-    await this.#untilDueHaveExpired(books.orders);
-    const found = await this.#reservationsOf(books.orders);
+  async check(expected: Expected): Promise<void> {
+    await this.#untilDueHaveExpired(expected.orders);
+    const found = await this.#reservationsOf(expected.orders);
     this.happenedUnseen = 0;
-    for (const order of books.orders) {
+    for (const order of expected.orders) {
       this.#checkOrder(order, found.get(order.id));
     }
     const listed = await this.#listAll();
@@ -53,17 +54,17 @@ export class Audit {
     assert.deepEqual(
       listed.map(({ reservationId }) => reservationId).sort(),
       active.map(({ reservationId }) => reservationId).sort(),
-      "ListReservations tells the active ones",
+      "ListReservations returns the active ones",
     );
     const streams = await this.#changesByProduct();
-    for (const productId of books.products) {
+    for (const productId of expected.products) {
       const ledger = await this.#ledgerOf(productId);
       const reserved = sum(listed.flatMap(({ lines }) => unitsOf(lines, productId)));
       const sold = sum([...found.values()].map((reservation) => soldOf(reservation, productId)));
       assert.equal(ledger.reserved, reserved, `${productId}: reserved`);
       assert.equal(ledger.sold, sold, `${productId}: sold`);
-      this.#checkAdjusted(ledger, books.adjustments);
-      assert.equal(ledger.declared, books.declared, `${productId}: declared`);
+      this.#checkAdjusted(ledger, expected.adjustments);
+      assert.equal(ledger.declared, expected.declared, `${productId}: declared`);
       assert.equal(ledger.onHand, ledger.declared + ledger.adjusted - ledger.sold, `${productId}: on hand`);
       assert.equal(ledger.available, Math.max(0, ledger.onHand - ledger.reserved - ledger.safety), productId);
       assert.equal(ledger.shortfall, 0, `${productId}: units were promised that are not there`);
@@ -93,16 +94,16 @@ export class Audit {
 
   #checkOrder(order: Order, found: Reservation | undefined): void {
     const state: State = found?.state ?? ABSENT;
-    const told = JSON.stringify(order);
-    assert.ok(statesOf(order).includes(state), `${told} is in state ${state}`);
+    const described = JSON.stringify(order);
+    assert.ok(statesOf(order).includes(state), `${described} is in state ${state}`);
     if (found === undefined) {
       return;
     }
-    assert.deepEqual(unitsByProduct(found.lines), unitsByProduct(order.lines), told);
+    assert.deepEqual(unitsByProduct(found.lines), unitsByProduct(order.lines), described);
     const { expireTime, endTime } = found;
     if (state === EXPIRED) {
       const lateMs = ms(endTime) - ms(expireTime);
-      assert.ok(lateMs >= 0, `${told} expired ${-lateMs} ms early`);
+      assert.ok(lateMs >= 0, `${described} expired ${-lateMs} ms early`);
       this.latestMs = Math.max(this.latestMs, lateMs);
     }
     if (state === COMMITTED) {
@@ -116,7 +117,7 @@ export class Audit {
       ];
       const met = new Map([...unitsByProduct(order.lines).keys()].map((id) => [id, soldOf(found, id)]));
       const isOne = possible.some((units) => [...met].every(([id, count]) => count === (units.get(id) ?? 0)));
-      assert.ok(isOne, `${told} has sold ${JSON.stringify([...met])}`);
+      assert.ok(isOne, `${described} has sold ${JSON.stringify([...met])}`);
     }
     const unseen =
       (order.reserve === "unknown" && found !== undefined) ||

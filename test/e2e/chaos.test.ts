@@ -12,7 +12,7 @@ import { Caller, reasonsTold } from "./callers.ts";
 import { OrderLoad } from "./order-load.ts";
 import { randomOf } from "./orders.ts";
 
-// Injects faults under load and then checks the books, like https://jepsen.io, with the whole service under test.
+// Injects faults under load and then checks the ledgers, like https://jepsen.io, with the whole service under test.
 
 /** Without CHAOS_ROUNDS, each fault is injected once, with few shoppers. */
 const { CHAOS_ROUNDS, CHAOS_SEED } = process.env;
@@ -135,7 +135,7 @@ const FAULTS: readonly Fault[] = [
 ];
 
 describe("faults under load", { skip: need("redis-server").missing }, () => {
-  it("no acknowledged operation is lost, none is applied twice, and the books balance", async (t) => {
+  it("no acknowledged operation is lost, none is applied twice, and the ledgers are consistent", async (t) => {
     const seed = CHAOS_SEED === undefined ? randomInt(2 ** 31) : Number(CHAOS_SEED);
     t.diagnostic(`CHAOS_SEED=${seed}`);
     await using redis = await startRedis();

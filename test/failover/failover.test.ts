@@ -11,7 +11,7 @@ import { need } from "../support/programs.ts";
 import { type FailoverGroup, type FailoverNode, startFailoverGroup } from "../support/redis-failover.ts";
 import { until } from "../support/until.ts";
 
-// A primary, a replica or the network between them fails under load; then the books are compared with what callers know.
+// A primary, a replica or the network between them fails under load; then the ledgers are compared with the responses that callers got.
 
 /** Without FAILOVER_ROUNDS, one round of each fault. */
 const { FAILOVER_ROUNDS, FAILOVER_SEED } = process.env;
@@ -58,7 +58,7 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: "a replica dies",
+    name: "a replica is killed",
     weight: 2,
     isFailover: false,
     strike: async (group, primary) => {
@@ -256,7 +256,7 @@ describe("failover of a primary with replicas", { skip: need("redis-server").mis
           return true;
         }
       },
-      "the books are wrong once",
+      "the ledgers are wrong once",
       WAIT_MS_MAX * 4,
     );
     assert.ok(isFound);

@@ -116,7 +116,7 @@ describe("a burst of requests", () => {
     });
   }
 
-  it("on established connections delays mostly itself", async (t) => {
+  it("on established connections delays mainly its own requests", async (t) => {
     let probeClient: RawClient | undefined;
     const listener = await open(t, (count) => {
       if (count === 1) probeClient?.socket.write(ask(1, "/probe"));

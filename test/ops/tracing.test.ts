@@ -159,12 +159,12 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     const malformed = `00-${"0".repeat(32)}-${"b".repeat(16)}-01`;
     const known = new Set(collector.spans.map((span) => span.spanId));
     await stock.getStock({ productId: "p1" }, { headers: { traceparent: malformed } });
-    const anew = await until(
+    const own = await until(
       () => collector.spans.find((span) => !known.has(span.spanId) && span.name.endsWith("/GetStock")),
       "a trace of its own",
     );
-    assert.equal(anew.parentSpanId, "");
-    assert.notEqual(anew.traceId, "0".repeat(32));
+    assert.equal(own.parentSpanId, "");
+    assert.notEqual(own.traceId, "0".repeat(32));
     assert.ok(!collector.spans.some((span) => span.traceId === left.traceId));
   });
 

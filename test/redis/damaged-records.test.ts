@@ -125,7 +125,7 @@ describe("A damaged record", { skip }, () => {
 
   describe("of a reservation", () => {
     for (const [name, damage] of Object.entries(RESERVATION_DAMAGES)) {
-      it(`with ${name} stops nothing but itself`, async () => {
+      it(`with ${name} blocks only the operations that need it`, async () => {
         const product = await newProduct();
         const [damaged, other, active] = [
           await reserve(product, 0),
@@ -244,7 +244,7 @@ describe("A damaged record", { skip }, () => {
 
   describe("of a ledger", () => {
     for (const [name, damage] of Object.entries(LEDGER_DAMAGES)) {
-      it(`with ${name} stops nothing but itself`, async () => {
+      it(`with ${name} blocks only the operations that need it`, async () => {
         const [damaged, other] = [await newProduct("damaged"), await newProduct("other")];
         const due = await reserve(damaged, 0);
         const otherDue = await reserve(other, 0);

@@ -9,7 +9,7 @@ import { RedisStore } from "../../server/redis/store.ts";
 import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
-import { auditBooks, dumpBooks } from "./books.ts";
+import { auditLedgers, dumpRecords } from "./ledger-audit.ts";
 
 const log = pino({ level: "silent" });
 const keys = new Keys(BUCKETS_DEFAULT);
@@ -247,11 +247,11 @@ describe("RedisStore while writes fail", { skip: need("redis-server").missing },
           await putDeclared(store, `${product}-${id}`, DECLARED);
         }
         await prepare?.(store, id);
-        const before = await dumpBooks(client);
+        const before = await dumpRecords(client);
         const undo = await fault.inject(client, id);
         const [result] = await Promise.allSettled([call(store, id)]);
         await undo();
-        assert.deepEqual(await auditBooks(client), [], `${name}: the books balance`);
+        assert.deepEqual(await auditLedgers(client), [], `${name}: the ledgers are consistent`);
         if (result.status === "rejected") {
           refused += 1;
           const { reason } = result;
@@ -262,13 +262,17 @@ describe("RedisStore while writes fail", { skip: need("redis-server").missing },
             `${name}: ${reason}`,
           );
           if (name !== "expire") {
-            assert.equal(await dumpBooks(client), before, `${name}: nothing was written`);
+            assert.equal(await dumpRecords(client), before, `${name}: nothing was written`);
           }
         }
         for (let n = 0; n < 2; n++) {
           // An expiry is retried a second later.
           await (name === "expire" ? until(() => call(store, id).then(() => true), name) : call(store, id));
-          assert.deepEqual(await auditBooks(client), [], `${name}: the books balance after a retry`);
+          assert.deepEqual(
+            await auditLedgers(client),
+            [],
+            `${name}: the ledgers are consistent after a retry`,
+          );
         }
         for (const [index, product] of ["a", "b"].entries()) {
           const { declared, adjusted, sold, reserved, safety } = await store.getLedger(`${product}-${id}`);

@@ -85,7 +85,7 @@ describe("the fence", { skip }, () => {
     assert.equal(ledger.version, 2);
   });
 
-  it("refuses data that is not the data it has worked with, and says so", async () => {
+  it("refuses a Redis with other data, and gives the reason", async () => {
     await setup.declare("fence-2", 5, 1);
     const layout = await setup.client.hget("{b00}:layout", "data");
     await setup.client.hset("{b00}:layout", "data", "other");
@@ -111,7 +111,7 @@ describe("the fence", { skip }, () => {
 });
 
 describe("the fence after a restart of Redis", { skip }, () => {
-  it("goes on without suspicion when nothing acknowledged is missing", async () => {
+  it("does not report a loss if no acknowledged change is missing", async () => {
     await using setup = await Setup.start();
     await setup.declare("kept", 5, 1);
     await setup.redis.kill9();

@@ -188,7 +188,7 @@ describe("RedisStore: an operation whose reply is lost", { skip: need("redis-ser
 
   for (const [index, { operation, prepare, call, meanwhile, isIdempotent, check }] of CASES.entries()) {
     const outcome = isIdempotent ? "resolves" : "is STORE_UNAVAILABLE";
-    it(`${operation} ${outcome}, and is never refused for what happened in between (${index})`, async () => {
+    it(`${operation} ${outcome}, and is not refused because of later operations (${index})`, async () => {
       const id = `lost-${index}`;
       await put(direct, id, DECLARED, 1);
       await prepare?.(direct, id);
@@ -203,7 +203,7 @@ describe("RedisStore: an operation whose reply is lost", { skip: need("redis-ser
         assert.ok(result.reason instanceof InventoryError, String(result.reason));
         assert.equal(result.reason.code, "STORE_UNAVAILABLE");
       }
-      // A resend may meet a stall of the machine: then the caller is told that the outcome is unknown.
+      // A resend may coincide with a stall of the machine: the caller then gets STORE_UNAVAILABLE.
       assert.ok(isIdempotent || result.status === "rejected", "it was not sent again");
       await check(direct, id);
       await until(async () => (await store.unreadyReason()) === undefined, "the store is connected again");

@@ -273,7 +273,7 @@ const externalAddress = Object.values(networkInterfaces())
   .find((address) => address?.family === "IPv4" && !address.internal)?.address;
 
 describe("A server whose Redis refuses", { skip }, () => {
-  it("writes shows the refusal in /readyz, /metrics and the log, and answers UNAVAILABLE", async () => {
+  it("reports refused writes in /readyz, /metrics and the log, and responds with UNAVAILABLE", async () => {
     await using redis = await startRedis();
     await using app = await startTestApp({ REDIS_URL: redis.url, ADMIN_PORT: "0" });
     const operator = new Redis(redis.url);
@@ -294,7 +294,7 @@ describe("A server whose Redis refuses", { skip }, () => {
     }
   });
 
-  it("connections in protected mode shows what Redis says, and writes only JSON to its log", {
+  it("reports the text of refused connections in protected mode, and writes only JSON to its log", {
     skip: externalAddress === undefined && "this machine has no address besides loopback",
   }, async () => {
     const port = await freePort();

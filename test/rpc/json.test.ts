@@ -227,7 +227,7 @@ for (const LANE of ["on", "off"]) {
       }
     });
 
-    it("refuse nesting that no parser follows, and stay up", async () => {
+    it("refuse JSON nested too deeply to parse, and stay up", async () => {
       const deep = `{"productId":"json","x":${"[".repeat(200_000)}${"]".repeat(200_000)}}`;
       const outcome = await send(methodNamed("GetStock"), deep);
       assert.ok(["ok", "invalid_argument"].includes(outcome.code), outcome.code);

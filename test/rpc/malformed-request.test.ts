@@ -256,7 +256,7 @@ for (const LANE of ["on", "off"]) {
       "encoding=json&base64=1&message=eyJwcm9kdWN0SWQiOiJ%2Bfj8%2FIn0%3D",
       "other=%41&other=2&encoding=json&message=%7B%22productId%22%3A%22p1%22%7D",
     ]) {
-      it(`is none in a GET with ${query}`, async () => {
+      it(`is not reported for a GET with ${query}`, async () => {
         const response = await fetch(`${app.url}${PATH}?${query}`);
         assert.equal(JSON.parse(await response.text()).code, "not_found");
       });

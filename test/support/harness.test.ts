@@ -67,7 +67,7 @@ describe("until", () => {
 
   it("names the condition, the timeout and the last error if it fails", async () => {
     const failing = until(() => Promise.reject(new Error("no stock")), "stock has come", 30);
-    await assert.rejects(failing, /Waited 30 ms in vain until stock has come: no stock/);
+    await assert.rejects(failing, /Timed out after 30 ms waiting until stock has come: no stock/);
   });
 
   it("rejects if the condition itself hangs", async () => {

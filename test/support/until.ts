@@ -34,7 +34,7 @@ export async function until<T>(
     }
     if (performance.now() + pollMs >= deadline) {
       const reason = lastError instanceof Error ? `: ${lastError.message}` : "";
-      throw new Error(`Waited ${timeoutMs} ms in vain until ${what}${reason}`, { cause: lastError });
+      throw new Error(`Timed out after ${timeoutMs} ms waiting until ${what}${reason}`, { cause: lastError });
     }
     await pause(pollMs);
     pollMs = Math.min(pollMs * 2, pollMostMs);

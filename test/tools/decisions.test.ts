@@ -21,7 +21,7 @@ async function faultsOf(pages: Readonly<Record<string, string>>): Promise<string
   }
 }
 
-it("accepts decision pages that are numbered, in form and in the index", async () => {
+it("accepts decision pages that are numbered, complete and in the index", async () => {
   const pages = {
     "README.md": "[One](0001-one.md) [Two](0002-two.md)",
     "0001-one.md": `# 1. One\n${SECTIONS}`,

@@ -184,7 +184,7 @@ describe("<stock-count>", { skip: chromiumNeed.missing, concurrency: false }, ()
     await using visitor = await visit(browser);
     const page = await visitor.open(`${app.url}/embed-demo.html`);
     await count(page, "demo-23", "7 left").waitFor();
-    assert.equal(await page.getByText("Always there").isVisible(), true);
+    assert.equal(await page.getByText("Available", { exact: true }).isVisible(), true);
     await shop.reserve("demo-23", 1);
     await count(page, "demo-23", "6 left").waitFor();
     await page.getByText("Trail Backpack, from 7 to 6").waitFor();

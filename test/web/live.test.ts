@@ -93,7 +93,7 @@ describe("the page, live", { skip: chromiumNeed.missing, concurrency: false }, (
     await untilCount(second, "late", "6 left");
   });
 
-  it("does not change while paused, shows since when, and catches up", async () => {
+  it("does not change while paused, shows the time of the pause, and catches up", async () => {
     await shop.put(...SMALL_SHOP);
     await using visitor = await visit(browser);
     const page = await visitor.open(app.url);

@@ -7,7 +7,7 @@ import { type CommandOptions, mustRun, type Outcome, run } from "./command.ts";
 import { type Podman, preparePodman } from "./podman.ts";
 import { buildStandIn } from "./stand-ins.ts";
 
-/** Of Compose; another deployment on this machine has another name, and keeps its volumes. */
+/** The Compose project name. It differs from that of other deployments, whose volumes are not touched. */
 export const PROJECT = "inventory-walkthrough";
 /** `off`: pull no image, use stand-ins. */
 const { WALKTHROUGH_PULL = "on" } = process.env;
@@ -105,7 +105,7 @@ export class Engine {
     return (await this.do(["inspect", container, "--format", "{{.State.Health.Status}}"])) === "healthy";
   }
 
-  /** Creates the container of a service anew, from the image and the variables of now. */
+  /** Recreates the container of a service with the current image and variables. */
   async replace(service: string, variables: NodeJS.ProcessEnv): Promise<void> {
     if (this.podman === undefined) {
       const options = ["-d", "--no-deps", "--force-recreate", "--wait"];

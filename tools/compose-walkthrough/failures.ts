@@ -19,7 +19,7 @@ interface Failure {
   readonly keepsReads: boolean;
 }
 
-/** Stops and kills each container while shoppers read and Orders orders; then checks the books. */
+/** Stops and kills each container under reads and orders. Then compares the ledger with the acknowledged orders. */
 export async function failContainers(walk: Walk, orders: Orders): Promise<void> {
   const { engine, shop, say } = walk;
   const reads = shop.startReads(PRODUCT);
@@ -27,7 +27,7 @@ export async function failContainers(walk: Walk, orders: Orders): Promise<void> 
   await orders.report();
   reads.report();
   say("");
-  say("while shoppers read and Orders orders      reads   shed  failed     gap   orders  repeated  gap");
+  say("under reads and orders                     reads   shed  failed     gap   orders  repeated  gap");
   for (const failure of failures(walk)) {
     await failure.act();
     await sleep(SETTLE_MS);
@@ -36,13 +36,13 @@ export async function failContainers(walk: Walk, orders: Orders): Promise<void> 
   const { total } = await orders.end();
   await reads.end();
   say("");
-  await expectBooks(walk, total);
-  say(`The books: ${total} orders acknowledged, ${total} sold`);
+  await expectLedger(walk, total);
+  say(`The ledger: ${total} orders acknowledged, ${total} sold`);
 
   await engine.down(walk.variables);
   await engine.compose(["up", "-d", "--no-build"], walk.variables);
   await eventually(async () => (await shop.fetch("/")).status === 200, "the page is back", RECOVERED_MS_MAX);
-  await eventually(() => expectBooks(walk, total).then(() => true), "the books are back", RECOVERED_MS_MAX);
+  await eventually(() => expectLedger(walk, total).then(() => true), "the ledger is back", RECOVERED_MS_MAX);
   await sendSellersMessage(walk, "dress-2", 5);
   say(`Everything down and up again: ${total} sold, and a seller's message is applied`);
 }
@@ -180,8 +180,8 @@ async function healthy({ engine }: Walk, service: string): Promise<void> {
   await eventually(() => engine.isHealthy(service), `${service} is healthy`, RECOVERED_MS_MAX);
 }
 
-/** Everything supplied is sold or available, and what is sold is what Orders was told. */
-async function expectBooks(walk: Walk, orders: number): Promise<void> {
+/** Everything supplied is sold or available, and the units sold are those of the acknowledged orders. */
+async function expectLedger(walk: Walk, orders: number): Promise<void> {
   const reply = await operate(walk, `ask '{"productId":"${PRODUCT}"}' inventory.v1.SupplyService/GetLedger`);
   const { sold = 0, reserved = 0, declared = 0, onHand = 0 } = JSON.parse(reply).ledger;
   assert.deepEqual({ sold, reserved }, { sold: orders, reserved: 0 });

@@ -115,7 +115,7 @@ async function expectIsolation({ engine, say }: Walk): Promise<void> {
   say("Servers: user 1000, read-only, no route out, 1 GiB, 256 processes; only the edge publishes ports");
 }
 
-/** With a page's watch open, which a proxy would wait for. */
+/** Restarts the edge while a watch is open: a proxy might wait for it to end. */
 async function restartEdge(walk: Walk): Promise<void> {
   const { engine, shop, variables, say } = walk;
   const reads = shop.startReads(PRODUCT);

@@ -34,7 +34,7 @@ process.on("uncaughtException", (error) => {
   abort.abort();
 });
 
-// Another run has the same names, and would be removed as the remains of an interrupted one.
+// Prevents concurrent runs: they use the same names, and `removeAll` would remove the other run.
 const lock = createServer();
 let engine: Engine | undefined;
 const work = await mkdtemp(join(tmpdir(), "compose-walkthrough-"));
@@ -42,7 +42,7 @@ try {
   await holdLock(lock);
   engine = await findEngine(abort.signal, say);
   say(`Engine: ${engine.name}`);
-  // What an interrupted run has left.
+  // Removes the containers and volumes of an interrupted run.
   await engine.removeAll();
   for (const port of PORTS) await expectFree(port);
   await walk(engine, work, say);

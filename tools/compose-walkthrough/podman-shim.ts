@@ -1,6 +1,5 @@
 /**
- * Stands before podman in PATH, and does what a podman of version 4.6 or later under systemd does by itself: podman-compose relies
- * on it for `depends_on`, `--wait` and health checks.
+ * Replaces podman in PATH, and adds what podman 4.6 or later does under systemd: podman-compose relies on it for `depends_on`, `--wait` and health checks.
  */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

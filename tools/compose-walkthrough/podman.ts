@@ -79,7 +79,7 @@ runroot = "${folder}/run"
 `;
 }
 
-/** Neither systemd nor seccomp is expected of the machine. */
+/** Settings that require neither systemd nor seccomp. */
 function containersConf(folder: string): string {
   return `[containers]
 default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]

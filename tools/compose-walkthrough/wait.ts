@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const INTERVAL_MS = 200;
 
-/** Repeats `probe` until it resolves with a truthy value. Rejects with what it last said after `timeoutMs`. */
+/** Repeats `probe` until it resolves with a truthy value. Rejects with its last result or error after `timeoutMs`. */
 export async function eventually<T>(
   probe: () => Promise<T>,
   what: string,

@@ -21,7 +21,6 @@ export interface Walk {
   readonly engine: Engine;
   readonly shop: Shop;
   readonly tokens: Readonly<Record<Role, string>>;
-  /** For Compose. */
   readonly variables: NodeJS.ProcessEnv;
   readonly say: Say;
 }

@@ -1,14 +1,12 @@
 import { type ConnectionState, WatchLoop } from "../live/watch-loop.ts";
-import { supersedes, type WatchedStock, type WatchMessage } from "../live/watch-message.ts";
+import { supersedes, WATCHED_MAX, type WatchedStock, type WatchMessage } from "../live/watch-message.ts";
 import { batchGet } from "./batch-get.ts";
 import { callStream } from "./grpc-web.ts";
 import { readWatchResponse, writeWatchRequest } from "./wire.ts";
 
 /** Elements that are added within this time cause one watch. */
 const DEBOUNCE_MS = 20;
-const WATCHED_MAX = 1_000;
 
-/** The callbacks of an element. */
 export interface StockObserver {
   readonly onStock: (stock: WatchedStock, isSnapshot: boolean) => void;
   readonly onRemoved: () => void;

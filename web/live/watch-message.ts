@@ -1,6 +1,9 @@
 /** Response header: the values may be out of date, because the server's store is unavailable. */
 export const STALE_HEADER = "stock-stale";
 
+/** Maximum number of products in one watch; the server rejects more. */
+export const WATCHED_MAX = 1_000;
+
 /** The stock of a product, without its details, which the element does not need. */
 export interface WatchedStock {
   readonly productId: string;

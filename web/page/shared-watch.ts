@@ -69,7 +69,7 @@ export class SharedWatch {
     return document.visibilityState === "visible";
   }
 
-  /** Becomes the leader when the lock is granted. Without Web Locks (they need HTTPS) every tab leads itself. */
+  /** Becomes the leader when the lock is granted. Without Web Locks (they need HTTPS) every tab is its own leader. */
   #requestLock(steal = false): void {
     if (this.#isClosed) return;
     const { locks } = navigator;

@@ -1,5 +1,5 @@
 import type { ConnectionState } from "../live/watch-loop.ts";
-import type { WatchMessage } from "../live/watch-message.ts";
+import { WATCHED_MAX, type WatchMessage } from "../live/watch-message.ts";
 import type { Product } from "../view/product.ts";
 
 /** Messages between the tabs of one origin. */
@@ -17,8 +17,6 @@ export type TabMessage =
   | { readonly kind: "update"; readonly message: WatchMessage<Product> };
 
 const CHANNEL = "inventory-watch";
-/** Maximum number of products in one watch. */
-export const WATCHED_MAX = 1_000;
 
 /** The products that one tab shows. */
 export interface TabSubscription {

@@ -6,7 +6,6 @@ import { type SearchFormActions, searchFormView } from "./search-form.ts";
 import { LIST_MAX, LIST_STEP, type PageSettings } from "./settings.ts";
 import { isCurrent, type Status, statusView } from "./status.ts";
 
-/** The content of the page. */
 export interface PageModel {
   readonly settings: PageSettings;
   readonly query: PageQuery;

@@ -32,7 +32,6 @@ export function productCard(markup: Markup, product: ListedProduct, context: Pro
   </li>`;
 }
 
-/** The text and the level of a product's count. */
 export function countLabelOf(product: ListedProduct, settings: PageSettings): CountLabel {
   return product.isRemoved
     ? { level: "removed", text: "No longer available" }

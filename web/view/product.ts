@@ -20,7 +20,8 @@ export interface ListedProduct extends Product {
   readonly isRemoved: boolean;
   /** The product is marked "Back in stock" until this time; 0: it is not. */
   readonly restockedUntilMs: number;
-  /** How often the text of its count has changed. Alternates between two names of the same animation. */
+  /** How often the text of its count has changed. Odd and even values select two identical animations, so that each change
+   * restarts the animation. */
   readonly changes: number;
 }
 

@@ -1,6 +1,5 @@
 import type { Socket } from "node:net";
 
-/** The protocols that the port speaks. */
 export type Protocol = "HTTP/1.1" | "HTTP/2";
 
 /** The connection preface of HTTP/2 (RFC 9113, section 3.4). No HTTP/1.1 request starts with these 24 bytes. */

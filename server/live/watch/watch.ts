@@ -4,7 +4,6 @@ import type { TimerWheel } from "./timer-wheel.ts";
 import type { WatchLimits } from "./watch-limits.ts";
 import { type ChangeMessages, WatchMessage, type WatchUpdate, watchUpdate } from "./watch-message.ts";
 
-/** What to watch. */
 export interface WatchRequest {
   /** Absent: every product. */
   readonly productIds: ReadonlySet<string> | undefined;

@@ -19,7 +19,7 @@ import { onFailover } from "./sentinel-monitor.ts";
 /** Response timeout of one call. Callers are promised a refusal within a second. */
 export const RESPONSE_MS_MAX = 900;
 /**
- * A connection that owes a reply for this long is closed and reconnected. Longer than
+ * A connection on which a reply is overdue for this long is closed and reconnected. Longer than
  * `RESPONSE_MS_MAX`, so that a stall of this process is not mistaken for a stall of Redis.
  */
 const SOCKET_TIMEOUT_MS = 3_000;
@@ -71,7 +71,7 @@ export class RedisConnection {
   #requirementLoggedAt = Number.NEGATIVE_INFINITY;
   #closed = false;
   #cause: Error | undefined;
-  /** What Redis says when it rejects the connection. */
+  /** The error reply with which Redis rejects the connection. */
   #rejection: string | undefined;
   #isReadingRejection = false;
   /** When a refusal was last logged, by its kind. */
@@ -165,20 +165,30 @@ export class RedisConnection {
   }
 
   /** Runs a script by its hash (EVALSHA), and by its source (EVAL) if Redis has not cached it. */
-  async run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+  run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    return this.sendScript(script, (command, text) =>
+      this.client[command](text, keys.length, ...keys, ...args),
+    );
+  }
+
+  /** Sends a script by its hash, and again by its source if Redis has not cached it. */
+  async sendScript(
+    script: Script,
+    send: (command: "evalsha" | "eval", text: string) => Promise<unknown>,
+  ): Promise<unknown> {
     try {
-      return await this.client.evalsha(script.sha1, keys.length, ...keys, ...args);
+      return await send("evalsha", script.sha1);
     } catch (error) {
       // NOSCRIPT is a reply: nothing ran, so sending the source is safe.
       if (isErrorReply(error) && error.message.startsWith("NOSCRIPT")) {
         this.noteError(error);
-        return await this.client.eval(script.source, keys.length, ...keys, ...args);
+        return await send("eval", script.source);
       }
       throw error;
     }
   }
 
-  /** Counts an error reply, and logs what Redis said if it refuses. Other errors, and those noted before, are ignored. */
+  /** Counts an error reply, and logs its text if it is a refusal. Other errors, and those noted before, are ignored. */
   noteError(error: unknown): void {
     if (isErrorReply(error) && !this.#notedErrors.has(error)) {
       this.#notedErrors.add(error);
@@ -186,7 +196,7 @@ export class RedisConnection {
     }
   }
 
-  /** Does so for an error reply that came inside the reply of a script. */
+  /** As `noteError`, for an error reply inside the reply of a script. */
   noteErrorReply(text: string): void {
     this.#instruments.metrics?.errorReply(errorReplyKind(text));
     const refusal = refusalOf(text);
@@ -302,7 +312,7 @@ export class RedisConnection {
     }
   }
 
-  /** Finds out whether Redis rejects the connection, and why: to this connection it may be a reset only. */
+  /** Determines whether and why Redis rejects connections. This connection itself may see only a reset. */
   async #readRejection(): Promise<void> {
     if (this.#isReadingRejection) {
       return;

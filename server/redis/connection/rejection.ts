@@ -2,11 +2,11 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import type { Redis } from "ioredis";
 
-/** How long to wait for what Redis says, ms. It says it at once, or never. */
+/** Timeout for an error reply to a new connection, ms. Redis sends it at once or not at all. */
 const REJECTION_MS_MAX = 1_000;
 
 /**
- * Resolves with the sentence with which Redis rejects connections, or with `undefined` if it does not. In protected mode
+ * Resolves with the error reply with which Redis rejects connections, or with `undefined` if it does not. In protected mode
  * and at `maxclients`, Redis writes an error reply to a new connection and closes it. A client that has sent something by
  * then gets a reset, which discards the reply. So this opens a connection and sends nothing.
  *
@@ -31,7 +31,7 @@ export async function readRejection({ options }: Redis): Promise<string | undefi
 
 /**
  * Keeps ioredis from misreading the rejection in protected mode. It takes an error of its handshake that contains "no
- * password is set" for a superfluous password, warns of that on the console, and goes on.
+ * password is set" for a superfluous password, warns of that on the console, and continues.
  */
 export function reportProtectedMode(client: Redis, onRejection: (text: string) => void): void {
   const { hello } = client;

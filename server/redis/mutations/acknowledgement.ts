@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import { InventoryError } from "../../inventory/errors.ts";
-import { isErrorReply } from "../connection/error-replies.ts";
+import type { RedisConnection } from "../connection/client.ts";
 import type { RedisInstruments } from "../instruments.ts";
 import type { Script } from "../scripts.ts";
 
@@ -45,35 +45,21 @@ export class Acknowledgement {
     this.#instruments = instruments;
   }
 
-  /**
-   * Runs a script by its hash, or by its text if this Redis has not cached it yet. Rejects with `NotReplicated` if too few
-   * replicas acknowledge in time.
-   */
-  async run(
-    client: Redis,
+  /** Runs a script. Rejects with the error of ioredis, or with `NotReplicated` if too few replicas acknowledge in time. */
+  run(
+    connection: RedisConnection,
     script: Script,
     keys: readonly string[],
     args: readonly (string | number)[],
   ): Promise<unknown> {
-    try {
-      return await this.#send(client, "evalsha", script.sha1, keys, args);
-    } catch (error) {
-      // NOSCRIPT: nothing ran.
-      if (isErrorReply(error) && error.message.startsWith("NOSCRIPT")) {
-        return await this.#send(client, "eval", script.source, keys, args);
-      }
-      throw error;
-    }
+    const { client } = connection;
+    return connection.sendScript(script, (command, text) =>
+      this.#confirmed(client, client[command](text, keys.length, ...keys, ...args)),
+    );
   }
 
-  async #send(
-    client: Redis,
-    command: "evalsha" | "eval",
-    script: string,
-    keys: readonly string[],
-    args: readonly (string | number)[],
-  ): Promise<unknown> {
-    const reply = client[command](script, keys.length, ...keys, ...args);
+  /** The reply, once enough replicas have what was written with it. */
+  async #confirmed(client: Redis, reply: Promise<unknown>): Promise<unknown> {
     if (this.needed === 0) {
       return await reply;
     }

@@ -13,7 +13,7 @@ import { Coalescer } from "./coalescer.ts";
 import { FENCED, type Fence } from "./fence.ts";
 import type { WriteConnections } from "./write-connections.ts";
 
-/** Maximum number of calls queued for one connection. */
+/** Maximum number of calls in one queue. */
 const QUEUE_MAX = 20_000;
 /** Queue timeout of a call while Redis is busy with others: the first seconds of a flash sale. */
 const QUEUE_MS_MAX = 5_000;
@@ -163,7 +163,7 @@ function reportAcknowledged(changed: readonly unknown[], onAcknowledged: OnAckno
   }
 }
 
-/** Tells the fence the newest change of each stream: key, entry ID, product ID, version. */
+/** Passes the newest change of each stream to the fence: key, entry ID, product ID, version. */
 function noteNewest(entries: readonly unknown[], fence: Fence, keys: Keys): void {
   for (let i = 0; i + 3 < entries.length; i += 4) {
     const bucket = keys.bucketIn(String(entries[i]));

@@ -20,7 +20,6 @@ interface WriteConnectionsOptions {
 
 /** The connections that carry batches of mutations. */
 export class WriteConnections {
-  /** How many batches may be in flight. */
   readonly capacity: number;
   /** Resolves when every connection has first become ready. Rejects as `RedisConnection.firstReady`. */
   readonly firstReady: Promise<unknown>;
@@ -86,7 +85,7 @@ export class WriteConnections {
     }
     free.inFlight += 1;
     try {
-      return await this.#acknowledgement.run(free.connection.client, script, keys, args);
+      return await this.#acknowledgement.run(free.connection, script, keys, args);
     } catch (error) {
       free.connection.noteError(error);
       throw error;

@@ -3,7 +3,7 @@ import { InventoryError } from "../../inventory/errors.ts";
 import { refusalOf } from "../connection/error-replies.ts";
 
 /**
- * Finds out whether mutations can run by running one that changes no product. Only a write shows that Redis refuses
+ * Checks whether mutations can run by running one that changes no product. Only a write shows that Redis refuses
  * writes: with its memory full, its disk failing or too few replicas it answers every read.
  */
 export class WriteProbe {

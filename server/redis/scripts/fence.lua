@@ -1,11 +1,12 @@
--- The marker of a bucket: which data it belongs to, and under which primary its writes are accepted.
+-- The marker of a bucket: the data it belongs to, and the primary under which its writes are accepted.
 --
--- Fields: data, the ID of the data; incarnation, raised by the first server that meets another primary;
--- replid, the replication ID of the primary under which it was raised; beat, time of the last batch that changed nothing.
+-- Fields: data, the ID of the data; incarnation, raised by the first server that connects to another primary;
+-- replid, the replication ID of the primary under which it was raised; beat, time of the latest batch that
+-- changed no product and wrote this field so that WAIT has a write to wait for.
 --
 -- KEYS  the markers of all buckets
 -- ARGV  data ID, replication ID of the primary that this server is connected to
--- reply for each bucket its incarnation; or 'other', and the data ID that was found
+-- reply 'ok', and for each bucket its incarnation; or 'other', and the data ID that was found
 local incarnations = {}
 for i, key in ipairs(KEYS) do
   local data = redis.call('HGET', key, 'data')

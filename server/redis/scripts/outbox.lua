@@ -63,7 +63,7 @@ if operation == 'backlog' then
   return { 'ok', added - math.max(count, added - length), math.max(0, age_ms) }
 end
 
--- beat. Writes something, so that WAIT has a write of this connection to wait for
+-- beat. Writes the field `beat`, so that WAIT has a write of this connection to wait for
 if operation == 'beat' then
   redis.call('HSET', outbox, 'beat', now_ms)
   return { 'ok' }

@@ -10,7 +10,8 @@
 --       and reason, in turn; then the changed products: product ID and new version, alternating;
 --       then for each change stream its key and its newest entry: ID, product ID, version.
 --       Besides its own statuses, an operation replies 'damaged', kind, key and reason if a record that it needs is
---       damaged, and 'failed' and the error if it raised one. It has written nothing then.
+--       damaged, and 'failed' and the error if it raised one. It has written nothing then, as far as the checks before
+--       run_plan are complete (writes.lua).
 --       The error FENCED if a marker has another data ID or incarnation: nothing ran
 local marker_count = #ARGV - 6
 for i = 1, marker_count do
@@ -46,9 +47,9 @@ for i, operation in ipairs(cjson.decode(ARGV[5])) do
   replies[i] = reply
   needs_replication = needs_replication or (name ~= 'expire_due' and not replies_without_state[reply[1]])
 end
--- WAIT covers the writes of its own connection alone. A reply that depends on what another connection has just written
--- needs a write of its own to wait for. The statuses in
--- replies_without_state refuse the operation: there is nothing to lose.
+-- WAIT covers the writes of its own connection alone. A reply may depend on what another connection has just written, so a
+-- batch without a change writes the field `beat`, for WAIT to wait for. The statuses in replies_without_state refuse the
+-- operation, so a failover cannot invalidate them.
 if ARGV[6] == '1' and needs_replication and #changed == 0 then
   redis.call('HSET', KEYS[#KEYS], 'beat', now_ms)
 end

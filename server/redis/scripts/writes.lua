@@ -77,9 +77,9 @@ local function check_type(kind, command, key)
   end
 end
 
--- `books`: commands on what later operations decide by. `changes`: entries of the streams, which inform others.
+-- `records`: writes to the state that later operations read. `changes`: entries of the streams.
 local function new_plan()
-  return { books = {}, changes = {} }
+  return { records = {}, changes = {} }
 end
 
 local function check_permission(command, key, ...)
@@ -97,7 +97,7 @@ local function plan_command(plan, write)
     check_permission(unpack(write))
     is_permitted[command] = true
   end
-  plan.books[#plan.books + 1] = write
+  plan.records[#plan.records + 1] = write
 end
 
 local function plan_write(plan, ...)
@@ -114,7 +114,7 @@ local function plan_change(plan, keys, product_id, version, text)
   plan.changes[#plan.changes + 1] = { keys = keys, product_id = product_id, version = version, text = text }
 end
 
--- XADD fails if the stream has a foreign type or already a later ID. The ledger has the change by then.
+-- XADD fails if the key is not a stream or has a later ID. The ledger was already written at that point.
 local function add_entry(stream, kept, exactness, id, text)
   local added = redis.pcall('XADD', stream, 'MAXLEN', exactness, kept, id, 'c', text)
   if is_error(added) then
@@ -125,7 +125,7 @@ local function add_entry(stream, kept, exactness, id, text)
 end
 
 local function run_plan(plan)
-  for _, write in ipairs(plan.books) do
+  for _, write in ipairs(plan.records) do
     redis.call(unpack(write))
   end
   for _, change in ipairs(plan.changes) do

@@ -76,7 +76,7 @@ export class StreamFastPath implements FastPath {
     const writer = new Http2StreamWriter(stream, plain.protocol.needsHttp2);
     const corsHeaders = this.#options.corsHeaders(path, origin);
     const call = this.#start(plain, callerOfStream(stream), writer, corsHeaders);
-    listen(stream, call);
+    attachListeners(stream, call);
     if (!this.#admit(call)) {
       rejectRequestBodyAfterTrailers(stream);
       stream.resume();
@@ -105,7 +105,7 @@ export class StreamFastPath implements FastPath {
       return false;
     }
     const call = this.#start(plain, callerOf(request), new Http1StreamWriter(response), {});
-    listen(response, call);
+    attachListeners(response, call);
     if (!this.#admit(call)) {
       request.resume();
       return true;
@@ -171,8 +171,8 @@ export class StreamFastPath implements FastPath {
   }
 }
 
-/** A function of its own, so that its closures do not keep the request alive for the lifetime of the stream. */
-function listen(response: Writable, call: StreamCall): void {
+/** Ends and resumes the call with its response. A function of its own, so that its closures do not keep the request alive for the lifetime of the stream. */
+function attachListeners(response: Writable, call: StreamCall): void {
   response.once("close", () => call.close());
   response.on("drain", () => call.resume());
 }

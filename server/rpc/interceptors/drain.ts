@@ -1,5 +1,6 @@
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
+import { retryDetails } from "../errors.ts";
 
 /**
  * Ends streaming calls with UNAVAILABLE when the server drains: they would otherwise hold their connections until the
@@ -10,16 +11,23 @@ export function drainInterceptor(draining: AbortSignal): Interceptor {
     const response = await next(request);
     const endsItself = request.method === StockService.method.watchStock;
     return response.stream && !endsItself
-      ? { ...response, message: untilAborted(response.message, draining) }
+      ? { ...response, message: untilDraining(response.message, draining) }
       : response;
   };
 }
 
-async function* untilAborted<T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+async function* untilDraining<T>(messages: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   aborted.catch(() => {});
   const onAbort = (): void =>
-    reject(new ConnectError("The server is shutting down; connect again", Code.Unavailable));
+    reject(
+      new ConnectError(
+        "The server is shutting down; connect again",
+        Code.Unavailable,
+        undefined,
+        retryDetails(),
+      ),
+    );
   if (signal.aborted) {
     onAbort();
   }

@@ -5,7 +5,6 @@ import { type Log, throttledLog } from "../../ops/throttled-log.ts";
 const DAY_MS = 86_400_000;
 /** Remaining validity of a certificate below which the log warns. */
 const EXPIRY_WARNING_MS = 14 * DAY_MS;
-/** Log lines a second. */
 const LINES_MAX = 10;
 
 /** Logs and counts the client certificates of connections. The log never has the certificate's key, which the server does not see. */

@@ -21,7 +21,7 @@ import { checkMessage, JsonNumber } from "./json-fields.ts";
 /** Whole numbers that a double holds as they are written. */
 const PLAIN_INTEGER = /^-?\d{1,15}$/;
 const DUPLICATE_KEY = /duplicate object key (".*")/s;
-/** What a text must have for a number in it to be no plain integer. */
+/** Occurs in any text with a number that is not a plain integer. */
 const UNUSUAL_NUMBER = /\d[.eE]|\d{16}/;
 const BYTE_ORDER_MARK = "\ufeff";
 
@@ -104,7 +104,7 @@ function countColons(text: string): number {
   return count;
 }
 
-/** By protobuf-es, which refuses them wherever they are: JSON.parse takes the last of two values. */
+/** Uses protobuf-es, which rejects duplicate keys at every level. JSON.parse would keep the last value. */
 function refuseDuplicateKeys(text: string): void {
   try {
     fromJsonString(EmptySchema, text, { ignoreUnknownFields: true });

@@ -17,7 +17,7 @@ import type { OrdersReport } from "./report.ts";
 const WORKERS = 8;
 const TIMEOUT_MS = 2_000;
 const RETRY_MS = 50;
-/** Between two orders of a worker: enough to measure with, and little beside what a server can do. */
+/** Pause between two orders of a worker, ms. Keeps the load well below a server's capacity. */
 const PAUSE_MS = 100;
 
 const { TOKEN = "", PRODUCT = "", SERVERS = "" } = process.env;

@@ -7,8 +7,8 @@ interface RawReservation {
   readonly left?: readonly number[];
 }
 
-/** Every key of the service with its content, but for the streams' and the markers'. Two equal texts are equal books. */
-export async function dumpBooks(client: Redis): Promise<string> {
+/** The keys of the service with their contents, except streams and markers. Equal texts mean equal records. */
+export async function dumpRecords(client: Redis): Promise<string> {
   const dump: Record<string, unknown> = {};
   for (const key of (await client.keys("{b*}:*")).sort()) {
     if (!/:(h:|changes$|marker$|outbox$)/.test(key)) {
@@ -34,10 +34,10 @@ async function contentOf(client: Redis, key: string): Promise<unknown> {
 }
 
 /**
- * Reads ledgers, reservations and streams directly, and lists what does not add up: units that no reservation explains,
+ * Reads ledgers, reservations and streams directly, and lists inconsistencies: units that no reservation accounts for,
  * active reservations without a deadline, and ledgers whose newest version the change stream does not have.
  */
-export async function auditBooks(client: Redis): Promise<string[]> {
+export async function auditLedgers(client: Redis): Promise<string[]> {
   const faults: string[] = [];
   const reserved = new Map<string, number>();
   const sold = new Map<string, number>();
