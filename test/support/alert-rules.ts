@@ -12,7 +12,8 @@ import { need } from "./programs.ts";
 import { type Scrape, scrape } from "./scrape.ts";
 
 const RULES = join(import.meta.dirname, "../../deploy/prometheus/alerts.yaml");
-const STEP_SECONDS = 15;
+const STEP_SECONDS = 5;
+const FIRING = 'ALERTS{alertstate="firing"}';
 const run = promisify(execFile);
 
 /** A state that lasts. With two scrapes, everything goes on at the rate that was measured between them. */
@@ -44,8 +45,12 @@ interface RuleGroup {
   readonly rules: readonly { readonly alert?: string; readonly expr: string }[];
 }
 
-/** The names of a group's alerts that fire at the end of the phases, sorted. */
-export async function firingAlerts(groupName: string, phases: readonly Phase[]): Promise<string[]> {
+/** The names of a group's alerts that fire at the end of the phases, or ever, sorted. */
+export async function firingAlerts(
+  groupName: string,
+  phases: readonly Phase[],
+  when: "now" | "ever" = "now",
+): Promise<string[]> {
   const { groups } = parse(await readFile(RULES, "utf8")) as { groups: RuleGroup[] };
   const group = groups.find(({ name }) => name === groupName);
   if (group === undefined) {
@@ -65,8 +70,8 @@ export async function firingAlerts(groupName: string, phases: readonly Phase[]):
         promql_expr_test: [
           {
             // promtool reports what it got instead of this sample, which there never is.
-            expr: 'count by (alertname) (ALERTS{alertstate="firing"}) or vector(-1)',
-            eval_time: `${minutes}m`,
+            expr: `count by (alertname) (${when === "now" ? FIRING : `max_over_time(${FIRING}[1d])`}) or vector(-1)`,
+            eval_time: `${Math.round(minutes * 60)}s`,
             exp_samples: [],
           },
         ],
