@@ -23,7 +23,7 @@ import { Sellers } from "./sellers.ts";
 import { wrongEvents, wrongLetters, wrongStock } from "./verify.ts";
 
 const MINUTES_DEFAULT = 20;
-/** The part of the run in which Orders is alone, to compare with. */
+/** The part of the run in which Orders is alone, to compare with: half before the events, half after them. */
 const ALONE_PART = 0.1;
 /** So short in a short run that each fault occurs. */
 const FAULT_INTERVAL_MS_MAX = 20_000;
@@ -56,7 +56,7 @@ function quantile(values: readonly number[], part: number): number {
 
 async function soak(lengthMs: number, seed: number): Promise<boolean> {
   const random = randomFrom(seed);
-  await using platform = await startPlatform({ durable: true });
+  await using platform = await startPlatform({ durable: true, isBrokerNice: true });
   const adminPort = await freePort();
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   await using app = await startAppProcess({
@@ -84,8 +84,11 @@ async function soak(lengthMs: number, seed: number): Promise<boolean> {
   // Not the first seconds, in which code is compiled.
   await wait(Math.min(lengthMs / 20, 10_000));
   await orders.report();
-  await wait(lengthMs * ALONE_PART);
-  const alone = (await orders.report()).durationsMs;
+  const ordersAlone = async (): Promise<readonly number[]> => {
+    await wait((lengthMs * ALONE_PART) / 2);
+    return (await orders.report()).durationsMs;
+  };
+  const before = await ordersAlone();
 
   const scrapes: Scrape[] = [];
   let worstDelayMs = 0;
@@ -120,6 +123,8 @@ async function soak(lengthMs: number, seed: number): Promise<boolean> {
   await sellers.stop();
   const during = (await orders.report()).durationsMs;
   await untilConsumed(platform.kafka, DRAIN_MS_MAX);
+  await orders.report();
+  const alone = [...before, ...(await ordersAlone())];
   const { bought, refused, retries } = await orders.report("stop");
   await until(
     async () => {
