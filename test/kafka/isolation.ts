@@ -12,7 +12,7 @@ import { freePort } from "../support/free-port.ts";
 import { scrape } from "../support/scrape.ts";
 import { until } from "../support/until.ts";
 import { DEAD_LETTERS, openStore, type Platform, startPlatform } from "./platform.ts";
-import { produceRaw, record } from "./raw-producer.ts";
+import { encodeHeaders, produceRaw, type RawRecord, record } from "./raw-producer.ts";
 
 const SETTLE_MS_MAX = 120_000;
 
@@ -112,4 +112,16 @@ export async function startIsolation(
 export function recordsOf(letter: IncomingMessage): number {
   const last = letter.headers.text("inventory-dead-letter-last-offset");
   return last === undefined ? 1 : Number(last) - Number(originOf(letter.headers)?.offset) + 1;
+}
+
+/** Asserts that a letter begins with its original. Without a comparison by assert: its diff of a megabyte takes gigabytes. */
+export function assertKeepsOriginal(letter: IncomingMessage, original: RawRecord): void {
+  const { bytes } = encodeHeaders(original.headers);
+  assert.ok(isSame(letter.key, original.key), "the original's key");
+  assert.ok(isSame(letter.value, original.value), "the original's value");
+  assert.ok(letter.headers.bytes.subarray(0, bytes.length).equals(bytes), "the original's headers");
+}
+
+function isSame(a: Buffer | null, b: Buffer | null): boolean {
+  return a === null || b === null ? a === b : a.equals(b);
 }

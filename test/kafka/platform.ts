@@ -34,6 +34,7 @@ interface PlatformOptions {
   /** The service's topics that exist at the start, with their partitions. All unless given. */
   readonly topics?: Readonly<Record<string, number>>;
   readonly brokerProperties?: Readonly<Record<string, string>>;
+  readonly isBrokerNice?: boolean;
 }
 
 /** Redis persists nothing unless `durable` is set, and so never waits for the disk. */
@@ -41,11 +42,13 @@ export async function startPlatform({
   durable = false,
   topics = TOPICS,
   brokerProperties,
+  isBrokerNice = false,
 }: PlatformOptions = {}): Promise<Platform> {
   const redis = await startRedis({ appendonly: durable ? "yes" : "no" });
   try {
     const broker = await startKafka({
       own: true,
+      isNice: isBrokerNice,
       ...(brokerProperties && { extraProperties: brokerProperties }),
     });
     await createTopics(broker, topics);

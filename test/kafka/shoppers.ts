@@ -17,12 +17,17 @@ export class Shoppers {
   readonly bought = new Map<string, number>();
   refused = 0;
   retries = 0;
+  /** The duration of every attempt, ms. */
+  durationsMs: number[] = [];
   readonly #transports: readonly GrpcJsTransport[];
   readonly #clients: readonly Client<typeof ReservationService>[];
   readonly #buying: Promise<unknown>;
+  readonly #pauseMs: number;
   #stopped = false;
 
-  constructor(urls: readonly string[], count: number, nextProduct: () => string) {
+  /** Each shopper pauses for `pauseMs` between two purchases. */
+  constructor(urls: readonly string[], count: number, nextProduct: () => string, pauseMs = 0) {
+    this.#pauseMs = pauseMs;
     this.#transports = urls.map((url) => grpcJsTransport(new URL(url).host));
     this.#clients = this.#transports.map((transport) => createClient(ReservationService, transport));
     this.#buying = Promise.all(
@@ -65,6 +70,9 @@ export class Shoppers {
         client.commitReservation({ reservationId }, { timeoutMs: TRY_MS_MAX }),
       );
       this.bought.set(productId, (this.bought.get(productId) ?? 0) + 1);
+      if (this.#pauseMs > 0) {
+        await wait(this.#pauseMs);
+      }
     }
   }
 
@@ -78,10 +86,13 @@ export class Shoppers {
       if (client === undefined) {
         throw new Error("Shoppers need a server");
       }
+      const start = performance.now();
       try {
         await call(client);
+        this.durationsMs.push(performance.now() - start);
         return "done";
       } catch (error) {
+        this.durationsMs.push(performance.now() - start);
         const { code } = ConnectError.from(error);
         if (code === Code.NotFound || code === Code.FailedPrecondition) {
           return attempt === shopper ? "refused" : "refused after a lost attempt";

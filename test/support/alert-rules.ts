@@ -12,7 +12,9 @@ import { need } from "./programs.ts";
 import { type Scrape, scrape } from "./scrape.ts";
 
 const RULES = join(import.meta.dirname, "../../deploy/prometheus/alerts.yaml");
-const STEP_SECONDS = 15;
+/** Interval of the samples, as Prometheus scrapes. Shorter if a phase is. */
+const STEP_SECONDS_MAX = 15;
+const FIRING = 'ALERTS{alertstate="firing"}';
 const run = promisify(execFile);
 
 /** A state that lasts. With two scrapes, everything goes on at the rate that was measured between them. */
@@ -44,29 +46,34 @@ interface RuleGroup {
   readonly rules: readonly { readonly alert?: string; readonly expr: string }[];
 }
 
-/** The names of a group's alerts that fire at the end of the phases, sorted. */
-export async function firingAlerts(groupName: string, phases: readonly Phase[]): Promise<string[]> {
+/** The names of a group's alerts that fire at the end of the phases, or ever, sorted. */
+export async function firingAlerts(
+  groupName: string,
+  phases: readonly Phase[],
+  when: "now" | "ever" = "now",
+): Promise<string[]> {
   const { groups } = parse(await readFile(RULES, "utf8")) as { groups: RuleGroup[] };
   const group = groups.find(({ name }) => name === groupName);
   if (group === undefined) {
     throw new Error(`alerts.yaml has no group ${groupName}`);
   }
+  const stepSeconds = Math.min(STEP_SECONDS_MAX, ...phases.map((phase) => phase.minutes * 60));
   const expressions = group.rules.map(({ expr }) => expr).join(" ");
   const minutes = phases.reduce((sum, phase) => sum + phase.minutes, 0);
   const dir = await mkdtemp(join(tmpdir(), "inventory-alerts-"));
   const [file, rules] = [join(dir, "test.yaml"), join(dir, "rules.yaml")];
   const test = {
     rule_files: [rules],
-    evaluation_interval: `${STEP_SECONDS}s`,
+    evaluation_interval: `${stepSeconds}s`,
     tests: [
       {
-        interval: `${STEP_SECONDS}s`,
-        input_series: seriesOf(phases, expressions),
+        interval: `${stepSeconds}s`,
+        input_series: seriesOf(phases, expressions, stepSeconds),
         promql_expr_test: [
           {
             // promtool reports what it got instead of this sample, which there never is.
-            expr: 'count by (alertname) (ALERTS{alertstate="firing"}) or vector(-1)',
-            eval_time: `${minutes}m`,
+            expr: `count by (alertname) (${when === "now" ? FIRING : `max_over_time(${FIRING}[1d])`}) or vector(-1)`,
+            eval_time: `${Math.round(minutes * 60)}s`,
             exp_samples: [],
           },
         ],
@@ -90,26 +97,30 @@ export async function firingAlerts(groupName: string, phases: readonly Phase[]):
 }
 
 /** The series of the metrics that the expressions name. */
-function seriesOf(phases: readonly Phase[], expressions: string): { series: string; values: string }[] {
+function seriesOf(
+  phases: readonly Phase[],
+  expressions: string,
+  stepSeconds: number,
+): { series: string; values: string }[] {
   const names = new Set(
     phases.flatMap(({ first, second }) => [...first.series, ...(second?.scrape.series ?? [])]),
   );
   const isUsed = (series: string) => new RegExp(`\\b${series.split("{", 1)[0]}\\b`).test(expressions);
   return [...names].filter(isUsed).map((series) => ({
     series: withTarget(series),
-    values: phases.flatMap((phase) => valuesOf(series, phase)).join(" "),
+    values: phases.flatMap((phase) => valuesOf(series, phase, stepSeconds)).join(" "),
   }));
 }
 
-function valuesOf(series: string, { minutes, first, second }: Phase): string[] {
-  const steps = Math.round((minutes * 60) / STEP_SECONDS);
+function valuesOf(series: string, { minutes, first, second }: Phase, stepSeconds: number): string[] {
+  const steps = Math.round((minutes * 60) / stepSeconds);
   const from = first.values.get(series);
   const to = second === undefined ? from : second.scrape.values.get(series);
   const start = from ?? to;
   const change =
     second === undefined || from === undefined || to === undefined
       ? 0
-      : ((to - from) / second.afterMs) * STEP_SECONDS * 1_000;
+      : ((to - from) / second.afterMs) * stepSeconds * 1_000;
   return Array.from({ length: steps }, (_, step) =>
     start === undefined ? "_" : String(Number((start + change * step).toFixed(3))),
   );

@@ -30,6 +30,8 @@ export interface KafkaOptions {
   readonly extraProperties?: Readonly<Record<string, string>>;
   /** Start a broker even if KAFKA_BROKERS names one: for tests that kill it. */
   readonly own?: boolean;
+  /** Yields the processor to other processes, as if the broker had a machine of its own. */
+  readonly isNice?: boolean;
   /** The JVM writes its loaded classes into this file when it exits normally, for faster starts. */
   readonly recordClassesInto?: string;
 }
@@ -138,7 +140,13 @@ async function startJavaKafka(kafka: JavaKafka, options: KafkaOptions): Promise<
       formatted = true;
     }
     const args = [...java, "kafka.Kafka", propertiesFile];
-    const server = await startServerProcess({ command: kafka.java, args, logFile, removeOnCrash: dir });
+    const server = await startServerProcess({
+      ...(options.isNice
+        ? { command: "nice", args: ["-n", "10", kafka.java, ...args] }
+        : { command: kafka.java, args }),
+      logFile,
+      removeOnCrash: dir,
+    });
     try {
       await until(() => isServing(server, port), `Kafka serves on port ${port}`, startTimeoutMs);
       return server;
