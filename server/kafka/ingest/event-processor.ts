@@ -201,8 +201,16 @@ export class EventProcessor {
     signal: AbortSignal,
   ): Promise<void> {
     const [first] = letters;
-    await this.#options.deadLetters.send(letters, signal, async ({ offset, key }, reason) => {
-      reader.setTrouble({ reason, offset, key: shortKey(key) });
+    await this.#options.deadLetters.send(letters, signal, async (letter, reason) => {
+      const { topic, partition, offset } = letter;
+      const key = shortKey(letter.key);
+      if (reader.trouble?.reason !== reason || reader.trouble.offset !== offset) {
+        this.#options.log.warn(
+          { topic, partition, offset, key, reason, letter: letter.reason, detail: letter.detail },
+          "A dead letter cannot be sent; its partition waits",
+        );
+      }
+      reader.setTrouble({ reason, offset, key });
       await reader.commitUpTo(BigInt(offset));
     });
     if (first !== undefined) {
