@@ -1,6 +1,6 @@
-import type { Message } from "kafkajs";
 import type { TraceSpan, Tracing } from "../ops/tracing.ts";
 import type { IncomingMessage } from "./ingest/message.ts";
+import type { ProducedMessage } from "./kafkajs/ordered-producer.ts";
 
 // Names and attributes of OpenTelemetry's semantic conventions for messaging, version 1.45.
 
@@ -35,8 +35,8 @@ export function sendSpan(tracing: Tracing, topic: string, messages: number): Tra
 }
 
 export function withHeaders(
-  messages: readonly Message[],
+  messages: readonly ProducedMessage[],
   headers: Readonly<Record<string, string>>,
-): Message[] {
+): ProducedMessage[] {
   return messages.map((message) => ({ ...message, headers: { ...message.headers, ...headers } }));
 }

@@ -82,6 +82,15 @@ describe("npm run message", { skip }, () => {
       ...Array.from({ length: 5_000 }, (_, n): RawHeader => [Buffer.from(`h${n}`), Buffer.from("v")]),
     ];
     const offset = await untilStuck(0, "stuck", headers);
+    const outputs = await Promise.all([isolation.output(), second.output()]);
+    const waiting = outputs
+      .join("\n")
+      .split("\n")
+      .find((line) => line.includes("its partition waits"));
+    assert.match(
+      waiting ?? "",
+      new RegExp(`"topic":"product","partition":0,"offset":"${offset}","key":"key `),
+    );
     const place = ["product", "0", String(offset)];
     const shown = await message(place);
     assert.equal(shown.code, 0, shown.stderr);

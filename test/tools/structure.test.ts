@@ -19,12 +19,12 @@ const VALID: Tree = {
   "server/main.ts": 'import { start } from "./app.ts";\nstart(await import("./config.ts"));\n',
   "server/app.ts":
     'import { Redis } from "./redis/client.ts";\nimport {\n  serve,\n} from "./rpc/serve.ts";\n' +
-    'import type { Feed } from "./kafka/feed.ts";\nexport const start = (): void => serve(Redis as Feed);\n',
+    'import type { Feed } from "./kafka/kafkajs/feed.ts";\nexport const start = (): void => serve(Redis as Feed);\n',
   "server/config.ts": 'export const port = process.env["PORT"];\n',
   "server/inventory/ledger.ts": "export type Ledger = number;\n",
   "server/redis/client.ts":
     'import { Redis } from "ioredis";\nimport type { Ledger } from "../inventory/ledger.ts";\nexport { Redis, type Ledger };\n',
-  "server/kafka/feed.ts": 'import type { Kafka } from "kafkajs";\nexport type Feed = Kafka;\n',
+  "server/kafka/kafkajs/feed.ts": 'import type { Kafka } from "kafkajs";\nexport type Feed = Kafka;\n',
   "server/rpc/serve.ts":
     'export type { Ledger } from "../inventory/ledger.ts";\nimport { Get } from "../../gen/inventory_pb.ts";\nexport const serve = Get;\n',
   "web/page/main.ts": 'import { label } from "../view/label.ts";\nlabel();\n',
@@ -144,8 +144,16 @@ const VIOLATIONS: readonly {
     tree: prepend("server/rpc/serve.ts", 'import { Redis } from "ioredis";', 'import "kafkajs/src/x.js";'),
     expected: [
       /^server\/rpc\/serve\.ts imports ioredis; only server\/redis\/ may$/,
-      /^server\/rpc\/serve\.ts imports kafkajs; only server\/kafka\/ may$/,
+      /^server\/rpc\/serve\.ts imports kafkajs; only server\/kafka\/kafkajs\/ may$/,
     ],
+  },
+  {
+    what: "a package in the folder above the one that owns it",
+    tree: {
+      ...prepend("server/app.ts", 'import "./kafka/reader.ts";'),
+      "server/kafka/reader.ts": 'import type { Kafka } from "kafkajs";\nexport type Reader = Kafka;\n',
+    },
+    expected: [/^server\/kafka\/reader\.ts imports kafkajs; only server\/kafka\/kafkajs\/ may$/],
   },
   {
     what: "an owned package in the wiring",

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Metrics } from "../../ops/metrics.ts";
+import { Backoff } from "../backoff.ts";
 import type { Cluster } from "../kafkajs/cluster.ts";
 import { BrokerError, TOO_LARGE } from "../kafkajs/errors.ts";
 import { crc32c } from "../kafkajs/internals.ts";
@@ -10,7 +11,7 @@ import { shortKey } from "./short-key.ts";
 
 /** Maximum size of the letters of one batch, before compression: half of a broker's default `max.message.bytes`. */
 const BATCH_BYTES_MAX = 512 * 1024;
-/** Bounds of the backoff after an error. It doubles from the first to the second. */
+/** Bounds of the backoff after an error. */
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 2_000;
 
@@ -64,7 +65,7 @@ export class DeadLetterSender {
     const pending = [...letters];
     /** Letters to be sent one by one, because their batch was too large. */
     let single = 0;
-    let retryMs = RETRY_MS_MIN;
+    const backoff = new Backoff(RETRY_MS_MIN, RETRY_MS_MAX);
     /** Since when the brokers have refused the first pending letter, by the monotonic clock. */
     let refusedSince: number | undefined;
     for (let attempt = 0; pending[0] !== undefined; ) {
@@ -81,8 +82,7 @@ export class DeadLetterSender {
         refusedSince = error instanceof BrokerError ? (refusedSince ?? performance.now()) : undefined;
         if (!this.#isGivenUp(refusedSince)) {
           attempt += 1;
-          await wait(retryMs, undefined, { signal });
-          retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
+          await wait(backoff.next(), undefined, { signal });
           continue;
         }
         this.#log(batch, error);

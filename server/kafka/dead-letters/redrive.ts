@@ -1,7 +1,6 @@
-import type { Kafka } from "kafkajs";
 import type { IncomingMessage } from "../ingest/message.ts";
 import { readRange } from "../ingest/read-range.ts";
-import type { KafkaSettings } from "../kafkajs/client.ts";
+import type { KafkaClient, KafkaSettings } from "../kafkajs/client.ts";
 import { Cluster, keyOf } from "../kafkajs/cluster.ts";
 import { BrokerError, TOO_LARGE } from "../kafkajs/errors.ts";
 import { crc32c } from "../kafkajs/internals.ts";
@@ -9,7 +8,7 @@ import { encodeBatch } from "../records/encode-batch.ts";
 import { type DeadLetterOrigin, originOf, REDRIVE_HEADER, toRedriven } from "./dead-letters.ts";
 
 interface RedriveOptions {
-  readonly kafka: Kafka;
+  readonly kafka: KafkaClient;
   readonly settings: KafkaSettings;
   /** Only report the dead letters; send nothing, and commit no offsets. */
   readonly dryRun: boolean;

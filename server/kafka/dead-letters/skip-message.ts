@@ -1,6 +1,5 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { Kafka } from "kafkajs";
-import type { KafkaSettings } from "../kafkajs/client.ts";
+import type { KafkaClient, KafkaSettings } from "../kafkajs/client.ts";
 import type { Cluster } from "../kafkajs/cluster.ts";
 import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
 import { GroupMember } from "../kafkajs/group-member.ts";
@@ -15,7 +14,7 @@ const COMMIT_ATTEMPTS_MAX = 20;
 const COMMIT_RETRY_MS = 500;
 
 interface SkipOptions {
-  readonly kafka: Kafka;
+  readonly kafka: KafkaClient;
   readonly cluster: Cluster;
   readonly settings: KafkaSettings;
   readonly place: MessagePlace;

@@ -4,6 +4,7 @@ import { InventoryError } from "../../inventory/errors.ts";
 import type { InventoryStore } from "../../inventory/store.ts";
 import type { Metrics } from "../../ops/metrics.ts";
 import type { Tracing } from "../../ops/tracing.ts";
+import { Backoff } from "../backoff.ts";
 import type { DeadLetterSender } from "../dead-letters/dead-letter-sender.ts";
 import {
   type AnyDeadLetterReason,
@@ -21,7 +22,7 @@ import type { LoopBudget } from "./loop-budget.ts";
 import type { IncomingMessage } from "./message.ts";
 import type { PartitionReader } from "./partition-reader.ts";
 
-/** Bounds of the backoff while the store is unavailable. It doubles from the first to the second. */
+/** Bounds of the backoff while the store is unavailable. */
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 1_000;
 
@@ -72,7 +73,8 @@ export class EventProcessor {
     const startedAt = performance.now();
     let left = slice.messages;
     let atOnce = Number.POSITIVE_INFINITY;
-    for (let retryMs = RETRY_MS_MIN; left.length > 0; retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)) {
+    const backoff = new Backoff(RETRY_MS_MIN, RETRY_MS_MAX);
+    while (left.length > 0) {
       const retried = await this.#applyAll(left, atOnce, letters, startedAt, signal);
       const [first] = retried;
       if (first !== undefined) {
@@ -82,7 +84,7 @@ export class EventProcessor {
         letters = letters.filter((letter) => !isBefore(letter));
         await reader.commitUpTo(BigInt(offset));
         this.#report(reader, first.message, first.attempt);
-        await wait(retryMs, undefined, { signal });
+        await wait(backoff.next(), undefined, { signal });
       }
       left = retried.map(({ message }) => message);
       // The store may fail a whole batch of operations because of one. Alone, each fails by itself.
@@ -199,8 +201,16 @@ export class EventProcessor {
     signal: AbortSignal,
   ): Promise<void> {
     const [first] = letters;
-    await this.#options.deadLetters.send(letters, signal, async ({ offset, key }, reason) => {
-      reader.setTrouble({ reason, offset, key: shortKey(key) });
+    await this.#options.deadLetters.send(letters, signal, async (letter, reason) => {
+      const { topic, partition, offset } = letter;
+      const key = shortKey(letter.key);
+      if (reader.trouble?.reason !== reason || reader.trouble.offset !== offset) {
+        this.#options.log.warn(
+          { topic, partition, offset, key, reason, letter: letter.reason, detail: letter.detail },
+          "A dead letter cannot be sent; its partition waits",
+        );
+      }
+      reader.setTrouble({ reason, offset, key });
       await reader.commitUpTo(BigInt(offset));
     });
     if (first !== undefined) {

@@ -1,3 +1,4 @@
+import { Backoff } from "../backoff.ts";
 import { type Cluster, keyOf, type TopicPartition } from "../kafkajs/cluster.ts";
 import { ErrorCode } from "../kafkajs/errors.ts";
 import type { FetchedPartition } from "../kafkajs/protocol.ts";
@@ -25,7 +26,7 @@ export class Fetcher {
   readonly #waiting = new Map<number, Map<string, Waiter>>();
   /** Partitions that have got records and have not asked for more. */
   readonly #processing = new Set<string>();
-  #waitMs = WAIT_MS_MIN;
+  readonly #wait = new Backoff(WAIT_MS_MIN, WAIT_MS_MAX);
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -46,7 +47,7 @@ export class Fetcher {
     this.#waiting.set(nodeId, waiting);
     waiting.set(key, waiter);
     this.#processing.delete(key);
-    this.#waitMs = WAIT_MS_MIN;
+    this.#wait.reset();
     const onAbort = () => {
       remove(waiting, waiter);
       reject(signal.reason);
@@ -101,9 +102,7 @@ export class Fetcher {
     if (this.#processing.size === 0) {
       return WAIT_MS_MAX;
     }
-    const waitMs = this.#waitMs;
-    this.#waitMs = Math.min(waitMs * 2, WAIT_MS_MAX);
-    return waitMs;
+    return this.#wait.next();
   }
 }
 

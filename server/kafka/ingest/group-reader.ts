@@ -1,6 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { Kafka } from "kafkajs";
 import type { Logger } from "pino";
+import type { KafkaClient } from "../kafkajs/client.ts";
 import { type Cluster, keyOf, type TopicPartition } from "../kafkajs/cluster.ts";
 import { GroupMember } from "../kafkajs/group-member.ts";
 import type { TopicWatch } from "../topics.ts";
@@ -14,7 +14,7 @@ const OFFSET_ATTEMPTS_MAX = 10;
 const OFFSET_RETRY_MS = 500;
 
 export interface GroupReaderOptions {
-  readonly kafka: Kafka;
+  readonly kafka: KafkaClient;
   readonly cluster: Cluster;
   readonly fetcher: Fetcher;
   readonly watch: TopicWatch;

@@ -1,8 +1,9 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Metrics } from "../../ops/metrics.ts";
+import { Backoff } from "../backoff.ts";
 import { GroupReader, type GroupReaderOptions } from "./group-reader.ts";
 
-/** Bounds of the backoff before a failed membership is replaced. It doubles from the first to the second. */
+/** Bounds of the backoff before a failed membership is replaced. */
 const REPLACE_MS_MIN = 250;
 const REPLACE_MS_MAX = 2_000;
 /** A membership that has lasted this long resets the backoff. */
@@ -78,7 +79,7 @@ export class Ingestor {
   async #consumeUntilStopped(): Promise<void> {
     const { log, metrics } = this.#options;
     const { signal } = this.#stopping;
-    let replaceMs = REPLACE_MS_MIN;
+    const backoff = new Backoff(REPLACE_MS_MIN, REPLACE_MS_MAX);
     while (!signal.aborted) {
       const startedAt = performance.now();
       try {
@@ -96,10 +97,9 @@ export class Ingestor {
         this.#trouble = reason;
         metrics.consumersReplaced.inc();
         if (performance.now() - startedAt > BACKOFF_RESET_MS) {
-          replaceMs = REPLACE_MS_MIN;
+          backoff.reset();
         }
-        await wait(replaceMs, undefined, { signal }).catch(() => {});
-        replaceMs = Math.min(replaceMs * 2, REPLACE_MS_MAX);
+        await wait(backoff.next(), undefined, { signal }).catch(() => {});
       }
     }
   }

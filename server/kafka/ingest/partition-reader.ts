@@ -1,5 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
+import { Backoff } from "../backoff.ts";
 import type { Cluster, TopicPartition } from "../kafkajs/cluster.ts";
 import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
 import type { FetchedPartition } from "../kafkajs/protocol.ts";
@@ -7,7 +8,7 @@ import { readRecords, type Slice } from "../records/read-records.ts";
 import type { Fetcher } from "./fetcher.ts";
 import type { LoopBudget } from "./loop-budget.ts";
 
-/** Bounds of the backoff after an error. It doubles from the first to the second. */
+/** Bounds of the backoff after an error. */
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 1_000;
 /** Errors that mean that the leader has changed, or that the topic was deleted. */
@@ -101,11 +102,11 @@ export class PartitionReader {
   async #readUntilStopped(): Promise<void> {
     const { partition, fetcher, log } = this.#options;
     const { signal } = this.#stopping;
-    let retryMs = RETRY_MS_MIN;
+    const backoff = new Backoff(RETRY_MS_MIN, RETRY_MS_MAX);
     while (!signal.aborted) {
       try {
         await this.#readNext(signal);
-        retryMs = RETRY_MS_MIN;
+        backoff.reset();
         this.#trouble = undefined;
       } catch (error) {
         if (signal.aborted) {
@@ -119,8 +120,7 @@ export class PartitionReader {
           );
         }
         this.#trouble = { ...this.#trouble, reason, offset: String(this.#position ?? "earliest") };
-        await wait(retryMs, undefined, { signal }).catch(() => {});
-        retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
+        await wait(backoff.next(), undefined, { signal }).catch(() => {});
       }
     }
     fetcher.release(partition);

@@ -4,6 +4,9 @@ import { installCodecs } from "./codecs.ts";
 import { REQUEST_MS_MAX } from "./connections.ts";
 import { fixRequestQueue } from "./request-queue.ts";
 
+/** A client of the brokers. Other folders only pass it on. */
+export type KafkaClient = Kafka;
+
 /** Timeout for connecting to a broker. */
 const CONNECT_MS_MAX = 2_000;
 /**
@@ -40,7 +43,7 @@ export const SASL_MECHANISMS = ["plain", "scram-sha-256", "scram-sha-512"] as co
 export type SaslMechanism = (typeof SASL_MECHANISMS)[number];
 
 /** Creates a client that connects on first use and logs to `log`. */
-export function createKafka(settings: KafkaSettings, name: string, log: Logger): Kafka {
+export function createKafka(settings: KafkaSettings, name: string, log: Logger): KafkaClient {
   installCodecs();
   fixRequestQueue();
   return new Kafka({

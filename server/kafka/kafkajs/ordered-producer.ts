@@ -1,5 +1,5 @@
 import { setTimeout as wait } from "node:timers/promises";
-import kafkajs, { type Kafka, type Message, type Producer } from "kafkajs";
+import kafkajs, { type Kafka, type Producer } from "kafkajs";
 
 // Node does not detect these as named exports of the CommonJS module.
 const { CompressionTypes, Partitioners } = kafkajs;
@@ -10,6 +10,13 @@ const REQUEST_BYTES_MAX = 512 * 1024;
 const RECORD_OVERHEAD_BYTES = 64;
 /** Timeout for disconnecting a producer. */
 const DISCONNECT_MS_MAX = 1_000;
+
+/** A message to be sent. */
+export interface ProducedMessage {
+  readonly key: string;
+  readonly value: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
 
 /**
  * Sends in order, one request at a time, acknowledged by all in-sync replicas. kafkajs's idempotent producer reuses
@@ -29,7 +36,7 @@ export class OrderedProducer {
   }
 
   /** Resolves when every message is acknowledged. Rejects with kafkajs's error; some messages may have been written. */
-  send(topic: string, messages: readonly Message[]): Promise<void> {
+  send(topic: string, messages: readonly ProducedMessage[]): Promise<void> {
     const sent = this.#last.then(() => this.#send(topic, messages));
     this.#last = sent.catch(() => {});
     return sent;
@@ -43,7 +50,7 @@ export class OrderedProducer {
     await this.#drop();
   }
 
-  async #send(topic: string, messages: readonly Message[]): Promise<void> {
+  async #send(topic: string, messages: readonly ProducedMessage[]): Promise<void> {
     for (const request of requestsOf(messages)) {
       if (this.#closed) {
         throw new Error("The producer is closed");
@@ -92,8 +99,8 @@ export class OrderedProducer {
 }
 
 /** Splits messages into requests, in order. A message larger than a request is sent alone. */
-function* requestsOf(messages: readonly Message[]): Generator<Message[]> {
-  let request: Message[] = [];
+function* requestsOf(messages: readonly ProducedMessage[]): Generator<ProducedMessage[]> {
+  let request: ProducedMessage[] = [];
   let bytes = 0;
   for (const message of messages) {
     const size = bytesOf(message);
@@ -110,12 +117,10 @@ function* requestsOf(messages: readonly Message[]): Generator<Message[]> {
   }
 }
 
-function bytesOf({ key, value, headers = {} }: Message): number {
-  let bytes = RECORD_OVERHEAD_BYTES + (key?.length ?? 0) + Buffer.byteLength(value ?? "");
+function bytesOf({ key, value, headers }: ProducedMessage): number {
+  let bytes = RECORD_OVERHEAD_BYTES + key.length + Buffer.byteLength(value);
   for (const [name, header] of Object.entries(headers)) {
-    for (const each of Array.isArray(header) ? header : [header]) {
-      bytes += name.length + (each?.length ?? 0);
-    }
+    bytes += name.length + header.length;
   }
   return bytes;
 }

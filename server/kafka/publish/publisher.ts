@@ -1,12 +1,12 @@
 import { setTimeout as wait } from "node:timers/promises";
-import type { Message } from "kafkajs";
 import type { Logger } from "pino";
 import type { Ledger, StockChange } from "../../inventory/ledger.ts";
 import type { ChangeOutbox, OutboxLease } from "../../inventory/outbox.ts";
 import type { Metrics } from "../../ops/metrics.ts";
 import type { Tracing } from "../../ops/tracing.ts";
 import { stockChangedJson, stockSnapshotJson } from "../../wire/stock-changed.ts";
-import type { OrderedProducer } from "../kafkajs/ordered-producer.ts";
+import { Backoff } from "../backoff.ts";
+import type { OrderedProducer, ProducedMessage } from "../kafkajs/ordered-producer.ts";
 import { sendSpan, withHeaders } from "../spans.ts";
 import { type Backlog, Leases } from "./leases.ts";
 
@@ -18,7 +18,7 @@ const CHANGES_PER_READ_MAX = 250;
  * and could not check the lease.
  */
 const POLL_INTERVAL_MS = 50;
-/** Bounds of the backoff after a failure. It doubles from the first to the second. */
+/** Bounds of the backoff after a failure. */
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 2_000;
 /** How long `stop` waits for a send. The next owner repeats a send that was interrupted. */
@@ -78,7 +78,7 @@ export class Publisher {
   async #publishUntilStopped(): Promise<void> {
     const { metrics, log } = this.#options;
     const { signal } = this.#stopping;
-    let retryMs = RETRY_MS_MIN;
+    const backoff = new Backoff(RETRY_MS_MIN, RETRY_MS_MAX);
     while (!signal.aborted) {
       let waitMs = POLL_INTERVAL_MS;
       try {
@@ -90,7 +90,7 @@ export class Publisher {
           log.info("Publishing of changes has resumed");
           this.#trouble = undefined;
         }
-        retryMs = RETRY_MS_MIN;
+        backoff.reset();
         waitMs = full.size > 0 ? 0 : POLL_INTERVAL_MS;
       } catch (error) {
         if (signal.aborted) {
@@ -101,8 +101,7 @@ export class Publisher {
           log.warn({ err: error }, "Changes cannot be published; they stay in the backlog and are retried");
         }
         this.#trouble = error instanceof Error ? error.message : String(error);
-        waitMs = retryMs;
-        retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
+        waitMs = backoff.next();
       }
       await this.#leases.settle();
       if (waitMs > 0) {
@@ -148,7 +147,7 @@ export class Publisher {
     };
   }
 
-  async #send(messages: readonly Message[]): Promise<void> {
+  async #send(messages: readonly ProducedMessage[]): Promise<void> {
     const { producer, topic, tracing } = this.#options;
     if (tracing === undefined) {
       await producer.send(topic, messages);
@@ -193,15 +192,15 @@ export class Publisher {
   }
 }
 
-function changeMessage(change: StockChange): Message {
+function changeMessage(change: StockChange): ProducedMessage {
   return messageOf(change.ledger, stockChangedJson(change));
 }
 
-function snapshotMessage(ledger: Ledger, updateTimeMs: number): Message {
+function snapshotMessage(ledger: Ledger, updateTimeMs: number): ProducedMessage {
   return messageOf(ledger, stockSnapshotJson(ledger, updateTimeMs));
 }
 
-function messageOf({ productId, version }: Ledger, value: string): Message {
+function messageOf({ productId, version }: Ledger, value: string): ProducedMessage {
   return {
     key: productId,
     value,
