@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts a Redis node as what most Sentinels say it is: the primary, or a replica of the one that they name. A node that
-# decided by itself would accept writes as the primary that it once was.
+# Starts a Redis node in the role that a majority of the Sentinels assigns: the primary, or a replica of the one that they
+# name. A former primary that chose its own role would accept writes.
 #   NODE        the name of this node on the network
 #   SENTINELS   host:port host:port host:port
 set -eu
@@ -48,8 +48,8 @@ while true; do
     say "Starting as a replica of $primary"
     exec redis-server /etc/inventory/redis.conf --replica-announce-ip "$NODE" --replicaof "$primary 6379"
   else
-    # A replica that has just been started may lack the newest writes, and the Sentinels could not tell: it must not be
-    # there for them to promote.
+    # A replica that has just been started may lack the newest writes, which the Sentinels cannot detect: it must not be
+    # available for promotion.
     say "Waiting for the primary $primary to respond"
   fi
   sleep 0.5

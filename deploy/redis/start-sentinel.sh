@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts a Sentinel. Its configuration is its memory: which node is the primary. It lives in /data, and is made there once.
+# Starts a Sentinel. Its configuration file records which node is the primary. It is created in /data at the first start.
 #   SENTINEL   the name of this Sentinel on the network
 #   PRIMARY    the node that is primary when the group starts for the first time
 set -eu

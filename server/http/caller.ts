@@ -6,7 +6,7 @@ import type { TrustedProxies } from "./trusted-proxies.ts";
 /** The caller as the connection identifies it. */
 export interface Caller {
   readonly address: string;
-  /** The same object for every call of one connection. Each call that a proxy forwards has its own. */
+  /** The same object for every call of one connection. Each call forwarded by a proxy has its own object. */
   readonly connection: object;
 }
 

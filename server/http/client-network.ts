@@ -18,7 +18,7 @@ INTERNAL.addSubnet("fe80::", 10, "ipv6");
 /**
  * What counts as one external client: an IPv4 address, or an IPv6 /64, which one household or phone has to itself.
  * `undefined` for addresses of private networks. Those belong to proxies and services of the operator; a proxy that is
- * missing from the trusted proxies would otherwise count as one very busy shopper.
+ * missing from the trusted proxies would otherwise count as a single client.
  */
 export function externalNetworkOf(address: string): string | undefined {
   // One call asks several times, and the many calls of a proxy come from one address.

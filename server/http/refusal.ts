@@ -28,7 +28,7 @@ export function quote(value: string): string {
 export const READ_METHODS = ["GET", "HEAD", "OPTIONS"] as const;
 
 /**
- * Responds to a method that a resource does not have, and to OPTIONS, and returns whether it did. RFC 9110 demands `Allow`
+ * Responds to a method that a resource does not have, and to OPTIONS, and returns whether it did. RFC 9110 requires `Allow`
  * with 405 (section 15.5.6).
  */
 export function handleOptionsOrDisallowed(

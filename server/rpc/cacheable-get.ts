@@ -30,7 +30,7 @@ function isPublicRead(method: DescMethod): boolean {
 
 /**
  * Adds Cache-Control, ETag and Vary to the response to a GET, and replaces it by a 304 or 412 where a
- * precondition demands it. Errors are never cached.
+ * precondition requires it. Errors are never cached.
  */
 export async function withCacheHeaders(
   method: DescMethod,

@@ -14,8 +14,8 @@ interface Bucket {
 
 /**
  * A token bucket per public network. Keeps the most recently used addresses, in two generations: removing the oldest
- * entries of one Map singly gets slower with each removal (up to 100 µs measured), which a burst from many addresses
- * would make every call pay for.
+ * entries of one Map singly gets slower with each removal (up to 100 µs measured), which would slow every
+ * call in a burst from many addresses.
  */
 export class RateLimiter {
   readonly #perSecond: number;

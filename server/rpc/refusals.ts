@@ -32,7 +32,7 @@ const GET_QUERY = /[?&](connect|encoding)=/;
 /** `/package.Service/Method`. A JSON request to any other path is not an RPC. */
 const METHOD_PATH = /^\/[\w.]+\/\w+$/;
 
-/** 404, 405 and 415 have the codes that Connect clients derive from the status, as its conformance suite demands. */
+/** 404, 405 and 415 have the codes that Connect clients derive from the status, as its conformance suite requires. */
 const CODE_BY_STATUS: ReadonlyMap<number, Code> = new Map([
   [404, Code.Unimplemented],
   [405, Code.Unknown],
@@ -72,7 +72,7 @@ export const refuseUnknownMethod: RequestHandler = (request, response, path) => 
   return true;
 };
 
-/** Connect refuses HTTP methods, content types and HTTP versions with a bare status. This adds `Allow` and says what is wrong. */
+/** Connect refuses HTTP methods, content types and HTTP versions with a bare status. This adds `Allow` and the reason. */
 export function explainRefusal(
   method: DescMethod,
   request: HttpRequest,

@@ -5,7 +5,7 @@ import { TLSSocket } from "node:tls";
 import { quote, type Refusal } from "../refusal.ts";
 import { unsupportedVersion } from "./parse-errors.ts";
 
-// What RFC 9112 and RFC 9110 demand of an origin server beyond what Node's parser checks. Requests that pass are in one form: the
+// What RFC 9112 and RFC 9110 require of an origin server beyond what Node's parser checks. Requests that pass are in one form: the
 // target in origin-form, and the authority of the target in `host`.
 
 /** `uri-host [ ":" port ]` of RFC 9110, section 7.2. The host is not empty: section 4.2.1 makes such a URI invalid. */
@@ -81,7 +81,7 @@ function checkHost({ headers, httpVersion, rawHeaders, socket }: IncomingMessage
   return isAuthority(host) ? undefined : refuseAuthority("Host", host);
 }
 
-/** RFC 9112, section 3.2: origin-form, absolute-form, or asterisk-form with OPTIONS. CONNECT does not get here. */
+/** RFC 9112, section 3.2: origin-form, absolute-form, or asterisk-form with OPTIONS. CONNECT is handled elsewhere. */
 function checkTarget(request: IncomingMessage, { isTrustedGateway }: RequestChecks): Refusal | undefined {
   const { url: target = "", method } = request;
   if (target.startsWith("/") || (target === "*" && method === "OPTIONS")) {

@@ -6,7 +6,7 @@ import { countOnline, REPLICA_LAG_SECONDS_MAX } from "../mutations/acknowledgeme
 export interface Durability {
   /** Settings of Redis by name, as CONFIG GET has them. */
   readonly config: Readonly<Record<string, string>>;
-  /** How many replicas must have a change before its caller is answered (REDIS_ACKS). */
+  /** How many replicas must have a change before its caller gets the response (REDIS_ACKS). */
   readonly acks: number;
   /** Replicas in step with the primary. */
   readonly replicas: number;

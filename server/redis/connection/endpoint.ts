@@ -6,7 +6,7 @@ export interface RedisEndpoint {
   readonly url?: string | undefined;
   readonly password?: string | undefined;
   readonly sentinel?: SentinelEndpoint | undefined;
-  /** How many replicas must have a change before its caller is answered; 0 unless given. */
+  /** How many replicas must have a change before its caller gets the response; 0 unless given. */
   readonly acks?: number | undefined;
 }
 

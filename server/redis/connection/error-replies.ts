@@ -75,7 +75,7 @@ export function storeUnavailable(cause?: unknown): InventoryError {
   });
 }
 
-/** The error for a Redis that refuses. `cause` has what Redis said. */
+/** The error for a Redis that refuses. `cause` has the text of the error reply. */
 export function storeRefused(refusal: Refusal, cause: Error): InventoryError {
   return new InventoryError(
     "STORE_UNAVAILABLE",

@@ -30,8 +30,8 @@ export class NotReplicated extends InventoryError {
  * Runs scripts and resolves when enough replicas have their writes (`WAIT`,
  * https://redis.io/docs/latest/commands/wait/). WAIT covers the writes of its own connection alone, and blocks
  * what is sent behind it. So each batch in flight needs a connection of its own, and a script whose reply depends on
- * state must write something. With `appendfsync always` a replica syncs before it sends any reply, acknowledgements included, so WAIT is enough and
- * WAITAOF is not needed.
+ * state must write something. With `appendfsync always` a replica syncs before it sends any reply, acknowledgements
+ * included, so WAIT is enough and WAITAOF is not needed.
  */
 export class Acknowledgement {
   /** How many replicas must acknowledge; 0 turns waiting off. */

@@ -80,7 +80,7 @@ export class Fence implements HealthPart {
   }
 
   /**
-   * Checks the primary that `client` is connected to, and learns the incarnation of every bucket. Rejects if it holds other
+   * Checks the primary that `client` is connected to, and reads the incarnation of every bucket. Rejects if it holds other
    * data. Resolves with whether this primary was not known before. Checks of several connections run one after the other.
    */
   check(client: Redis, dataId: string): Promise<boolean> {

@@ -42,7 +42,7 @@ export class WriteConnections {
     this.firstReady.catch(() => {});
   }
 
-  /** Whether a batch is answered only once replicas have it. */
+  /** Whether a batch is acknowledged only once replicas have it. */
   get waitsForReplicas(): boolean {
     return this.#acknowledgement.needed > 0;
   }

@@ -4,7 +4,7 @@ import { refusalOf } from "../connection/error-replies.ts";
 
 /**
  * Checks whether mutations can run by running one that changes no product. Only a write shows that Redis refuses
- * writes: with its memory full, its disk failing or too few replicas it answers every read.
+ * writes: with its memory full, its disk failing or too few replicas it still serves every read.
  */
 export class WriteProbe {
   readonly #run: () => Promise<void>;

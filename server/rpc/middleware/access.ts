@@ -23,13 +23,13 @@ const REFUSALS_LOGGED_MAX = 10;
 /**
  * Admits a call if its service is public, or if its caller is authenticated and has a role that the service requires.
  * The error names the role that is missing, and why a certificate was refused, but not why a token was: the reason would
- * help to guess one. The log has the reason, but never the token.
+ * help an attacker. The log has the reason, but never the token.
  */
 export function accessMiddleware(checks: AccessChecks, log: Logger): CallMiddleware {
   const throttled = throttledLog(log, REFUSALS_LOGGED_MAX);
   const takesTokens = checks.token !== undefined || checks.jwt !== undefined;
 
-  /** RFC 9110, section 11.6.1, demands a challenge with each 401. */
+  /** RFC 9110, section 11.6.1, requires a challenge with each 401. */
   function unauthenticated(message: string): ConnectError {
     const challenge = takesTokens ? "Bearer" : "ClientCertificate";
     return new ConnectError(message, Code.Unauthenticated, { "www-authenticate": challenge });

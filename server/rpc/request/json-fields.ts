@@ -3,7 +3,7 @@ import { DurationSchema, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { FieldViolation } from "../../inventory/errors.ts";
 import { isBase64 } from "./base64.ts";
 
-/** The grammar of a number (RFC 8259, section 6), which ProtoJSON demands of numbers in quotes too. */
+/** The grammar of a number (RFC 8259, section 6), which ProtoJSON also requires of numbers in quotes. */
 const NUMBER = /^(-?)(0|[1-9]\d*)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
 /** More digits than any integer type has. */
 const INTEGER_DIGITS_MAX = 20;
