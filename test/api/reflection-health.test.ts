@@ -5,8 +5,12 @@ import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { create, createFileRegistry, fromBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { Health } from "../../gen/health/v1/health_pb.ts";
 import { ERROR_DETAILS } from "../../server/rpc/errors.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { freePort } from "../support/free-port.ts";
@@ -383,6 +387,24 @@ describe("health", { timeout: HANG_MS }, () => {
       "UNAVAILABLE",
       "UNAVAILABLE",
     ]);
+    await stopped;
+  });
+
+  it("Watch ends with RetryInfo when the server drains", async () => {
+    await using server = await connected({});
+    const client = createClient(Health, createGrpcTransport({ baseUrl: server.app.url }));
+    const messages = client.watch({ service: "" })[Symbol.asyncIterator]();
+    await messages.next();
+    const stopped = server.app.stop();
+    const toTheEnd = async (): Promise<void> => {
+      while (!(await messages.next()).done);
+    };
+    await assert.rejects(toTheEnd, (error: unknown) => {
+      assert.ok(error instanceof ConnectError);
+      assert.equal(error.code, Code.Unavailable);
+      assert.equal(error.findDetails(RetryInfoSchema).length, 1);
+      return true;
+    });
     await stopped;
   });
 
