@@ -1,4 +1,5 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parse } from "yaml";
@@ -7,8 +8,13 @@ import { type CommandOptions, mustRun, type Outcome, run } from "./command.ts";
 import { type Podman, preparePodman } from "./podman.ts";
 import { buildStandIn } from "./stand-ins.ts";
 
-/** The Compose project name. It differs from that of other deployments, whose volumes are not touched. */
-export const PROJECT = "inventory-walkthrough";
+/** How the Compose projects of all runs begin. Those of other deployments do not, and their volumes are not touched. */
+const PROJECTS = "inventory-walkthrough-";
+/**
+ * The Compose project of this run. A killed run leaves addresses and a DNS server allocated to the names of its networks,
+ * which podman keeps outside of its storage, so each run has other names.
+ */
+export const PROJECT = `${PROJECTS}${randomBytes(3).toString("hex")}`;
 /** `off`: pull no image, use stand-ins. */
 const { WALKTHROUGH_PULL = "on" } = process.env;
 const PULL_MS_MAX = 5 * 60_000;
@@ -135,11 +141,11 @@ export class Engine {
   async removeAll(): Promise<void> {
     const always: CommandOptions = { signal: undefined };
     const names = (await this.try(["ps", "--all", "--format", "{{.Names}}"], always)).stdout.split("\n");
-    const own = names.filter((name) => name.startsWith(PROJECT));
+    const own = names.filter((name) => name.startsWith(PROJECTS));
     if (own.length > 0) await this.try(["rm", "--force", "--volumes", ...own], always);
     for (const kind of ["volume", "network"] as const) {
       const list = await this.try([kind, "ls", "--format", "{{.Name}}"], always);
-      const things = list.stdout.split("\n").filter((name) => name.startsWith(`${PROJECT}_`));
+      const things = list.stdout.split("\n").filter((name) => name.startsWith(PROJECTS));
       if (things.length > 0) await this.try([kind, "rm", ...things], always);
     }
   }

@@ -1,4 +1,3 @@
-import { randomInt } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Engine } from "./engine.ts";
@@ -29,7 +28,7 @@ export interface Walk {
 export async function walk(engine: Engine, folder: string, say: Say): Promise<void> {
   const file = join(folder, "auth-tokens");
   await writeFile(file, "");
-  const closed = { AUTH_TOKENS_FILE: file, COMMIT: "walkthrough", INSIDE_NETWORK: randomNetwork() };
+  const closed = { AUTH_TOKENS_FILE: file, COMMIT: "walkthrough" };
   await engine.compose(["build", "inventory-1"], closed);
   say("The image is built");
   const { tokens, lines } = await makeTokens(engine);
@@ -53,11 +52,6 @@ export async function walk(engine: Engine, folder: string, say: Say): Promise<vo
 
   const orders = new Orders(engine, IMAGE, tokens.orders, PRODUCT);
   await failContainers({ ...context, variables: open }, orders);
-}
-
-/** Root's podman keeps the fixed addresses of a killed run allocated, so each run has another subnet. */
-function randomNetwork(): string {
-  return `10.${randomInt(128, 255)}.${randomInt(1, 255)}`;
 }
 
 async function makeTokens(engine: Engine): Promise<{ tokens: Record<Role, string>; lines: string[] }> {
