@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import type { Metrics } from "../../ops/metrics.ts";
 import { Backoff } from "../backoff.ts";
 import type { Cluster } from "../kafkajs/cluster.ts";
-import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
+import { BrokerError, TOO_LARGE } from "../kafkajs/errors.ts";
 import { crc32c } from "../kafkajs/internals.ts";
 import { encodeBatch, recordBytes } from "../records/encode-batch.ts";
 import type { DeadLetter } from "./dead-letters.ts";
@@ -14,8 +14,6 @@ const BATCH_BYTES_MAX = 512 * 1024;
 /** Bounds of the backoff after an error. */
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 2_000;
-/** A smaller record may be accepted, and the same one never will. */
-const TOO_LARGE: ReadonlySet<number> = new Set([ErrorCode.messageTooLarge, ErrorCode.recordListTooLarge]);
 
 interface DeadLetterSenderOptions {
   readonly cluster: Cluster;

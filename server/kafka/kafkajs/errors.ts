@@ -18,6 +18,12 @@ export const ErrorCode = {
   unknownTopicId: 100,
 } as const;
 
+/** A smaller record may be accepted, and the same one never will. */
+export const TOO_LARGE: ReadonlySet<number> = new Set([
+  ErrorCode.messageTooLarge,
+  ErrorCode.recordListTooLarge,
+]);
+
 /** An error that a broker answered. */
 export class BrokerError extends Error {
   override readonly name = "BrokerError";
