@@ -12,6 +12,7 @@ const MESSAGE = join(import.meta.dirname, "../../tools/message.ts");
 const SETTLE_MS_MAX = 120_000;
 /** The servers' dead-letter topic, which does not exist: an invalid message waits for a day. */
 const STUCK = { KAFKA_DEAD_LETTER_TOPIC: "missing", KAFKA_DEAD_LETTER_WAIT_MS: String(24 * 3_600_000) };
+const MEBIBYTE = 1024 * 1024;
 const ESCAPE = "\u001b[2J\u009b31m\u202e";
 
 interface Outcome {
@@ -51,7 +52,6 @@ describe("npm run message", { skip }, () => {
     const first = await produceRaw(isolation.cluster, "product", partition, [
       ...good,
       record({ id, inventory: -1, note: ESCAPE }, { key, headers: [TYPE_UPDATE, ...headers] }),
-      record({ id: `${id}-after`, quantity: 3 }),
     ]);
     const offset = first + BigInt(good.length);
     await until(
@@ -64,6 +64,8 @@ describe("npm run message", { skip }, () => {
       `the group is at offset ${offset}, the message that waits`,
       SETTLE_MS_MAX,
     );
+    // Only now, so that it is not part of the slice that waits, whose events are applied in parallel.
+    await produceRaw(isolation.cluster, "product", partition, [record({ id: `${id}-after`, quantity: 3 })]);
     return offset;
   }
 
@@ -141,6 +143,41 @@ describe("npm run message", { skip }, () => {
     assert.equal(skipped.code, 0, skipped.stderr);
     assert.match(skipped.stdout, /\ncopy +none: UNKNOWN_TOPIC_OR_PARTITION/);
     await untilDeclared("no-copy-after");
+  });
+
+  it("moves the group past all of a batch that cannot be read", async () => {
+    const { cluster } = isolation;
+    // Tombstones, of which the first 63 are processed: the batch decompresses to 80 MB, and may to 64 MiB.
+    const tombstones = Array.from({ length: 80 }, () =>
+      record(null, { key: Buffer.alloc(MEBIBYTE), headers: [] }),
+    );
+    const first = await produceRaw(cluster, "product", 1, tombstones, "zstd");
+    const end = first + BigInt(tombstones.length);
+    await produceRaw(cluster, "product", 1, [record({ id: "after-batch", quantity: 3 })]);
+    const offset = await until(
+      async () => {
+        const [committed] = await cluster.committedOffsets("inventory", [{ topic: "product", partition: 1 }]);
+        const shown = await message(["product", "1", String(committed?.offset)]);
+        return /unreadable-batch/.test(shown.stdout) && committed?.offset;
+      },
+      "the group waits at the batch",
+      SETTLE_MS_MAX,
+    );
+    assert.ok(offset > first && offset < end, `${offset} is within the batch`);
+    const skipped = await message(["product", "1", String(offset), "--skip"]);
+    assert.equal(skipped.code, 0, skipped.stderr);
+    assert.match(skipped.stdout, new RegExp(`with the offsets ${offset} to ${end - 1n}\n`));
+    assert.match(skipped.stdout, new RegExp(`\ncopy +whole, in .*\nskipped .*offset ${end};`));
+    await untilDeclared("after-batch");
+    const letters = await isolation.newLetters();
+    const letter = letters.find(
+      (each) => each.headers.text("inventory-dead-letter-reason") === "unreadable-batch",
+    );
+    assert.match(
+      letter?.headers.text("inventory-dead-letter-detail") ?? "",
+      /^skipped by an operator: A batch compressed with zstd/,
+    );
+    assert.equal(letter?.headers.text("inventory-dead-letter-last-offset"), String(end - 1n));
   });
 
   it("shows a dead letter, which the group does not read, and refuses to skip it", async () => {

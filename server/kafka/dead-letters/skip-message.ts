@@ -1,7 +1,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { KafkaClient, KafkaSettings } from "../kafkajs/client.ts";
 import type { Cluster } from "../kafkajs/cluster.ts";
-import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
+import { BrokerError, ErrorCode, TOO_LARGE } from "../kafkajs/errors.ts";
 import { GroupMember } from "../kafkajs/group-member.ts";
 import { crc32c } from "../kafkajs/internals.ts";
 import { encodeBatch } from "../records/encode-batch.ts";
@@ -119,10 +119,7 @@ async function keepCopy(
   if (failure === undefined) {
     return { copy: letter.record === letter.shortened ? "shortened" : "whole", problem: undefined };
   }
-  // Brokers report a batch that is too large under either code.
-  const isTooLarge =
-    failure instanceof BrokerError &&
-    (failure.code === ErrorCode.messageTooLarge || failure.code === ErrorCode.recordListTooLarge);
+  const isTooLarge = failure instanceof BrokerError && TOO_LARGE.has(failure.code);
   const second = isTooLarge ? await produce(cluster, topic, place, letter.shortened) : failure;
   return { copy: second === undefined ? "shortened" : "none", problem: (second ?? failure).message };
 }
