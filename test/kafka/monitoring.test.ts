@@ -72,7 +72,11 @@ describe("the metrics of events, and the alerts on them", { skip }, () => {
   /** Sends an event, and waits until it is applied. */
   async function untilApplied(topic: string, partition: number): Promise<void> {
     const id = randomUUID();
-    await produceRaw(cluster, topic, partition, [record({ id, quantity: 3 })]);
+    await until(
+      () => produceRaw(cluster, topic, partition, [record({ id, quantity: 3 })]).then(() => true),
+      "the broker accepts the event",
+      SETTLE_MS_MAX,
+    );
     await until(
       async () => (await store.getLedger(id)).declared === 3,
       `an event of ${topic} partition ${partition} is applied`,
@@ -107,6 +111,12 @@ describe("the metrics of events, and the alerts on them", { skip }, () => {
       "nothing waits",
       SETTLE_MS_MAX,
     );
+  }
+
+  /** As above, after a poll of the lag: until then it may be the one of before, or have been polled before the commit. */
+  async function untilPolledThatNothingWaits(): Promise<void> {
+    await wait(1.5 * POLL_SECONDS * 1_000);
+    await untilNothingWaits();
   }
 
   /** Which alerts fire when the server was healthy, then in `fault` for a quarter of an hour. */
@@ -172,9 +182,7 @@ describe("the metrics of events, and the alerts on them", { skip }, () => {
       SETTLE_MS_MAX,
     );
     await untilConsumed(platform.kafka);
-    // Until the next poll, the lag is the one of before.
-    await wait(2 * POLL_SECONDS * 1_000);
-    await untilNothingWaits();
+    await untilPolledThatNothingWaits();
     await assert.rejects(store.getLedger("transaction-5-0"), "an aborted event is not applied");
   });
 
@@ -233,6 +241,7 @@ describe("the metrics of events, and the alerts on them", { skip }, () => {
       "the letter is counted",
       SETTLE_MS_MAX,
     );
+    await untilPolledThatNothingWaits();
     await assertFires(await faultNow(), ["InventoryDeadLetters"]);
     healthy = await steadyPhase(app.adminUrl, 30);
   });
@@ -246,6 +255,7 @@ describe("the metrics of events, and the alerts on them", { skip }, () => {
       "the letter is shortened",
       SETTLE_MS_MAX,
     );
+    await untilPolledThatNothingWaits();
     await assertFires(await faultNow(), ["InventoryDeadLetters", "InventoryDeadLettersIncomplete"]);
     healthy = await steadyPhase(app.adminUrl, 30);
   });
@@ -263,7 +273,7 @@ describe("the metrics of events, and the alerts on them", { skip }, () => {
       "the letter is logged",
       SETTLE_MS_MAX,
     );
-    await untilNothingWaits();
+    await untilPolledThatNothingWaits();
     const fault = await faultNow();
     await platform.broker.createTopic(DEAD_LETTERS, 2);
     await until(
@@ -298,8 +308,8 @@ describe("the metrics of events, and the alerts on them", { skip }, () => {
       until(
         async () =>
           ((await metric("inventory_consumers_replaced_total")) ?? 0) >=
-          (first.value("inventory_consumers_replaced_total") ?? 0) + 2,
-        "consumers are replaced again and again",
+          (first.value("inventory_consumers_replaced_total") ?? 0) + 1,
+        "another consumer is replaced",
         SETTLE_MS_MAX,
       ),
     );
