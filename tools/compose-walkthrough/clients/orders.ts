@@ -17,13 +17,15 @@ import type { OrdersReport } from "./report.ts";
 const WORKERS = 8;
 const TIMEOUT_MS = 2_000;
 const RETRY_MS = 50;
+/** Finds a connection whose server is gone without having closed it, like that of a killed container. */
+const KEEPALIVE = { pingIntervalMs: 1_000, pingTimeoutMs: 500, pingIdleConnection: true };
 /** Pause between two orders of a worker, ms. Keeps the load well below a server's capacity. */
 const PAUSE_MS = 100;
 
 const { TOKEN = "", PRODUCT = "", SERVERS = "" } = process.env;
 const run = crypto.randomUUID().slice(0, 8);
 const clients = SERVERS.split(" ").map((baseUrl) =>
-  createClient(ReservationService, createGrpcTransport({ baseUrl })),
+  createClient(ReservationService, createGrpcTransport({ baseUrl, ...KEEPALIVE })),
 );
 const options = () => ({ headers: { authorization: `Bearer ${TOKEN}` }, timeoutMs: TIMEOUT_MS });
 
