@@ -1,3 +1,4 @@
+import { setTimeout as wait } from "node:timers/promises";
 import { until } from "../support/until.ts";
 import { Caller } from "./callers.ts";
 import { type Order, randomOf, Shopper } from "./orders.ts";
@@ -8,12 +9,21 @@ const WAIT_MS_MAX = 60_000;
 export class OrderLoad implements Disposable {
   readonly callers: readonly Caller[];
   readonly shoppers: readonly Shopper[];
+  readonly #pauseMs: number;
   #pausing = false;
   #stopped = false;
   #resume = Promise.withResolvers<void>();
   #idle = 0;
 
-  constructor(count: number, urls: readonly string[], products: readonly string[], seed: number) {
+  /** Each shopper pauses for `pauseMs` between two orders. */
+  constructor(
+    count: number,
+    urls: readonly string[],
+    products: readonly string[],
+    seed: number,
+    pauseMs: number,
+  ) {
+    this.#pauseMs = pauseMs;
     this.callers = Array.from({ length: count }, (_, n) => new Caller(urls, n));
     this.shoppers = this.callers.map(
       (caller, n) => new Shopper(`shopper-${n}`, caller, products, randomOf(seed + n)),
@@ -42,6 +52,7 @@ export class OrderLoad implements Disposable {
           this.#idle -= 1;
         } else {
           await shopper.shop();
+          await wait(this.#pauseMs);
         }
       }
     };

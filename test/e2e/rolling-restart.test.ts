@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setTimeout as wait } from "node:timers/promises";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { Inventory } from "../../gen/inventory_pb.ts";
@@ -30,6 +31,7 @@ const CALLERS = 3;
 const WATCHERS = 20;
 /** Orders that must succeed before, between and after the restarts. */
 const PROGRESS = 50;
+const ORDER_INTERVAL_MS = 10;
 const WAIT_MS_MAX = 60_000;
 const PRODUCT = "p1";
 /** The minimum setting; the longest time without a message on a connected watch. */
@@ -79,6 +81,7 @@ class Orders implements Disposable {
         await this.#client.call(reserve, { reservationId, lines: [{ productId: PRODUCT, quantity: 1 }] });
         await this.#client.call(commitReservation, { reservationId });
         this.timesMs.push(performance.now() - startMs);
+        await wait(ORDER_INTERVAL_MS);
       } catch (error) {
         this.lost.push(`${reservationId}: ${error}`);
       }

@@ -11,7 +11,7 @@ import { SMALL_SHOP, shopAt } from "../web/shop.ts";
 import { trust } from "./clients.ts";
 import { EDGES } from "./edges.ts";
 
-const READERS = 8;
+const READERS = 4;
 /** Reads of each reader, before the kill and again after it. */
 const READS = 25;
 

@@ -22,8 +22,9 @@ import { Shoppers } from "./shoppers.ts";
 const PRODUCTS = 50;
 const SHOPPERS = 4;
 const EVENTS_PER_SEND = 50;
-/** Some thousand events in all: this test is about kills, not about load. */
+/** Some thousand events and purchases in all: this test is about kills, not about load. */
 const SEND_INTERVAL_MS = 100;
+const PURCHASE_INTERVAL_MS = 20;
 /** KAFKA_TEST_ROUNDS=10 is the longer form. */
 const ROUNDS = Number(process.env["KAFKA_TEST_ROUNDS"] ?? 1);
 const SETTLE_MS_MAX = 60_000;
@@ -51,7 +52,12 @@ describe("kill -9 while both directions run", { skip }, () => {
         await wait(SEND_INTERVAL_MS);
       }
     })();
-    const shoppers = new Shoppers([app.url], SHOPPERS, () => productIds[random(PRODUCTS)] ?? "");
+    const shoppers = new Shoppers(
+      [app.url],
+      SHOPPERS,
+      () => productIds[random(PRODUCTS)] ?? "",
+      PURCHASE_INTERVAL_MS,
+    );
     const untilBothMove = async (after: string) => {
       const [sold, bought] = [events, shoppers.purchases];
       await until(

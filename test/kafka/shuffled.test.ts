@@ -23,6 +23,7 @@ import { Shoppers } from "./shoppers.ts";
 const EVENTS = Number(process.env["KAFKA_TEST_EVENTS"] ?? 8_000);
 const PRODUCTS = 500;
 const SHOPPERS = 8;
+const PURCHASE_INTERVAL_MS = 20;
 /** One event in this many is delivered twice. */
 const TWICE_IN = 10;
 const SETTLE_MS_MAX = 120_000;
@@ -46,6 +47,7 @@ describe("events in any order, some twice, over two servers of which one is kill
       [first.url, second.url],
       SHOPPERS,
       () => productIds[random(PRODUCTS)] ?? "",
+      PURCHASE_INTERVAL_MS,
     );
 
     await untilMembers(kafka, 2);

@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Engine } from "./engine.ts";
@@ -28,7 +29,7 @@ export interface Walk {
 export async function walk(engine: Engine, folder: string, say: Say): Promise<void> {
   const file = join(folder, "auth-tokens");
   await writeFile(file, "");
-  const closed = { AUTH_TOKENS_FILE: file, COMMIT: "walkthrough" };
+  const closed = { AUTH_TOKENS_FILE: file, COMMIT: "walkthrough", INSIDE_NETWORK: randomNetwork() };
   await engine.compose(["build", "inventory-1"], closed);
   say("The image is built");
   const { tokens, lines } = await makeTokens(engine);
@@ -52,6 +53,11 @@ export async function walk(engine: Engine, folder: string, say: Say): Promise<vo
 
   const orders = new Orders(engine, IMAGE, tokens.orders, PRODUCT);
   await failContainers({ ...context, variables: open }, orders);
+}
+
+/** The DNS server of a killed run may still listen in its network. */
+function randomNetwork(): string {
+  return `10.${randomInt(128, 255)}.${randomInt(1, 255)}`;
 }
 
 async function makeTokens(engine: Engine): Promise<{ tokens: Record<Role, string>; lines: string[] }> {
