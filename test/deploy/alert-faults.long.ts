@@ -14,7 +14,7 @@ import { until } from "../support/until.ts";
 const SETTLE_MS_MAX = 30_000;
 const skip = need("redis-server").missing || need("promtool").missing;
 
-/** The alerts on events are in `test/kafka/monitoring.test.ts`. */
+/** The alerts on events are in `test/kafka/monitoring.long.ts`. */
 describe("alerts fire by the faults that they are for", { skip }, () => {
   let redis: RedisServer;
   let client: Redis;
