@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { connect } from "node:http2";
+import { type ClientHttp2Stream, connect } from "node:http2";
 import { describe, it } from "node:test";
 import { Code, type ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
@@ -46,14 +46,19 @@ async function callUntilRefused(
   return assert.fail(`none of ${callsMax} calls was refused`);
 }
 
-/** Opens streams for an address without sending a request. */
+/**
+ * Keeps calls of an address in flight, by streams that send no request. A stream that is refused, because another call is
+ * in flight at that moment, is opened again.
+ */
 function holdReads(
   app: TestApp,
   count: number,
   address: string,
 ): Disposable & { readonly release: () => void } {
   const session = connect(app.url);
-  const streams = Array.from({ length: count }, () => {
+  const streams = new Set<ClientHttp2Stream>();
+  let isReleased = false;
+  const open = (): void => {
     const stream = session.request({
       ":method": "POST",
       ":path": "/inventory.v1.StockService/GetStock",
@@ -61,18 +66,25 @@ function holdReads(
       "x-forwarded-for": address,
       te: "trailers",
     });
+    streams.add(stream);
     stream.on("error", () => {
       // The test destroys the session.
     });
-    return stream;
-  });
+    stream.on("response", () => {
+      streams.delete(stream);
+      if (!isReleased) open();
+    });
+  };
+  for (let each = 0; each < count; each += 1) open();
   return {
     release: () => {
-      for (const stream of streams) {
-        stream.close();
-      }
+      isReleased = true;
+      for (const stream of streams) stream.close();
     },
-    [Symbol.dispose]: () => session.destroy(),
+    [Symbol.dispose]: () => {
+      isReleased = true;
+      session.destroy();
+    },
   };
 }
 
