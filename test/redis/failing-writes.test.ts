@@ -353,7 +353,7 @@ describe("The scripts beside the mutations while writes fail", { skip: need("red
     await client.call("ACL", "SETUSER", "writer", "-hset");
     const store = new RedisStore({ endpoint: { url }, keys: one, log });
     try {
-      const reason = /NOPERM|can't run this command/;
+      const reason = /NOPERM|can't run this command|ACL failure in script/;
       await until(async () => reason.test((await store.unreadyReason()) ?? ""), "the reason is a permission");
       assert.deepEqual(await client.hgetall(one.marker(0)), {});
       await client.call("ACL", "SETUSER", "writer", "+hset");
