@@ -33,7 +33,7 @@ export function replaces(event: CollectionEvent, known: CollectionEvent | undefi
 }
 
 /** Whether two events of a collection have the same time and the same content. */
-export function sayTheSame(a: CollectionEvent, b: CollectionEvent | undefined): boolean {
+export function isRepetition(a: CollectionEvent, b: CollectionEvent | undefined): boolean {
   return (
     a.updateTimeMicros === b?.updateTimeMicros &&
     a.collection?.name === b.collection?.name &&

@@ -1,4 +1,4 @@
-import { type Collection, type CollectionEvent, replaces, sayTheSame } from "../inventory/collection.ts";
+import { type Collection, type CollectionEvent, isRepetition, replaces } from "../inventory/collection.ts";
 import {
   available,
   type Ledger,
@@ -158,7 +158,7 @@ export class MemoryStore implements InventoryStore {
       return false;
     }
     this.#collections.set(event.collectionId, event);
-    if (sayTheSame(event, known)) {
+    if (isRepetition(event, known)) {
       return false;
     }
     this.feed.deliverCollections(this.#currentCollections());

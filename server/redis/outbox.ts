@@ -45,7 +45,7 @@ export class RedisOutbox implements ChangeOutbox {
     this.buckets = keys.buckets;
     this.#keys = keys;
     this.#damagedRecords = damagedRecords ?? new DamagedRecords(log, instruments?.metrics);
-    this.#acknowledgement = new Acknowledgement(endpoint.acks ?? 0, instruments);
+    this.#acknowledgement = new Acknowledgement(endpoint, instruments);
     this.#connection = new RedisConnection("outbox", endpoint, log, instruments, (client) =>
       checkLayout(client, keys),
     );
@@ -144,6 +144,7 @@ export class RedisOutbox implements ChangeOutbox {
   }
 
   async close(): Promise<void> {
+    this.#acknowledgement.close();
     this.#connection.close();
   }
 

@@ -89,11 +89,20 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: "an operator moves the primary",
+    name: "only the Sentinels lose the primary",
+    weight: 1,
+    isFailover: true,
+    strike: async (_group, { link }) => {
+      link.set("sentinel", { kind: "freeze" });
+      return async () => link.set("sentinel", { kind: "pass" });
+    },
+  },
+  {
+    name: "an operator orders a failover",
     weight: 1,
     isFailover: true,
     strike: async (group) => {
-      await group.planFailover();
+      await group.failover();
       return async () => undefined;
     },
   },

@@ -1,8 +1,6 @@
-import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { promisify } from "node:util";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import { freePort } from "./free-port.ts";
 import { need } from "./programs.ts";
@@ -13,9 +11,7 @@ import { until } from "./until.ts";
 
 export const MASTER_NAME = "inventory";
 const SENTINELS = 3;
-const PLANNED_FAILOVER = join(import.meta.dirname, "../../deploy/redis/planned-failover.sh");
 const READY_MS_MAX = 30_000;
-const run = promisify(execFile);
 
 export interface FailoverOptions {
   /** 2 unless given. */
@@ -45,8 +41,8 @@ export interface FailoverGroup extends AsyncDisposable {
   primary(): Promise<FailoverNode>;
   /** Resolves with the new primary once the Sentinels name another one than `former` and it takes writes. */
   promoted(former: FailoverNode): Promise<FailoverNode>;
-  /** Moves the primary as the runbook says, by `deploy/redis/planned-failover.sh`. */
-  planFailover(): Promise<void>;
+  /** Orders a failover from a Sentinel, as before work on the primary. Resolves when it has begun. */
+  failover(): Promise<void>;
   /** Resolves when the Sentinels see `count` replicas in step with the primary. */
   replicating(count: number): Promise<void>;
 }
@@ -127,10 +123,8 @@ export async function startFailoverGroup(options: FailoverOptions = {}): Promise
         "the Sentinels promote a replica",
         READY_MS_MAX,
       ),
-    planFailover: async () => {
-      // redis-cli is beside the server.
-      const PATH = `${dirname(need("redis-server").path)}:${process.env["PATH"]}`;
-      await run("sh", [PLANNED_FAILOVER], { env: { PATH, SENTINELS: sentinels.join(" ") } });
+    failover: async () => {
+      await asks[0]?.call("SENTINEL", "FAILOVER", MASTER_NAME);
     },
     replicating: async (count) => {
       await until(

@@ -1,9 +1,28 @@
-import { Redis } from "ioredis";
+import { Redis, type RedisOptions } from "ioredis";
 import type { Logger } from "pino";
 import { CONNECT_MS_MAX, type HostAndPort, type SentinelEndpoint } from "./endpoint.ts";
 
 const RECONNECT_MS_MIN = 100;
 const RECONNECT_MS_MAX = 2_000;
+
+/** A connection to one Sentinel, which reconnects until it is closed. The caller listens to its errors. */
+export function connectToSentinel(
+  address: HostAndPort,
+  { password, tls }: SentinelEndpoint,
+  options: Pick<RedisOptions, "commandTimeout"> = {},
+): Redis {
+  return new Redis({
+    ...address,
+    ...(password !== undefined && { password }),
+    ...(tls && { tls: {} }),
+    connectionName: "inventory-sentinel",
+    connectTimeout: CONNECT_MS_MAX,
+    enableReadyCheck: false,
+    maxRetriesPerRequest: null,
+    retryStrategy: (attempt) => Math.min(RECONNECT_MS_MIN * 2 ** Math.min(attempt, 10), RECONNECT_MS_MAX),
+    ...options,
+  });
+}
 
 const monitors = new WeakMap<SentinelEndpoint, SentinelMonitor>();
 
@@ -47,17 +66,8 @@ class SentinelMonitor {
     };
   }
 
-  #subscribe(address: HostAndPort, { password, tls }: SentinelEndpoint): Redis {
-    const client = new Redis({
-      ...address,
-      ...(password !== undefined && { password }),
-      ...(tls && { tls: {} }),
-      connectionName: "inventory-sentinel",
-      connectTimeout: CONNECT_MS_MAX,
-      enableReadyCheck: false,
-      maxRetriesPerRequest: null,
-      retryStrategy: (attempt) => Math.min(RECONNECT_MS_MIN * 2 ** Math.min(attempt, 10), RECONNECT_MS_MAX),
-    });
+  #subscribe(address: HostAndPort, endpoint: SentinelEndpoint): Redis {
+    const client = connectToSentinel(address, endpoint);
     client.on("error", (err) => this.#log.debug({ err, sentinel: address }, "A Sentinel is unreachable"));
     client.on("message", (_channel, message: string) => this.#onMessage(message));
     client.subscribe("+switch-master").catch(() => undefined);

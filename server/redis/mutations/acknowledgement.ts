@@ -1,6 +1,8 @@
 import type { Redis } from "ioredis";
 import { InventoryError } from "../../inventory/errors.ts";
 import type { RedisConnection } from "../connection/client.ts";
+import type { RedisEndpoint } from "../connection/endpoint.ts";
+import { SentinelQuorum } from "../connection/sentinel-quorum.ts";
 import type { RedisInstruments } from "../instruments.ts";
 import type { Script } from "../scripts.ts";
 
@@ -16,12 +18,12 @@ export const REPLICA_LAG_SECONDS_MAX = 2;
 /** Interval between two readings of the list of replicas, ms. */
 const REPLICAS_REFRESH_MS = 1_000;
 
-/** The primary has the change, and too few replicas have acknowledged it. */
+/** The primary has the change, but it is not certain that it survives a failover. */
 export class NotReplicated extends InventoryError {
-  constructor(acknowledged: number, needed: number) {
+  constructor(reason: string) {
     super(
       "STORE_UNAVAILABLE",
-      `The change was written, but ${acknowledged} of ${needed} replicas acknowledged it in time; it may be lost in a failover. Retry the request with the same ID`,
+      `The change was written, but ${reason}; it may be lost in a failover. Retry the request with the same ID`,
     );
   }
 }
@@ -37,12 +39,23 @@ export class Acknowledgement {
   /** How many replicas must acknowledge; 0 turns waiting off. */
   readonly needed: number;
   readonly #instruments: RedisInstruments;
+  readonly #sentinels: SentinelQuorum | undefined;
   #online = 0;
+  /** The most replicas that were ever online. */
+  #onlineMost = 0;
   #refreshedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(needed: number, instruments: RedisInstruments = {}) {
-    this.needed = needed;
+  constructor(
+    { acks = 0, sentinel }: Pick<RedisEndpoint, "acks" | "sentinel">,
+    instruments: RedisInstruments = {},
+  ) {
+    this.needed = acks;
     this.#instruments = instruments;
+    this.#sentinels = sentinel && new SentinelQuorum(sentinel);
+  }
+
+  close(): void {
+    this.#sentinels?.close();
   }
 
   /** Runs a script. Rejects with the error of ioredis, or with `NotReplicated` if too few replicas acknowledge in time. */
@@ -82,10 +95,28 @@ export class Acknowledgement {
       acknowledgedByAll >= this.needed
         ? acknowledgedByAll
         : await client.wait(this.needed, NEEDED_REPLICAS_MS_MAX);
-    this.#instruments.metrics?.acknowledged(performance.now() - sentAt, acknowledged >= this.needed);
-    if (acknowledged < this.needed) {
-      throw new NotReplicated(acknowledged, this.needed);
+    const problem =
+      acknowledged < this.needed
+        ? `${acknowledged} of ${this.needed} replicas acknowledged it in time`
+        : await this.#problemOfPrimary(client, acknowledged);
+    this.#instruments.metrics?.acknowledged(performance.now() - sentAt, problem === undefined);
+    if (problem !== undefined) {
+      throw new NotReplicated(problem);
     }
+  }
+
+  /**
+   * Why this may not be the primary, if a replica is missing. The missing one may have been promoted while the others still
+   * follow this primary and acknowledge: they will drop the change when they follow the new one.
+   */
+  async #problemOfPrimary(client: Redis, acknowledged: number): Promise<string | undefined> {
+    if (this.#sentinels === undefined || acknowledged >= this.#onlineMost) {
+      return undefined;
+    }
+    const runId = /^run_id:(\w+)/m.exec(await client.info("server"))?.[1] ?? "";
+    return (await this.#sentinels.confirms(runId))
+      ? undefined
+      : "the Sentinels do not confirm the primary that has it";
   }
 
   /** Counts the online replicas, once per interval. */
@@ -94,6 +125,7 @@ export class Acknowledgement {
     if (now - this.#refreshedAt < REPLICAS_REFRESH_MS) return;
     this.#refreshedAt = now;
     this.#online = countOnline(await client.info("replication"));
+    this.#onlineMost = Math.max(this.#onlineMost, this.#online);
     this.#instruments.metrics?.setReplicas(this.#online);
   }
 }
