@@ -70,7 +70,11 @@ const FAULTS: readonly Fault[] = [
     reason: /UNKNOWN_TOPIC_OR_PARTITION/,
     cause: (admin) => admin.deleteTopics({ topics: [DEAD_LETTERS] }),
     remove: (admin) =>
-      admin.createTopics({ topics: [{ topic: DEAD_LETTERS, numPartitions: TOPICS[DEAD_LETTERS] }] }),
+      admin.createTopics({
+        // kafkajs rejects if the metadata of a slow broker do not have the new topic yet.
+        waitForLeaders: false,
+        topics: [{ topic: DEAD_LETTERS, numPartitions: TOPICS[DEAD_LETTERS] }],
+      }),
   },
   {
     name: "since even its shortened form is too large for the topic",
