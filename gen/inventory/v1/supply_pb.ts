@@ -6,7 +6,9 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Product } from "./stock_pb.ts";
+import type { Status } from "../../google/rpc/status_pb.ts";
+import { file_google_rpc_status } from "../../google/rpc/status_pb.ts";
+import type { Collection, Product } from "./stock_pb.ts";
 import { file_inventory_v1_stock } from "./stock_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
@@ -14,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file inventory/v1/supply.proto.
  */
 export const file_inventory_v1_supply: GenFile = /*@__PURE__*/
-  fileDesc("ChlpbnZlbnRvcnkvdjEvc3VwcGx5LnByb3RvEgxpbnZlbnRvcnkudjEi+wEKBkxlZGdlchISCgpwcm9kdWN0X2lkGAEgASgJEhAKCGRlY2xhcmVkGAIgASgFEjAKDGRlY2xhcmVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIYWRqdXN0ZWQYBCABKAUSDAoEc29sZBgFIAEoBRIQCghyZXNlcnZlZBgGIAEoBRIOCgZzYWZldHkYByABKAUSDwoHb25faGFuZBgIIAEoBRIRCglhdmFpbGFibGUYCSABKAUSEQoJc2hvcnRmYWxsGAogASgFEg8KB3ZlcnNpb24YCyABKAQSDwoHZGVsZXRlZBgMIAEoCCLpAQoMU3RvY2tDaGFuZ2VkEhIKCnByb2R1Y3RfaWQYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIoCgVjYXVzZRgDIAEoDjIZLmludmVudG9yeS52MS5DaGFuZ2VDYXVzZRINCgVkZWx0YRgEIAEoBRIkCgZsZWRnZXIYBSABKAsyFC5pbnZlbnRvcnkudjEuTGVkZ2VyEi8KC2NoYW5nZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxyZWZlcmVuY2VfaWQYByABKAkSDgoGcmVhc29uGAggASgJIqQBChFQdXRQcm9kdWN0UmVxdWVzdBISCgpwcm9kdWN0X2lkGAEgASgJEiYKB3Byb2R1Y3QYAiABKAsyFS5pbnZlbnRvcnkudjEuUHJvZHVjdBIVCghkZWNsYXJlZBgDIAEoBUgAiAEBEi8KC3VwZGF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEILCglfZGVjbGFyZWQiSwoSUHV0UHJvZHVjdFJlc3BvbnNlEg8KB2FwcGxpZWQYASABKAgSJAoGbGVkZ2VyGAIgASgLMhQuaW52ZW50b3J5LnYxLkxlZGdlciJbChREZWxldGVQcm9kdWN0UmVxdWVzdBISCgpwcm9kdWN0X2lkGAEgASgJEi8KC3VwZGF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIoChVEZWxldGVQcm9kdWN0UmVzcG9uc2USDwoHYXBwbGllZBgBIAEoCCKbAQoRQ291bnRTdG9ja1JlcXVlc3QSEgoKcHJvZHVjdF9pZBgBIAEoCRISCgVjb3VudBgCIAEoBUgAiAEBEh0KEGV4cGVjdGVkX3ZlcnNpb24YAyABKARIAYgBARIQCghjb3VudF9pZBgEIAEoCRIOCgZyZWFzb24YBSABKAlCCAoGX2NvdW50QhMKEV9leHBlY3RlZF92ZXJzaW9uIjoKEkNvdW50U3RvY2tSZXNwb25zZRIkCgZsZWRnZXIYASABKAsyFC5pbnZlbnRvcnkudjEuTGVkZ2VyIm0KEkFkanVzdFN0b2NrUmVxdWVzdBISCgpwcm9kdWN0X2lkGAEgASgJEhIKBWRlbHRhGAIgASgFSACIAQESFQoNYWRqdXN0bWVudF9pZBgDIAEoCRIOCgZyZWFzb24YBCABKAlCCAoGX2RlbHRhIjsKE0FkanVzdFN0b2NrUmVzcG9uc2USJAoGbGVkZ2VyGAEgASgLMhQuaW52ZW50b3J5LnYxLkxlZGdlciJLChVTZXRTYWZldHlTdG9ja1JlcXVlc3QSEgoKcHJvZHVjdF9pZBgBIAEoCRITCgZzYWZldHkYAiABKAVIAIgBAUIJCgdfc2FmZXR5Ij4KFlNldFNhZmV0eVN0b2NrUmVzcG9uc2USJAoGbGVkZ2VyGAEgASgLMhQuaW52ZW50b3J5LnYxLkxlZGdlciImChBHZXRMZWRnZXJSZXF1ZXN0EhIKCnByb2R1Y3RfaWQYASABKAkiOQoRR2V0TGVkZ2VyUmVzcG9uc2USJAoGbGVkZ2VyGAEgASgLMhQuaW52ZW50b3J5LnYxLkxlZGdlciJPChJMaXN0Q2hhbmdlc1JlcXVlc3QSEgoKcHJvZHVjdF9pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJbChNMaXN0Q2hhbmdlc1Jlc3BvbnNlEisKB2NoYW5nZXMYASADKAsyGi5pbnZlbnRvcnkudjEuU3RvY2tDaGFuZ2VkEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSrPAgoLQ2hhbmdlQ2F1c2USHAoYQ0hBTkdFX0NBVVNFX1VOU1BFQ0lGSUVEEAASGQoVQ0hBTkdFX0NBVVNFX0RFQ0xBUkVEEAESGAoUQ0hBTkdFX0NBVVNFX0RFTEVURUQQAhIYChRDSEFOR0VfQ0FVU0VfQ09VTlRFRBADEhkKFUNIQU5HRV9DQVVTRV9BREpVU1RFRBAEEhkKFUNIQU5HRV9DQVVTRV9SRVNFUlZFRBAFEhoKFkNIQU5HRV9DQVVTRV9DT01NSVRURUQQBhIZChVDSEFOR0VfQ0FVU0VfUkVMRUFTRUQQBxIYChRDSEFOR0VfQ0FVU0VfRVhQSVJFRBAIEhkKFUNIQU5HRV9DQVVTRV9SRVRVUk5FRBAJEhcKE0NIQU5HRV9DQVVTRV9TQUZFVFkQChIYChRDSEFOR0VfQ0FVU0VfREVUQUlMUxALMugECg1TdXBwbHlTZXJ2aWNlEk8KClB1dFByb2R1Y3QSHy5pbnZlbnRvcnkudjEuUHV0UHJvZHVjdFJlcXVlc3QaIC5pbnZlbnRvcnkudjEuUHV0UHJvZHVjdFJlc3BvbnNlElgKDURlbGV0ZVByb2R1Y3QSIi5pbnZlbnRvcnkudjEuRGVsZXRlUHJvZHVjdFJlcXVlc3QaIy5pbnZlbnRvcnkudjEuRGVsZXRlUHJvZHVjdFJlc3BvbnNlEk8KCkNvdW50U3RvY2sSHy5pbnZlbnRvcnkudjEuQ291bnRTdG9ja1JlcXVlc3QaIC5pbnZlbnRvcnkudjEuQ291bnRTdG9ja1Jlc3BvbnNlElIKC0FkanVzdFN0b2NrEiAuaW52ZW50b3J5LnYxLkFkanVzdFN0b2NrUmVxdWVzdBohLmludmVudG9yeS52MS5BZGp1c3RTdG9ja1Jlc3BvbnNlElsKDlNldFNhZmV0eVN0b2NrEiMuaW52ZW50b3J5LnYxLlNldFNhZmV0eVN0b2NrUmVxdWVzdBokLmludmVudG9yeS52MS5TZXRTYWZldHlTdG9ja1Jlc3BvbnNlElEKCUdldExlZGdlchIeLmludmVudG9yeS52MS5HZXRMZWRnZXJSZXF1ZXN0Gh8uaW52ZW50b3J5LnYxLkdldExlZGdlclJlc3BvbnNlIgOQAgESVwoLTGlzdENoYW5nZXMSIC5pbnZlbnRvcnkudjEuTGlzdENoYW5nZXNSZXF1ZXN0GiEuaW52ZW50b3J5LnYxLkxpc3RDaGFuZ2VzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_google_protobuf_timestamp, file_inventory_v1_stock]);
+  fileDesc("ChlpbnZlbnRvcnkvdjEvc3VwcGx5LnByb3RvEgxpbnZlbnRvcnkudjEi+wEKBkxlZGdlchISCgpwcm9kdWN0X2lkGAEgASgJEhAKCGRlY2xhcmVkGAIgASgFEjAKDGRlY2xhcmVfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIYWRqdXN0ZWQYBCABKAUSDAoEc29sZBgFIAEoBRIQCghyZXNlcnZlZBgGIAEoBRIOCgZzYWZldHkYByABKAUSDwoHb25faGFuZBgIIAEoBRIRCglhdmFpbGFibGUYCSABKAUSEQoJc2hvcnRmYWxsGAogASgFEg8KB3ZlcnNpb24YCyABKAQSDwoHZGVsZXRlZBgMIAEoCCL4AQoMU3RvY2tDaGFuZ2VkEhIKCnByb2R1Y3RfaWQYASABKAkSDwoHdmVyc2lvbhgCIAEoBBIoCgVjYXVzZRgDIAEoDjIZLmludmVudG9yeS52MS5DaGFuZ2VDYXVzZRINCgVkZWx0YRgEIAEoBRIkCgZsZWRnZXIYBSABKAsyFC5pbnZlbnRvcnkudjEuTGVkZ2VyEi8KC2NoYW5nZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIUCgxyZWZlcmVuY2VfaWQYByABKAkSDgoGcmVhc29uGAggASgJEg0KBWFjdG9yGAkgASgJIqQBChFQdXRQcm9kdWN0UmVxdWVzdBISCgpwcm9kdWN0X2lkGAEgASgJEiYKB3Byb2R1Y3QYAiABKAsyFS5pbnZlbnRvcnkudjEuUHJvZHVjdBIVCghkZWNsYXJlZBgDIAEoBUgAiAEBEi8KC3VwZGF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEILCglfZGVjbGFyZWQiSwoSUHV0UHJvZHVjdFJlc3BvbnNlEg8KB2FwcGxpZWQYASABKAgSJAoGbGVkZ2VyGAIgASgLMhQuaW52ZW50b3J5LnYxLkxlZGdlciJbChREZWxldGVQcm9kdWN0UmVxdWVzdBISCgpwcm9kdWN0X2lkGAEgASgJEi8KC3VwZGF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIoChVEZWxldGVQcm9kdWN0UmVzcG9uc2USDwoHYXBwbGllZBgBIAEoCCKbAQoRQ291bnRTdG9ja1JlcXVlc3QSEgoKcHJvZHVjdF9pZBgBIAEoCRISCgVjb3VudBgCIAEoBUgAiAEBEh0KEGV4cGVjdGVkX3ZlcnNpb24YAyABKARIAYgBARIQCghjb3VudF9pZBgEIAEoCRIOCgZyZWFzb24YBSABKAlCCAoGX2NvdW50QhMKEV9leHBlY3RlZF92ZXJzaW9uIjoKEkNvdW50U3RvY2tSZXNwb25zZRIkCgZsZWRnZXIYASABKAsyFC5pbnZlbnRvcnkudjEuTGVkZ2VyIm0KEkFkanVzdFN0b2NrUmVxdWVzdBISCgpwcm9kdWN0X2lkGAEgASgJEhIKBWRlbHRhGAIgASgFSACIAQESFQoNYWRqdXN0bWVudF9pZBgDIAEoCRIOCgZyZWFzb24YBCABKAlCCAoGX2RlbHRhIjsKE0FkanVzdFN0b2NrUmVzcG9uc2USJAoGbGVkZ2VyGAEgASgLMhQuaW52ZW50b3J5LnYxLkxlZGdlciJLChVTZXRTYWZldHlTdG9ja1JlcXVlc3QSEgoKcHJvZHVjdF9pZBgBIAEoCRITCgZzYWZldHkYAiABKAVIAIgBAUIJCgdfc2FmZXR5Ij4KFlNldFNhZmV0eVN0b2NrUmVzcG9uc2USJAoGbGVkZ2VyGAEgASgLMhQuaW52ZW50b3J5LnYxLkxlZGdlciImChBHZXRMZWRnZXJSZXF1ZXN0EhIKCnByb2R1Y3RfaWQYASABKAkiOQoRR2V0TGVkZ2VyUmVzcG9uc2USJAoGbGVkZ2VyGAEgASgLMhQuaW52ZW50b3J5LnYxLkxlZGdlciLOAgoSTGlzdExlZGdlcnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJEhoKDW1heF9hdmFpbGFibGUYAyABKAVIAIgBARIWCg5zaG9ydGZhbGxfb25seRgEIAEoCBIVCg1yZXNlcnZlZF9vbmx5GAUgASgIEiwKB2RlbGV0ZWQYBiABKA4yGy5pbnZlbnRvcnkudjEuRGVsZXRlZEZpbHRlchIVCg1jb2xsZWN0aW9uX2lkGAcgASgJEjEKDWNoYW5nZWRfc2luY2UYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBW9yZGVyGAkgASgOMhkuaW52ZW50b3J5LnYxLkxlZGdlck9yZGVyEhIKCmRlc2NlbmRpbmcYCiABKAhCEAoOX21heF9hdmFpbGFibGUiaQoTTGlzdExlZGdlcnNSZXNwb25zZRIlCgdsZWRnZXJzGAEgAygLMhQuaW52ZW50b3J5LnYxLkxlZGdlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEgoKdG90YWxfc2l6ZRgDIAEoBSJlChJMaXN0Q2hhbmdlc1JlcXVlc3QSEgoKcHJvZHVjdF9pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRIUCgxyZWZlcmVuY2VfaWQYBCABKAkibgoTTGlzdENoYW5nZXNSZXNwb25zZRIrCgdjaGFuZ2VzGAEgAygLMhouaW52ZW50b3J5LnYxLlN0b2NrQ2hhbmdlZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEQoJdHJ1bmNhdGVkGAMgASgIIkwKF0JhdGNoUHV0UHJvZHVjdHNSZXF1ZXN0EjEKCHJlcXVlc3RzGAEgAygLMh8uaW52ZW50b3J5LnYxLlB1dFByb2R1Y3RSZXF1ZXN0IrsBChhCYXRjaFB1dFByb2R1Y3RzUmVzcG9uc2USPgoHcmVzdWx0cxgBIAMoCzItLmludmVudG9yeS52MS5CYXRjaFB1dFByb2R1Y3RzUmVzcG9uc2UuUmVzdWx0Gl8KBlJlc3VsdBIhCgVlcnJvchgBIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEjIKCHJlc3BvbnNlGAIgASgLMiAuaW52ZW50b3J5LnYxLlB1dFByb2R1Y3RSZXNwb25zZSJLChZCYXRjaENvdW50U3RvY2tSZXF1ZXN0EjEKCHJlcXVlc3RzGAEgAygLMh8uaW52ZW50b3J5LnYxLkNvdW50U3RvY2tSZXF1ZXN0IrkBChdCYXRjaENvdW50U3RvY2tSZXNwb25zZRI9CgdyZXN1bHRzGAEgAygLMiwuaW52ZW50b3J5LnYxLkJhdGNoQ291bnRTdG9ja1Jlc3BvbnNlLlJlc3VsdBpfCgZSZXN1bHQSIQoFZXJyb3IYASABKAsyEi5nb29nbGUucnBjLlN0YXR1cxIyCghyZXNwb25zZRgCIAEoCzIgLmludmVudG9yeS52MS5Db3VudFN0b2NrUmVzcG9uc2UiTQoXQmF0Y2hBZGp1c3RTdG9ja1JlcXVlc3QSMgoIcmVxdWVzdHMYASADKAsyIC5pbnZlbnRvcnkudjEuQWRqdXN0U3RvY2tSZXF1ZXN0IrwBChhCYXRjaEFkanVzdFN0b2NrUmVzcG9uc2USPgoHcmVzdWx0cxgBIAMoCzItLmludmVudG9yeS52MS5CYXRjaEFkanVzdFN0b2NrUmVzcG9uc2UuUmVzdWx0GmAKBlJlc3VsdBIhCgVlcnJvchgBIAEoCzISLmdvb2dsZS5ycGMuU3RhdHVzEjMKCHJlc3BvbnNlGAIgASgLMiEuaW52ZW50b3J5LnYxLkFkanVzdFN0b2NrUmVzcG9uc2UidQoUUHV0Q29sbGVjdGlvblJlcXVlc3QSLAoKY29sbGVjdGlvbhgBIAEoCzIYLmludmVudG9yeS52MS5Db2xsZWN0aW9uEi8KC3VwZGF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIoChVQdXRDb2xsZWN0aW9uUmVzcG9uc2USDwoHYXBwbGllZBgBIAEoCCJhChdEZWxldGVDb2xsZWN0aW9uUmVxdWVzdBIVCg1jb2xsZWN0aW9uX2lkGAEgASgJEi8KC3VwZGF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIrChhEZWxldGVDb2xsZWN0aW9uUmVzcG9uc2USDwoHYXBwbGllZBgBIAEoCCrPAgoLQ2hhbmdlQ2F1c2USHAoYQ0hBTkdFX0NBVVNFX1VOU1BFQ0lGSUVEEAASGQoVQ0hBTkdFX0NBVVNFX0RFQ0xBUkVEEAESGAoUQ0hBTkdFX0NBVVNFX0RFTEVURUQQAhIYChRDSEFOR0VfQ0FVU0VfQ09VTlRFRBADEhkKFUNIQU5HRV9DQVVTRV9BREpVU1RFRBAEEhkKFUNIQU5HRV9DQVVTRV9SRVNFUlZFRBAFEhoKFkNIQU5HRV9DQVVTRV9DT01NSVRURUQQBhIZChVDSEFOR0VfQ0FVU0VfUkVMRUFTRUQQBxIYChRDSEFOR0VfQ0FVU0VfRVhQSVJFRBAIEhkKFUNIQU5HRV9DQVVTRV9SRVRVUk5FRBAJEhcKE0NIQU5HRV9DQVVTRV9TQUZFVFkQChIYChRDSEFOR0VfQ0FVU0VfREVUQUlMUxALKmUKDURlbGV0ZWRGaWx0ZXISHgoaREVMRVRFRF9GSUxURVJfVU5TUEVDSUZJRUQQABIbChdERUxFVEVEX0ZJTFRFUl9JTkNMVURFRBABEhcKE0RFTEVURURfRklMVEVSX09OTFkQAiqCAQoLTGVkZ2VyT3JkZXISHAoYTEVER0VSX09SREVSX1VOU1BFQ0lGSUVEEAASGwoXTEVER0VSX09SREVSX1BST0RVQ1RfSUQQARIaChZMRURHRVJfT1JERVJfQVZBSUxBQkxFEAISHAoYTEVER0VSX09SREVSX1VQREFURV9USU1FEAMypAkKDVN1cHBseVNlcnZpY2USTwoKUHV0UHJvZHVjdBIfLmludmVudG9yeS52MS5QdXRQcm9kdWN0UmVxdWVzdBogLmludmVudG9yeS52MS5QdXRQcm9kdWN0UmVzcG9uc2USWAoNRGVsZXRlUHJvZHVjdBIiLmludmVudG9yeS52MS5EZWxldGVQcm9kdWN0UmVxdWVzdBojLmludmVudG9yeS52MS5EZWxldGVQcm9kdWN0UmVzcG9uc2USTwoKQ291bnRTdG9jaxIfLmludmVudG9yeS52MS5Db3VudFN0b2NrUmVxdWVzdBogLmludmVudG9yeS52MS5Db3VudFN0b2NrUmVzcG9uc2USUgoLQWRqdXN0U3RvY2sSIC5pbnZlbnRvcnkudjEuQWRqdXN0U3RvY2tSZXF1ZXN0GiEuaW52ZW50b3J5LnYxLkFkanVzdFN0b2NrUmVzcG9uc2USWwoOU2V0U2FmZXR5U3RvY2sSIy5pbnZlbnRvcnkudjEuU2V0U2FmZXR5U3RvY2tSZXF1ZXN0GiQuaW52ZW50b3J5LnYxLlNldFNhZmV0eVN0b2NrUmVzcG9uc2USUQoJR2V0TGVkZ2VyEh4uaW52ZW50b3J5LnYxLkdldExlZGdlclJlcXVlc3QaHy5pbnZlbnRvcnkudjEuR2V0TGVkZ2VyUmVzcG9uc2UiA5ACARJXCgtMaXN0TGVkZ2VycxIgLmludmVudG9yeS52MS5MaXN0TGVkZ2Vyc1JlcXVlc3QaIS5pbnZlbnRvcnkudjEuTGlzdExlZGdlcnNSZXNwb25zZSIDkAIBElcKC0xpc3RDaGFuZ2VzEiAuaW52ZW50b3J5LnYxLkxpc3RDaGFuZ2VzUmVxdWVzdBohLmludmVudG9yeS52MS5MaXN0Q2hhbmdlc1Jlc3BvbnNlIgOQAgESYQoQQmF0Y2hQdXRQcm9kdWN0cxIlLmludmVudG9yeS52MS5CYXRjaFB1dFByb2R1Y3RzUmVxdWVzdBomLmludmVudG9yeS52MS5CYXRjaFB1dFByb2R1Y3RzUmVzcG9uc2USXgoPQmF0Y2hDb3VudFN0b2NrEiQuaW52ZW50b3J5LnYxLkJhdGNoQ291bnRTdG9ja1JlcXVlc3QaJS5pbnZlbnRvcnkudjEuQmF0Y2hDb3VudFN0b2NrUmVzcG9uc2USYQoQQmF0Y2hBZGp1c3RTdG9jaxIlLmludmVudG9yeS52MS5CYXRjaEFkanVzdFN0b2NrUmVxdWVzdBomLmludmVudG9yeS52MS5CYXRjaEFkanVzdFN0b2NrUmVzcG9uc2USWAoNUHV0Q29sbGVjdGlvbhIiLmludmVudG9yeS52MS5QdXRDb2xsZWN0aW9uUmVxdWVzdBojLmludmVudG9yeS52MS5QdXRDb2xsZWN0aW9uUmVzcG9uc2USYQoQRGVsZXRlQ29sbGVjdGlvbhIlLmludmVudG9yeS52MS5EZWxldGVDb2xsZWN0aW9uUmVxdWVzdBomLmludmVudG9yeS52MS5EZWxldGVDb2xsZWN0aW9uUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_timestamp, file_google_rpc_status, file_inventory_v1_stock]);
 
 /**
  * available = max(0, on_hand - reserved - safety), on_hand = declared + adjusted - sold.
@@ -153,6 +155,15 @@ export type StockChanged = Message<"inventory.v1.StockChanged"> & {
    * @generated from field: string reason = 8;
    */
   reason: string;
+
+  /**
+   * Who caused the change: the name of the authenticated caller, "system:expiry" for an expired
+   * reservation, "kafka:<topic>" for a seller's event. Empty: unknown, as for a caller without
+   * authentication.
+   *
+   * @generated from field: string actor = 9;
+   */
+  actor: string;
 };
 
 /**
@@ -458,10 +469,120 @@ export const GetLedgerResponseSchema: GenMessage<GetLedgerResponse> = /*@__PURE_
   messageDesc(file_inventory_v1_supply, 13);
 
 /**
+ * @generated from message inventory.v1.ListLedgersRequest
+ */
+export type ListLedgersRequest = Message<"inventory.v1.ListLedgersRequest"> & {
+  /**
+   * 1 to 1,000; 50 if absent or 0.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * The next_page_token of the previous page. Empty: the first page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+
+  /**
+   * The filters: a ledger must match all that are set.
+   * Only ledgers with at most this many units available, 0 or more. Absent: no filter.
+   *
+   * @generated from field: optional int32 max_available = 3;
+   */
+  maxAvailable?: number | undefined;
+
+  /**
+   * Only ledgers with reserved units that are not in stock.
+   *
+   * @generated from field: bool shortfall_only = 4;
+   */
+  shortfallOnly: boolean;
+
+  /**
+   * Only ledgers with reserved units.
+   *
+   * @generated from field: bool reserved_only = 5;
+   */
+  reservedOnly: boolean;
+
+  /**
+   * @generated from field: inventory.v1.DeletedFilter deleted = 6;
+   */
+  deleted: DeletedFilter;
+
+  /**
+   * Only products of this collection. Empty: no filter.
+   *
+   * @generated from field: string collection_id = 7;
+   */
+  collectionId: string;
+
+  /**
+   * Only products that changed at or after this time. Absent: no filter.
+   *
+   * @generated from field: google.protobuf.Timestamp changed_since = 8;
+   */
+  changedSince?: Timestamp | undefined;
+
+  /**
+   * @generated from field: inventory.v1.LedgerOrder order = 9;
+   */
+  order: LedgerOrder;
+
+  /**
+   * @generated from field: bool descending = 10;
+   */
+  descending: boolean;
+};
+
+/**
+ * Describes the message inventory.v1.ListLedgersRequest.
+ * Use `create(ListLedgersRequestSchema)` to create a new message.
+ */
+export const ListLedgersRequestSchema: GenMessage<ListLedgersRequest> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 14);
+
+/**
+ * @generated from message inventory.v1.ListLedgersResponse
+ */
+export type ListLedgersResponse = Message<"inventory.v1.ListLedgersResponse"> & {
+  /**
+   * @generated from field: repeated inventory.v1.Ledger ledgers = 1;
+   */
+  ledgers: Ledger[];
+
+  /**
+   * Empty on the last page. A page may have fewer ledgers than page_size, even none, before the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * The number of products that match, over all pages.
+   *
+   * @generated from field: int32 total_size = 3;
+   */
+  totalSize: number;
+};
+
+/**
+ * Describes the message inventory.v1.ListLedgersResponse.
+ * Use `create(ListLedgersResponseSchema)` to create a new message.
+ */
+export const ListLedgersResponseSchema: GenMessage<ListLedgersResponse> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 15);
+
+/**
  * @generated from message inventory.v1.ListChangesRequest
  */
 export type ListChangesRequest = Message<"inventory.v1.ListChangesRequest"> & {
   /**
+   * Only changes of this product. At least one of product_id and reference_id is required.
+   *
    * @generated from field: string product_id = 1;
    */
   productId: string;
@@ -479,6 +600,13 @@ export type ListChangesRequest = Message<"inventory.v1.ListChangesRequest"> & {
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
+
+  /**
+   * Only changes with this reference_id: what happened to an order, adjustment, count or return.
+   *
+   * @generated from field: string reference_id = 4;
+   */
+  referenceId: string;
 };
 
 /**
@@ -486,7 +614,7 @@ export type ListChangesRequest = Message<"inventory.v1.ListChangesRequest"> & {
  * Use `create(ListChangesRequestSchema)` to create a new message.
  */
 export const ListChangesRequestSchema: GenMessage<ListChangesRequest> = /*@__PURE__*/
-  messageDesc(file_inventory_v1_supply, 14);
+  messageDesc(file_inventory_v1_supply, 16);
 
 /**
  * @generated from message inventory.v1.ListChangesResponse
@@ -503,6 +631,13 @@ export type ListChangesResponse = Message<"inventory.v1.ListChangesResponse"> & 
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * Set on the last page: true if older changes were made, but are not kept any more.
+   *
+   * @generated from field: bool truncated = 3;
+   */
+  truncated: boolean;
 };
 
 /**
@@ -510,7 +645,281 @@ export type ListChangesResponse = Message<"inventory.v1.ListChangesResponse"> & 
  * Use `create(ListChangesResponseSchema)` to create a new message.
  */
 export const ListChangesResponseSchema: GenMessage<ListChangesResponse> = /*@__PURE__*/
-  messageDesc(file_inventory_v1_supply, 15);
+  messageDesc(file_inventory_v1_supply, 17);
+
+/**
+ * @generated from message inventory.v1.BatchPutProductsRequest
+ */
+export type BatchPutProductsRequest = Message<"inventory.v1.BatchPutProductsRequest"> & {
+  /**
+   * 1 to 1,000 requests.
+   *
+   * @generated from field: repeated inventory.v1.PutProductRequest requests = 1;
+   */
+  requests: PutProductRequest[];
+};
+
+/**
+ * Describes the message inventory.v1.BatchPutProductsRequest.
+ * Use `create(BatchPutProductsRequestSchema)` to create a new message.
+ */
+export const BatchPutProductsRequestSchema: GenMessage<BatchPutProductsRequest> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 18);
+
+/**
+ * @generated from message inventory.v1.BatchPutProductsResponse
+ */
+export type BatchPutProductsResponse = Message<"inventory.v1.BatchPutProductsResponse"> & {
+  /**
+   * In the order of the requests.
+   *
+   * @generated from field: repeated inventory.v1.BatchPutProductsResponse.Result results = 1;
+   */
+  results: BatchPutProductsResponse_Result[];
+};
+
+/**
+ * Describes the message inventory.v1.BatchPutProductsResponse.
+ * Use `create(BatchPutProductsResponseSchema)` to create a new message.
+ */
+export const BatchPutProductsResponseSchema: GenMessage<BatchPutProductsResponse> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 19);
+
+/**
+ * @generated from message inventory.v1.BatchPutProductsResponse.Result
+ */
+export type BatchPutProductsResponse_Result = Message<"inventory.v1.BatchPutProductsResponse.Result"> & {
+  /**
+   * The error of this request. Absent: it succeeded.
+   *
+   * @generated from field: google.rpc.Status error = 1;
+   */
+  error?: Status | undefined;
+
+  /**
+   * @generated from field: inventory.v1.PutProductResponse response = 2;
+   */
+  response?: PutProductResponse | undefined;
+};
+
+/**
+ * Describes the message inventory.v1.BatchPutProductsResponse.Result.
+ * Use `create(BatchPutProductsResponse_ResultSchema)` to create a new message.
+ */
+export const BatchPutProductsResponse_ResultSchema: GenMessage<BatchPutProductsResponse_Result> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 19, 0);
+
+/**
+ * @generated from message inventory.v1.BatchCountStockRequest
+ */
+export type BatchCountStockRequest = Message<"inventory.v1.BatchCountStockRequest"> & {
+  /**
+   * 1 to 1,000 requests.
+   *
+   * @generated from field: repeated inventory.v1.CountStockRequest requests = 1;
+   */
+  requests: CountStockRequest[];
+};
+
+/**
+ * Describes the message inventory.v1.BatchCountStockRequest.
+ * Use `create(BatchCountStockRequestSchema)` to create a new message.
+ */
+export const BatchCountStockRequestSchema: GenMessage<BatchCountStockRequest> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 20);
+
+/**
+ * @generated from message inventory.v1.BatchCountStockResponse
+ */
+export type BatchCountStockResponse = Message<"inventory.v1.BatchCountStockResponse"> & {
+  /**
+   * In the order of the requests.
+   *
+   * @generated from field: repeated inventory.v1.BatchCountStockResponse.Result results = 1;
+   */
+  results: BatchCountStockResponse_Result[];
+};
+
+/**
+ * Describes the message inventory.v1.BatchCountStockResponse.
+ * Use `create(BatchCountStockResponseSchema)` to create a new message.
+ */
+export const BatchCountStockResponseSchema: GenMessage<BatchCountStockResponse> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 21);
+
+/**
+ * @generated from message inventory.v1.BatchCountStockResponse.Result
+ */
+export type BatchCountStockResponse_Result = Message<"inventory.v1.BatchCountStockResponse.Result"> & {
+  /**
+   * The error of this request. Absent: it succeeded.
+   *
+   * @generated from field: google.rpc.Status error = 1;
+   */
+  error?: Status | undefined;
+
+  /**
+   * @generated from field: inventory.v1.CountStockResponse response = 2;
+   */
+  response?: CountStockResponse | undefined;
+};
+
+/**
+ * Describes the message inventory.v1.BatchCountStockResponse.Result.
+ * Use `create(BatchCountStockResponse_ResultSchema)` to create a new message.
+ */
+export const BatchCountStockResponse_ResultSchema: GenMessage<BatchCountStockResponse_Result> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 21, 0);
+
+/**
+ * @generated from message inventory.v1.BatchAdjustStockRequest
+ */
+export type BatchAdjustStockRequest = Message<"inventory.v1.BatchAdjustStockRequest"> & {
+  /**
+   * 1 to 1,000 requests.
+   *
+   * @generated from field: repeated inventory.v1.AdjustStockRequest requests = 1;
+   */
+  requests: AdjustStockRequest[];
+};
+
+/**
+ * Describes the message inventory.v1.BatchAdjustStockRequest.
+ * Use `create(BatchAdjustStockRequestSchema)` to create a new message.
+ */
+export const BatchAdjustStockRequestSchema: GenMessage<BatchAdjustStockRequest> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 22);
+
+/**
+ * @generated from message inventory.v1.BatchAdjustStockResponse
+ */
+export type BatchAdjustStockResponse = Message<"inventory.v1.BatchAdjustStockResponse"> & {
+  /**
+   * In the order of the requests.
+   *
+   * @generated from field: repeated inventory.v1.BatchAdjustStockResponse.Result results = 1;
+   */
+  results: BatchAdjustStockResponse_Result[];
+};
+
+/**
+ * Describes the message inventory.v1.BatchAdjustStockResponse.
+ * Use `create(BatchAdjustStockResponseSchema)` to create a new message.
+ */
+export const BatchAdjustStockResponseSchema: GenMessage<BatchAdjustStockResponse> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 23);
+
+/**
+ * @generated from message inventory.v1.BatchAdjustStockResponse.Result
+ */
+export type BatchAdjustStockResponse_Result = Message<"inventory.v1.BatchAdjustStockResponse.Result"> & {
+  /**
+   * The error of this request. Absent: it succeeded.
+   *
+   * @generated from field: google.rpc.Status error = 1;
+   */
+  error?: Status | undefined;
+
+  /**
+   * @generated from field: inventory.v1.AdjustStockResponse response = 2;
+   */
+  response?: AdjustStockResponse | undefined;
+};
+
+/**
+ * Describes the message inventory.v1.BatchAdjustStockResponse.Result.
+ * Use `create(BatchAdjustStockResponse_ResultSchema)` to create a new message.
+ */
+export const BatchAdjustStockResponse_ResultSchema: GenMessage<BatchAdjustStockResponse_Result> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 23, 0);
+
+/**
+ * @generated from message inventory.v1.PutCollectionRequest
+ */
+export type PutCollectionRequest = Message<"inventory.v1.PutCollectionRequest"> & {
+  /**
+   * The collection, which replaces the stored one. collection_id and name are required.
+   *
+   * @generated from field: inventory.v1.Collection collection = 1;
+   */
+  collection?: Collection | undefined;
+
+  /**
+   * When the seller made the update. The store's clock if absent.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 2;
+   */
+  updateTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message inventory.v1.PutCollectionRequest.
+ * Use `create(PutCollectionRequestSchema)` to create a new message.
+ */
+export const PutCollectionRequestSchema: GenMessage<PutCollectionRequest> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 24);
+
+/**
+ * @generated from message inventory.v1.PutCollectionResponse
+ */
+export type PutCollectionResponse = Message<"inventory.v1.PutCollectionResponse"> & {
+  /**
+   * False if the update was superseded by a newer update or deletion.
+   *
+   * @generated from field: bool applied = 1;
+   */
+  applied: boolean;
+};
+
+/**
+ * Describes the message inventory.v1.PutCollectionResponse.
+ * Use `create(PutCollectionResponseSchema)` to create a new message.
+ */
+export const PutCollectionResponseSchema: GenMessage<PutCollectionResponse> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 25);
+
+/**
+ * @generated from message inventory.v1.DeleteCollectionRequest
+ */
+export type DeleteCollectionRequest = Message<"inventory.v1.DeleteCollectionRequest"> & {
+  /**
+   * @generated from field: string collection_id = 1;
+   */
+  collectionId: string;
+
+  /**
+   * When the seller deleted the collection. The store's clock if absent.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 2;
+   */
+  updateTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message inventory.v1.DeleteCollectionRequest.
+ * Use `create(DeleteCollectionRequestSchema)` to create a new message.
+ */
+export const DeleteCollectionRequestSchema: GenMessage<DeleteCollectionRequest> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 26);
+
+/**
+ * @generated from message inventory.v1.DeleteCollectionResponse
+ */
+export type DeleteCollectionResponse = Message<"inventory.v1.DeleteCollectionResponse"> & {
+  /**
+   * False if the deletion was superseded by a newer update or deletion.
+   *
+   * @generated from field: bool applied = 1;
+   */
+  applied: boolean;
+};
+
+/**
+ * Describes the message inventory.v1.DeleteCollectionResponse.
+ * Use `create(DeleteCollectionResponseSchema)` to create a new message.
+ */
+export const DeleteCollectionResponseSchema: GenMessage<DeleteCollectionResponse> = /*@__PURE__*/
+  messageDesc(file_inventory_v1_supply, 27);
 
 /**
  * @generated from enum inventory.v1.ChangeCause
@@ -589,6 +998,77 @@ export const ChangeCauseSchema: GenEnum<ChangeCause> = /*@__PURE__*/
   enumDesc(file_inventory_v1_supply, 0);
 
 /**
+ * @generated from enum inventory.v1.DeletedFilter
+ */
+export const DeletedFilter = {
+  /**
+   * Without deleted products.
+   *
+   * @generated from enum value: DELETED_FILTER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: DELETED_FILTER_INCLUDED = 1;
+   */
+  INCLUDED: 1,
+
+  /**
+   * @generated from enum value: DELETED_FILTER_ONLY = 2;
+   */
+  ONLY: 2,
+} as const;
+
+/**
+ * @generated from enum inventory.v1.DeletedFilter
+ */
+export type DeletedFilter = (typeof DeletedFilter)[keyof typeof DeletedFilter] | UnknownEnum;
+
+/**
+ * Describes the enum inventory.v1.DeletedFilter.
+ */
+export const DeletedFilterSchema: GenEnum<DeletedFilter> = /*@__PURE__*/
+  enumDesc(file_inventory_v1_supply, 1);
+
+/**
+ * @generated from enum inventory.v1.LedgerOrder
+ */
+export const LedgerOrder = {
+  /**
+   * By product ID.
+   *
+   * @generated from enum value: LEDGER_ORDER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: LEDGER_ORDER_PRODUCT_ID = 1;
+   */
+  PRODUCT_ID: 1,
+
+  /**
+   * @generated from enum value: LEDGER_ORDER_AVAILABLE = 2;
+   */
+  AVAILABLE: 2,
+
+  /**
+   * @generated from enum value: LEDGER_ORDER_UPDATE_TIME = 3;
+   */
+  UPDATE_TIME: 3,
+} as const;
+
+/**
+ * @generated from enum inventory.v1.LedgerOrder
+ */
+export type LedgerOrder = (typeof LedgerOrder)[keyof typeof LedgerOrder] | UnknownEnum;
+
+/**
+ * Describes the enum inventory.v1.LedgerOrder.
+ */
+export const LedgerOrderSchema: GenEnum<LedgerOrder> = /*@__PURE__*/
+  enumDesc(file_inventory_v1_supply, 2);
+
+/**
  * The API for sellers, warehouses and operators. Sellers' product updates that arrive by Kafka are
  * applied by the same rules as PutProduct.
  *
@@ -662,7 +1142,17 @@ export const SupplyService: GenService<{
     output: typeof GetLedgerResponseSchema;
   },
   /**
-   * Returns a product's latest changes, newest first.
+   * Lists the ledgers of products, filtered, sorted and paginated.
+   *
+   * @generated from rpc inventory.v1.SupplyService.ListLedgers
+   */
+  listLedgers: {
+    methodKind: "unary";
+    input: typeof ListLedgersRequestSchema;
+    output: typeof ListLedgersResponseSchema;
+  },
+  /**
+   * Returns the latest changes of a product, or those that an order or correction caused, newest first.
    *
    * @generated from rpc inventory.v1.SupplyService.ListChanges
    */
@@ -670,6 +1160,57 @@ export const SupplyService: GenService<{
     methodKind: "unary";
     input: typeof ListChangesRequestSchema;
     output: typeof ListChangesResponseSchema;
+  },
+  /**
+   * Executes up to 1,000 PutProduct requests. Each succeeds or fails alone. Requests for the same
+   * product are applied in the order of the batch. Safe to retry, as each of the requests is.
+   *
+   * @generated from rpc inventory.v1.SupplyService.BatchPutProducts
+   */
+  batchPutProducts: {
+    methodKind: "unary";
+    input: typeof BatchPutProductsRequestSchema;
+    output: typeof BatchPutProductsResponseSchema;
+  },
+  /**
+   * Executes up to 1,000 CountStock requests. Each succeeds or fails alone.
+   *
+   * @generated from rpc inventory.v1.SupplyService.BatchCountStock
+   */
+  batchCountStock: {
+    methodKind: "unary";
+    input: typeof BatchCountStockRequestSchema;
+    output: typeof BatchCountStockResponseSchema;
+  },
+  /**
+   * Executes up to 1,000 AdjustStock requests. Each succeeds or fails alone.
+   *
+   * @generated from rpc inventory.v1.SupplyService.BatchAdjustStock
+   */
+  batchAdjustStock: {
+    methodKind: "unary";
+    input: typeof BatchAdjustStockRequestSchema;
+    output: typeof BatchAdjustStockResponseSchema;
+  },
+  /**
+   * Creates or updates a collection. An update that is older than the stored collection is ignored.
+   *
+   * @generated from rpc inventory.v1.SupplyService.PutCollection
+   */
+  putCollection: {
+    methodKind: "unary";
+    input: typeof PutCollectionRequestSchema;
+    output: typeof PutCollectionResponseSchema;
+  },
+  /**
+   * Deletes a collection. Its products keep their collection_id and remain on sale.
+   *
+   * @generated from rpc inventory.v1.SupplyService.DeleteCollection
+   */
+  deleteCollection: {
+    methodKind: "unary";
+    input: typeof DeleteCollectionRequestSchema;
+    output: typeof DeleteCollectionResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_inventory_v1_supply, 0);
