@@ -1,3 +1,4 @@
+import { createRegistry } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { ServerReflection } from "../gen/grpc/reflection/v1/reflection_pb.ts";
@@ -56,6 +57,9 @@ const LONG_LIVED_PATHS: ReadonlySet<string> = new Set(
   ),
 );
 
+/** The errors of a batch have their details in `google.protobuf.Any`, whose JSON needs the types. */
+const JSON_OPTIONS = { registry: createRegistry(...ERROR_DETAILS) };
+
 /** Starts the port and what serves its requests. Resolves with the port once it accepts connections. */
 export async function startApi(
   context: Context,
@@ -72,7 +76,7 @@ export async function startApi(
   const {
     services: extraServices = [],
     streamMethods = [],
-    json = {},
+    json = JSON_OPTIONS,
     requestBytesMax,
   } = options.extraApi ?? {};
   const requestOptions = { json, ...(requestBytesMax && { requestBytesMax }) };

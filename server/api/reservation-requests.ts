@@ -15,7 +15,7 @@ import {
   RESERVATION_TTL_MS_DEFAULT,
   RESERVATION_TTL_MS_MAX,
   RESERVATION_TTL_MS_MIN,
-  type Reservation,
+  type ReservationPosition,
   sumLines,
 } from "../inventory/reservation.ts";
 import type { CommitRequest, ReservationsPage, ReserveRequest, ReturnRequest } from "../inventory/store.ts";
@@ -60,18 +60,22 @@ export function readReturn(request: ReturnReservationRequest): ReturnRequest {
   return { reservationId: request.reservationId, returnId: request.returnId, lines };
 }
 
-export function readListReservations(request: ListReservationsRequest): ReservationsPage {
+/** `productId` is empty without that filter. */
+export function readListReservations(
+  request: ListReservationsRequest,
+): ReservationsPage & { readonly productId: string } {
   const violations = new Violations();
   const limit = readPageSize(violations, request.pageSize);
   const after = readReservationToken(violations, request.pageToken);
   const expireBeforeMs = readDeadline(violations, request.expireBefore);
+  violations.optionalId("product_id", request.productId);
   violations.throwIfAny();
-  return { limit, after, expireBeforeMs };
+  return { limit, after, expireBeforeMs, productId: request.productId };
 }
 
-/** The token of the page that starts after a reservation. */
-export function reservationToken(last: Reservation): string {
-  return encodeToken(`reservation:${last.expireTimeMs}:${last.reservationId}`);
+/** The token of the page that starts after a position. */
+export function reservationToken({ expireTimeMs, reservationId }: ReservationPosition): string {
+  return encodeToken(`reservation:${expireTimeMs}:${reservationId}`);
 }
 
 function readReservationToken(violations: Violations, token: string): ReservationsPage["after"] {

@@ -1,5 +1,6 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
+import { positionOf } from "../inventory/reservation.ts";
 import type { ReservationStore } from "../inventory/store.ts";
 import { readId } from "./fields.ts";
 import { toReservation } from "./messages.ts";
@@ -36,14 +37,21 @@ export function reservationService(reservations: ReservationStore): ServiceImpl<
       return { reservation: toReservation(await reservations.get(reservationId)) };
     },
     async listReservations(request) {
-      const page = readListReservations(request);
+      const { productId, ...page } = readListReservations(request);
+      if (productId !== "") {
+        const { reservations: ofProduct, next } = await reservations.listOfProduct(productId, page);
+        return {
+          reservations: ofProduct.map(toReservation),
+          nextPageToken: next === undefined ? "" : reservationToken(next),
+        };
+      }
       // One more than requested shows whether there is a next page.
       const found = await reservations.list({ ...page, limit: page.limit + 1 });
       const shown = found.slice(0, page.limit);
       const last = shown.at(-1);
       return {
         reservations: shown.map(toReservation),
-        nextPageToken: found.length > page.limit && last ? reservationToken(last) : "",
+        nextPageToken: found.length > page.limit && last ? reservationToken(positionOf(last)) : "",
       };
     },
   };

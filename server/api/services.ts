@@ -33,7 +33,7 @@ export interface InventoryServices {
 export function inventoryServices(store: InventoryStore, live: LiveView): InventoryServices {
   const inventory = legacyInventory(live);
   const stock = stockService(live);
-  const supply = supplyService(store);
+  const supply = supplyService(store, live);
   const reservation = reservationService(store.reservations);
   return {
     register(router) {

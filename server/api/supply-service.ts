@@ -1,8 +1,13 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
+import { BulkQueue } from "../inventory/bulk.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import { toLedger, toStockChanged } from "../wire/stock-changed.ts";
+import { batchMethods } from "./batch.ts";
+import { collectionMethods } from "./collections.ts";
 import { readId } from "./fields.ts";
+import { ledgerMethods } from "./ledgers.ts";
+import type { LiveView } from "./stock-service.ts";
 import {
   readAdjustStock,
   readCountStock,
@@ -13,8 +18,14 @@ import {
   versionToken,
 } from "./supply-requests.ts";
 
-export function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyService> {
+export function supplyService(
+  store: InventoryStore,
+  { mirror }: Pick<LiveView, "mirror">,
+): ServiceImpl<typeof SupplyService> {
   return {
+    ...batchMethods(store, new BulkQueue((productId) => store.bucketOf(productId))),
+    ...ledgerMethods(store, mirror),
+    ...collectionMethods(store),
     async putProduct(request) {
       const { applied, ledger } = await store.putProduct(readPutProduct(request));
       return { applied, ledger: toLedger(ledger) };

@@ -1,4 +1,5 @@
-import { compareDeliveries, type Delivery } from "./delivery.ts";
+import { compareDeliveries } from "./delivery.ts";
+import type { EventTime } from "./product-event.ts";
 
 /** A seller's grouping of products. */
 export interface Collection {
@@ -11,18 +12,27 @@ export interface Collection {
  * A seller's create, update or deletion of a collection. The newest `updateTimeMicros` wins. Of two events with the same
  * time a deletion wins; otherwise the later delivery does.
  */
-export interface CollectionEvent {
+export interface CollectionEvent extends EventTime {
   readonly collectionId: string;
   /** Absent: the collection is deleted. */
   readonly collection: Collection | undefined;
-  /** The seller's time of the update, µs since 1970. */
+}
+
+/** An event whose time is known. */
+export interface TimedCollectionEvent extends CollectionEvent {
   readonly updateTimeMicros: number;
-  /** The place of the event's message. Absent if it was not delivered by Kafka. */
-  readonly delivery?: Delivery | undefined;
+}
+
+/** The result of a collection's event. */
+export interface CollectionResult {
+  /** False if the event was superseded by a newer update or deletion. */
+  readonly applied: boolean;
+  /** False if the event was superseded, or repeats what is known. */
+  readonly changed: boolean;
 }
 
 /** Whether an event replaces the one that is known. */
-export function replaces(event: CollectionEvent, known: CollectionEvent | undefined): boolean {
+export function replaces(event: TimedCollectionEvent, known: TimedCollectionEvent | undefined): boolean {
   if (known === undefined || event.updateTimeMicros !== known.updateTimeMicros) {
     return known === undefined || event.updateTimeMicros > known.updateTimeMicros;
   }
@@ -33,7 +43,7 @@ export function replaces(event: CollectionEvent, known: CollectionEvent | undefi
 }
 
 /** Whether two events of a collection have the same time and the same content. */
-export function isRepetition(a: CollectionEvent, b: CollectionEvent | undefined): boolean {
+export function isRepetition(a: TimedCollectionEvent, b: TimedCollectionEvent | undefined): boolean {
   return (
     a.updateTimeMicros === b?.updateTimeMicros &&
     a.collection?.name === b.collection?.name &&

@@ -4,6 +4,10 @@ import type { Stock, StockChange } from "./ledger.ts";
 /** A product as a live view keeps it. Deleted products are kept, so that an older state cannot restore them. */
 export interface ProductState extends Stock {
   readonly deleted: boolean;
+  /** Whether active reservations hold units. */
+  readonly isReserved: boolean;
+  /** Whether some of the units held are not in stock. */
+  readonly isShort: boolean;
 }
 
 /** The callbacks of a consumer of the change stream. They are called one at a time. */

@@ -40,6 +40,18 @@ export interface Reservation {
   readonly revived: boolean;
 }
 
+/** A place in the order of the active reservations: by deadline, then by ID. */
+export interface ReservationPosition {
+  /** ms since 1970. */
+  readonly expireTimeMs: number;
+  readonly reservationId: string;
+}
+
+/** The position of an active reservation. */
+export function positionOf({ reservationId, expireTimeMs }: Reservation): ReservationPosition {
+  return { reservationId, expireTimeMs: expireTimeMs ?? 0 };
+}
+
 /** Sums the lines of each product, in order of first occurrence. */
 export function sumLines(lines: readonly Line[]): Line[] {
   const quantities = new Map<string, number>();

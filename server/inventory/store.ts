@@ -1,7 +1,7 @@
-import type { Collection, CollectionEvent } from "./collection.ts";
+import type { Collection, CollectionEvent, CollectionResult } from "./collection.ts";
 import type { Ledger, Stock, StockChange } from "./ledger.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "./product-event.ts";
-import type { Line, Reservation } from "./reservation.ts";
+import type { Line, Reservation, ReservationPosition } from "./reservation.ts";
 
 /** A physical count: on hand becomes `count`. */
 export interface StockCount {
@@ -56,9 +56,16 @@ export interface ReturnRequest {
 export interface ReservationsPage {
   readonly limit: number;
   /** The position after which the page starts. */
-  readonly after: { readonly expireTimeMs: number; readonly reservationId: string } | undefined;
+  readonly after: ReservationPosition | undefined;
   /** Only reservations that expire before this time, ms since 1970. */
   readonly expireBeforeMs: number | undefined;
+}
+
+/** A page of the reservations of one product. */
+export interface ProductReservations {
+  readonly reservations: readonly Reservation[];
+  /** The position at which the next page starts; absent on the last page. */
+  readonly next: ReservationPosition | undefined;
 }
 
 /**
@@ -104,6 +111,12 @@ export interface ReservationStore {
   /** Active reservations, earliest deadline first. */
   list(page: ReservationsPage): Promise<Reservation[]>;
 
+  /**
+   * Active reservations with a line of the product, earliest deadline first. One call examines a bounded number of
+   * reservations, so that a page may have fewer than `limit`, even none, before the last.
+   */
+  listOfProduct(productId: string, page: ReservationsPage): Promise<ProductReservations>;
+
   countActive(): Promise<number>;
 
   /** Expires up to `limit` reservations whose deadline has passed. Resolves with the number expired. */
@@ -132,6 +145,12 @@ export interface InventoryStore {
   /** The ledger of a product, also of a deleted one. `PRODUCT_UNKNOWN` if it never existed. */
   getLedger(productId: string): Promise<Ledger>;
 
+  /** The ledgers of many products, also of deleted ones, in request order; `undefined` for an unknown or damaged one. */
+  batchGetLedgers(productIds: readonly string[]): Promise<(Ledger | undefined)[]>;
+
+  /** Products with the same number are stored together, so that mutations of them can share one step. */
+  bucketOf(productId: string): number;
+
   /** A product's latest changes, newest first, as many as the store keeps. `PRODUCT_UNKNOWN`. */
   listChanges(productId: string, page: ChangesPage): Promise<StockChange[]>;
 
@@ -159,11 +178,8 @@ export interface InventoryStore {
   /** Sets F. `PRODUCT_UNKNOWN`. */
   setSafetyStock(productId: string, safety: number): Promise<Ledger>;
 
-  /**
-   * Creates, updates or deletes a collection. False if the event changed nothing: it was superseded, or repeats what is
-   * known. `INVALID_INPUT` if U is too far ahead.
-   */
-  putCollection(event: CollectionEvent): Promise<boolean>;
+  /** Creates, updates or deletes a collection. `INVALID_INPUT` if U is too far ahead. */
+  putCollection(event: CollectionEvent): Promise<CollectionResult>;
 
   /** Every collection, in no particular order. */
   listCollections(): Promise<Collection[]>;

@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import type { Collection } from "../inventory/collection.ts";
 import type { FeedListener, ProductState } from "../inventory/feed.ts";
-import { available, type StockChange } from "../inventory/ledger.ts";
+import { available, type StockChange, shortfall } from "../inventory/ledger.ts";
 import { AcknowledgedVersions } from "./acknowledged-versions.ts";
 import { NO_ROW, ProductTable } from "./products/product-table.ts";
 import { compareNames } from "./products/text-order.ts";
@@ -211,6 +211,8 @@ export class Mirror implements FeedListener {
         updateTimeMs: changeTimeMs,
         details: details ?? this.#find(ledger.productId)?.details,
         deleted: ledger.deleted,
+        isReserved: ledger.reserved > 0,
+        isShort: shortfall(ledger) > 0,
       };
     }
   }

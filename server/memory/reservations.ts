@@ -18,12 +18,14 @@ import {
   compareIds,
   type Line,
   linesFingerprint,
+  positionOf,
   type Reservation,
   type ReservationState,
   sumLines,
 } from "../inventory/reservation.ts";
 import type {
   CommitRequest,
+  ProductReservations,
   ReservationStore,
   ReservationsPage,
   ReserveRequest,
@@ -239,6 +241,18 @@ export class Reservations implements ReservationStore {
       )
       .slice(0, limit)
       .map(reservationOf);
+  }
+
+  async listOfProduct(productId: string, page: ReservationsPage): Promise<ProductReservations> {
+    const found = (await this.list({ ...page, limit: Number.POSITIVE_INFINITY })).filter(({ lines }) =>
+      lines.some((line) => line.productId === productId),
+    );
+    const reservations = found.slice(0, page.limit);
+    const last = reservations.at(-1);
+    return {
+      reservations,
+      next: found.length > page.limit && last ? positionOf(last) : undefined,
+    };
   }
 
   async countActive(): Promise<number> {

@@ -1,4 +1,11 @@
-import { type Collection, type CollectionEvent, isRepetition, replaces } from "../inventory/collection.ts";
+import {
+  type Collection,
+  type CollectionEvent,
+  type CollectionResult,
+  isRepetition,
+  replaces,
+  type TimedCollectionEvent,
+} from "../inventory/collection.ts";
 import {
   available,
   type Ledger,
@@ -7,6 +14,7 @@ import {
   QUANTITY_MAX,
   type Stock,
   type StockChange,
+  shortfall,
   UPDATE_AHEAD_MS_MAX,
 } from "../inventory/ledger.ts";
 import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
@@ -52,7 +60,7 @@ export class MemoryStore implements InventoryStore {
   readonly #operations: Operations;
   readonly #now: () => number;
   /** The newest event of every collection, deleted ones included. */
-  readonly #collections = new Map<string, CollectionEvent>();
+  readonly #collections = new Map<string, TimedCollectionEvent>();
 
   constructor(options: MemoryStoreOptions = {}) {
     const retentionMs = options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT;
@@ -61,6 +69,8 @@ export class MemoryStore implements InventoryStore {
       [...this.#products.all()].map((product) => ({
         ...stockOf(product),
         deleted: isDeleted(product.registers),
+        isReserved: product.reserved > 0,
+        isShort: shortfall(ledgerOf(product)) > 0,
       })),
     );
     this.#products = new Products(this.#now, (change) => this.feed.deliverChange(change));
@@ -81,6 +91,17 @@ export class MemoryStore implements InventoryStore {
 
   async getLedger(productId: string): Promise<Ledger> {
     return ledgerOf(this.#products.known(productId));
+  }
+
+  async batchGetLedgers(productIds: readonly string[]): Promise<(Ledger | undefined)[]> {
+    return productIds.map((productId) => {
+      const product = this.#products.find(productId);
+      return product && ledgerOf(product);
+    });
+  }
+
+  bucketOf(): number {
+    return 0;
   }
 
   async listChanges(productId: string, page: ChangesPage): Promise<StockChange[]> {
@@ -151,18 +172,18 @@ export class MemoryStore implements InventoryStore {
     return ledgerOf(product);
   }
 
-  async putCollection(event: CollectionEvent): Promise<boolean> {
-    this.#eventTime(event);
+  async putCollection(event: CollectionEvent): Promise<CollectionResult> {
+    const timed = { ...event, updateTimeMicros: this.#eventTime(event) };
     const known = this.#collections.get(event.collectionId);
-    if (!replaces(event, known)) {
-      return false;
+    const repeats = isRepetition(timed, known);
+    if (!replaces(timed, known)) {
+      return { applied: repeats, changed: false };
     }
-    this.#collections.set(event.collectionId, event);
-    if (isRepetition(event, known)) {
-      return false;
+    this.#collections.set(event.collectionId, timed);
+    if (!repeats) {
+      this.feed.deliverCollections(this.#currentCollections());
     }
-    this.feed.deliverCollections(this.#currentCollections());
-    return true;
+    return { applied: true, changed: !repeats };
   }
 
   async listCollections(): Promise<Collection[]> {

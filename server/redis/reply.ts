@@ -9,6 +9,7 @@ import {
   type ProductDetails,
   type Stock,
   type StockChange,
+  shortfall,
 } from "../inventory/ledger.ts";
 import { isDeleted } from "../inventory/product-event.ts";
 import type { DamagedRecords } from "./damaged-records.ts";
@@ -170,6 +171,8 @@ function decodeState(productId: string, row: ReplyReader, details: ProductDetail
     updateTimeMs: row.integer(),
     details,
     deleted: isDeleted({ upsertTimeMicros: row.optionalInteger(), deleteTimeMicros: row.optionalInteger() }),
+    isReserved: ledger.reserved > 0,
+    isShort: shortfall(ledger) > 0,
   };
 }
 

@@ -16,12 +16,14 @@ import {
   compareIds,
   type Line,
   linesFingerprint,
+  positionOf,
   RESERVATION_TTL_MS_MAX,
   type Reservation,
   sumLines,
 } from "../inventory/reservation.ts";
 import type {
   CommitRequest,
+  ProductReservations,
   ReservationStore,
   ReservationsPage,
   ReserveRequest,
@@ -39,6 +41,10 @@ const PRODUCTS_OF_A_RESERVATION = 3;
 
 /** A later deadline than this is a damaged record: the longest time to live, and a day by which clocks may differ. */
 const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
+
+/** Reservations that one list of a product's reservations examines, and how many of them at once. */
+const EXAMINED_PER_CALL_MAX = 10_000;
+const EXAMINED_AT_ONCE = 1_000;
 
 interface Deadline {
   readonly id: string;
@@ -209,37 +215,33 @@ export class RedisReservations implements ReservationStore {
   async list(page: ReservationsPage): Promise<Reservation[]> {
     const listed: Reservation[] = [];
     let after = page.after;
-    while (listed.length < page.limit) {
-      const wanted = page.limit - listed.length;
-      const due = await this.#dueAfter(after, page.expireBeforeMs, wanted);
-      if (due.length === 0) {
-        break;
-      }
-      const texts = await this.#reads.send((client) =>
-        client.mget(due.map(({ id }) => this.#keys.reservation(id))),
-      );
-      for (const [index, { id, deadline }] of due.entries()) {
-        const text = texts[index];
-        const reservation =
-          typeof text === "string"
-            ? this.#damagedRecords.decode("reservation", this.#keys.reservation(id), () =>
-                decodeReservation(id, text),
-              )
-            : undefined;
-        // Skips reservations that ended since their deadline was read, and those that were extended: they are
-        // listed at their new deadline. Listed here, a page that ends with one would continue from that deadline.
-        // A deadline after that of the record is the next attempt to expire a reservation that needs a damaged record.
-        if (reservation?.state === "active" && (reservation.expireTimeMs ?? 0) <= deadline) {
-          listed.push({ ...reservation, expireTimeMs: deadline });
+    do {
+      const part = await this.#examine({ ...page, after, limit: page.limit - listed.length });
+      listed.push(...part.reservations);
+      after = part.next;
+    } while (listed.length < page.limit && after !== undefined);
+    return listed;
+  }
+
+  async listOfProduct(productId: string, page: ReservationsPage): Promise<ProductReservations> {
+    const reservations: Reservation[] = [];
+    let after = page.after;
+    for (let examined = 0; examined < EXAMINED_PER_CALL_MAX; examined += EXAMINED_AT_ONCE) {
+      const part = await this.#examine({ ...page, after, limit: EXAMINED_AT_ONCE });
+      for (const reservation of part.reservations) {
+        if (reservation.lines.some((line) => line.productId === productId)) {
+          reservations.push(reservation);
+          if (reservations.length === page.limit) {
+            return { reservations, next: positionOf(reservation) };
+          }
         }
       }
-      const last = due.at(-1);
-      after = last && { expireTimeMs: last.deadline, reservationId: last.id };
-      if (due.length < wanted) {
+      after = part.next;
+      if (after === undefined) {
         break;
       }
     }
-    return listed;
+    return { reservations, next: after };
   }
 
   async countActive(): Promise<number> {
@@ -271,6 +273,35 @@ export class RedisReservations implements ReservationStore {
     const { buckets } = this.#keys;
     this.#firstBucket = (this.#firstBucket + 1) % buckets;
     return Array.from({ length: buckets }, (_, n) => this.#keys.deadlines((this.#firstBucket + n) % buckets));
+  }
+
+  /** Reads the records of the next `limit` deadlines. `next` is absent if there are no more. */
+  async #examine({ limit, after, expireBeforeMs }: ReservationsPage): Promise<ProductReservations> {
+    const due = await this.#dueAfter(after, expireBeforeMs, limit);
+    const last = due.at(-1);
+    if (last === undefined) {
+      return { reservations: [], next: undefined };
+    }
+    const texts = await this.#reads.send((client) =>
+      client.mget(due.map(({ id }) => this.#keys.reservation(id))),
+    );
+    const reservations = due.flatMap(({ id, deadline }, index) => {
+      const text = texts[index];
+      const reservation =
+        typeof text === "string"
+          ? this.#damagedRecords.decode("reservation", this.#keys.reservation(id), () =>
+              decodeReservation(id, text),
+            )
+          : undefined;
+      // Skips reservations that ended since their deadline was read, and those that were extended: they are
+      // listed at their new deadline. Listed here, a page that ends with one would continue from that deadline.
+      // A deadline after that of the record is the next attempt to expire a reservation that needs a damaged record.
+      return reservation?.state === "active" && (reservation.expireTimeMs ?? 0) <= deadline
+        ? [{ ...reservation, expireTimeMs: deadline }]
+        : [];
+    });
+    const next = { expireTimeMs: last.deadline, reservationId: last.id };
+    return { reservations, next: due.length < limit ? undefined : next };
   }
 
   /** The next deadlines of all buckets, in order of deadline and ID. */

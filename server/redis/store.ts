@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import type { Collection, CollectionEvent } from "../inventory/collection.ts";
+import type { Collection, CollectionEvent, CollectionResult } from "../inventory/collection.ts";
 import type { Ledger, Stock, StockChange } from "../inventory/ledger.ts";
 import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "../inventory/product-event.ts";
@@ -128,6 +128,15 @@ export class RedisStore implements InventoryStore {
     return product.ledger;
   }
 
+  async batchGetLedgers(productIds: readonly string[]): Promise<(Ledger | undefined)[]> {
+    const products = await Promise.all(productIds.map((id) => this.#products.readUnlessDamaged(id)));
+    return products.map((product) => product?.ledger);
+  }
+
+  bucketOf(productId: string): number {
+    return this.#keys.bucketOf(productId);
+  }
+
   async listChanges(productId: string, page: ChangesPage): Promise<StockChange[]> {
     await this.getLedger(productId);
     if (page.beforeVersion !== undefined && page.beforeVersion <= 1) {
@@ -244,26 +253,27 @@ export class RedisStore implements InventoryStore {
     return decodeLedger(productId, reply.text()).ledger;
   }
 
-  async putCollection(event: CollectionEvent): Promise<boolean> {
+  async putCollection(event: CollectionEvent): Promise<CollectionResult> {
     const { collectionId, collection, updateTimeMicros } = event;
     const reply = await this.#mutations.run({
       name: "put_collection",
       keys: [this.#keys.collections()],
       args: [
         collectionId,
-        updateTimeMicros,
+        updateTimeMicros ?? "",
         collection === undefined ? "" : encodeCollection(collection, event.delivery),
       ],
       products: 1,
-      isIdempotent: true,
+      isIdempotent: updateTimeMicros !== undefined,
     });
     const status = reply.text();
     switch (status) {
       case "applied":
+      case "unchanged":
       case "stale":
-        return status === "applied";
+        return { applied: status !== "stale", changed: status === "applied" };
       case "future":
-        throw updateTooFarAhead({ updateTimeMicros }, reply.integer());
+        throw updateTooFarAhead(event, reply.integer());
       default:
         throw unexpectedStatus(status);
     }

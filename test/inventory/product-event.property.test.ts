@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { describe, it, type TestContext } from "node:test";
 import fc from "fast-check";
-import type { CollectionEvent } from "../../server/inventory/collection.ts";
+import type { TimedCollectionEvent } from "../../server/inventory/collection.ts";
 import type { Delivery } from "../../server/inventory/delivery.ts";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import type { Ledger, ProductDetails } from "../../server/inventory/ledger.ts";
@@ -324,7 +324,7 @@ describe("collection events", () => {
       deliveries,
     )
     .map(([events, places]) =>
-      events.map(({ step, name }, index): CollectionEvent => {
+      events.map(({ step, name }, index): TimedCollectionEvent => {
         const collectionId = "c";
         const collection = name === null ? undefined : { collectionId, name, description: "" };
         const updateTimeMicros = BASE_MICROS + step;
@@ -344,7 +344,7 @@ describe("collection events", () => {
           const store = new MemoryStore();
           for (const event of order) {
             await store.putCollection(event);
-            assert.equal(await store.putCollection(event), false);
+            assert.equal((await store.putCollection(event)).changed, false);
           }
           const expected = isDeleted
             ? []

@@ -30,6 +30,8 @@ export function stateOf(productId: string, version: number, more: Partial<Produc
     updateTimeMs: 1_000 + version,
     details: undefined,
     deleted: false,
+    isReserved: false,
+    isShort: false,
     ...more,
   };
 }

@@ -32,7 +32,7 @@ export async function applyEvent(
       // Of equal times a deletion wins, whatever the delivery.
       return { outcome: outcomeOf((await store.deleteProduct(event.event)).changed) };
     case "collection":
-      return { outcome: outcomeOf(await store.putCollection({ ...event.event, delivery })) };
+      return { outcome: outcomeOf((await store.putCollection({ ...event.event, delivery })).changed) };
   }
 }
 

@@ -20,6 +20,8 @@ const IN_USE = 1;
 const DELETED = 2;
 const HAS_DETAILS = 4;
 const MARKED = 8;
+const RESERVED = 16;
+const SHORT = 32;
 
 /** Which columns of a product changed, as bits. */
 export const CHANGED = { text: 1, price: 2, collection: 4, available: 8, updateTime: 16 } as const;
@@ -89,6 +91,21 @@ export class ProductTable {
 
   isVisible(row: number): boolean {
     return ((this.#flags[row] ?? 0) & (IN_USE | DELETED)) === IN_USE;
+  }
+
+  /** Whether the row has a product, deleted or not. */
+  isInUse(row: number): boolean {
+    return ((this.#flags[row] ?? 0) & IN_USE) !== 0;
+  }
+
+  /** Whether active reservations hold units of it. */
+  isReserved(row: number): boolean {
+    return ((this.#flags[row] ?? 0) & RESERVED) !== 0;
+  }
+
+  /** Whether some of the units held are not in stock. */
+  isShort(row: number): boolean {
+    return ((this.#flags[row] ?? 0) & SHORT) !== 0;
   }
 
   available(row: number): number {
@@ -229,6 +246,8 @@ export class ProductTable {
           }
         : undefined,
       deleted: ((this.#flags[row] ?? 0) & DELETED) !== 0,
+      isReserved: this.isReserved(row),
+      isShort: this.isShort(row),
     };
   }
 
@@ -273,7 +292,8 @@ export class ProductTable {
   }
 
   /** Writes all columns except the texts. */
-  #write(row: number, { available, version, updateTimeMs, details, deleted }: ProductState): void {
+  #write(row: number, state: ProductState): void {
+    const { available, version, updateTimeMs, details } = state;
     this.#available[row] = available;
     this.#versions[row] = version;
     this.#updateTimes[row] = updateTimeMs;
@@ -282,7 +302,13 @@ export class ProductTable {
     this.#collections[row] = this.#collectionNumbers.add(details?.collectionId ?? "");
     this.#collectionNumbers.remove(before);
     const marked = (this.#flags[row] ?? 0) & MARKED;
-    this.#flags[row] = IN_USE | marked | (deleted ? DELETED : 0) | (details === undefined ? 0 : HAS_DETAILS);
+    this.#flags[row] =
+      IN_USE |
+      marked |
+      (state.deleted ? DELETED : 0) |
+      (details === undefined ? 0 : HAS_DETAILS) |
+      (state.isReserved ? RESERVED : 0) |
+      (state.isShort ? SHORT : 0);
   }
 
   #remember(row: number, state: ProductState): void {

@@ -164,8 +164,8 @@ end
 
 -- put_collection
 -- KEYS  collections
--- ARGV  collection ID, time of the event in µs, JSON or '' for a deletion
--- reply 'applied' | 'stale', which includes an event that changes nothing; 'future', now in ms
+-- ARGV  collection ID, time of the event in µs or '' for now, JSON or '' for a deletion
+-- reply 'applied' | 'unchanged', of an event that repeats what is stored | 'stale'; 'future', now in ms
 operations.put_collection = function(k, a, plan)
   local at, json = time_of_event(a[2]), a[3]
   if at == nil then
@@ -179,17 +179,18 @@ operations.put_collection = function(k, a, plan)
   end
   if at == fence then
     if known_json == '' then
-      return { 'stale' }
+      return { json == '' and 'unchanged' or 'stale' }
     end
     if json ~= '' then
       local name, description, delivery = decode_collection(json)
       local known_name, known_description, known_delivery = decode_collection(known_json)
+      local repeats = name == known_name and description == known_description
       if compare_deliveries(delivery, known_delivery) <= 0 then
-        return { 'stale' }
+        return { repeats and 'unchanged' or 'stale' }
       end
-      if name == known_name and description == known_description then
+      if repeats then
         plan_write(plan, 'HSET', k[1], a[1], string.format('%.0f ', at) .. json)
-        return { 'stale' }
+        return { 'unchanged' }
       end
     end
   end
