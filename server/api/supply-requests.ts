@@ -14,7 +14,7 @@ import { decodeToken, encodeToken, readEventTime, readPageSize } from "./fields.
 
 // Mapping from the wire to the domain. Every field is validated, and an error names all invalid fields.
 
-export function readPutProduct(request: PutProductRequest): ProductUpsert {
+export function readPutProduct(request: PutProductRequest, actor: string): ProductUpsert {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   const details = request.product && violations.details("product", request.product);
@@ -22,18 +22,18 @@ export function readPutProduct(request: PutProductRequest): ProductUpsert {
     request.declared === undefined ? undefined : violations.integer("declared", request.declared, 0);
   const time = readEventTime(violations, request.updateTime);
   violations.throwIfAny();
-  return { productId: request.productId, details, declared, ...time };
+  return { productId: request.productId, details, declared, actor, ...time };
 }
 
-export function readDeleteProduct(request: DeleteProductRequest): ProductDelete {
+export function readDeleteProduct(request: DeleteProductRequest, actor: string): ProductDelete {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   const time = readEventTime(violations, request.updateTime);
   violations.throwIfAny();
-  return { productId: request.productId, ...time };
+  return { productId: request.productId, actor, ...time };
 }
 
-export function readCountStock(request: CountStockRequest): StockCount {
+export function readCountStock(request: CountStockRequest, actor: string): StockCount {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   const count = violations.integer("count", request.count, 0);
@@ -47,10 +47,11 @@ export function readCountStock(request: CountStockRequest): StockCount {
     expectedVersion: request.expectedVersion,
     countId: request.countId,
     reason: request.reason,
+    actor,
   };
 }
 
-export function readAdjustStock(request: AdjustStockRequest): StockAdjustment {
+export function readAdjustStock(request: AdjustStockRequest, actor: string): StockAdjustment {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   const delta = violations.integer("delta", request.delta, -QUANTITY_MAX);
@@ -61,7 +62,7 @@ export function readAdjustStock(request: AdjustStockRequest): StockAdjustment {
   violations.text("reason", request.reason, REASON_BYTES_MAX);
   violations.throwIfAny();
   const { productId, adjustmentId, reason } = request;
-  return { productId, delta, adjustmentId, reason };
+  return { productId, delta, adjustmentId, reason, actor };
 }
 
 export function readSetSafetyStock(request: SetSafetyStockRequest): { productId: string; safety: number } {

@@ -2,6 +2,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import { toLedger, toStockChanged } from "../wire/stock-changed.ts";
+import { actorOf } from "./actor.ts";
 import { readId } from "./fields.ts";
 import {
   readAdjustStock,
@@ -15,23 +16,25 @@ import {
 
 export function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyService> {
   return {
-    async putProduct(request) {
-      const { applied, ledger } = await store.putProduct(readPutProduct(request));
+    async putProduct(request, context) {
+      const { applied, ledger } = await store.putProduct(readPutProduct(request, actorOf(context)));
       return { applied, ledger: toLedger(ledger) };
     },
-    async deleteProduct(request) {
-      const { applied } = await store.deleteProduct(readDeleteProduct(request));
+    async deleteProduct(request, context) {
+      const { applied } = await store.deleteProduct(readDeleteProduct(request, actorOf(context)));
       return { applied };
     },
-    async countStock(request) {
-      return { ledger: toLedger(await store.countStock(readCountStock(request))) };
+    async countStock(request, context) {
+      const count = readCountStock(request, actorOf(context));
+      return { ledger: toLedger(await store.countStock(count)) };
     },
-    async adjustStock(request) {
-      return { ledger: toLedger(await store.adjustStock(readAdjustStock(request))) };
+    async adjustStock(request, context) {
+      const adjustment = readAdjustStock(request, actorOf(context));
+      return { ledger: toLedger(await store.adjustStock(adjustment)) };
     },
-    async setSafetyStock(request) {
+    async setSafetyStock(request, context) {
       const { productId, safety } = readSetSafetyStock(request);
-      return { ledger: toLedger(await store.setSafetyStock(productId, safety)) };
+      return { ledger: toLedger(await store.setSafetyStock(productId, safety, actorOf(context))) };
     },
     async getLedger(request) {
       return { ledger: toLedger(await store.getLedger(readId("product_id", request.productId))) };

@@ -1,10 +1,11 @@
+import type { Acting } from "./actor.ts";
 import type { Collection, CollectionEvent } from "./collection.ts";
 import type { Ledger, Stock, StockChange } from "./ledger.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "./product-event.ts";
 import type { Line, Reservation } from "./reservation.ts";
 
 /** A physical count: on hand becomes `count`. */
-export interface StockCount {
+export interface StockCount extends Acting {
   readonly productId: string;
   readonly count: number;
   /** Reject unless the product is at this version. Versions are safe integers; an expected one may be any uint64. */
@@ -14,7 +15,7 @@ export interface StockCount {
 }
 
 /** Units added or removed: goods received, damaged, lost, found. */
-export interface StockAdjustment {
+export interface StockAdjustment extends Acting {
   readonly productId: string;
   /** Not 0. */
   readonly delta: number;
@@ -30,14 +31,14 @@ export interface ChangesPage {
 }
 
 /** The units to hold. Lines with the same product are summed. */
-export interface ReserveRequest {
+export interface ReserveRequest extends Acting {
   readonly reservationId: string;
   readonly lines: readonly Line[];
   readonly ttlMs: number;
 }
 
 /** The units sold of a reservation. */
-export interface CommitRequest {
+export interface CommitRequest extends Acting {
   readonly reservationId: string;
   /** Lines with the same product are summed. Absent or empty: all held units. */
   readonly lines: readonly Line[] | undefined;
@@ -46,7 +47,7 @@ export interface CommitRequest {
 }
 
 /** Sold units to return to stock. Lines with the same product are summed. */
-export interface ReturnRequest {
+export interface ReturnRequest extends Acting {
   readonly reservationId: string;
   readonly returnId: string;
   readonly lines: readonly Line[];
@@ -86,7 +87,7 @@ export interface ReservationStore {
   commit(request: CommitRequest): Promise<Reservation>;
 
   /** Returns held units to stock. An unknown ID is recorded as released. `RESERVATION_ENDED` after a commit. */
-  release(reservationId: string): Promise<Reservation>;
+  release(reservationId: string, actor?: string): Promise<Reservation>;
 
   /** Sets the deadline to `ttlMs` from now. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is active. */
   extend(reservationId: string, ttlMs: number): Promise<Reservation>;
@@ -157,7 +158,7 @@ export interface InventoryStore {
   adjustStock(adjustment: StockAdjustment): Promise<Ledger>;
 
   /** Sets F. `PRODUCT_UNKNOWN`. */
-  setSafetyStock(productId: string, safety: number): Promise<Ledger>;
+  setSafetyStock(productId: string, safety: number, actor?: string): Promise<Ledger>;
 
   /**
    * Creates, updates or deletes a collection. False if the event changed nothing: it was superseded, or repeats what is

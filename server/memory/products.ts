@@ -29,6 +29,7 @@ interface ChangeNote {
   readonly referenceId?: string;
   readonly reason?: string;
   readonly details?: ProductDetails | undefined;
+  readonly actor?: string | undefined;
 }
 
 /** The products of the memory store. Every visible change goes through `change`. */
@@ -89,6 +90,7 @@ export class Products {
       changeTimeMs: product.updateTimeMs,
       referenceId: note.referenceId ?? "",
       reason: note.reason ?? "",
+      actor: note.actor ?? "",
       details: note.details,
     };
     product.changes.push(change);

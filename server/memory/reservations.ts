@@ -1,3 +1,4 @@
+import { EXPIRY_ACTOR } from "../inventory/actor.ts";
 import type { ShortLine } from "../inventory/errors.ts";
 import { available, leavesRange, onHand } from "../inventory/ledger.ts";
 import { fingerprint } from "../inventory/operation.ts";
@@ -64,7 +65,7 @@ export class Reservations implements ReservationStore {
     this.#retentionMs = retentionMs;
   }
 
-  async reserve({ reservationId, ttlMs, ...request }: ReserveRequest): Promise<Reservation> {
+  async reserve({ reservationId, ttlMs, actor, ...request }: ReserveRequest): Promise<Reservation> {
     this.#forget();
     const lines = sumLines(request.lines);
     const contentFingerprint = linesFingerprint(lines);
@@ -107,7 +108,7 @@ export class Reservations implements ReservationStore {
     for (const [index, { quantity }] of lines.entries()) {
       const product = products[index];
       if (product !== undefined) {
-        this.#products.change(product, { cause: "reserved", referenceId: reservationId }, () => {
+        this.#products.change(product, { cause: "reserved", referenceId: reservationId, actor }, () => {
           product.reserved += quantity;
         });
       }
@@ -115,7 +116,7 @@ export class Reservations implements ReservationStore {
     return reservationOf(record);
   }
 
-  async commit({ reservationId, lines, strict }: CommitRequest): Promise<Reservation> {
+  async commit({ reservationId, lines, strict, actor }: CommitRequest): Promise<Reservation> {
     const record = this.#known(reservationId);
     if (record.state === "released") {
       throw reservationEnded("commit", reservationId, "released");
@@ -141,7 +142,7 @@ export class Reservations implements ReservationStore {
       if (held > 0 || units > 0) {
         const product = this.#products.known(productId);
         const cause = units > 0 ? "committed" : "released";
-        this.#products.change(product, { cause, referenceId: reservationId }, () => {
+        this.#products.change(product, { cause, referenceId: reservationId, actor }, () => {
           product.reserved -= held;
           product.sold += units;
         });
@@ -154,14 +155,14 @@ export class Reservations implements ReservationStore {
     return reservationOf(record);
   }
 
-  async release(reservationId: string): Promise<Reservation> {
+  async release(reservationId: string, actor?: string): Promise<Reservation> {
     this.#forget();
     const record = this.#records.get(reservationId) ?? this.#tombstone(reservationId);
     switch (record.state) {
       case "committed":
         throw reservationEnded("release", reservationId, "committed");
       case "active":
-        this.#giveBack(record, "released");
+        this.#giveBack(record, "released", actor);
         this.#end(record, "released");
         break;
       case "expired":
@@ -183,7 +184,7 @@ export class Reservations implements ReservationStore {
     return reservationOf(record);
   }
 
-  async return({ reservationId, returnId, ...request }: ReturnRequest): Promise<Reservation> {
+  async return({ reservationId, returnId, actor, ...request }: ReturnRequest): Promise<Reservation> {
     const record = this.#known(reservationId);
     const lines = sumLines(request.lines);
     const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
@@ -215,7 +216,7 @@ export class Reservations implements ReservationStore {
       const index = indexes[n] ?? -1;
       record.left[index] = (record.left[index] ?? 0) - quantity;
       const product = this.#products.known(productId);
-      this.#products.change(product, { cause: "returned", referenceId: returnId }, () => {
+      this.#products.change(product, { cause: "returned", referenceId: returnId, actor }, () => {
         product.sold -= quantity;
       });
     }
@@ -250,7 +251,7 @@ export class Reservations implements ReservationStore {
       .filter((record) => this.#isDue(record))
       .slice(0, limit);
     for (const record of due) {
-      this.#giveBack(record, "expired");
+      this.#giveBack(record, "expired", EXPIRY_ACTOR);
       this.#end(record, "expired");
     }
     return due.length;
@@ -277,10 +278,10 @@ export class Reservations implements ReservationStore {
     }
   }
 
-  #giveBack(record: ReservationRecord, cause: "released" | "expired"): void {
+  #giveBack(record: ReservationRecord, cause: "released" | "expired", actor: string | undefined): void {
     for (const { productId, quantity } of record.lines) {
       const product = this.#products.known(productId);
-      this.#products.change(product, { cause, referenceId: record.reservationId }, () => {
+      this.#products.change(product, { cause, referenceId: record.reservationId, actor }, () => {
         product.reserved -= quantity;
       });
     }

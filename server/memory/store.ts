@@ -94,16 +94,16 @@ export class MemoryStore implements InventoryStore {
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
     const at = this.#eventTime(event);
-    return this.#applyEvent(event.productId, (registers) => applyUpsert(registers, event, at));
+    return this.#applyEvent(event, (registers) => applyUpsert(registers, event, at));
   }
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
     const at = this.#eventTime(event);
-    return this.#applyEvent(event.productId, (registers) => applyDelete(registers, at));
+    return this.#applyEvent(event, (registers) => applyDelete(registers, at));
   }
 
   async countStock(count: StockCount): Promise<Ledger> {
-    const { productId, countId, reason } = count;
+    const { productId, countId, reason, actor } = count;
     const contentFingerprint = fingerprint([productId, count.count, count.expectedVersion, reason]);
     if (this.#operations.wasDone("count_id", countId, contentFingerprint)) {
       return ledgerOf(this.#products.known(productId));
@@ -115,7 +115,7 @@ export class MemoryStore implements InventoryStore {
     this.#operations.remember("count_id", countId, contentFingerprint);
     const correction = count.count - onHand(ledgerOf(product));
     if (correction !== 0) {
-      this.#products.change(product, { cause: "counted", referenceId: countId, reason }, () => {
+      this.#products.change(product, { cause: "counted", referenceId: countId, reason, actor }, () => {
         product.adjusted += correction;
       });
     }
@@ -123,7 +123,7 @@ export class MemoryStore implements InventoryStore {
   }
 
   async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
-    const { productId, delta, adjustmentId, reason } = adjustment;
+    const { productId, delta, adjustmentId, reason, actor } = adjustment;
     const contentFingerprint = fingerprint([productId, delta, reason]);
     if (this.#operations.wasDone("adjustment_id", adjustmentId, contentFingerprint)) {
       return ledgerOf(this.#products.known(productId));
@@ -135,16 +135,16 @@ export class MemoryStore implements InventoryStore {
       throw onHandOutOfRange(productId, delta, before);
     }
     this.#operations.remember("adjustment_id", adjustmentId, contentFingerprint);
-    this.#products.change(product, { cause: "adjusted", referenceId: adjustmentId, reason }, () => {
+    this.#products.change(product, { cause: "adjusted", referenceId: adjustmentId, reason, actor }, () => {
       product.adjusted += delta;
     });
     return ledgerOf(product);
   }
 
-  async setSafetyStock(productId: string, safety: number): Promise<Ledger> {
+  async setSafetyStock(productId: string, safety: number, actor?: string): Promise<Ledger> {
     const product = this.#products.visible(productId);
     if (product.safety !== safety) {
-      this.#products.change(product, { cause: "safety" }, () => {
+      this.#products.change(product, { cause: "safety", actor }, () => {
         product.safety = safety;
       });
     }
@@ -179,7 +179,10 @@ export class MemoryStore implements InventoryStore {
     return [...this.#collections.values()].flatMap(({ collection }) => collection ?? []);
   }
 
-  #applyEvent(productId: string, apply: (registers: ProductRegisters) => RegisterUpdate): PutResult {
+  #applyEvent(
+    { productId, actor }: ProductDelete,
+    apply: (registers: ProductRegisters) => RegisterUpdate,
+  ): PutResult {
     const product = this.#products.findOrCreate(productId);
     const outcome = apply(product.registers);
     const before = ledgerOf(product);
@@ -191,7 +194,7 @@ export class MemoryStore implements InventoryStore {
       product.registers = outcome.registers;
     } else {
       const details = outcome.detailsChanged ? outcome.registers.details : undefined;
-      this.#products.change(product, { cause: outcome.cause, details }, () => {
+      this.#products.change(product, { cause: outcome.cause, details, actor }, () => {
         product.registers = outcome.registers;
       });
     }

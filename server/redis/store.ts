@@ -146,7 +146,7 @@ export class RedisStore implements InventoryStore {
   }
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
-    const { productId, updateTimeMicros, declared, details } = event;
+    const { productId, updateTimeMicros, declared, details, actor } = event;
     const reply = await this.#mutations.run({
       name: "put_product",
       keys: [
@@ -164,24 +164,26 @@ export class RedisStore implements InventoryStore {
       ],
       products: 1,
       isIdempotent: updateTimeMicros !== undefined,
+      actor,
     });
     return putResult(event, reply);
   }
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
-    const { productId, updateTimeMicros } = event;
+    const { productId, updateTimeMicros, actor } = event;
     const reply = await this.#mutations.run({
       name: "delete_product",
       keys: this.#keys.creationKeys(productId),
       args: [productId, updateTimeMicros ?? ""],
       products: 1,
       isIdempotent: updateTimeMicros !== undefined,
+      actor,
     });
     return putResult(event, reply);
   }
 
   async countStock(count: StockCount): Promise<Ledger> {
-    const { productId, countId, reason } = count;
+    const { productId, countId, reason, actor } = count;
     const contentFingerprint = fingerprint([productId, count.count, count.expectedVersion, reason]);
     const [status, reply] = await this.#mutateKnown(productId, {
       name: "count_stock",
@@ -196,6 +198,7 @@ export class RedisStore implements InventoryStore {
       ],
       products: 1,
       isIdempotent: true,
+      actor,
     });
     switch (status) {
       case "ok":
@@ -210,13 +213,14 @@ export class RedisStore implements InventoryStore {
   }
 
   async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
-    const { productId, delta, adjustmentId, reason } = adjustment;
+    const { productId, delta, adjustmentId, reason, actor } = adjustment;
     const [status, reply] = await this.#mutateKnown(productId, {
       name: "adjust_stock",
       keys: [...this.#keys.recordKeys(productId), this.#keys.operation("adjust", adjustmentId)],
       args: [productId, delta, adjustmentId, reason, fingerprint([productId, delta, reason])],
       products: 1,
       isIdempotent: true,
+      actor,
     });
     switch (status) {
       case "ok":
@@ -230,13 +234,14 @@ export class RedisStore implements InventoryStore {
     }
   }
 
-  async setSafetyStock(productId: string, safety: number): Promise<Ledger> {
+  async setSafetyStock(productId: string, safety: number, actor?: string): Promise<Ledger> {
     const [status, reply] = await this.#mutateKnown(productId, {
       name: "set_safety_stock",
       keys: this.#keys.recordKeys(productId),
       args: [productId, safety],
       products: 1,
       isIdempotent: false,
+      actor,
     });
     if (status !== "ok") {
       throw unexpectedStatus(status);

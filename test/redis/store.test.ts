@@ -9,6 +9,7 @@ import { durabilityWarnings } from "../../server/redis/connection/durability.ts"
 import { Keys } from "../../server/redis/keys.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
 import { RedisStore } from "../../server/redis/store.ts";
+import { describeHistoryContract } from "../inventory/history-contract.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
 import { describeStoreContract } from "../inventory/store-contract.ts";
 import { describeStoresAgree } from "../inventory/stores-agree.ts";
@@ -43,6 +44,7 @@ async function storeOnOwnRedis() {
 
 describeStoreContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 describeReservationContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
+describeHistoryContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 describeStoresAgree("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 
 const hasCode = (code: string) => (error: unknown) => error instanceof InventoryError && error.code === code;
@@ -78,13 +80,23 @@ describe("RedisStore", { skip }, () => {
     it("at the first correction", async () => {
       await using store = disposable(await openStore(redis.url));
       await client.set("p2", "7");
-      const ledger = await store.adjustStock({ productId: "p2", delta: -2, adjustmentId: "a2", reason: "" });
+      const ledger = await store.adjustStock({
+        productId: "p2",
+        delta: -2,
+        adjustmentId: "a2",
+        reason: "",
+        actor: "clerk",
+      });
       assert.equal(ledger.declared, 7);
       assert.equal(ledger.adjusted, -2);
-      const causes = (await store.listChanges("p2", { limit: 10, beforeVersion: undefined })).map(
-        (c) => c.cause,
+      const changes = await store.listChanges("p2", { limit: 10, beforeVersion: undefined });
+      assert.deepEqual(
+        changes.map(({ cause, actor }) => [cause, actor]),
+        [
+          ["adjusted", "clerk"],
+          ["declared", "system:adopt"],
+        ],
       );
-      assert.deepEqual(causes, ["adjusted", "declared"]);
     });
 
     it("before an event without a stock count; an event with one supersedes it", async () => {

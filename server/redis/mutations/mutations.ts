@@ -32,6 +32,8 @@ export interface Mutation {
   readonly products: number;
   /** Whether it may be sent twice: its step recognises a repetition by an ID or a fence, and then writes nothing. */
   readonly isIdempotent: boolean;
+  /** Recorded with each change that it makes. Absent: unknown. */
+  readonly actor?: string | undefined;
 }
 
 /** Called with each product that a mutation has changed and its new version, before the mutation resolves. */
@@ -211,6 +213,8 @@ export function unexpectedStatus(status: string): Error {
 function encodeBatch(batch: readonly Mutation[]): { keys: string[]; operations: string } {
   return {
     keys: batch.flatMap(({ keys }) => keys),
-    operations: JSON.stringify(batch.map(({ name, keys, args }) => [name, keys.length, args])),
+    operations: JSON.stringify(
+      batch.map(({ name, keys, args, actor = "" }) => [name, keys.length, args, actor]),
+    ),
   };
 }
