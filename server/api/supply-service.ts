@@ -1,9 +1,10 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import type { InventoryStore } from "../inventory/store.ts";
-import { toLedger, toStockChanged } from "../wire/stock-changed.ts";
+import { toLedger } from "../wire/stock-changed.ts";
 import { actorOf } from "./actor.ts";
 import { readId } from "./fields.ts";
+import { listChanges } from "./list-changes.ts";
 import {
   readAdjustStock,
   readCountStock,
@@ -11,7 +12,6 @@ import {
   readListChanges,
   readPutProduct,
   readSetSafetyStock,
-  versionToken,
 } from "./supply-requests.ts";
 
 export function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyService> {
@@ -39,16 +39,8 @@ export function supplyService(store: InventoryStore): ServiceImpl<typeof SupplyS
     async getLedger(request) {
       return { ledger: toLedger(await store.getLedger(readId("product_id", request.productId))) };
     },
-    async listChanges(request) {
-      const { productId, page } = readListChanges(request);
-      // One more than requested shows whether there is a next page.
-      const changes = await store.listChanges(productId, { ...page, limit: page.limit + 1 });
-      const shown = changes.slice(0, page.limit);
-      const last = shown.at(-1);
-      return {
-        changes: shown.map(toStockChanged),
-        nextPageToken: changes.length > page.limit && last ? versionToken(last.ledger.version) : "",
-      };
+    listChanges(request) {
+      return listChanges(store, readListChanges(request));
     },
   };
 }

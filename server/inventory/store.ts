@@ -1,4 +1,5 @@
 import type { Acting } from "./actor.ts";
+import type { ReferenceChanges, ReferencePage, ReferenceQuery } from "./change-history.ts";
 import type { Collection, CollectionEvent } from "./collection.ts";
 import type { Ledger, Stock, StockChange } from "./ledger.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "./product-event.ts";
@@ -135,6 +136,12 @@ export interface InventoryStore {
 
   /** A product's latest changes, newest first, as many as the store keeps. `PRODUCT_UNKNOWN`. */
   listChanges(productId: string, page: ChangesPage): Promise<StockChange[]>;
+
+  /**
+   * The changes of a reservation with its returns, or of a count, adjustment or return: of all its products, or of one.
+   * Empty and `truncated` for an ID without a record. `PRODUCT_UNKNOWN` if a product is given that never existed.
+   */
+  findChanges(query: ReferenceQuery, page: ReferencePage): Promise<ReferenceChanges>;
 
   /**
    * Creates or updates a product from its seller's declaration. `INVALID_INPUT` if U is too far ahead of the store's

@@ -1,10 +1,10 @@
 import { EXPIRY_ACTOR } from "../inventory/actor.ts";
+import { type ChangeKey, RETURNS_NAMED_MAX, type ReservationTrace } from "../inventory/change-history.ts";
 import type { ShortLine } from "../inventory/errors.ts";
 import { available, leavesRange, onHand } from "../inventory/ledger.ts";
 import { fingerprint } from "../inventory/operation.ts";
 import { isDeleted } from "../inventory/product-event.ts";
 import {
-  commitTooLarge,
   idReused,
   notInReservation,
   releasedBeforeReserved,
@@ -15,9 +15,7 @@ import {
   stockShort,
 } from "../inventory/refusals.ts";
 import {
-  committedLines,
   compareIds,
-  type Line,
   linesFingerprint,
   type Reservation,
   type ReservationState,
@@ -32,21 +30,7 @@ import type {
 } from "../inventory/store.ts";
 import type { Operations } from "./operations.ts";
 import { ledgerOf, type Products } from "./products.ts";
-
-interface ReservationRecord {
-  readonly reservationId: string;
-  state: ReservationState;
-  readonly lines: readonly Line[];
-  /** Absent if an unknown ID was released, since its lines are unknown. */
-  readonly fingerprint: string | undefined;
-  readonly createTimeMs: number;
-  expireTimeMs: number | undefined;
-  endTimeMs: number | undefined;
-  /** Units sold by the commit, per line, and how many of them are not yet returned. */
-  sold: readonly number[];
-  left: number[];
-  revived: boolean;
-}
+import { deadlineOf, quantitiesToSell, type ReservationRecord, reservationOf } from "./reservation-record.ts";
 
 /** The reservations of the memory store. */
 export class Reservations implements ReservationStore {
@@ -102,6 +86,7 @@ export class Reservations implements ReservationStore {
       endTimeMs: undefined,
       sold: [],
       left: [],
+      returnIds: [],
       revived: false,
     };
     this.#records.set(reservationId, record);
@@ -211,7 +196,7 @@ export class Reservations implements ReservationStore {
         throw returnOutOfRange(productId, quantity, onHand(ledger));
       }
     }
-    this.#operations.remember("return_id", returnId, contentFingerprint);
+    const changes: ChangeKey[] = [];
     for (const [n, { productId, quantity }] of lines.entries()) {
       const index = indexes[n] ?? -1;
       record.left[index] = (record.left[index] ?? 0) - quantity;
@@ -219,9 +204,25 @@ export class Reservations implements ReservationStore {
       this.#products.change(product, { cause: "returned", referenceId: returnId, actor }, () => {
         product.sold -= quantity;
       });
+      changes.push({ productId, version: product.version });
     }
+    this.#operations.remember("return_id", returnId, contentFingerprint, changes);
+    record.returnIds = [...record.returnIds, returnId].slice(-RETURNS_NAMED_MAX);
     this.#rememberEnded(record);
     return reservationOf(record);
+  }
+
+  /** What the record says about the changes of the reservation. `undefined` if there is none. */
+  traceOf(reservationId: string): ReservationTrace | undefined {
+    this.#forget();
+    const record = this.#records.get(reservationId);
+    return (
+      record && {
+        productIds: record.lines.map(({ productId }) => productId),
+        returnIds: record.returnIds,
+        lacksReturns: record.returnIds.length >= RETURNS_NAMED_MAX,
+      }
+    );
   }
 
   async get(reservationId: string): Promise<Reservation> {
@@ -298,6 +299,7 @@ export class Reservations implements ReservationStore {
       endTimeMs: undefined,
       sold: [],
       left: [],
+      returnIds: [],
       revived: false,
     };
     this.#records.set(reservationId, record);
@@ -344,41 +346,4 @@ export class Reservations implements ReservationStore {
       .filter((record) => record.state === "active")
       .sort((a, b) => deadlineOf(a) - deadlineOf(b) || compareIds(a.reservationId, b.reservationId));
   }
-}
-
-function deadlineOf(record: ReservationRecord): number {
-  return record.expireTimeMs ?? Number.POSITIVE_INFINITY;
-}
-
-/** The units that a commit sells, per line. Throws `INVALID_INPUT` for more than is held. */
-function quantitiesToSell(record: ReservationRecord, lines: readonly Line[] | undefined): number[] {
-  if (lines === undefined || lines.length === 0) {
-    return record.lines.map(({ quantity }) => quantity);
-  }
-  const sold = record.lines.map(() => 0);
-  for (const { productId, quantity } of sumLines(lines)) {
-    const index = record.lines.findIndex((line) => line.productId === productId);
-    const held = record.lines[index]?.quantity;
-    if (held === undefined) {
-      throw notInReservation(lines, productId);
-    }
-    if (quantity > held) {
-      throw commitTooLarge(lines, productId, held);
-    }
-    sold[index] = quantity;
-  }
-  return sold;
-}
-
-function reservationOf(record: ReservationRecord): Reservation {
-  return {
-    reservationId: record.reservationId,
-    state: record.state,
-    lines: record.lines,
-    committedLines: record.state === "committed" ? committedLines(record.lines, record.left) : [],
-    createTimeMs: record.createTimeMs,
-    expireTimeMs: record.expireTimeMs,
-    endTimeMs: record.endTimeMs,
-    revived: record.revived,
-  };
 }

@@ -1,3 +1,12 @@
+import {
+  CHANGES_KEPT_DEFAULT,
+  type ChangeKey,
+  findChanges,
+  type HistoryPart,
+  type ReferenceChanges,
+  type ReferencePage,
+  type ReferenceQuery,
+} from "../inventory/change-history.ts";
 import { type Collection, type CollectionEvent, isRepetition, replaces } from "../inventory/collection.ts";
 import {
   available,
@@ -38,6 +47,8 @@ interface MemoryStoreOptions {
   readonly now?: () => number;
   /** How long ended reservations and IDs of operations are kept. */
   readonly operationRetentionMs?: number;
+  /** Changes kept of each product. */
+  readonly changesKept?: number;
 }
 
 /**
@@ -63,7 +74,9 @@ export class MemoryStore implements InventoryStore {
         deleted: isDeleted(product.registers),
       })),
     );
-    this.#products = new Products(this.#now, (change) => this.feed.deliverChange(change));
+    this.#products = new Products(this.#now, options.changesKept ?? CHANGES_KEPT_DEFAULT, (change) =>
+      this.feed.deliverChange(change),
+    );
     this.#operations = new Operations(this.#now, retentionMs);
     this.reservations = new Reservations(this.#products, this.#operations, this.#now, retentionMs);
   }
@@ -84,12 +97,28 @@ export class MemoryStore implements InventoryStore {
   }
 
   async listChanges(productId: string, page: ChangesPage): Promise<StockChange[]> {
-    const below = page.beforeVersion ?? Number.POSITIVE_INFINITY;
-    return this.#products
-      .known(productId)
-      .changes.filter((change) => change.ledger.version < below)
-      .reverse()
-      .slice(0, page.limit);
+    this.#products.known(productId);
+    return this.#changesBelow(productId, page.beforeVersion).slice(0, page.limit);
+  }
+
+  async findChanges(query: ReferenceQuery, page: ReferencePage): Promise<ReferenceChanges> {
+    const { referenceId, productId } = query;
+    if (productId !== undefined) {
+      this.#products.known(productId);
+    }
+    const trace = {
+      reservation: this.reservations.traceOf(referenceId),
+      corrections: this.#operations.changesOf(referenceId),
+    };
+    return findChanges(query, page, trace, async (id, before, limit): Promise<HistoryPart> => {
+      const changes = this.#changesBelow(id, before);
+      const read = changes.slice(0, limit);
+      return {
+        changes: read,
+        oldestVersion: read.at(-1)?.ledger.version,
+        isLast: read.length === changes.length,
+      };
+    });
   }
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
@@ -112,13 +141,15 @@ export class MemoryStore implements InventoryStore {
     if (count.expectedVersion !== undefined && count.expectedVersion !== BigInt(product.version)) {
       throw versionMismatch(productId, count.expectedVersion, product.version);
     }
-    this.#operations.remember("count_id", countId, contentFingerprint);
     const correction = count.count - onHand(ledgerOf(product));
+    const changes: ChangeKey[] = [];
     if (correction !== 0) {
       this.#products.change(product, { cause: "counted", referenceId: countId, reason, actor }, () => {
         product.adjusted += correction;
       });
+      changes.push({ productId, version: product.version });
     }
+    this.#operations.remember("count_id", countId, contentFingerprint, changes);
     return ledgerOf(product);
   }
 
@@ -134,10 +165,11 @@ export class MemoryStore implements InventoryStore {
     if ((delta < 0 && after < 0) || (delta > 0 && after > QUANTITY_MAX)) {
       throw onHandOutOfRange(productId, delta, before);
     }
-    this.#operations.remember("adjustment_id", adjustmentId, contentFingerprint);
     this.#products.change(product, { cause: "adjusted", referenceId: adjustmentId, reason, actor }, () => {
       product.adjusted += delta;
     });
+    const changes = [{ productId, version: product.version }];
+    this.#operations.remember("adjustment_id", adjustmentId, contentFingerprint, changes);
     return ledgerOf(product);
   }
 
@@ -174,6 +206,12 @@ export class MemoryStore implements InventoryStore {
   }
 
   async close(): Promise<void> {}
+
+  /** Newest first. */
+  #changesBelow(productId: string, version = Number.POSITIVE_INFINITY): StockChange[] {
+    const { changes = [] } = this.#products.find(productId) ?? {};
+    return changes.filter((change) => change.ledger.version < version).reverse();
+  }
 
   #currentCollections(): Collection[] {
     return [...this.#collections.values()].flatMap(({ collection }) => collection ?? []);

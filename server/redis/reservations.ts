@@ -156,7 +156,11 @@ export class RedisReservations implements ReservationStore {
     const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
     const reply = await this.#mutations.run({
       name: "return_units",
-      keys: [this.#keys.reservation(reservationId), this.#keys.operation("return", returnId)],
+      keys: [
+        this.#keys.reservation(reservationId),
+        this.#keys.operation("return", returnId),
+        this.#keys.reference(this.#keys.bucketOf(reservationId), returnId),
+      ],
       args: [
         returnId,
         contentFingerprint,

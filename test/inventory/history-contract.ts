@@ -1,5 +1,6 @@
 import { after, before, describe } from "node:test";
 import { actorRules } from "./history-actor-rules.ts";
+import { lengthRules, referenceRules } from "./history-reference-rules.ts";
 import type { MakeStore, StoreUnderTest } from "./store-contract.ts";
 
 /** The contract of change records, as one test suite for every store. */
@@ -16,5 +17,7 @@ export function describeHistoryContract(
     after(() => opened?.close());
 
     describe("actors", () => actorRules(() => opened.store));
+    describe("references", () => referenceRules(() => opened.store, makeStore));
+    describe("length", () => lengthRules(makeStore));
   });
 }

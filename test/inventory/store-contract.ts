@@ -14,7 +14,13 @@ export interface StoreUnderTest {
   close(): Promise<void>;
 }
 
-export type MakeStore = () => Promise<StoreUnderTest>;
+/** Settings of a store that a test needs to differ from the default. */
+export interface StoreSettings {
+  readonly changesKept?: number;
+  readonly operationRetentionMs?: number;
+}
+
+export type MakeStore = (settings?: StoreSettings) => Promise<StoreUnderTest>;
 
 const QUANTITY_MAX = 2_147_483_647;
 const MINUTE_MS = 60_000;

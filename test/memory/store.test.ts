@@ -7,12 +7,16 @@ import type { ChangesPage, StockAdjustment, StockCount } from "../../server/inve
 import { MemoryStore } from "../../server/memory/store.ts";
 import { describeHistoryContract } from "../inventory/history-contract.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
-import { describeStoreContract, type StoreUnderTest } from "../inventory/store-contract.ts";
+import {
+  describeStoreContract,
+  type StoreSettings,
+  type StoreUnderTest,
+} from "../inventory/store-contract.ts";
 import { assertStoresAgree } from "../inventory/stores-agree.ts";
 
-async function storeWithClock(): Promise<StoreUnderTest> {
+async function storeWithClock(settings: StoreSettings = {}): Promise<StoreUnderTest> {
   let fixedMs: number | undefined;
-  const store = new MemoryStore({ now: () => fixedMs ?? Date.now() });
+  const store = new MemoryStore({ ...settings, now: () => fixedMs ?? Date.now() });
   return {
     store,
     setClock: (nowMs) => {

@@ -11,7 +11,7 @@ import { decodeChange } from "../../server/redis/reply.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { describeHistoryContract } from "../inventory/history-contract.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
-import { describeStoreContract } from "../inventory/store-contract.ts";
+import { describeStoreContract, type StoreSettings } from "../inventory/store-contract.ts";
 import { describeStoresAgree } from "../inventory/stores-agree.ts";
 import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
@@ -24,15 +24,15 @@ const log = pino({ level: "silent" });
 /** Maximum duration of a call while Redis is down, with a margin for a busy machine. */
 const REFUSED_MS_MAX = 5_000;
 
-async function openStore(url: string): Promise<RedisStore> {
-  const store = new RedisStore({ endpoint: { url }, log });
+async function openStore(url: string, settings: StoreSettings = {}): Promise<RedisStore> {
+  const store = new RedisStore({ endpoint: { url }, log, ...settings });
   await store.start(5_000);
   return store;
 }
 
-async function storeOnOwnRedis() {
+async function storeOnOwnRedis(settings: StoreSettings = {}) {
   const redis = await startRedis();
-  const store = await openStore(redis.url);
+  const store = await openStore(redis.url, settings);
   return {
     store,
     close: async () => {

@@ -1,6 +1,5 @@
 import type { InventoryError } from "../../inventory/errors.ts";
 import { UPDATE_AHEAD_MS_MAX } from "../../inventory/ledger.ts";
-import { CHANGES_KEPT_PER_PRODUCT } from "../../inventory/operation.ts";
 import { RESPONSE_MS_MAX } from "../connection/client.ts";
 import { isErrorReply, refusalOf, storeError, storeRefused } from "../connection/error-replies.ts";
 import { type DamagedRecords, recordDamaged, recordKind } from "../damaged-records.ts";
@@ -41,6 +40,7 @@ export type OnAcknowledged = (productId: string, version: number) => void;
 
 interface MutationsOptions {
   readonly operationRetentionMs: number;
+  readonly changesKeptPerProduct: number;
   readonly onAcknowledged: OnAcknowledged;
   readonly damagedRecords: DamagedRecords;
   readonly instruments: RedisInstruments;
@@ -59,7 +59,7 @@ export class Mutations {
     const constants = [
       options.operationRetentionMs,
       CHANGES_KEPT_PER_BUCKET,
-      CHANGES_KEPT_PER_PRODUCT,
+      options.changesKeptPerProduct,
       UPDATE_AHEAD_MS_MAX,
     ];
     this.#coalescer = new Coalescer({
