@@ -1,0 +1,41 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { addCorrections } from "./commands/corrections.ts";
+import { addOrders } from "./commands/orders.ts";
+import { addProducts } from "./commands/products.ts";
+import { addReads } from "./commands/reads.ts";
+import { addWatch } from "./commands/watch.ts";
+
+/** The command line with all its commands. */
+export function createProgram(): Command {
+  const program = new Command("inventory")
+    .description(
+      "Works with the inventory service through its API: stock, ledgers, orders, corrections, import and export.",
+    )
+    .version(readVersion())
+    .showHelpAfterError(
+      '"inventory --help" lists the commands, "inventory COMMAND --help" the options of one.',
+    )
+    .addHelpText(
+      "after",
+      `
+Exit codes: 0 success, 1 refused or failed, 2 invalid arguments or no confirmation, 3 unavailable,
+4 not authenticated or not allowed, 130 interrupted. More in docs/command-line.md.
+`,
+    )
+    .exitOverride();
+  program.commandsGroup("Read:");
+  addReads(program);
+  addWatch(program);
+  program.commandsGroup("Orders:");
+  addOrders(program);
+  program.commandsGroup("Change:");
+  addCorrections(program);
+  addProducts(program);
+  return program;
+}
+
+function readVersion(): string {
+  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
