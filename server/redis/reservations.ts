@@ -13,10 +13,8 @@ import {
   stockShort,
 } from "../inventory/refusals.ts";
 import {
-  compareIds,
   type Line,
   linesFingerprint,
-  positionOf,
   RESERVATION_TTL_MS_MAX,
   type Reservation,
   sumLines,
@@ -29,6 +27,7 @@ import type {
   ReserveRequest,
   ReturnRequest,
 } from "../inventory/store.ts";
+import { ActiveReservations } from "./active-reservations.ts";
 import type { RedisConnection } from "./connection/client.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
@@ -42,22 +41,13 @@ const PRODUCTS_OF_A_RESERVATION = 3;
 /** A later deadline than this is a damaged record: the longest time to live, and a day by which clocks may differ. */
 const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 
-/** Reservations that one list of a product's reservations examines, and how many of them at once. */
-const EXAMINED_PER_CALL_MAX = 10_000;
-const EXAMINED_AT_ONCE = 1_000;
-
-interface Deadline {
-  readonly id: string;
-  /** ms since 1970. */
-  readonly deadline: number;
-}
-
 /** The reservations in Redis. Every mutation is one operation of scripts/reservation.lua or scripts/expiry.lua. */
 export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
   readonly #reads: RedisConnection;
   readonly #damagedRecords: DamagedRecords;
+  readonly #active: ActiveReservations;
   #firstBucket = 0;
 
   constructor(keys: Keys, mutations: Mutations, reads: RedisConnection, damagedRecords: DamagedRecords) {
@@ -65,6 +55,7 @@ export class RedisReservations implements ReservationStore {
     this.#mutations = mutations;
     this.#reads = reads;
     this.#damagedRecords = damagedRecords;
+    this.#active = new ActiveReservations(keys, reads, damagedRecords);
   }
 
   async reserve({ reservationId, lines: sentLines, ttlMs }: ReserveRequest): Promise<Reservation> {
@@ -212,48 +203,16 @@ export class RedisReservations implements ReservationStore {
     return reservation;
   }
 
-  async list(page: ReservationsPage): Promise<Reservation[]> {
-    const listed: Reservation[] = [];
-    let after = page.after;
-    do {
-      const part = await this.#examine({ ...page, after, limit: page.limit - listed.length });
-      listed.push(...part.reservations);
-      after = part.next;
-    } while (listed.length < page.limit && after !== undefined);
-    return listed;
+  list(page: ReservationsPage): Promise<Reservation[]> {
+    return this.#active.list(page);
   }
 
-  async listOfProduct(productId: string, page: ReservationsPage): Promise<ProductReservations> {
-    const reservations: Reservation[] = [];
-    let after = page.after;
-    for (let examined = 0; examined < EXAMINED_PER_CALL_MAX; examined += EXAMINED_AT_ONCE) {
-      const part = await this.#examine({ ...page, after, limit: EXAMINED_AT_ONCE });
-      for (const reservation of part.reservations) {
-        if (reservation.lines.some((line) => line.productId === productId)) {
-          reservations.push(reservation);
-          if (reservations.length === page.limit) {
-            return { reservations, next: positionOf(reservation) };
-          }
-        }
-      }
-      after = part.next;
-      if (after === undefined) {
-        break;
-      }
-    }
-    return { reservations, next: after };
+  listOfProduct(productId: string, page: ReservationsPage): Promise<ProductReservations> {
+    return this.#active.listOfProduct(productId, page);
   }
 
-  async countActive(): Promise<number> {
-    const counts = await this.#reads.send((client) =>
-      Promise.all(
-        Array.from({ length: this.#keys.buckets }, (_, bucket) => {
-          const key = this.#keys.deadlines(bucket);
-          return this.#skipDamaged(key, 0, client.zcard(key));
-        }),
-      ),
-    );
-    return counts.reduce((sum, count) => sum + count, 0);
+  countActive(): Promise<number> {
+    return this.#active.count();
   }
 
   async expireDue(limit: number): Promise<number> {
@@ -273,76 +232,6 @@ export class RedisReservations implements ReservationStore {
     const { buckets } = this.#keys;
     this.#firstBucket = (this.#firstBucket + 1) % buckets;
     return Array.from({ length: buckets }, (_, n) => this.#keys.deadlines((this.#firstBucket + n) % buckets));
-  }
-
-  /** Reads the records of the next `limit` deadlines. `next` is absent if there are no more. */
-  async #examine({ limit, after, expireBeforeMs }: ReservationsPage): Promise<ProductReservations> {
-    const due = await this.#dueAfter(after, expireBeforeMs, limit);
-    const last = due.at(-1);
-    if (last === undefined) {
-      return { reservations: [], next: undefined };
-    }
-    const texts = await this.#reads.send((client) =>
-      client.mget(due.map(({ id }) => this.#keys.reservation(id))),
-    );
-    const reservations = due.flatMap(({ id, deadline }, index) => {
-      const text = texts[index];
-      const reservation =
-        typeof text === "string"
-          ? this.#damagedRecords.decode("reservation", this.#keys.reservation(id), () =>
-              decodeReservation(id, text),
-            )
-          : undefined;
-      // Skips reservations that ended since their deadline was read, and those that were extended: they are
-      // listed at their new deadline. Listed here, a page that ends with one would continue from that deadline.
-      // A deadline after that of the record is the next attempt to expire a reservation that needs a damaged record.
-      return reservation?.state === "active" && (reservation.expireTimeMs ?? 0) <= deadline
-        ? [{ ...reservation, expireTimeMs: deadline }]
-        : [];
-    });
-    const next = { expireTimeMs: last.deadline, reservationId: last.id };
-    return { reservations, next: due.length < limit ? undefined : next };
-  }
-
-  /** The next deadlines of all buckets, in order of deadline and ID. */
-  async #dueAfter(
-    after: ReservationsPage["after"],
-    expireBeforeMs: number | undefined,
-    limit: number,
-  ): Promise<Deadline[]> {
-    const end = expireBeforeMs === undefined ? "+inf" : `(${expireBeforeMs}`;
-    const isWithin = after !== undefined && after.expireTimeMs < (expireBeforeMs ?? Number.POSITIVE_INFINITY);
-    const found = await this.#reads.send((client) =>
-      Promise.all(
-        Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket)).flatMap(
-          (key) => {
-            const from = after === undefined ? "-inf" : `(${after.expireTimeMs}`;
-            const later = client.zrangebyscore(key, from, end, "WITHSCORES", "LIMIT", 0, limit);
-            // Deadlines in the same millisecond are ordered by ID.
-            const ranges = isWithin
-              ? [later, client.zrangebyscore(key, after.expireTimeMs, after.expireTimeMs, "WITHSCORES")]
-              : [later];
-            return ranges.map((range) => this.#skipDamaged<string[]>(key, [], range));
-          },
-        ),
-      ),
-    );
-    return found
-      .flatMap(deadlinesOf)
-      .filter(
-        ({ id, deadline }) =>
-          after === undefined || deadline > after.expireTimeMs || compareIds(id, after.reservationId) > 0,
-      )
-      .sort((a, b) => a.deadline - b.deadline || compareIds(a.id, b.id))
-      .slice(0, limit);
-  }
-
-  /** Resolves with `empty` if the key is not a sorted set: the other buckets are read all the same. */
-  #skipDamaged<T>(key: string, empty: T, reading: Promise<T>): Promise<T> {
-    return reading.catch((error) => {
-      this.#damagedRecords.foundForeignType("deadlines", key, error);
-      return empty;
-    });
   }
 
   #reserveOnce({ reservationId, lines, ttlMs }: ReserveRequest): Promise<ReplyReader> {
@@ -405,13 +294,4 @@ function lineAt(lines: readonly Line[], index: number): Line {
     throw new Error(`A script refused line ${index}, which was not sent`);
   }
   return line;
-}
-
-/** Pairs the members and scores of a WITHSCORES reply. */
-function deadlinesOf(flat: readonly string[]): Deadline[] {
-  const pairs: Deadline[] = [];
-  for (let i = 0; i + 1 < flat.length; i += 2) {
-    pairs.push({ id: flat[i] ?? "", deadline: Number(flat[i + 1]) });
-  }
-  return pairs;
 }
