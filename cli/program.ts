@@ -4,6 +4,7 @@ import { addCorrections } from "./commands/corrections.ts";
 import { addOrders } from "./commands/orders.ts";
 import { addProducts } from "./commands/products.ts";
 import { addReads } from "./commands/reads.ts";
+import { addTransfer } from "./commands/transfer.ts";
 import { addWatch } from "./commands/watch.ts";
 
 /** The command line with all its commands. */
@@ -29,6 +30,8 @@ Exit codes: 0 success, 1 refused or failed, 2 invalid arguments or no confirmati
   addWatch(program);
   program.commandsGroup("Orders:");
   addOrders(program);
+  program.commandsGroup("Files:");
+  addTransfer(program);
   program.commandsGroup("Change:");
   addCorrections(program);
   addProducts(program);
