@@ -18,6 +18,16 @@ type CellEnd =
   | "incomplete"
   | { readonly reason: string; readonly at: number };
 
+/** A record and where the next one begins. */
+type ReadRecord = CsvRecord & { readonly next: number };
+
+interface Fault {
+  /** Where in the text. */
+  readonly at: number;
+  readonly cell: number;
+  readonly reason: string;
+}
+
 /**
  * Reads CSV as RFC 4180 defines it: quoted cells may hold separators, line ends and doubled quotes. Lines end with LF or CRLF;
  * empty lines are skipped. A record that breaks the format is returned with the fault, and reading continues on the line
@@ -29,6 +39,8 @@ export class CsvReader {
   #rest = "";
   /** The line on which `#rest` begins. */
   #line = 1;
+  /** Whether the text up to the next line end belongs to a line that has been reported as too long. */
+  #isSkippingLine = false;
 
   constructor(separator = ",") {
     this.#separator = separator;
@@ -36,13 +48,22 @@ export class CsvReader {
 
   /** Takes more text. Returns the records that it completes. */
   push(text: string): CsvRecord[] {
-    this.#rest += text;
+    this.#rest += this.#withoutSkippedLine(text);
     return this.#read(false);
   }
 
   /** Returns the records after the last line end. */
   end(): CsvRecord[] {
     return this.#read(true);
+  }
+
+  #withoutSkippedLine(text: string): string {
+    if (!this.#isSkippingLine) return text;
+    const lineFeed = text.indexOf("\n");
+    if (lineFeed < 0) return "";
+    this.#isSkippingLine = false;
+    this.#line += 1;
+    return text.slice(lineFeed + 1);
   }
 
   #read(isEnd: boolean): CsvRecord[] {
@@ -62,7 +83,7 @@ export class CsvReader {
   }
 
   /** The record at `start` and the start of the next one; `undefined` if it is not complete. */
-  #readRecord(start: number, isEnd: boolean): (CsvRecord & { readonly next: number }) | undefined {
+  #readRecord(start: number, isEnd: boolean): ReadRecord | undefined {
     const text = this.#rest;
     const cells: string[] = [];
     let position = start;
@@ -71,9 +92,9 @@ export class CsvReader {
       if (cell === "incomplete") {
         if (text.length - start <= RECORD_LENGTH_MAX) return undefined;
         const reason = `is longer than ${RECORD_LENGTH_MAX} characters; a closing quote may be missing`;
-        return this.#faulty(start, position, cells.length, reason);
+        return this.#faulty(start, { at: position, cell: cells.length, reason }, isEnd);
       }
-      if ("reason" in cell) return this.#faulty(start, cell.at, cells.length, cell.reason);
+      if ("reason" in cell) return this.#faulty(start, { ...cell, cell: cells.length }, isEnd);
       cells.push(cell.value);
       if (text[cell.end] === this.#separator) {
         position = cell.end + 1;
@@ -133,9 +154,13 @@ export class CsvReader {
     }
   }
 
-  #faulty(start: number, at: number, cell: number, reason: string): CsvRecord & { readonly next: number } {
+  /** The record with its fault; `undefined` if the end of its first line has not been read yet. */
+  #faulty(start: number, { at, cell, reason }: Fault, isEnd: boolean): ReadRecord | undefined {
     const text = this.#rest;
     const lineFeed = text.indexOf("\n", start);
+    const isTooLong = text.length - start > RECORD_LENGTH_MAX;
+    if (lineFeed < 0 && !isEnd && !isTooLong) return undefined;
+    this.#isSkippingLine = lineFeed < 0 && !isEnd;
     const end = lineFeed < 0 ? text.length : lineFeed;
     const line = this.#line + countLineEnds(text, start, at);
     const raw = text.slice(start, text[end - 1] === "\r" ? end - 1 : end);
