@@ -27,6 +27,7 @@ import { addConnectionMetrics, createRequestCount } from "./http/metrics.ts";
 import { createRouter } from "./http/router.ts";
 import { TrustedProxies } from "./http/trusted-proxies.ts";
 import type { InventoryStore } from "./inventory/store.ts";
+import { createBatchCount } from "./ops/batch-metrics.ts";
 import { LoopDelay } from "./ops/loop-delay.ts";
 import { createPages } from "./pages/pages.ts";
 import { type CallMiddleware, CallPipeline } from "./rpc/call.ts";
@@ -42,7 +43,7 @@ import { createErrorReporter, errorInterceptor } from "./rpc/interceptors/errors
 import { accessMiddleware } from "./rpc/middleware/access.ts";
 import { createCertificateObserver } from "./rpc/middleware/certificate-observer.ts";
 import { limitsMiddleware } from "./rpc/middleware/limits.ts";
-import { metricsMiddleware } from "./rpc/middleware/metrics.ts";
+import { codeName, metricsMiddleware } from "./rpc/middleware/metrics.ts";
 import { tracingMiddleware } from "./rpc/middleware/tracing.ts";
 import { writeLogMiddleware } from "./rpc/middleware/write-log.ts";
 import { refuseInProtocol, refuseUnknownMethod } from "./rpc/refusals.ts";
@@ -67,12 +68,14 @@ export async function startApi(
   live: LiveView,
   demoToken: string,
 ): Promise<number> {
-  const { config, log, options, releases, health, metrics } = context;
+  const { config, log, options, releases, health, metrics, tracing } = context;
   const proxies = new TrustedProxies(config.trustedProxies);
   const pipeline = createCallPipeline(context, proxies, demoToken);
   const onNonRpcResponse = createRequestCount(metrics.registry);
   const draining = new AbortController();
-  const services = inventoryServices(store, live);
+  const reportError = createErrorReporter(log);
+  const count = createBatchCount(metrics.registry, codeName);
+  const services = inventoryServices(store, live, { reportError, count, tracing });
   const {
     services: extraServices = [],
     streamMethods = [],
@@ -80,7 +83,6 @@ export async function startApi(
     requestBytesMax,
   } = options.extraApi ?? {};
   const requestOptions = { json, ...(requestBytesMax && { requestBytesMax }) };
-  const reportError = createErrorReporter(log);
   const connectHandler = createConnectHandler({
     routes: (router) => registerServices(router, services, extraServices, context),
     pipeline,

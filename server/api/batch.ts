@@ -2,133 +2,138 @@ import { Code, type ConnectError, type HandlerContext } from "@connectrpc/connec
 import type { Status } from "../../gen/google/rpc/status_pb.ts";
 import type {
   AdjustStockRequest,
+  BatchAdjustStockRequest,
+  BatchCountStockRequest,
+  BatchPutProductsRequest,
   CountStockRequest,
   PutProductRequest,
 } from "../../gen/inventory/v1/supply_pb.ts";
-import type { BulkItem, BulkQueue } from "../inventory/bulk.ts";
+import { type BulkItem, BulkQueue } from "../inventory/bulk.ts";
 import type { InventoryStore } from "../inventory/store.ts";
-import { BATCH_PRODUCTS_MAX, Violations } from "../inventory/validation.ts";
-import { toConnectError } from "../rpc/errors.ts";
+import { BATCH_REQUESTS_MAX, Violations } from "../inventory/validation.ts";
+import type { BatchCount } from "../ops/batch-metrics.ts";
+import type { Tracing } from "../ops/tracing.ts";
+import { type Call, callIn } from "../rpc/call.ts";
+import type { ErrorReporter } from "../rpc/interceptors/errors.ts";
 import { toStatus } from "../rpc/status.ts";
 import { toLedger } from "../wire/stock-changed.ts";
 import { readAdjustStock, readCountStock, readPutProduct } from "./supply-requests.ts";
 
-/** Errors that concern the server, not the request: a batch of nothing else fails as a whole. */
-const RETRYABLE: ReadonlySet<Code> = new Set([Code.Unavailable, Code.ResourceExhausted]);
+/** Errors that concern the server, not the request. A batch in which every request has one fails as a whole. */
+const SERVER_ERRORS: ReadonlySet<Code | undefined> = new Set([Code.Unavailable, Code.ResourceExhausted]);
 
+/** What the batch methods report to. */
+export interface BatchInstruments {
+  readonly reportError: ErrorReporter;
+  readonly count: BatchCount;
+  readonly tracing: Tracing | undefined;
+}
+
+/** The result of one request: its error, or its response. */
 interface Result<Response> {
   readonly error?: Status;
   readonly response?: Response;
 }
 
-interface Batch<Request, Response> {
-  readonly requests: readonly Request[];
-  /** Validates a request. Throws `INVALID_INPUT`. */
-  readonly read: (request: Request) => BulkItem<Response>;
-}
+type Handled<Response> = { readonly response: Response } | { readonly error: ConnectError };
 
 /** The batch methods of SupplyService. Each request of a batch is validated, and succeeds or fails, alone. */
-export function batchMethods(store: InventoryStore, bulk: BulkQueue) {
-  return {
-    batchPutProducts: async (
-      { requests }: { readonly requests: readonly PutProductRequest[] },
-      { signal }: HandlerContext,
-    ) => ({
-      results: await runBatch(bulk, signal, {
-        requests,
-        read: (request) => {
-          const event = readPutProduct(request);
-          return {
-            productId: event.productId,
-            run: async () => {
-              const { applied, ledger } = await store.putProduct(event);
-              return { applied, ledger: toLedger(ledger) };
-            },
-          };
-        },
-      }),
-    }),
-    batchCountStock: async (
-      { requests }: { readonly requests: readonly CountStockRequest[] },
-      { signal }: HandlerContext,
-    ) => ({
-      results: await runBatch(bulk, signal, {
-        requests,
-        read: (request) => {
-          const count = readCountStock(request);
-          return {
-            productId: count.productId,
-            run: async () => ({ ledger: toLedger(await store.countStock(count)) }),
-          };
-        },
-      }),
-    }),
-    batchAdjustStock: async (
-      { requests }: { readonly requests: readonly AdjustStockRequest[] },
-      { signal }: HandlerContext,
-    ) => ({
-      results: await runBatch(bulk, signal, {
-        requests,
-        read: (request) => {
-          const adjustment = readAdjustStock(request);
-          return {
-            productId: adjustment.productId,
-            run: async () => ({ ledger: toLedger(await store.adjustStock(adjustment)) }),
-          };
-        },
-      }),
-    }),
-  };
-}
+export function batchMethods(store: InventoryStore, instruments: BatchInstruments) {
+  const bulk = new BulkQueue((productId) => store.bucketOf(productId));
 
-async function runBatch<Request, Response>(
-  bulk: BulkQueue,
-  signal: AbortSignal,
-  { requests, read }: Batch<Request, Response>,
-): Promise<Result<Response>[]> {
-  checkSize(requests);
-  const errors: ConnectError[] = [];
-  const items: BulkItem<Response>[] = [];
-  const places: number[] = [];
-  for (const [index, request] of requests.entries()) {
-    try {
-      items.push(read(request));
-      places.push(index);
-    } catch (error) {
-      errors[index] = toConnectError(error);
+  const putProduct = (request: PutProductRequest) => {
+    const event = readPutProduct(request);
+    return {
+      productId: event.productId,
+      async run() {
+        const { applied, ledger } = await store.putProduct(event);
+        return { applied, ledger: toLedger(ledger) };
+      },
+    };
+  };
+  const countStock = (request: CountStockRequest) => {
+    const count = readCountStock(request);
+    return {
+      productId: count.productId,
+      run: async () => ({ ledger: toLedger(await store.countStock(count)) }),
+    };
+  };
+  const adjustStock = (request: AdjustStockRequest) => {
+    const adjustment = readAdjustStock(request);
+    return {
+      productId: adjustment.productId,
+      run: async () => ({ ledger: toLedger(await store.adjustStock(adjustment)) }),
+    };
+  };
+
+  async function run<Request, Response>(
+    requests: readonly Request[],
+    context: HandlerContext,
+    read: (request: Request) => BulkItem<Response>,
+  ): Promise<{ results: Result<Response>[] }> {
+    checkSize(requests);
+    const call = callIn(context.values);
+    const handled = await handle(requests, context, read);
+    recordOutcome(call, handled, instruments.count);
+    const errors = handled.map((each) => ("error" in each ? each.error : undefined));
+    const [first] = errors;
+    if (first !== undefined && errors.every((error) => SERVER_ERRORS.has(error?.code))) {
+      throw first;
     }
+    return { results: handled.map((each) => ("error" in each ? { error: toStatus(each.error) } : each)) };
   }
-  const responses: Response[] = [];
-  const settled = await bulk.run(items, signal);
-  for (const [n, result] of settled.entries()) {
-    const index = places[n] ?? -1;
-    if (result.status === "fulfilled") {
-      responses[index] = result.value;
-    } else {
-      errors[index] = toConnectError(result.reason);
+
+  /** Reads all requests, then runs those that are valid. */
+  async function handle<Request, Response>(
+    requests: readonly Request[],
+    { signal, values }: HandlerContext,
+    read: (request: Request) => BulkItem<Response>,
+  ): Promise<Handled<Response>[]> {
+    const call = callIn(values);
+    const failed = (error: unknown) => ({ error: instruments.reportError(error, call, signal.aborted) });
+    const items: BulkItem<Response>[] = [];
+    const places: number[] = [];
+    const handled: Handled<Response>[] = [];
+    for (const [index, request] of requests.entries()) {
+      try {
+        items.push(read(request));
+        places.push(index);
+      } catch (error) {
+        handled[index] = failed(error);
+      }
     }
-  }
-  const [first] = errors;
-  if (
-    first !== undefined &&
-    requests.every((_, index) => RETRYABLE.has(errors[index]?.code ?? Code.Unknown))
-  ) {
-    throw first;
-  }
-  return requests.map((_, index) => {
-    const error = errors[index];
-    if (error !== undefined) {
-      return { error: toStatus(error) };
+    const { tracing } = instruments;
+    // A span of each request would take a quarter of the collector's queue; the span of the call has their number.
+    const settled = await (tracing === undefined
+      ? bulk.run(items, signal)
+      : tracing.withoutSpan(() => bulk.run(items, signal)));
+    for (const [n, result] of settled.entries()) {
+      handled[places[n] ?? -1] =
+        result.status === "fulfilled" ? { response: result.value } : failed(result.reason);
     }
-    const response = responses[index];
-    return response === undefined ? {} : { response };
-  });
+    return handled;
+  }
+
+  return {
+    batchPutProducts: ({ requests }: BatchPutProductsRequest, context: HandlerContext) =>
+      run(requests, context, putProduct),
+    batchCountStock: ({ requests }: BatchCountStockRequest, context: HandlerContext) =>
+      run(requests, context, countStock),
+    batchAdjustStock: ({ requests }: BatchAdjustStockRequest, context: HandlerContext) =>
+      run(requests, context, adjustStock),
+  };
 }
 
 function checkSize(requests: readonly unknown[]): void {
   const violations = new Violations();
-  if (requests.length < 1 || requests.length > BATCH_PRODUCTS_MAX) {
-    violations.add("requests", `has ${requests.length} entries; give 1 to ${BATCH_PRODUCTS_MAX}`);
+  if (requests.length < 1 || requests.length > BATCH_REQUESTS_MAX) {
+    violations.add("requests", `has ${requests.length} entries; give 1 to ${BATCH_REQUESTS_MAX}`);
   }
   violations.throwIfAny();
+}
+
+function recordOutcome(call: Call, handled: readonly Handled<unknown>[], count: BatchCount): void {
+  const codes = handled.map((each) => ("error" in each ? each.error.code : undefined));
+  count(call.method.name, codes);
+  call.batch = { requests: codes.length, failed: codes.filter((code) => code !== undefined).length };
 }

@@ -13,13 +13,13 @@ import { show, Violations } from "../inventory/validation.ts";
 import {
   type LedgerCursor,
   type LedgerFilter,
+  LedgerList,
   type LedgerOrder,
   type LedgerQuery,
-  selectLedgers,
-} from "../live/ledger-selection.ts";
-import type { Mirror } from "../live/mirror.ts";
+} from "../live/catalog/ledger-list.ts";
 import { toLedger } from "../wire/stock-changed.ts";
 import { decodeToken, encodeToken, readPageSize, readTime } from "./fields.ts";
+import type { LiveView } from "./stock-service.ts";
 import { requireLoaded } from "./watch-stock.ts";
 
 const ORDERS: Readonly<Record<LedgerOrderMessage, LedgerOrder>> = {
@@ -36,7 +36,8 @@ const DELETED: Readonly<Record<DeletedFilter, LedgerFilter["deleted"]>> = {
 };
 
 /** ListLedgers. The mirror selects the products of a page, and the store has their ledgers. */
-export function ledgerMethods(store: InventoryStore, mirror: Mirror) {
+export function ledgerMethods(store: InventoryStore, { mirror, catalog }: LiveView) {
+  const list = new LedgerList(catalog, mirror.table);
   return {
     async listLedgers(request: ListLedgersRequest, context: HandlerContext) {
       const query = readListLedgers(request);
@@ -45,7 +46,7 @@ export function ledgerMethods(store: InventoryStore, mirror: Mirror) {
       if (mirror.isStale) {
         context.responseHeader.set(STALE_HEADER, "true");
       }
-      const { productIds, total, next } = selectLedgers(mirror, query);
+      const { productIds, total, next } = await list.page(query);
       const ledgers = await store.batchGetLedgers(productIds);
       return {
         ledgers: ledgers

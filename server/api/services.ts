@@ -6,6 +6,7 @@ import { Inventory } from "../../gen/inventory_pb.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import type { Purpose } from "../ops/health.ts";
 import type { ImplementedService } from "../rpc/fast-path/methods.ts";
+import type { BatchInstruments } from "./batch.ts";
 import { reservationService } from "./reservation-service.ts";
 import { type LiveView, legacyInventory, stockService } from "./stock-service.ts";
 import { supplyService } from "./supply-service.ts";
@@ -30,10 +31,14 @@ export interface InventoryServices {
 }
 
 /** The inventory's services, for Connect's router and for the fast path. Reads use the live view, mutations the store. */
-export function inventoryServices(store: InventoryStore, live: LiveView): InventoryServices {
+export function inventoryServices(
+  store: InventoryStore,
+  live: LiveView,
+  instruments: BatchInstruments,
+): InventoryServices {
   const inventory = legacyInventory(live);
   const stock = stockService(live);
-  const supply = supplyService(store, live);
+  const supply = supplyService(store, live, instruments);
   const reservation = reservationService(store.reservations);
   return {
     register(router) {

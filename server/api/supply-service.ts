@@ -1,9 +1,8 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
-import { BulkQueue } from "../inventory/bulk.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import { toLedger, toStockChanged } from "../wire/stock-changed.ts";
-import { batchMethods } from "./batch.ts";
+import { type BatchInstruments, batchMethods } from "./batch.ts";
 import { collectionMethods } from "./collections.ts";
 import { readId } from "./fields.ts";
 import { ledgerMethods } from "./ledgers.ts";
@@ -20,11 +19,12 @@ import {
 
 export function supplyService(
   store: InventoryStore,
-  { mirror }: Pick<LiveView, "mirror">,
+  live: LiveView,
+  instruments: BatchInstruments,
 ): ServiceImpl<typeof SupplyService> {
   return {
-    ...batchMethods(store, new BulkQueue((productId) => store.bucketOf(productId))),
-    ...ledgerMethods(store, mirror),
+    ...batchMethods(store, instruments),
+    ...ledgerMethods(store, live),
     ...collectionMethods(store),
     async putProduct(request) {
       const { applied, ledger } = await store.putProduct(readPutProduct(request));

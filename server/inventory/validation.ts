@@ -7,6 +7,8 @@ export const DESCRIPTION_BYTES_MAX = 16_384;
 export const REASON_BYTES_MAX = 512;
 export const PRICE_MAX = 1_000_000_000_000;
 export const BATCH_PRODUCTS_MAX = 1_000;
+/** Requests of one batch call. */
+export const BATCH_REQUESTS_MAX = 1_000;
 export const PAGE_SIZE_MAX = 1_000;
 export const PAGE_SIZE_DEFAULT = 50;
 

@@ -78,6 +78,12 @@ export class Tracing {
       : undefined;
   }
 
+  /** Runs an action, and what it starts, without an active span: it has no child spans. */
+  withoutSpan<T>(action: () => T): T {
+    const { api, contexts } = this.#parts;
+    return contexts.with(api.ROOT_CONTEXT, action);
+  }
+
   /** Sends the queued spans, within a few seconds. Nothing is recorded afterwards. */
   async stop(): Promise<void> {
     await this.#parts.stop();

@@ -40,6 +40,8 @@ export class Call implements CallHead {
   principal: Principal | undefined;
   /** The request of a unary call, once it is read. */
   request: Message | undefined;
+  /** Set by a batch method: the number of its requests, and of those that failed. */
+  batch: { readonly requests: number; readonly failed: number } | undefined;
   /**
    * The code to record if the Connect path ends the call now; `undefined` is OK. INVALID_ARGUMENT until the request
    * reaches the method, since only reading the request can fail before.

@@ -31,6 +31,12 @@ const REQUESTS: readonly [DescMethod, JsonValue][] = [
   [SupplyService.method.setSafetyStock, { productId, safety: 2 }],
   [SupplyService.method.getLedger, { productId }],
   [SupplyService.method.listChanges, { productId }],
+  [SupplyService.method.listLedgers, {}],
+  [SupplyService.method.batchPutProducts, { requests: [{ productId, declared: 51 }] }],
+  [SupplyService.method.batchCountStock, { requests: [{ productId, count: 8, countId: "c2" }] }],
+  [SupplyService.method.batchAdjustStock, { requests: [{ productId, delta: 1, adjustmentId: "a2" }] }],
+  [SupplyService.method.putCollection, { collection: { collectionId: "mugs", name: "Mugs" } }],
+  [SupplyService.method.deleteCollection, { collectionId: "mugs" }],
   [SupplyService.method.deleteProduct, { productId }],
 ];
 

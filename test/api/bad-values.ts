@@ -143,6 +143,11 @@ const ORDER: BadKinds = {
     .oneof(fc.integer({ min: 5, max: INT32_MAX }), fc.integer({ min: -INT32_MAX - 1, max: -1 }))
     .map(number),
 };
+const DELETED: BadKinds = {
+  "unknown number": fc
+    .oneof(fc.integer({ min: 3, max: INT32_MAX }), fc.integer({ min: -INT32_MAX - 1, max: -1 }))
+    .map(number),
+};
 /** Every value of the field's type is valid. */
 const ANY: BadKinds = {};
 
@@ -180,8 +185,20 @@ const BAD_VALUES: Readonly<Record<string, BadKinds>> = {
   ttl: durationOutside(1, 14_400),
   min_interval: durationOutside(0, 10),
   order: ORDER,
+  deleted: DELETED,
+  max_available: QUANTITY,
+  changed_since: TIME,
+  shortfall_only: ANY,
+  reserved_only: ANY,
+  reference_id: OPTIONAL_ID,
+  collection: ABSENT,
+  "ListReservationsRequest.product_id": OPTIONAL_ID,
+  "Collection.collection_id": ID,
+  "Collection.name": { ...textOf(512), empty: ID["empty"] ?? fc.constant(number(0)) },
+  "DeleteCollectionRequest.collection_id": ID,
   product: ANY,
   lines: ANY,
+  requests: ANY,
   strict: ANY,
   in_stock_only: ANY,
   descending: ANY,
@@ -214,6 +231,8 @@ function wrongValues(field: DescField, isList: boolean): readonly unknown[] {
     case "google.protobuf.Duration":
       return ["", "1", "1.0000000001s", "5sx", "1m", 5, {}, ["1s"]];
     case "inventory.v1.ListOrder":
+    case "inventory.v1.LedgerOrder":
+    case "inventory.v1.DeletedFilter":
       return ["NOPE", "name", 1.5, true, {}];
   }
   switch (field.scalar) {
@@ -233,14 +252,14 @@ function wrongValues(field: DescField, isList: boolean): readonly unknown[] {
 }
 
 export function badValuesOf(field: DescField): BadKinds {
-  const kinds = BAD_VALUES[field.name];
+  const kinds = BAD_VALUES[`${field.parent.name}.${field.name}`] ?? BAD_VALUES[field.name];
   assert.ok(kinds, `test/api/bad-values.ts needs the bad values of ${field}`);
   return kinds;
 }
 
 /** Lists with too few or too many elements. */
 export function badLists(field: DescField, { name }: DescMethod): BadKinds {
-  const [element, max] = field.message ? [{ productId: "x", quantity: 1 }, 100] : ["x", 1_000];
+  const [element, max] = listOf(field);
   const isOptional = name === "WatchStock" || name === "CommitReservation";
   return {
     ...(!isOptional && {
@@ -253,4 +272,12 @@ export function badLists(field: DescField, { name }: DescMethod): BadKinds {
       ),
     ),
   };
+}
+
+/** An element of a list, and how many it may have. */
+function listOf({ name, message }: DescField): readonly [element: unknown, max: number] {
+  if (name === "requests") {
+    return [{}, 1_000];
+  }
+  return message ? [{ productId: "x", quantity: 1 }, 100] : ["x", 1_000];
 }

@@ -1,4 +1,8 @@
-import type { DescMethod } from "@bufbuild/protobuf";
+import { createRegistry, type DescMethod, fromBinary, fromJsonString } from "@bufbuild/protobuf";
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { Code } from "@connectrpc/connect";
+import { BadRequestSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import type { Status } from "../../gen/google/rpc/status_pb.ts";
 
 /** One invalid field, as google.rpc.BadRequest has it. */
 export interface Violation {
@@ -42,7 +46,30 @@ export async function call(
     headers: { "content-type": isUnary ? `application/${subtype}` : `application/connect+${subtype}` },
     body: new Uint8Array(isUnary ? message : envelope(message)),
   });
+  if (response.ok && method.output.fields.some(({ name }) => name === "results")) {
+    return await outcomeOfBatch(method, encoding, response);
+  }
   return isUnary || !response.ok ? await outcomeOf(response) : await outcomeOfStream(response);
+}
+
+/** The outcome of the second request of a batch, as if it were that of the call, with the fields' paths in the batch. */
+async function outcomeOfBatch(method: DescMethod, encoding: Encoding, response: Response): Promise<Outcome> {
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  const registry = createRegistry(BadRequestSchema);
+  const message =
+    encoding === "json"
+      ? fromJsonString(method.output, Buffer.from(bytes).toString(), { registry })
+      : fromBinary(method.output, bytes);
+  const results: { readonly error?: Status }[] = Reflect.get(message, "results");
+  const error = results[1]?.error;
+  if (error === undefined) {
+    return { status: response.status, code: "ok", message: "", violations: [] };
+  }
+  const violations = error.details
+    .flatMap((detail) => anyUnpack(detail, BadRequestSchema)?.fieldViolations ?? [])
+    .map(({ field, description }) => ({ field: `requests[1].${field}`, description }));
+  const code = (Code[error.code] ?? "").replace(/(?<=.)(?=[A-Z])/g, "_").toLowerCase();
+  return { status: response.status, code, message: error.message, violations };
 }
 
 /** The outcome of a unary call. */

@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { cacheDir } from "../support/programs.ts";
 import { measureBatch } from "./batch.ts";
 import { type Bench, type BenchContext, ProgramMissing } from "./bench-context.ts";
+import { measureBulk } from "./bulk.ts";
 import { measureFanOut } from "./fanout.ts";
 import { measureJson } from "./json.ts";
 import { measureKafka } from "./kafka.ts";
+import { measureLedgers } from "./ledgers.ts";
 import { measureLive } from "./live.ts";
 import { measureReservationMemory } from "./memory.ts";
 import { type Line, lineOf, tableOf } from "./outcome.ts";
@@ -22,12 +24,14 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   unary: measureUnary,
   json: measureJson,
   batch: measureBatch,
+  bulk: measureBulk,
   reserve: measureReserve,
   fanout: measureFanOut,
   live: measureLive,
   kafka: measureKafka,
   scale: measureScale,
   memory: measureReservationMemory,
+  ledgers: measureLedgers,
 };
 
 const asked = process.argv.slice(2);

@@ -5,6 +5,7 @@ import type { Ledger, StockChange } from "../../server/inventory/ledger.ts";
 import type { ProductUpsert, PutResult } from "../../server/inventory/product-event.ts";
 import type { ChangesPage, StockAdjustment, StockCount } from "../../server/inventory/store.ts";
 import { MemoryStore } from "../../server/memory/store.ts";
+import { describeBulkContract } from "../inventory/bulk-contract.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
 import { describeStoreContract, type StoreUnderTest } from "../inventory/store-contract.ts";
 import { assertStoresAgree } from "../inventory/stores-agree.ts";
@@ -23,6 +24,7 @@ async function storeWithClock(): Promise<StoreUnderTest> {
 
 describeStoreContract("MemoryStore", storeWithClock);
 describeReservationContract("MemoryStore", storeWithClock);
+describeBulkContract("MemoryStore", storeWithClock);
 
 class LosesAnAdjustment extends MemoryStore {
   override async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {

@@ -9,6 +9,7 @@ import { durabilityWarnings } from "../../server/redis/connection/durability.ts"
 import { Keys } from "../../server/redis/keys.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
 import { RedisStore } from "../../server/redis/store.ts";
+import { describeBulkContract } from "../inventory/bulk-contract.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
 import { describeStoreContract } from "../inventory/store-contract.ts";
 import { describeStoresAgree } from "../inventory/stores-agree.ts";
@@ -43,6 +44,7 @@ async function storeOnOwnRedis() {
 
 describeStoreContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 describeReservationContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
+describeBulkContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 describeStoresAgree("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 
 const hasCode = (code: string) => (error: unknown) => error instanceof InventoryError && error.code === code;

@@ -1,15 +1,16 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Collection } from "../../inventory/collection.ts";
-import type { ProductState } from "../../inventory/feed.ts";
 import type { Mirror } from "../mirror.ts";
 import { CHANGED, CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
 import { foldText } from "../products/text-order.ts";
+import type { CatalogView, ListPage, ListQuery } from "./list-query.ts";
 import {
   CollectionOrder,
   LIST_ORDERS,
   type ListCursor,
   type ListOrder,
   ProductOrder,
+  type SortOrder,
   sortById,
 } from "./product-orders.ts";
 import type { RowSet } from "./row-set.ts";
@@ -17,6 +18,7 @@ import { partition, type Rows } from "./sorted-index.ts";
 import { StockIndex } from "./stock-index.ts";
 import { TextIndex } from "./text-index.ts";
 
+export type { CatalogView, ListPage, ListQuery } from "./list-query.ts";
 export { LIST_ORDERS, type ListCursor, type ListOrder };
 
 /**
@@ -29,42 +31,6 @@ const STEPS_PER_COMPARISON: Readonly<Record<ListOrder, number>> = {
   available: 2,
   update_time: 2,
 };
-
-export interface ListQuery {
-  /** Words that the name or the ID must contain, all of them, ignoring case and accents. */
-  readonly words: string;
-  readonly inStockOnly: boolean;
-  /** Empty: any collection or none. */
-  readonly collectionId: string;
-  readonly minPrice: number | undefined;
-  readonly maxPrice: number | undefined;
-  readonly order: ListOrder;
-  readonly descending: boolean;
-  readonly limit: number;
-  /** Continues after this cursor. It stays valid when products change. */
-  readonly after: ListCursor | undefined;
-}
-
-export interface ListPage {
-  readonly stocks: readonly ProductState[];
-  /** Number of products that match. */
-  readonly total: number;
-  /** The cursor of the next page; absent on the last page. */
-  readonly next: ListCursor | undefined;
-}
-
-/** The catalog as the shop's page reads it. */
-export interface CatalogView {
-  list(query: ListQuery): ListPage;
-  readonly collections: readonly Collection[];
-  /** Whether the products are known. False until the first load after a start. */
-  readonly isLoaded: boolean;
-  readonly isStale: boolean;
-  /** When it was last known to be current, ms since 1970; 0 if never. */
-  readonly currentTimeMs: number;
-  /** See `Mirror.caughtUp`. */
-  caughtUp(): Promise<void> | undefined;
-}
 
 /** The part of a query that is tested product by product. */
 interface Filter {
@@ -90,7 +56,7 @@ const EMPTY: ListPage = { stocks: [], total: 0, next: undefined };
 export class Catalog implements CatalogView {
   readonly #mirror: Mirror;
   readonly #table: ProductTable;
-  readonly #orders: Readonly<Record<ListOrder, ProductOrder>>;
+  readonly #orders: Readonly<Record<SortOrder, ProductOrder>>;
   readonly #byCollection: CollectionOrder;
   readonly #indexes: readonly (ProductOrder | CollectionOrder)[];
   readonly #stock: StockIndex;
@@ -110,6 +76,7 @@ export class Catalog implements CatalogView {
       price: new ProductOrder(table, "price"),
       available: new ProductOrder(table, "available"),
       update_time: new ProductOrder(table, "update_time"),
+      product_id: new ProductOrder(table, "product_id"),
     };
     this.#byCollection = new CollectionOrder(table);
     this.#indexes = [...Object.values(this.#orders), this.#byCollection];
@@ -148,6 +115,12 @@ export class Catalog implements CatalogView {
 
   caughtUp(): Promise<void> | undefined {
     return this.#mirror.caughtUp();
+  }
+
+  /** The visible products in an order. */
+  inOrder(order: SortOrder): ProductOrder {
+    this.#build(this.#orders[order]);
+    return this.#orders[order];
   }
 
   list(query: ListQuery): ListPage {

@@ -6,6 +6,9 @@ import { type Rows, SortedIndex } from "./sorted-index.ts";
 export const LIST_ORDERS = ["name", "price", "available", "update_time"] as const;
 export type ListOrder = (typeof LIST_ORDERS)[number];
 
+/** The orders of the catalog: those of shoppers, and by product ID alone. */
+export type SortOrder = ListOrder | "product_id";
+
 /** The end of a page: the sort key and the ID of its last product. */
 export interface ListCursor {
   readonly key: string | number;
@@ -13,11 +16,12 @@ export interface ListCursor {
 }
 
 /** The changes that may move a product in an order, as bits of `CHANGED`. */
-const MOVED_BY: Readonly<Record<ListOrder, number>> = {
+const MOVED_BY: Readonly<Record<SortOrder, number>> = {
   name: CHANGED.text,
   price: CHANGED.price,
   available: CHANGED.available,
   update_time: CHANGED.updateTime,
+  product_id: CHANGED.visibility,
 };
 
 /** Products ordered by a key, then by ID. */
@@ -27,10 +31,11 @@ export class ProductOrder {
   /** The sort key as a number; absent in the order by name. */
   readonly numberOf: ((row: number) => number) | undefined;
   readonly compare: (a: number, b: number) => number;
+  readonly compareIds: (a: number, b: number) => number;
   readonly #table: ProductTable;
   #isBuilt = false;
 
-  constructor(table: ProductTable, order: ListOrder) {
+  constructor(table: ProductTable, order: SortOrder) {
     this.#table = table;
     this.movedBy = MOVED_BY[order];
     const numberOf = numberIn(table, order);
@@ -38,8 +43,8 @@ export class ProductOrder {
       ? (a: number, b: number): number => numberOf(a) - numberOf(b)
       : (a: number, b: number): number => compareFolded(table.sortName(a), table.sortName(b));
     this.numberOf = numberOf;
-    this.compare = (a, b) =>
-      a === b ? 0 : compareKeys(a, b) || compareBytes(table.idBytes(a), table.idBytes(b));
+    this.compareIds = (a, b) => (a === b ? 0 : compareBytes(table.idBytes(a), table.idBytes(b)));
+    this.compare = (a, b) => (a === b ? 0 : compareKeys(a, b) || this.compareIds(a, b));
     this.index = new SortedIndex(this.compare);
   }
 
@@ -90,7 +95,7 @@ export class ProductOrder {
   }
 }
 
-function numberIn(table: ProductTable, order: ListOrder): ((row: number) => number) | undefined {
+function numberIn(table: ProductTable, order: SortOrder): ((row: number) => number) | undefined {
   switch (order) {
     case "name":
       return undefined;
@@ -100,6 +105,8 @@ function numberIn(table: ProductTable, order: ListOrder): ((row: number) => numb
       return (row) => table.available(row);
     case "update_time":
       return (row) => table.updateTimeMs(row);
+    case "product_id":
+      return () => 0;
   }
 }
 

@@ -23,8 +23,15 @@ const MARKED = 8;
 const RESERVED = 16;
 const SHORT = 32;
 
-/** Which columns of a product changed, as bits. */
-export const CHANGED = { text: 1, price: 2, collection: 4, available: 8, updateTime: 16 } as const;
+/** Which columns of a product changed, as bits; `visibility` only together with all others. */
+export const CHANGED = {
+  text: 1,
+  price: 2,
+  collection: 4,
+  available: 8,
+  updateTime: 16,
+  visibility: 32,
+} as const;
 /** The product becomes visible or invisible. */
 export const CHANGED_ALL = 63;
 
@@ -133,6 +140,10 @@ export class ProductTable {
   /** The number of a collection; `undefined` if it has no products. */
   collectionNumber(collectionId: string): number | undefined {
     return this.#collectionNumbers.find(collectionId);
+  }
+
+  productId(row: number): string {
+    return this.#cachedState(row)?.productId ?? this.#texts.read(this.#addresses[row] ?? 0).productId;
   }
 
   /**

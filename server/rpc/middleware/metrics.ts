@@ -83,7 +83,7 @@ export function metricsMiddleware(registry: Registry, services: readonly DescSer
       for (const { labels, handled } of tallies.values()) {
         for (const [code, count] of handled.entries()) {
           if (count > 0 || ALWAYS_SHOWN.has(code)) {
-            this.labels(...labels, nameOf(code)).inc(count);
+            this.labels(...labels, codeName(code)).inc(count);
           }
         }
       }
@@ -124,6 +124,6 @@ export function metricsMiddleware(registry: Registry, services: readonly DescSer
 }
 
 /** `OK`, `NotFound`, as go-grpc-middleware names them. */
-function nameOf(code: number): string {
+export function codeName(code: number): string {
   return code === OK ? "OK" : (Code[code] ?? String(code));
 }

@@ -46,6 +46,10 @@ export function tracingMiddleware(tracing: Tracing): CallMiddleware {
       span?.setAttributes({
         "rpc.status_code": status,
         ...(call.principal && { "enduser.id": call.principal.name }),
+        ...(call.batch && {
+          "inventory.batch.requests": call.batch.requests,
+          "inventory.batch.failed": call.batch.failed,
+        }),
       });
       span?.end(code !== undefined && FAULTS.has(code) ? status : undefined);
     },

@@ -29,6 +29,7 @@ export function writeLogMiddleware(log: Logger, level: "debug" | "info" = "info"
           code: code === undefined ? "OK" : Code[code],
           ms: Math.round(10 * (performance.now() - startedAt)) / 10,
           ...(call.request && idsOf(method, call.request)),
+          ...call.batch,
           requestId,
           traceId,
         },

@@ -1,4 +1,8 @@
 import { setTimeout as pause } from "node:timers/promises";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { SupplyService } from "../../../gen/inventory/v1/supply_pb.ts";
 import { Caller, untilDone } from "./caller.ts";
 import { Crowd, type CrowdOptions } from "./crowd.ts";
 import { Orders } from "./orders.ts";
@@ -40,7 +44,17 @@ export interface Jobs {
       readonly commits: boolean;
       readonly seconds: number;
     },
-    { readonly orders: number; readonly refused: number; readonly seconds: number }
+    {
+      readonly orders: number;
+      readonly refused: number;
+      readonly seconds: number;
+      readonly latenciesMs: number[];
+    }
+  >;
+  /** Puts products from concurrent callers, `perCall` in each call; with 1, by PutProduct. */
+  readonly putProducts: Job<
+    { readonly url: string; readonly perCall: number; readonly callers: number; readonly seconds: number },
+    { readonly products: number; readonly seconds: number }
   >;
   /** Calls a unary method from a number of concurrent callers, with the given frames (base64) in rotation. */
   readonly call: Job<
@@ -60,6 +74,9 @@ export type JobName = keyof Jobs;
 const CONNECTIONS_MAX = 8;
 const RESERVERS = 32;
 const LATENCIES_KEPT_MAX = 100_000;
+const IMPORTED_PRODUCTS = 50_000;
+/** 1 January 2026. */
+const UPDATE_TIME_MS = 1_767_225_600_000;
 
 interface KnownCrowd {
   readonly crowd: Crowd;
@@ -139,6 +156,7 @@ export const JOBS: {
     let made = 0;
     let next = 0;
     let refused = 0;
+    const latenciesMs: number[] = [];
     await atOnce(callers, async () => {
       while (secondsSince(startedAt) < seconds) {
         const id = orders.newId();
@@ -147,13 +165,39 @@ export const JOBS: {
           calls.push(orders.commit(id));
         }
         for (const call of calls) {
+          const sentAt = performance.now();
           refused += await untilDone(() => caller.call(call));
+          if (latenciesMs.length < LATENCIES_KEPT_MAX) {
+            latenciesMs.push(performance.now() - sentAt);
+          }
         }
         made += 1;
       }
     });
     caller.close();
-    return { orders: made, refused, seconds: secondsSince(startedAt) };
+    return { orders: made, refused, seconds: secondsSince(startedAt), latenciesMs };
+  },
+
+  async putProducts({ url, perCall, callers, seconds }) {
+    const supply = createClient(SupplyService, createGrpcTransport({ baseUrl: url }));
+    const startedAt = performance.now();
+    let made = 0;
+    await atOnce(callers, async () => {
+      while (secondsSince(startedAt) < seconds) {
+        const requests = Array.from({ length: perCall }, () => productRequest(++made));
+        const [first] = requests;
+        if (perCall === 1 && first !== undefined) {
+          await supply.putProduct(first);
+          continue;
+        }
+        const { results } = await supply.batchPutProducts({ requests });
+        const failed = results.find(({ error }) => error !== undefined)?.error;
+        if (failed !== undefined) {
+          throw new Error(`A product was refused: ${failed.message}`);
+        }
+      }
+    });
+    return { products: made, seconds: secondsSince(startedAt) };
   },
 
   async call({ url, path, frames, callers, seconds }) {
@@ -179,6 +223,21 @@ export const JOBS: {
     return { calls: made, seconds: secondsSince(startedAt), latenciesMs };
   },
 };
+
+/** A product of an import that no other benchmark reads, with a text as long as many shops have. */
+function productRequest(n: number) {
+  return {
+    productId: `imported-${n % IMPORTED_PRODUCTS}`,
+    declared: n,
+    product: {
+      name: `Imported mug No. ${n}`,
+      description: "Made of what lasts, by people who are paid for it. Washes at thirty degrees.",
+      price: 5 + (n % 1_000),
+      collectionId: `collection-${n % 20}`,
+    },
+    updateTime: timestampFromMs(UPDATE_TIME_MS + n),
+  };
+}
 
 function crowdOf(name: string): KnownCrowd {
   const known = crowds.get(name);

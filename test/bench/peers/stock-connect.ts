@@ -4,13 +4,13 @@ import { createServer as createHttp2Server } from "node:http2";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
 import { toStock } from "../../../server/api/messages.ts";
-import { inventoryServices } from "../../../server/api/services.ts";
+import { stockService } from "../../../server/api/stock-service.ts";
 import { openLiveStore } from "./store.ts";
 
 // The service's handlers and store behind connect-node's own adapter. WatchStock is a generator as Connect's
 // documentation shows it: one promise for the next change, and a message for each watcher. PROTOCOL is h1 or h2.
 
-const { store, live } = await openLiveStore();
+const { live } = await openLiveStore();
 const { mirror } = live;
 
 let nextChange = Promise.withResolvers<void>();
@@ -21,7 +21,7 @@ mirror.on("change", () => {
 
 const handler = connectNodeAdapter({
   routes: (router) => {
-    inventoryServices(store, live).register(router);
+    router.service(StockService, stockService(live));
     router.rpc(StockService.method.watchStock, async function* ({ productIds }, { signal }) {
       while (!signal.aborted) {
         const changed = nextChange.promise;
