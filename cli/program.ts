@@ -1,14 +1,34 @@
 import { readFileSync } from "node:fs";
-import { Command } from "commander";
+import { Command, CommanderError } from "commander";
 import { addCorrections } from "./commands/corrections.ts";
 import { addOrders } from "./commands/orders.ts";
 import { addProducts } from "./commands/products.ts";
 import { addReads } from "./commands/reads.ts";
 import { addTransfer } from "./commands/transfer.ts";
 import { addWatch } from "./commands/watch.ts";
+import { CommandError, EXIT } from "./errors.ts";
+import { exitOnBrokenPipe } from "./output/output.ts";
+
+/** Runs the command that the arguments of the process name, and sets the exit code. */
+export async function runProgram(): Promise<void> {
+  exitOnBrokenPipe();
+  try {
+    await createProgram().parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Commander has printed the help, or the error with its suggestion.
+      process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    } else if (error instanceof CommandError) {
+      process.stderr.write(`error: ${error.message}\n`);
+      process.exitCode = error.exitCode;
+    } else {
+      throw error;
+    }
+  }
+}
 
 /** The command line with all its commands. */
-export function createProgram(): Command {
+function createProgram(): Command {
   const program = new Command("inventory")
     .description(
       "Works with the inventory service through its API: stock, ledgers, orders, corrections, import and export.",
