@@ -2,6 +2,7 @@ import { isIPv4 } from "node:net";
 import { z } from "zod";
 import { type AccessSettings, readAccess } from "./access/settings.ts";
 import { isNetwork } from "./http/trusted-proxies.ts";
+import { CHANGES_KEPT_DEFAULT, CHANGES_KEPT_MAX } from "./inventory/change-history.ts";
 import { OPERATION_RETENTION_MS_DEFAULT } from "./inventory/operation.ts";
 import { type KafkaSettings, SASL_MECHANISMS } from "./kafka/kafkajs/client.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/logger.ts";
@@ -46,6 +47,8 @@ export interface Config {
   /** Whether plain unary calls and watches take the fast path; otherwise Connect handles every call. */
   readonly fastPath: boolean;
   readonly buckets: number;
+  /** Changes kept of each product. */
+  readonly changesKept: number;
   readonly operationRetentionMs: number;
   /** Time between becoming unready and refusing connections, so that a load balancer notices in time. */
   readonly drainWaitMs: number;
@@ -205,6 +208,7 @@ const Environment = AccessEnvironment.extend({
   DEMO: setting.flag().optional(),
   LANE: setting.flag().default(true),
   INVENTORY_BUCKETS: setting.integer(BUCKETS_DEFAULT, 1, BUCKETS_MAX),
+  INVENTORY_HISTORY: setting.integer(CHANGES_KEPT_DEFAULT, 1, CHANGES_KEPT_MAX),
   OPERATION_RETENTION_HOURS: setting.integer(OPERATION_RETENTION_MS_DEFAULT / HOUR_MS, 24, 8_760),
   DRAIN_WAIT_MS: setting.integer(0, 0, 60_000),
   DRAIN_DEADLINE_MS: setting.integer(10_000, 0, 600_000),
@@ -271,6 +275,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     demo: env.DEMO ?? redis === undefined,
     fastPath: env.LANE,
     buckets: env.INVENTORY_BUCKETS,
+    changesKept: env.INVENTORY_HISTORY,
     operationRetentionMs: env.OPERATION_RETENTION_HOURS * HOUR_MS,
     drainWaitMs: env.DRAIN_WAIT_MS,
     drainMsMax: env.DRAIN_DEADLINE_MS,

@@ -41,8 +41,8 @@ export async function startStore(context: Context, mirror: Mirror): Promise<Back
   return backends;
 }
 
-function createMemoryStore({ operationRetentionMs }: Config): Backends {
-  const store = new MemoryStore({ operationRetentionMs });
+function createMemoryStore({ changesKept, operationRetentionMs }: Config): Backends {
+  const store = new MemoryStore({ changesKept, operationRetentionMs });
   return { store, feed: store.feed, outbox: undefined };
 }
 
@@ -59,6 +59,7 @@ async function startRedisStore(
     endpoint,
     log,
     keys,
+    changesKept: config.changesKept,
     operationRetentionMs: config.operationRetentionMs,
     onAcknowledged: (productId, version) => mirror.expect(productId, version),
     damagedRecords,

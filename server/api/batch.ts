@@ -17,6 +17,7 @@ import { type Call, callIn } from "../rpc/call.ts";
 import type { ErrorReporter } from "../rpc/interceptors/errors.ts";
 import { toStatus } from "../rpc/status.ts";
 import { toLedger } from "../wire/stock-changed.ts";
+import { actorOf } from "./actor.ts";
 import { readAdjustStock, readCountStock, readPutProduct } from "./supply-requests.ts";
 
 /** Errors that concern the server, not the request. A batch in which every request has one fails as a whole. */
@@ -41,8 +42,8 @@ type Handled<Response> = { readonly response: Response } | { readonly error: Con
 export function batchMethods(store: InventoryStore, instruments: BatchInstruments) {
   const bulk = new BulkQueue((productId) => store.bucketOf(productId));
 
-  const putProduct = (request: PutProductRequest) => {
-    const event = readPutProduct(request);
+  const putProduct = (request: PutProductRequest, actor: string) => {
+    const event = readPutProduct(request, actor);
     return {
       productId: event.productId,
       async run() {
@@ -51,15 +52,15 @@ export function batchMethods(store: InventoryStore, instruments: BatchInstrument
       },
     };
   };
-  const countStock = (request: CountStockRequest) => {
-    const count = readCountStock(request);
+  const countStock = (request: CountStockRequest, actor: string) => {
+    const count = readCountStock(request, actor);
     return {
       productId: count.productId,
       run: async () => ({ ledger: toLedger(await store.countStock(count)) }),
     };
   };
-  const adjustStock = (request: AdjustStockRequest) => {
-    const adjustment = readAdjustStock(request);
+  const adjustStock = (request: AdjustStockRequest, actor: string) => {
+    const adjustment = readAdjustStock(request, actor);
     return {
       productId: adjustment.productId,
       run: async () => ({ ledger: toLedger(await store.adjustStock(adjustment)) }),
@@ -69,7 +70,7 @@ export function batchMethods(store: InventoryStore, instruments: BatchInstrument
   async function run<Request, Response>(
     requests: readonly Request[],
     context: HandlerContext,
-    read: (request: Request) => BulkItem<Response>,
+    read: (request: Request, actor: string) => BulkItem<Response>,
   ): Promise<{ results: Result<Response>[] }> {
     checkSize(requests);
     const call = callIn(context.values);
@@ -86,17 +87,19 @@ export function batchMethods(store: InventoryStore, instruments: BatchInstrument
   /** Reads all requests, then runs those that are valid. */
   async function handle<Request, Response>(
     requests: readonly Request[],
-    { signal, values }: HandlerContext,
-    read: (request: Request) => BulkItem<Response>,
+    context: HandlerContext,
+    read: (request: Request, actor: string) => BulkItem<Response>,
   ): Promise<Handled<Response>[]> {
-    const call = callIn(values);
+    const { signal } = context;
+    const call = callIn(context.values);
+    const actor = actorOf(context);
     const failed = (error: unknown) => ({ error: instruments.reportError(error, call, signal.aborted) });
     const items: BulkItem<Response>[] = [];
     const places: number[] = [];
     const handled: Handled<Response>[] = [];
     for (const [index, request] of requests.entries()) {
       try {
-        items.push(read(request));
+        items.push(read(request, actor));
         places.push(index);
       } catch (error) {
         handled[index] = failed(error);

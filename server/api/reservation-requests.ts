@@ -22,16 +22,16 @@ import type { CommitRequest, ReservationsPage, ReserveRequest, ReturnRequest } f
 import { Violations } from "../inventory/validation.ts";
 import { decodeToken, encodeToken, readDuration, readPageSize, readTime } from "./fields.ts";
 
-export function readReserve(request: ReserveMessage): ReserveRequest {
+export function readReserve(request: ReserveMessage, actor: string): ReserveRequest {
   const violations = new Violations();
   violations.id("reservation_id", request.reservationId);
   const lines = readLines(violations, request.lines, 1);
   const ttlMs = readTtl(violations, request.ttl);
   violations.throwIfAny();
-  return { reservationId: request.reservationId, lines, ttlMs };
+  return { reservationId: request.reservationId, lines, ttlMs, actor };
 }
 
-export function readCommit(request: CommitReservationRequest): CommitRequest {
+export function readCommit(request: CommitReservationRequest, actor: string): CommitRequest {
   const violations = new Violations();
   violations.id("reservation_id", request.reservationId);
   const lines = readLines(violations, request.lines, 0);
@@ -40,6 +40,7 @@ export function readCommit(request: CommitReservationRequest): CommitRequest {
     reservationId: request.reservationId,
     lines: lines.length === 0 ? undefined : lines,
     strict: request.strict,
+    actor,
   };
 }
 
@@ -51,13 +52,13 @@ export function readExtend(request: ExtendReservationRequest): { reservationId: 
   return { reservationId: request.reservationId, ttlMs };
 }
 
-export function readReturn(request: ReturnReservationRequest): ReturnRequest {
+export function readReturn(request: ReturnReservationRequest, actor: string): ReturnRequest {
   const violations = new Violations();
   violations.id("reservation_id", request.reservationId);
   violations.id("return_id", request.returnId);
   const lines = readLines(violations, request.lines, 1);
   violations.throwIfAny();
-  return { reservationId: request.reservationId, returnId: request.returnId, lines };
+  return { reservationId: request.reservationId, returnId: request.returnId, lines, actor };
 }
 
 /** `productId` is empty without that filter. */

@@ -2,6 +2,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { positionOf } from "../inventory/reservation.ts";
 import type { ReservationStore } from "../inventory/store.ts";
+import { actorOf } from "./actor.ts";
 import { readId } from "./fields.ts";
 import { toReservation } from "./messages.ts";
 import {
@@ -15,22 +16,24 @@ import {
 
 export function reservationService(reservations: ReservationStore): ServiceImpl<typeof ReservationService> {
   return {
-    async reserve(request) {
-      return { reservation: toReservation(await reservations.reserve(readReserve(request))) };
+    async reserve(request, context) {
+      return {
+        reservation: toReservation(await reservations.reserve(readReserve(request, actorOf(context)))),
+      };
     },
-    async commitReservation(request) {
-      return { reservation: toReservation(await reservations.commit(readCommit(request))) };
+    async commitReservation(request, context) {
+      return { reservation: toReservation(await reservations.commit(readCommit(request, actorOf(context)))) };
     },
-    async releaseReservation(request) {
+    async releaseReservation(request, context) {
       const reservationId = readId("reservation_id", request.reservationId);
-      return { reservation: toReservation(await reservations.release(reservationId)) };
+      return { reservation: toReservation(await reservations.release(reservationId, actorOf(context))) };
     },
     async extendReservation(request) {
       const { reservationId, ttlMs } = readExtend(request);
       return { reservation: toReservation(await reservations.extend(reservationId, ttlMs)) };
     },
-    async returnReservation(request) {
-      return { reservation: toReservation(await reservations.return(readReturn(request))) };
+    async returnReservation(request, context) {
+      return { reservation: toReservation(await reservations.return(readReturn(request, actorOf(context)))) };
     },
     async getReservation(request) {
       const reservationId = readId("reservation_id", request.reservationId);

@@ -6,6 +6,7 @@ import type {
   PutProductRequest,
   SetSafetyStockRequest,
 } from "../../gen/inventory/v1/supply_pb.ts";
+import type { ChangePosition, ReferencePage, ReferenceQuery } from "../inventory/change-history.ts";
 import { QUANTITY_MAX } from "../inventory/ledger.ts";
 import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
 import type { ChangesPage, StockAdjustment, StockCount } from "../inventory/store.ts";
@@ -14,7 +15,7 @@ import { decodeToken, encodeToken, readEventTime, readPageSize } from "./fields.
 
 // Mapping from the wire to the domain. Every field is validated, and an error names all invalid fields.
 
-export function readPutProduct(request: PutProductRequest): ProductUpsert {
+export function readPutProduct(request: PutProductRequest, actor: string): ProductUpsert {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   const details = request.product && violations.details("product", request.product);
@@ -22,18 +23,18 @@ export function readPutProduct(request: PutProductRequest): ProductUpsert {
     request.declared === undefined ? undefined : violations.integer("declared", request.declared, 0);
   const time = readEventTime(violations, request.updateTime);
   violations.throwIfAny();
-  return { productId: request.productId, details, declared, ...time };
+  return { productId: request.productId, details, declared, actor, ...time };
 }
 
-export function readDeleteProduct(request: DeleteProductRequest): ProductDelete {
+export function readDeleteProduct(request: DeleteProductRequest, actor: string): ProductDelete {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   const time = readEventTime(violations, request.updateTime);
   violations.throwIfAny();
-  return { productId: request.productId, ...time };
+  return { productId: request.productId, actor, ...time };
 }
 
-export function readCountStock(request: CountStockRequest): StockCount {
+export function readCountStock(request: CountStockRequest, actor: string): StockCount {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   const count = violations.integer("count", request.count, 0);
@@ -47,10 +48,11 @@ export function readCountStock(request: CountStockRequest): StockCount {
     expectedVersion: request.expectedVersion,
     countId: request.countId,
     reason: request.reason,
+    actor,
   };
 }
 
-export function readAdjustStock(request: AdjustStockRequest): StockAdjustment {
+export function readAdjustStock(request: AdjustStockRequest, actor: string): StockAdjustment {
   const violations = new Violations();
   violations.id("product_id", request.productId);
   const delta = violations.integer("delta", request.delta, -QUANTITY_MAX);
@@ -61,7 +63,7 @@ export function readAdjustStock(request: AdjustStockRequest): StockAdjustment {
   violations.text("reason", request.reason, REASON_BYTES_MAX);
   violations.throwIfAny();
   const { productId, adjustmentId, reason } = request;
-  return { productId, delta, adjustmentId, reason };
+  return { productId, delta, adjustmentId, reason, actor };
 }
 
 export function readSetSafetyStock(request: SetSafetyStockRequest): { productId: string; safety: number } {
@@ -72,13 +74,28 @@ export function readSetSafetyStock(request: SetSafetyStockRequest): { productId:
   return { productId: request.productId, safety };
 }
 
-export function readListChanges(request: ListChangesRequest): { productId: string; page: ChangesPage } {
+/** A request for the changes of a product, or for those of a reference. */
+export type ChangesRequest =
+  | { readonly reference?: undefined; readonly productId: string; readonly page: ChangesPage }
+  | { readonly reference: ReferenceQuery; readonly page: ReferencePage };
+
+export function readListChanges(request: ListChangesRequest): ChangesRequest {
+  const { productId, referenceId, pageToken } = request;
   const violations = new Violations();
-  violations.id("product_id", request.productId);
+  if (productId === "" && referenceId === "") {
+    violations.add("product_id", "is empty, and reference_id as well; give one of them, or both");
+  }
+  violations.optionalId("product_id", productId);
+  violations.optionalId("reference_id", referenceId);
   const limit = readPageSize(violations, request.pageSize);
-  const beforeVersion = readVersionToken(violations, request.pageToken);
+  if (referenceId === "") {
+    const beforeVersion = readVersionToken(violations, pageToken);
+    violations.throwIfAny();
+    return { productId, page: { limit, beforeVersion } };
+  }
+  const after = readPositionToken(violations, pageToken);
   violations.throwIfAny();
-  return { productId: request.productId, page: { limit, beforeVersion } };
+  return { reference: { referenceId, productId: productId || undefined }, page: { limit, after } };
 }
 
 /** The token of the page that starts below a version. */
@@ -89,4 +106,17 @@ export function versionToken(version: number): string {
 function readVersionToken(violations: Violations, token: string): number | undefined {
   const [, version] = decodeToken(violations, token, /^version:(\d{1,15})$/) ?? [];
   return version === undefined ? undefined : Number(version);
+}
+
+/** The token of the page that starts after a change of a reference. */
+export function positionToken({ changeTimeMs, version, productId }: ChangePosition): string {
+  return encodeToken(`change:${changeTimeMs}:${version}:${productId}`);
+}
+
+function readPositionToken(violations: Violations, token: string): ChangePosition | undefined {
+  const [, time, version, productId] =
+    decodeToken(violations, token, /^change:(\d{1,15}):(\d{1,15}):(.+)$/s) ?? [];
+  return productId === undefined
+    ? undefined
+    : { changeTimeMs: Number(time), version: Number(version), productId };
 }

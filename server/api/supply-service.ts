@@ -1,11 +1,13 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import type { InventoryStore } from "../inventory/store.ts";
-import { toLedger, toStockChanged } from "../wire/stock-changed.ts";
+import { toLedger } from "../wire/stock-changed.ts";
+import { actorOf } from "./actor.ts";
 import { type BatchInstruments, batchMethods } from "./batch.ts";
 import { collectionMethods } from "./collections.ts";
 import { readId } from "./fields.ts";
 import { ledgerMethods } from "./ledgers.ts";
+import { listChanges } from "./list-changes.ts";
 import type { LiveView } from "./stock-service.ts";
 import {
   readAdjustStock,
@@ -14,7 +16,6 @@ import {
   readListChanges,
   readPutProduct,
   readSetSafetyStock,
-  versionToken,
 } from "./supply-requests.ts";
 
 export function supplyService(
@@ -26,37 +27,31 @@ export function supplyService(
     ...batchMethods(store, instruments),
     ...ledgerMethods(store, live),
     ...collectionMethods(store),
-    async putProduct(request) {
-      const { applied, ledger } = await store.putProduct(readPutProduct(request));
+    async putProduct(request, context) {
+      const { applied, ledger } = await store.putProduct(readPutProduct(request, actorOf(context)));
       return { applied, ledger: toLedger(ledger) };
     },
-    async deleteProduct(request) {
-      const { applied } = await store.deleteProduct(readDeleteProduct(request));
+    async deleteProduct(request, context) {
+      const { applied } = await store.deleteProduct(readDeleteProduct(request, actorOf(context)));
       return { applied };
     },
-    async countStock(request) {
-      return { ledger: toLedger(await store.countStock(readCountStock(request))) };
+    async countStock(request, context) {
+      const count = readCountStock(request, actorOf(context));
+      return { ledger: toLedger(await store.countStock(count)) };
     },
-    async adjustStock(request) {
-      return { ledger: toLedger(await store.adjustStock(readAdjustStock(request))) };
+    async adjustStock(request, context) {
+      const adjustment = readAdjustStock(request, actorOf(context));
+      return { ledger: toLedger(await store.adjustStock(adjustment)) };
     },
-    async setSafetyStock(request) {
+    async setSafetyStock(request, context) {
       const { productId, safety } = readSetSafetyStock(request);
-      return { ledger: toLedger(await store.setSafetyStock(productId, safety)) };
+      return { ledger: toLedger(await store.setSafetyStock(productId, safety, actorOf(context))) };
     },
     async getLedger(request) {
       return { ledger: toLedger(await store.getLedger(readId("product_id", request.productId))) };
     },
-    async listChanges(request) {
-      const { productId, page } = readListChanges(request);
-      // One more than requested shows whether there is a next page.
-      const changes = await store.listChanges(productId, { ...page, limit: page.limit + 1 });
-      const shown = changes.slice(0, page.limit);
-      const last = shown.at(-1);
-      return {
-        changes: shown.map(toStockChanged),
-        nextPageToken: changes.length > page.limit && last ? versionToken(last.ledger.version) : "",
-      };
+    listChanges(request) {
+      return listChanges(store, readListChanges(request));
     },
   };
 }

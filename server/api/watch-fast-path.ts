@@ -56,7 +56,7 @@ class WatchSource implements MessageSource, WatchSink {
   }
 
   write(update: WatchUpdate): void {
-    this.#call.write(() => this.#frames.of(update, this.#call.protocol.isJson));
+    this.#call.write(update, this.#frames);
   }
 
   end(): void {

@@ -104,6 +104,8 @@ export interface StockChange {
   /** The ID of the reservation, adjustment, count or return that caused the change. Empty for a seller's update. */
   readonly referenceId: string;
   readonly reason: string;
+  /** Who caused the change (`actor.ts`). Empty if unknown. */
+  readonly actor: string;
   /** The details after the change. Present if the change modified them or made the product visible. */
   readonly details: ProductDetails | undefined;
 }

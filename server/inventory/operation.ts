@@ -1,8 +1,5 @@
 import { createHash } from "node:crypto";
 
-/** The number of changes of a product that `listChanges` can return. */
-export const CHANGES_KEPT_PER_PRODUCT = 100;
-
 /** The minimum time for which an operation's ID is kept, so that a late retry is recognized: 24 hours. */
 export const OPERATION_RETENTION_MS_DEFAULT = 24 * 3_600_000;
 

@@ -1,3 +1,4 @@
+import type { Acting } from "./actor.ts";
 import { compareDeliveries, type Delivery } from "./delivery.ts";
 import type { ChangeCause, Ledger, ProductDetails } from "./ledger.ts";
 
@@ -12,7 +13,7 @@ export interface EventTime {
 }
 
 /** A seller's create or update. An absent part keeps its current value. */
-export interface ProductUpsert extends EventTime {
+export interface ProductUpsert extends EventTime, Acting {
   readonly productId: string;
   readonly details: ProductDetails | undefined;
   /** Units supplied in total, as the seller counts them. */
@@ -20,7 +21,7 @@ export interface ProductUpsert extends EventTime {
 }
 
 /** A seller's deletion. */
-export interface ProductDelete extends EventTime {
+export interface ProductDelete extends EventTime, Acting {
   readonly productId: string;
 }
 

@@ -1,10 +1,12 @@
+import type { Acting } from "./actor.ts";
+import type { ReferenceChanges, ReferencePage, ReferenceQuery } from "./change-history.ts";
 import type { Collection, CollectionEvent, CollectionResult } from "./collection.ts";
 import type { Ledger, Stock, StockChange } from "./ledger.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "./product-event.ts";
 import type { Line, Reservation, ReservationPosition } from "./reservation.ts";
 
 /** A physical count: on hand becomes `count`. */
-export interface StockCount {
+export interface StockCount extends Acting {
   readonly productId: string;
   readonly count: number;
   /** Reject unless the product is at this version. Versions are safe integers; an expected one may be any uint64. */
@@ -14,7 +16,7 @@ export interface StockCount {
 }
 
 /** Units added or removed: goods received, damaged, lost, found. */
-export interface StockAdjustment {
+export interface StockAdjustment extends Acting {
   readonly productId: string;
   /** Not 0. */
   readonly delta: number;
@@ -30,14 +32,14 @@ export interface ChangesPage {
 }
 
 /** The units to hold. Lines with the same product are summed. */
-export interface ReserveRequest {
+export interface ReserveRequest extends Acting {
   readonly reservationId: string;
   readonly lines: readonly Line[];
   readonly ttlMs: number;
 }
 
 /** The units sold of a reservation. */
-export interface CommitRequest {
+export interface CommitRequest extends Acting {
   readonly reservationId: string;
   /** Lines with the same product are summed. Absent or empty: all held units. */
   readonly lines: readonly Line[] | undefined;
@@ -46,7 +48,7 @@ export interface CommitRequest {
 }
 
 /** Sold units to return to stock. Lines with the same product are summed. */
-export interface ReturnRequest {
+export interface ReturnRequest extends Acting {
   readonly reservationId: string;
   readonly returnId: string;
   readonly lines: readonly Line[];
@@ -93,7 +95,7 @@ export interface ReservationStore {
   commit(request: CommitRequest): Promise<Reservation>;
 
   /** Returns held units to stock. An unknown ID is recorded as released. `RESERVATION_ENDED` after a commit. */
-  release(reservationId: string): Promise<Reservation>;
+  release(reservationId: string, actor?: string): Promise<Reservation>;
 
   /** Sets the deadline to `ttlMs` from now. `RESERVATION_UNKNOWN`; `RESERVATION_ENDED` unless it is active. */
   extend(reservationId: string, ttlMs: number): Promise<Reservation>;
@@ -155,6 +157,12 @@ export interface InventoryStore {
   listChanges(productId: string, page: ChangesPage): Promise<StockChange[]>;
 
   /**
+   * The changes of a reservation with its returns, or of a count, adjustment or return: of all its products, or of one.
+   * Empty and `truncated` for an ID without a record. `PRODUCT_UNKNOWN` if a product is given that never existed.
+   */
+  findChanges(query: ReferenceQuery, page: ReferencePage): Promise<ReferenceChanges>;
+
+  /**
    * Creates or updates a product from its seller's declaration. `INVALID_INPUT` if U is too far ahead of the store's
    * clock; `STOCK_OUT_OF_RANGE` if on hand or the shortfall would rise above the int32 maximum.
    */
@@ -176,7 +184,7 @@ export interface InventoryStore {
   adjustStock(adjustment: StockAdjustment): Promise<Ledger>;
 
   /** Sets F. `PRODUCT_UNKNOWN`. */
-  setSafetyStock(productId: string, safety: number): Promise<Ledger>;
+  setSafetyStock(productId: string, safety: number, actor?: string): Promise<Ledger>;
 
   /** Creates, updates or deletes a collection. `INVALID_INPUT` if U is too far ahead. */
   putCollection(event: CollectionEvent): Promise<CollectionResult>;

@@ -1,8 +1,19 @@
+import type { ChangeKey } from "../inventory/change-history.ts";
 import { idReused } from "../inventory/refusals.ts";
+
+interface Done {
+  readonly fingerprint: string;
+  readonly changes: readonly ChangeKey[];
+  readonly forgetAt: number;
+}
+
+/** The fields that name the ID of an operation. */
+export const OPERATION_FIELDS = ["count_id", "adjustment_id", "return_id"] as const;
+export type OperationField = (typeof OPERATION_FIELDS)[number];
 
 /** The operations done, by the IDs that callers gave them, kept for as long as retries are expected. */
 export class Operations {
-  readonly #done = new Map<string, { readonly fingerprint: string; readonly forgetAt: number }>();
+  readonly #done = new Map<string, Done>();
   readonly #now: () => number;
   readonly #retentionMs: number;
 
@@ -12,7 +23,7 @@ export class Operations {
   }
 
   /** Whether the operation was done before. `field` names the ID. Throws `ID_REUSED` if the ID belongs to another one. */
-  wasDone(field: string, id: string, fingerprint: string): boolean {
+  wasDone(field: OperationField, id: string, fingerprint: string): boolean {
     const known = this.#done.get(`${field}:${id}`);
     if (known === undefined || known.forgetAt <= this.#now()) {
       return false;
@@ -23,7 +34,15 @@ export class Operations {
     return true;
   }
 
-  remember(field: string, id: string, fingerprint: string): void {
+  /** The changes of all operations with this ID. `undefined` if there are none. */
+  changesOf(id: string): readonly ChangeKey[] | undefined {
+    const done = OPERATION_FIELDS.flatMap((field) => this.#done.get(`${field}:${id}`) ?? []).filter(
+      ({ forgetAt }) => forgetAt > this.#now(),
+    );
+    return done.length === 0 ? undefined : done.flatMap(({ changes }) => changes);
+  }
+
+  remember(field: OperationField, id: string, fingerprint: string, changes: readonly ChangeKey[]): void {
     const now = this.#now();
     // Insertion order is age order, so expired entries come first.
     for (const [key, { forgetAt }] of this.#done) {
@@ -32,6 +51,6 @@ export class Operations {
       }
       this.#done.delete(key);
     }
-    this.#done.set(`${field}:${id}`, { fingerprint, forgetAt: now + this.#retentionMs });
+    this.#done.set(`${field}:${id}`, { fingerprint, changes, forgetAt: now + this.#retentionMs });
   }
 }

@@ -5,7 +5,6 @@ import {
   type ProductDetails,
   type StockChange,
 } from "../inventory/ledger.ts";
-import { CHANGES_KEPT_PER_PRODUCT } from "../inventory/operation.ts";
 import { EMPTY_REGISTERS, isDeleted, type ProductRegisters } from "../inventory/product-event.ts";
 import { productUnknown } from "../inventory/refusals.ts";
 
@@ -29,6 +28,7 @@ interface ChangeNote {
   readonly referenceId?: string;
   readonly reason?: string;
   readonly details?: ProductDetails | undefined;
+  readonly actor?: string | undefined;
 }
 
 /** The products of the memory store. Every visible change goes through `change`. */
@@ -36,10 +36,12 @@ export class Products {
   readonly #records = new Map<string, ProductRecord>();
   readonly #now: () => number;
   readonly #onChange: (change: StockChange) => void;
+  readonly #changesKept: number;
 
   /** `onChange` is called with every change, in the step that makes it. */
-  constructor(now: () => number, onChange: (change: StockChange) => void) {
+  constructor(now: () => number, changesKept: number, onChange: (change: StockChange) => void) {
     this.#now = now;
+    this.#changesKept = changesKept;
     this.#onChange = onChange;
   }
 
@@ -89,10 +91,11 @@ export class Products {
       changeTimeMs: product.updateTimeMs,
       referenceId: note.referenceId ?? "",
       reason: note.reason ?? "",
+      actor: note.actor ?? "",
       details: note.details,
     };
     product.changes.push(change);
-    if (product.changes.length > CHANGES_KEPT_PER_PRODUCT) {
+    if (product.changes.length > this.#changesKept) {
       product.changes.shift();
     }
     this.#onChange(change);

@@ -1,9 +1,10 @@
+import { EXPIRY_ACTOR } from "../inventory/actor.ts";
+import { type ChangeKey, RETURNS_NAMED_MAX, type ReservationTrace } from "../inventory/change-history.ts";
 import type { ShortLine } from "../inventory/errors.ts";
 import { available, leavesRange, onHand } from "../inventory/ledger.ts";
 import { fingerprint } from "../inventory/operation.ts";
 import { isDeleted } from "../inventory/product-event.ts";
 import {
-  commitTooLarge,
   idReused,
   notInReservation,
   releasedBeforeReserved,
@@ -14,9 +15,7 @@ import {
   stockShort,
 } from "../inventory/refusals.ts";
 import {
-  committedLines,
   compareIds,
-  type Line,
   linesFingerprint,
   positionOf,
   type Reservation,
@@ -33,21 +32,7 @@ import type {
 } from "../inventory/store.ts";
 import type { Operations } from "./operations.ts";
 import { ledgerOf, type Products } from "./products.ts";
-
-interface ReservationRecord {
-  readonly reservationId: string;
-  state: ReservationState;
-  readonly lines: readonly Line[];
-  /** Absent if an unknown ID was released, since its lines are unknown. */
-  readonly fingerprint: string | undefined;
-  readonly createTimeMs: number;
-  expireTimeMs: number | undefined;
-  endTimeMs: number | undefined;
-  /** Units sold by the commit, per line, and how many of them are not yet returned. */
-  sold: readonly number[];
-  left: number[];
-  revived: boolean;
-}
+import { deadlineOf, quantitiesToSell, type ReservationRecord, reservationOf } from "./reservation-record.ts";
 
 /** The reservations of the memory store. */
 export class Reservations implements ReservationStore {
@@ -66,7 +51,7 @@ export class Reservations implements ReservationStore {
     this.#retentionMs = retentionMs;
   }
 
-  async reserve({ reservationId, ttlMs, ...request }: ReserveRequest): Promise<Reservation> {
+  async reserve({ reservationId, ttlMs, actor, ...request }: ReserveRequest): Promise<Reservation> {
     this.#forget();
     const lines = sumLines(request.lines);
     const contentFingerprint = linesFingerprint(lines);
@@ -103,13 +88,14 @@ export class Reservations implements ReservationStore {
       endTimeMs: undefined,
       sold: [],
       left: [],
+      returnIds: [],
       revived: false,
     };
     this.#records.set(reservationId, record);
     for (const [index, { quantity }] of lines.entries()) {
       const product = products[index];
       if (product !== undefined) {
-        this.#products.change(product, { cause: "reserved", referenceId: reservationId }, () => {
+        this.#products.change(product, { cause: "reserved", referenceId: reservationId, actor }, () => {
           product.reserved += quantity;
         });
       }
@@ -117,7 +103,7 @@ export class Reservations implements ReservationStore {
     return reservationOf(record);
   }
 
-  async commit({ reservationId, lines, strict }: CommitRequest): Promise<Reservation> {
+  async commit({ reservationId, lines, strict, actor }: CommitRequest): Promise<Reservation> {
     const record = this.#known(reservationId);
     if (record.state === "released") {
       throw reservationEnded("commit", reservationId, "released");
@@ -143,7 +129,7 @@ export class Reservations implements ReservationStore {
       if (held > 0 || units > 0) {
         const product = this.#products.known(productId);
         const cause = units > 0 ? "committed" : "released";
-        this.#products.change(product, { cause, referenceId: reservationId }, () => {
+        this.#products.change(product, { cause, referenceId: reservationId, actor }, () => {
           product.reserved -= held;
           product.sold += units;
         });
@@ -156,14 +142,14 @@ export class Reservations implements ReservationStore {
     return reservationOf(record);
   }
 
-  async release(reservationId: string): Promise<Reservation> {
+  async release(reservationId: string, actor?: string): Promise<Reservation> {
     this.#forget();
     const record = this.#records.get(reservationId) ?? this.#tombstone(reservationId);
     switch (record.state) {
       case "committed":
         throw reservationEnded("release", reservationId, "committed");
       case "active":
-        this.#giveBack(record, "released");
+        this.#giveBack(record, "released", actor);
         this.#end(record, "released");
         break;
       case "expired":
@@ -185,7 +171,7 @@ export class Reservations implements ReservationStore {
     return reservationOf(record);
   }
 
-  async return({ reservationId, returnId, ...request }: ReturnRequest): Promise<Reservation> {
+  async return({ reservationId, returnId, actor, ...request }: ReturnRequest): Promise<Reservation> {
     const record = this.#known(reservationId);
     const lines = sumLines(request.lines);
     const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
@@ -212,17 +198,33 @@ export class Reservations implements ReservationStore {
         throw returnOutOfRange(productId, quantity, onHand(ledger));
       }
     }
-    this.#operations.remember("return_id", returnId, contentFingerprint);
+    const changes: ChangeKey[] = [];
     for (const [n, { productId, quantity }] of lines.entries()) {
       const index = indexes[n] ?? -1;
       record.left[index] = (record.left[index] ?? 0) - quantity;
       const product = this.#products.known(productId);
-      this.#products.change(product, { cause: "returned", referenceId: returnId }, () => {
+      this.#products.change(product, { cause: "returned", referenceId: returnId, actor }, () => {
         product.sold -= quantity;
       });
+      changes.push({ productId, version: product.version });
     }
+    this.#operations.remember("return_id", returnId, contentFingerprint, changes);
+    record.returnIds = [...record.returnIds, returnId].slice(-RETURNS_NAMED_MAX);
     this.#rememberEnded(record);
     return reservationOf(record);
+  }
+
+  /** What the record says about the changes of the reservation. `undefined` if there is none. */
+  traceOf(reservationId: string): ReservationTrace | undefined {
+    this.#forget();
+    const record = this.#records.get(reservationId);
+    return (
+      record && {
+        productIds: record.lines.map(({ productId }) => productId),
+        returnIds: record.returnIds,
+        lacksReturns: record.returnIds.length >= RETURNS_NAMED_MAX,
+      }
+    );
   }
 
   async get(reservationId: string): Promise<Reservation> {
@@ -264,7 +266,7 @@ export class Reservations implements ReservationStore {
       .filter((record) => this.#isDue(record))
       .slice(0, limit);
     for (const record of due) {
-      this.#giveBack(record, "expired");
+      this.#giveBack(record, "expired", EXPIRY_ACTOR);
       this.#end(record, "expired");
     }
     return due.length;
@@ -291,10 +293,10 @@ export class Reservations implements ReservationStore {
     }
   }
 
-  #giveBack(record: ReservationRecord, cause: "released" | "expired"): void {
+  #giveBack(record: ReservationRecord, cause: "released" | "expired", actor: string | undefined): void {
     for (const { productId, quantity } of record.lines) {
       const product = this.#products.known(productId);
-      this.#products.change(product, { cause, referenceId: record.reservationId }, () => {
+      this.#products.change(product, { cause, referenceId: record.reservationId, actor }, () => {
         product.reserved -= quantity;
       });
     }
@@ -311,6 +313,7 @@ export class Reservations implements ReservationStore {
       endTimeMs: undefined,
       sold: [],
       left: [],
+      returnIds: [],
       revived: false,
     };
     this.#records.set(reservationId, record);
@@ -357,41 +360,4 @@ export class Reservations implements ReservationStore {
       .filter((record) => record.state === "active")
       .sort((a, b) => deadlineOf(a) - deadlineOf(b) || compareIds(a.reservationId, b.reservationId));
   }
-}
-
-function deadlineOf(record: ReservationRecord): number {
-  return record.expireTimeMs ?? Number.POSITIVE_INFINITY;
-}
-
-/** The units that a commit sells, per line. Throws `INVALID_INPUT` for more than is held. */
-function quantitiesToSell(record: ReservationRecord, lines: readonly Line[] | undefined): number[] {
-  if (lines === undefined || lines.length === 0) {
-    return record.lines.map(({ quantity }) => quantity);
-  }
-  const sold = record.lines.map(() => 0);
-  for (const { productId, quantity } of sumLines(lines)) {
-    const index = record.lines.findIndex((line) => line.productId === productId);
-    const held = record.lines[index]?.quantity;
-    if (held === undefined) {
-      throw notInReservation(lines, productId);
-    }
-    if (quantity > held) {
-      throw commitTooLarge(lines, productId, held);
-    }
-    sold[index] = quantity;
-  }
-  return sold;
-}
-
-function reservationOf(record: ReservationRecord): Reservation {
-  return {
-    reservationId: record.reservationId,
-    state: record.state,
-    lines: record.lines,
-    committedLines: record.state === "committed" ? committedLines(record.lines, record.left) : [],
-    createTimeMs: record.createTimeMs,
-    expireTimeMs: record.expireTimeMs,
-    endTimeMs: record.endTimeMs,
-    revived: record.revived,
-  };
 }

@@ -1,4 +1,13 @@
 import {
+  CHANGES_KEPT_DEFAULT,
+  type ChangeKey,
+  findChanges,
+  type HistoryPart,
+  type ReferenceChanges,
+  type ReferencePage,
+  type ReferenceQuery,
+} from "../inventory/change-history.ts";
+import {
   type Collection,
   type CollectionEvent,
   type CollectionResult,
@@ -46,6 +55,8 @@ interface MemoryStoreOptions {
   readonly now?: () => number;
   /** How long ended reservations and IDs of operations are kept. */
   readonly operationRetentionMs?: number;
+  /** Changes kept of each product. */
+  readonly changesKept?: number;
 }
 
 /**
@@ -73,7 +84,9 @@ export class MemoryStore implements InventoryStore {
         isShort: shortfall(ledgerOf(product)) > 0,
       })),
     );
-    this.#products = new Products(this.#now, (change) => this.feed.deliverChange(change));
+    this.#products = new Products(this.#now, options.changesKept ?? CHANGES_KEPT_DEFAULT, (change) =>
+      this.feed.deliverChange(change),
+    );
     this.#operations = new Operations(this.#now, retentionMs);
     this.reservations = new Reservations(this.#products, this.#operations, this.#now, retentionMs);
   }
@@ -105,26 +118,42 @@ export class MemoryStore implements InventoryStore {
   }
 
   async listChanges(productId: string, page: ChangesPage): Promise<StockChange[]> {
-    const below = page.beforeVersion ?? Number.POSITIVE_INFINITY;
-    return this.#products
-      .known(productId)
-      .changes.filter((change) => change.ledger.version < below)
-      .reverse()
-      .slice(0, page.limit);
+    this.#products.known(productId);
+    return this.#changesBelow(productId, page.beforeVersion).slice(0, page.limit);
+  }
+
+  async findChanges(query: ReferenceQuery, page: ReferencePage): Promise<ReferenceChanges> {
+    const { referenceId, productId } = query;
+    if (productId !== undefined) {
+      this.#products.known(productId);
+    }
+    const trace = {
+      reservation: this.reservations.traceOf(referenceId),
+      corrections: this.#operations.changesOf(referenceId),
+    };
+    return findChanges(query, page, trace, async (id, before, limit): Promise<HistoryPart> => {
+      const changes = this.#changesBelow(id, before);
+      const read = changes.slice(0, limit);
+      return {
+        changes: read,
+        oldestVersion: read.at(-1)?.ledger.version,
+        isLast: read.length === changes.length,
+      };
+    });
   }
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
     const at = this.#eventTime(event);
-    return this.#applyEvent(event.productId, (registers) => applyUpsert(registers, event, at));
+    return this.#applyEvent(event, (registers) => applyUpsert(registers, event, at));
   }
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
     const at = this.#eventTime(event);
-    return this.#applyEvent(event.productId, (registers) => applyDelete(registers, at));
+    return this.#applyEvent(event, (registers) => applyDelete(registers, at));
   }
 
   async countStock(count: StockCount): Promise<Ledger> {
-    const { productId, countId, reason } = count;
+    const { productId, countId, reason, actor } = count;
     const contentFingerprint = fingerprint([productId, count.count, count.expectedVersion, reason]);
     if (this.#operations.wasDone("count_id", countId, contentFingerprint)) {
       return ledgerOf(this.#products.known(productId));
@@ -133,18 +162,20 @@ export class MemoryStore implements InventoryStore {
     if (count.expectedVersion !== undefined && count.expectedVersion !== BigInt(product.version)) {
       throw versionMismatch(productId, count.expectedVersion, product.version);
     }
-    this.#operations.remember("count_id", countId, contentFingerprint);
     const correction = count.count - onHand(ledgerOf(product));
+    const changes: ChangeKey[] = [];
     if (correction !== 0) {
-      this.#products.change(product, { cause: "counted", referenceId: countId, reason }, () => {
+      this.#products.change(product, { cause: "counted", referenceId: countId, reason, actor }, () => {
         product.adjusted += correction;
       });
+      changes.push({ productId, version: product.version });
     }
+    this.#operations.remember("count_id", countId, contentFingerprint, changes);
     return ledgerOf(product);
   }
 
   async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
-    const { productId, delta, adjustmentId, reason } = adjustment;
+    const { productId, delta, adjustmentId, reason, actor } = adjustment;
     const contentFingerprint = fingerprint([productId, delta, reason]);
     if (this.#operations.wasDone("adjustment_id", adjustmentId, contentFingerprint)) {
       return ledgerOf(this.#products.known(productId));
@@ -155,17 +186,18 @@ export class MemoryStore implements InventoryStore {
     if ((delta < 0 && after < 0) || (delta > 0 && after > QUANTITY_MAX)) {
       throw onHandOutOfRange(productId, delta, before);
     }
-    this.#operations.remember("adjustment_id", adjustmentId, contentFingerprint);
-    this.#products.change(product, { cause: "adjusted", referenceId: adjustmentId, reason }, () => {
+    this.#products.change(product, { cause: "adjusted", referenceId: adjustmentId, reason, actor }, () => {
       product.adjusted += delta;
     });
+    const changes = [{ productId, version: product.version }];
+    this.#operations.remember("adjustment_id", adjustmentId, contentFingerprint, changes);
     return ledgerOf(product);
   }
 
-  async setSafetyStock(productId: string, safety: number): Promise<Ledger> {
+  async setSafetyStock(productId: string, safety: number, actor?: string): Promise<Ledger> {
     const product = this.#products.visible(productId);
     if (product.safety !== safety) {
-      this.#products.change(product, { cause: "safety" }, () => {
+      this.#products.change(product, { cause: "safety", actor }, () => {
         product.safety = safety;
       });
     }
@@ -196,11 +228,20 @@ export class MemoryStore implements InventoryStore {
 
   async close(): Promise<void> {}
 
+  /** Newest first. */
+  #changesBelow(productId: string, version = Number.POSITIVE_INFINITY): StockChange[] {
+    const { changes = [] } = this.#products.find(productId) ?? {};
+    return changes.filter((change) => change.ledger.version < version).reverse();
+  }
+
   #currentCollections(): Collection[] {
     return [...this.#collections.values()].flatMap(({ collection }) => collection ?? []);
   }
 
-  #applyEvent(productId: string, apply: (registers: ProductRegisters) => RegisterUpdate): PutResult {
+  #applyEvent(
+    { productId, actor }: ProductDelete,
+    apply: (registers: ProductRegisters) => RegisterUpdate,
+  ): PutResult {
     const product = this.#products.findOrCreate(productId);
     const outcome = apply(product.registers);
     const before = ledgerOf(product);
@@ -212,7 +253,7 @@ export class MemoryStore implements InventoryStore {
       product.registers = outcome.registers;
     } else {
       const details = outcome.detailsChanged ? outcome.registers.details : undefined;
-      this.#products.change(product, { cause: outcome.cause, details }, () => {
+      this.#products.change(product, { cause: outcome.cause, details, actor }, () => {
         product.registers = outcome.registers;
       });
     }

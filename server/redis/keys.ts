@@ -18,6 +18,7 @@ export const RECORD_KINDS = [
   "products",
   "collection",
   "operation",
+  "reference",
   "reservation",
   "deadline",
   "deadlines",
@@ -41,6 +42,7 @@ export type RecordKind = (typeof RECORD_KINDS)[number];
  * | `{bNN}:outbox` | hash | lease and cursor of the bucket's publisher (scripts/outbox.lua) |
  * | `{b00}:publishers` | sorted set | publishers by the time at which their announcement expires, ms |
  * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
+ * | `{bNN}:ref:<ID>` | string | by the ID of a count, adjustment or return: product and version of its changes, JSON; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
  * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON with its delivery (empty if deleted) |
@@ -109,6 +111,14 @@ export class Keys {
 
   operation(kind: string, id: string): string {
     return `${this.#tagOf(id)}:op:${kind}:${id}`;
+  }
+
+  /**
+   * The changes of a count or adjustment, in the bucket of its product; of a return, in that of its reservation: each is
+   * written by a script that works on this bucket.
+   */
+  reference(bucket: number, id: string): string {
+    return `${this.#tag(bucket)}:ref:${id}`;
   }
 
   reservation(reservationId: string): string {

@@ -101,9 +101,15 @@ export interface LedgerState {
   readonly updateTimeMs: number;
 }
 
+/** Fields of a ledger as the scripts write it. In a change the actor follows, which may contain spaces. */
+const LEDGER_FIELD_COUNT = 9;
+
 /** Decodes a ledger as the scripts write it: D U A S H F V T deleted, separated by spaces; U is empty if absent. */
 export function decodeLedger(productId: string, text: string): LedgerState {
-  const fields = text.split(" ");
+  return decodeLedgerFields(productId, text.split(" "), text);
+}
+
+function decodeLedgerFields(productId: string, fields: readonly string[], text: string): LedgerState {
   const [declared, declareTime, adjusted, sold, reserved, safety, version, updateTime, deleted] = fields;
   const integer = (field: string | undefined) => integerOf(field, text);
   return {
@@ -237,16 +243,16 @@ export function decodeChange(entry: unknown): StockChange {
   }
   const lines = new Lines(text);
   const [numbers, productId, referenceId, details] = [lines.next(), lines.next(), lines.next(), lines.next()];
-  const causeEnd = numbers.indexOf(" ");
-  const deltaEnd = numbers.indexOf(" ", causeEnd + 1);
-  const { ledger, updateTimeMs } = decodeLedger(productId, numbers.slice(deltaEnd + 1));
+  const [cause = "", delta, ...fields] = numbers.split(" ");
+  const { ledger, updateTimeMs } = decodeLedgerFields(productId, fields, numbers);
   return {
-    cause: causeOf(numbers.slice(0, causeEnd)),
-    delta: integerOf(numbers.slice(causeEnd + 1, deltaEnd), numbers),
+    cause: causeOf(cause),
+    delta: integerOf(delta, numbers),
     ledger,
     changeTimeMs: updateTimeMs,
     referenceId,
     reason: lines.rest(),
+    actor: fields.slice(LEDGER_FIELD_COUNT).join(" "),
     details: details === "" ? undefined : decodeDetails(details),
   };
 }

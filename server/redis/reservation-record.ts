@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { RETURNS_NAMED_MAX, type ReservationTrace } from "../inventory/change-history.ts";
 import {
   committedLines,
   RESERVATION_STATES,
@@ -12,7 +13,9 @@ const fields = {
   state: z.enum(RESERVATION_STATES),
   created: z.int(),
   ended: z.int().optional(),
+  sold: z.array(z.int().min(0)).optional(),
   left: z.array(z.int().min(0)).optional(),
+  returns: z.array(z.string()).default([]),
   revived: z.boolean().default(false),
 };
 
@@ -49,6 +52,18 @@ export function decodeReservation(reservationId: string, text: string): Reservat
     expireTimeMs: record.expires,
     endTimeMs: record.ended,
     revived: record.revived,
+  };
+}
+
+/** Decodes what a record says about the changes of its reservation. Throws as `decodeReservation`. */
+export function decodeTrace(text: string): ReservationTrace {
+  const { lines = [], sold = [], left = [], returns } = ReservationRecord.parse(JSON.parse(text));
+  // Releases that did not name the returns of a reservation have written records of this layout too.
+  const hasReturned = sold.some((quantity, index) => quantity > (left[index] ?? 0));
+  return {
+    productIds: lines.map(([productId]) => productId),
+    returnIds: returns,
+    lacksReturns: returns.length >= RETURNS_NAMED_MAX || (hasReturned && returns.length === 0),
   };
 }
 

@@ -1,3 +1,4 @@
+import { EXPIRY_ACTOR } from "../inventory/actor.ts";
 import type { ShortLine } from "../inventory/errors.ts";
 import { fingerprint } from "../inventory/operation.ts";
 import {
@@ -58,8 +59,8 @@ export class RedisReservations implements ReservationStore {
     this.#active = new ActiveReservations(keys, reads, damagedRecords);
   }
 
-  async reserve({ reservationId, lines: sentLines, ttlMs }: ReserveRequest): Promise<Reservation> {
-    const request = { reservationId, lines: sumLines(sentLines), ttlMs };
+  async reserve({ reservationId, lines: sentLines, ttlMs, actor }: ReserveRequest): Promise<Reservation> {
+    const request = { reservationId, lines: sumLines(sentLines), ttlMs, actor };
     let reply = await this.#reserveOnce(request);
     let status = reply.text();
     if (status === "absent") {
@@ -88,12 +89,13 @@ export class RedisReservations implements ReservationStore {
     }
   }
 
-  async commit({ reservationId, lines: sentLines = [], strict }: CommitRequest): Promise<Reservation> {
+  async commit({ reservationId, lines: sentLines = [], strict, actor }: CommitRequest): Promise<Reservation> {
     const lines = sumLines(sentLines);
-    const reply = await this.#onReservation(reservationId, "commit_reservation", [
+    const args = [
       strict ? "strict" : "",
       ...lines.flatMap(({ productId, quantity }) => [productId, quantity]),
-    ]);
+    ];
+    const reply = await this.#onReservation(reservationId, "commit_reservation", args, actor);
     const status = reply.text();
     switch (status) {
       case "ok":
@@ -118,8 +120,8 @@ export class RedisReservations implements ReservationStore {
     }
   }
 
-  async release(reservationId: string): Promise<Reservation> {
-    const reply = await this.#onReservation(reservationId, "release_reservation", []);
+  async release(reservationId: string, actor?: string): Promise<Reservation> {
+    const reply = await this.#onReservation(reservationId, "release_reservation", [], actor);
     const status = reply.text();
     switch (status) {
       case "ok":
@@ -146,12 +148,16 @@ export class RedisReservations implements ReservationStore {
     }
   }
 
-  async return({ reservationId, returnId, lines: sentLines }: ReturnRequest): Promise<Reservation> {
+  async return({ reservationId, returnId, lines: sentLines, actor }: ReturnRequest): Promise<Reservation> {
     const lines = sumLines(sentLines);
     const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
     const reply = await this.#mutations.run({
       name: "return_units",
-      keys: [this.#keys.reservation(reservationId), this.#keys.operation("return", returnId)],
+      keys: [
+        this.#keys.reservation(reservationId),
+        this.#keys.operation("return", returnId),
+        this.#keys.reference(this.#keys.bucketOf(reservationId), returnId),
+      ],
       args: [
         returnId,
         contentFingerprint,
@@ -159,6 +165,7 @@ export class RedisReservations implements ReservationStore {
       ],
       products: lines.length,
       isIdempotent: true,
+      actor,
     });
     const status = reply.text();
     switch (status) {
@@ -222,6 +229,7 @@ export class RedisReservations implements ReservationStore {
       args: [limit, DEADLINE_AHEAD_MS_MAX],
       products: limit,
       isIdempotent: true,
+      actor: EXPIRY_ACTOR,
     });
     reply.text();
     return reply.integer();
@@ -234,7 +242,7 @@ export class RedisReservations implements ReservationStore {
     return Array.from({ length: buckets }, (_, n) => this.#keys.deadlines((this.#firstBucket + n) % buckets));
   }
 
-  #reserveOnce({ reservationId, lines, ttlMs }: ReserveRequest): Promise<ReplyReader> {
+  #reserveOnce({ reservationId, lines, ttlMs, actor }: ReserveRequest): Promise<ReplyReader> {
     return this.#mutations.run({
       name: "reserve",
       keys: [
@@ -249,6 +257,7 @@ export class RedisReservations implements ReservationStore {
       ],
       products: lines.length,
       isIdempotent: true,
+      actor,
     });
   }
 
@@ -256,6 +265,7 @@ export class RedisReservations implements ReservationStore {
     reservationId: string,
     name: string,
     args: readonly (string | number)[],
+    actor?: string,
   ): Promise<ReplyReader> {
     return this.#mutations.run({
       name,
@@ -264,6 +274,7 @@ export class RedisReservations implements ReservationStore {
       products: PRODUCTS_OF_A_RESERVATION,
       // Nothing tells a repeated extension from a new one, and it would be refused after a release in between.
       isIdempotent: name !== "extend_reservation",
+      actor,
     });
   }
 

@@ -1,5 +1,11 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import {
+  CHANGES_KEPT_DEFAULT,
+  type ReferenceChanges,
+  type ReferencePage,
+  type ReferenceQuery,
+} from "../inventory/change-history.ts";
 import type { Collection, CollectionEvent, CollectionResult } from "../inventory/collection.ts";
 import type { Ledger, Stock, StockChange } from "../inventory/ledger.ts";
 import { fingerprint, OPERATION_RETENTION_MS_DEFAULT } from "../inventory/operation.ts";
@@ -19,6 +25,7 @@ import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
 import { checkLayout, checkServing } from "./connection/requirements.ts";
 import { DamagedRecords } from "./damaged-records.ts";
+import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
 import { Fence } from "./mutations/fence.ts";
@@ -27,7 +34,6 @@ import { WriteConnections } from "./mutations/write-connections.ts";
 import { WriteProbe } from "./mutations/write-probe.ts";
 import { ProductReader } from "./product-reader.ts";
 import {
-  decodeChange,
   decodeCollections,
   decodeLedger,
   encodeCollection,
@@ -44,6 +50,8 @@ interface RedisStoreOptions {
   /** The number of buckets cannot change while there is data. */
   readonly keys?: Keys;
   readonly operationRetentionMs?: number;
+  /** Changes kept of each product. */
+  readonly changesKept?: number;
   readonly onAcknowledged?: OnAcknowledged;
   readonly damagedRecords?: DamagedRecords;
   readonly instruments?: RedisInstruments;
@@ -60,6 +68,7 @@ export class RedisStore implements InventoryStore {
   readonly #mutations: Mutations;
   readonly #probe: WriteProbe;
   readonly #products: ProductReader;
+  readonly #history: RedisHistory;
 
   constructor(options: RedisStoreOptions) {
     const { endpoint, log, instruments = {} } = options;
@@ -79,11 +88,13 @@ export class RedisStore implements InventoryStore {
     this.#reads = new RedisConnection("reads", endpoint, log, instruments, checkServing);
     this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
       operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
+      changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
       onAcknowledged: options.onAcknowledged ?? (() => {}),
       damagedRecords: this.#damagedRecords,
       instruments,
     });
     this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads, this.#damagedRecords);
+    this.#history = new RedisHistory(this.#keys, this.#reads, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
     this.#products = new ProductReader(this.#reads, this.#mutations, {
       keys: this.#keys,
@@ -139,23 +150,18 @@ export class RedisStore implements InventoryStore {
 
   async listChanges(productId: string, page: ChangesPage): Promise<StockChange[]> {
     await this.getLedger(productId);
-    if (page.beforeVersion !== undefined && page.beforeVersion <= 1) {
-      return [];
+    return this.#history.list(productId, page);
+  }
+
+  async findChanges(query: ReferenceQuery, page: ReferencePage): Promise<ReferenceChanges> {
+    if (query.productId !== undefined) {
+      await this.getLedger(query.productId);
     }
-    const newest = page.beforeVersion === undefined ? "+" : `(${page.beforeVersion}-0`;
-    const entries = await this.#reads.send((client) =>
-      client.xrevrange(this.#keys.history(productId), newest, "-", "COUNT", page.limit),
-    );
-    return entries.flatMap(
-      (entry) =>
-        this.#damagedRecords.decode("stream", `${this.#keys.history(productId)} ${entry[0]}`, () =>
-          decodeChange(entry),
-        ) ?? [],
-    );
+    return this.#history.find(query, page);
   }
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
-    const { productId, updateTimeMicros, declared, details } = event;
+    const { productId, updateTimeMicros, declared, details, actor } = event;
     const reply = await this.#mutations.run({
       name: "put_product",
       keys: [
@@ -173,28 +179,30 @@ export class RedisStore implements InventoryStore {
       ],
       products: 1,
       isIdempotent: updateTimeMicros !== undefined,
+      actor,
     });
     return putResult(event, reply);
   }
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
-    const { productId, updateTimeMicros } = event;
+    const { productId, updateTimeMicros, actor } = event;
     const reply = await this.#mutations.run({
       name: "delete_product",
       keys: this.#keys.creationKeys(productId),
       args: [productId, updateTimeMicros ?? ""],
       products: 1,
       isIdempotent: updateTimeMicros !== undefined,
+      actor,
     });
     return putResult(event, reply);
   }
 
   async countStock(count: StockCount): Promise<Ledger> {
-    const { productId, countId, reason } = count;
+    const { productId, countId, reason, actor } = count;
     const contentFingerprint = fingerprint([productId, count.count, count.expectedVersion, reason]);
     const [status, reply] = await this.#mutateKnown(productId, {
       name: "count_stock",
-      keys: [...this.#keys.recordKeys(productId), this.#keys.operation("count", countId)],
+      keys: this.#correctionKeys(productId, "count", countId),
       args: [
         productId,
         count.count,
@@ -205,6 +213,7 @@ export class RedisStore implements InventoryStore {
       ],
       products: 1,
       isIdempotent: true,
+      actor,
     });
     switch (status) {
       case "ok":
@@ -219,13 +228,14 @@ export class RedisStore implements InventoryStore {
   }
 
   async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
-    const { productId, delta, adjustmentId, reason } = adjustment;
+    const { productId, delta, adjustmentId, reason, actor } = adjustment;
     const [status, reply] = await this.#mutateKnown(productId, {
       name: "adjust_stock",
-      keys: [...this.#keys.recordKeys(productId), this.#keys.operation("adjust", adjustmentId)],
+      keys: this.#correctionKeys(productId, "adjust", adjustmentId),
       args: [productId, delta, adjustmentId, reason, fingerprint([productId, delta, reason])],
       products: 1,
       isIdempotent: true,
+      actor,
     });
     switch (status) {
       case "ok":
@@ -239,13 +249,14 @@ export class RedisStore implements InventoryStore {
     }
   }
 
-  async setSafetyStock(productId: string, safety: number): Promise<Ledger> {
+  async setSafetyStock(productId: string, safety: number, actor?: string): Promise<Ledger> {
     const [status, reply] = await this.#mutateKnown(productId, {
       name: "set_safety_stock",
       keys: this.#keys.recordKeys(productId),
       args: [productId, safety],
       products: 1,
       isIdempotent: false,
+      actor,
     });
     if (status !== "ok") {
       throw unexpectedStatus(status);
@@ -304,6 +315,11 @@ export class RedisStore implements InventoryStore {
     this.#products.close();
     this.#writes.close();
     this.#reads.close();
+  }
+
+  #correctionKeys(productId: string, kind: string, id: string): string[] {
+    const reference = this.#keys.reference(this.#keys.bucketOf(productId), id);
+    return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, id), reference];
   }
 
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */

@@ -101,6 +101,7 @@ export function toStockChanged(change: StockChange): StockChanged {
     changeTime: timestampFromMs(change.changeTimeMs),
     referenceId: change.referenceId,
     reason: change.reason,
+    actor: change.actor,
   });
 }
 
@@ -116,13 +117,20 @@ export function stockChangedJson(change: StockChange): string {
 
 /** A product's newest state as the message of a change, without cause and difference, which are unknown. */
 export function stockSnapshotJson(ledger: Ledger, updateTimeMs: number): string {
-  const change = { delta: 0, ledger, changeTimeMs: updateTimeMs, referenceId: "", reason: SNAPSHOT_REASON };
+  const change = {
+    delta: 0,
+    ledger,
+    changeTimeMs: updateTimeMs,
+    referenceId: "",
+    reason: SNAPSHOT_REASON,
+    actor: "",
+  };
   return jsonOf(ChangeCauseMessage.UNSPECIFIED, change);
 }
 
 function jsonOf(
   cause: ChangeCauseMessage,
-  { ledger, delta, changeTimeMs, referenceId, reason }: Omit<StockChange, "cause" | "details">,
+  { ledger, delta, changeTimeMs, referenceId, reason, actor }: Omit<StockChange, "cause" | "details">,
 ): string {
   const { productId, declared, declareTimeMicros, deleted } = ledger;
   const version = String(ledger.version);
@@ -142,5 +150,6 @@ function jsonOf(
     changeTime: timeText(changeTimeMs * 1_000),
     referenceId,
     reason,
+    actor,
   });
 }

@@ -73,6 +73,7 @@ describe("the numbers of a ledger", () => {
           changeTimeMs: 0,
           referenceId: "",
           reason: "",
+          actor: "",
         } as const;
         const json = JSON.parse(stockChangedJson({ ...change, details: undefined } satisfies StockChange));
         assertAddsUp(json.ledger);

@@ -4,9 +4,11 @@ import { fromBinary, fromJsonString, toBinary, toJson, toJsonString } from "@buf
 import { type WatchStockResponse, WatchStockResponseSchema } from "../../gen/inventory/v1/stock_pb.ts";
 import { WatchFrames } from "../../server/api/watch-frames.ts";
 import { toWatchResponse } from "../../server/api/watch-stock.ts";
+import { STALE_AFTER_MS } from "../../server/live/mirror.ts";
 import { Hub } from "../../server/live/watch/hub.ts";
+import { RecencyList } from "../../server/live/watch/recency-list.ts";
 import type { Watch, WatchSink } from "../../server/live/watch/watch.ts";
-import { type WatchUpdate, watchUpdate } from "../../server/live/watch/watch-message.ts";
+import { ChangeMessages, type WatchUpdate, watchUpdate } from "../../server/live/watch/watch-message.ts";
 import { changeTo, detailsOf, loadedMirror, stateOf } from "../live/states.ts";
 import { until } from "../support/until.ts";
 
@@ -47,8 +49,8 @@ describe("frames of watches", () => {
       const frames = new WatchFrames();
       for (let time = 0; time < 2; time++) {
         const asConnect = toWatchResponse(update);
-        const binary = messageIn(frames.of({ ...update }, false).envelope);
-        const json = messageIn(frames.of({ ...update }, true).envelope).toString();
+        const binary = messageIn(frames.encode({ ...update }, false).envelope);
+        const json = messageIn(frames.encode({ ...update }, true).envelope).toString();
         const fromFrame = fromBinary(WatchStockResponseSchema, binary);
         assert.deepEqual(said(fromFrame), said(asConnect));
         assert.deepEqual(said(fromJsonString(WatchStockResponseSchema, json)), said(asConnect));
@@ -63,7 +65,7 @@ describe("frames of watches", () => {
   }
 
   it("are a chunk of HTTP/1.1 with the envelope in it", () => {
-    const { chunk, envelope } = new WatchFrames().of(watchUpdate(MIRROR, { stocks: [P] }), false);
+    const { chunk, envelope } = new WatchFrames().encode(watchUpdate(MIRROR, { stocks: [P] }), false);
     assert.equal(
       chunk.toString("latin1"),
       `${envelope.length.toString(16)}\r\n${envelope.toString("latin1")}\r\n`,
@@ -73,7 +75,7 @@ describe("frames of watches", () => {
   it("tell a state of other data, although its version was there before", () => {
     const frames = new WatchFrames();
     const availableOf = (available: number): number | undefined => {
-      const { envelope } = frames.of(watchUpdate(MIRROR, { stocks: [{ ...Q, available }] }), false);
+      const { envelope } = frames.encode(watchUpdate(MIRROR, { stocks: [{ ...Q, available }] }), false);
       return fromBinary(WatchStockResponseSchema, messageIn(envelope)).stocks[0]?.available;
     };
     assert.deepEqual([availableOf(5), availableOf(6), availableOf(5)], [5, 6, 5]);
@@ -125,12 +127,59 @@ describe("an update for several watchers", () => {
           [["p", version]],
         );
         assert.ok(latest.every((update) => update === first));
-        assert.equal(frames.of(first, false), frames.of(first, false));
+        assert.equal(frames.encode(first, false), frames.encode(first, false));
       }
     }
     for (const opened of watches) {
       opened.close();
     }
     assert.equal(hub.size, 0);
+  });
+
+  it("is shared by watches of several turns, until anything changes or it is 50 ms old", () => {
+    let now = 0;
+    const mirror = loadedMirror([stateOf("p", 1), stateOf("q", 1)], () => now);
+    const recency = new RecencyList();
+    const messages = new ChangeMessages(mirror, recency);
+    const change = (productId: string, version: number): void => {
+      mirror.onChanges([changeTo(stateOf(productId, version))]);
+      recency.touch(productId, false);
+    };
+    /** Those of a turn: of a watch of one product, of a watch of all, and a heartbeat. */
+    const ofTurn = (): readonly WatchUpdate[] => {
+      messages.refresh(now);
+      const positions = [
+        [0, new Set(["p"])],
+        [0, undefined],
+        [recency.sequence, new Set(["p"])],
+      ] as const;
+      return positions.map(([position, productIds]) => messages.after(position, productIds).update);
+    };
+    change("p", 2);
+    let before = ofTurn();
+    const assertNew = (what: string): readonly WatchUpdate[] => {
+      const after = ofTurn();
+      for (const [index, update] of after.entries()) {
+        assert.notEqual(update, before[index], what);
+      }
+      before = after;
+      return after;
+    };
+    now += 49;
+    for (const [index, update] of ofTurn().entries()) {
+      assert.equal(update, before[index]);
+    }
+    now += 1;
+    assertNew("after 50 ms");
+    change("p", 3);
+    assert.equal(assertNew("after a change of the product")[0]?.stocks[0]?.version, 3);
+    change("q", 2);
+    assert.equal(assertNew("after a change of another product")[1]?.stocks.length, 2);
+    now = STALE_AFTER_MS;
+    assertNew("much later");
+    now += 1;
+    assert.ok(assertNew("when the mirror becomes stale").every(({ stale }) => stale));
+    mirror.onCurrent(now);
+    assert.ok(assertNew("when the mirror is current again").every(({ stale }) => !stale));
   });
 });

@@ -73,7 +73,7 @@ export const measureLedgers: Bench = async (context) => {
       what: `Longest turn of the event loop, CPU time: ${name}`,
       unit: "ms",
       here: values(delays[name] ?? []),
-      target: { atMost: 10 },
+      target: { atMost: 20 },
     },
   ]);
 };

@@ -1,7 +1,7 @@
 import { create, type MessageInitShape, toBinary, toJsonString } from "@bufbuild/protobuf";
 import { Frame } from "../../server/rpc/fast-path/frame.ts";
 import type { JsonOptions } from "../../server/rpc/fast-path/methods.ts";
-import type { MessageSource, StreamCall } from "../../server/rpc/fast-path/stream-call.ts";
+import type { FrameEncoder, MessageSource, StreamCall } from "../../server/rpc/fast-path/stream-call.ts";
 import type { StreamMethod } from "../../server/rpc/fast-path/stream-fast-path.ts";
 import {
   ConformanceService,
@@ -24,7 +24,7 @@ export function serverStreamMethod(run: ServerStream, json: JsonOptions): Stream
 }
 
 /** Sends what a generator yields. */
-class GeneratorSource implements MessageSource {
+class GeneratorSource implements MessageSource, FrameEncoder<Response> {
   readonly #responses: AsyncIterable<Response>;
   readonly #call: StreamCall;
   readonly #json: JsonOptions;
@@ -63,14 +63,14 @@ class GeneratorSource implements MessageSource {
       if (this.#isClosed) {
         return;
       }
-      this.#call.write(() => this.#encode(response));
+      this.#call.write(response, this);
     }
   }
 
-  #encode(response: Response): Frame {
+  encode(response: Response, isJson: boolean): Frame {
     const message = create(ServerStreamResponseSchema, response);
     return new Frame(
-      this.#call.protocol.isJson
+      isJson
         ? Buffer.from(toJsonString(ServerStreamResponseSchema, message, this.#json))
         : toBinary(ServerStreamResponseSchema, message),
     );

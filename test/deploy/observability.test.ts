@@ -9,6 +9,7 @@ import { parse } from "yaml";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { need } from "../support/programs.ts";
 import { scrape } from "../support/scrape.ts";
+import { FIRED_IN } from "./alerts/coverage.ts";
 
 const root = join(import.meta.dirname, "../..");
 const run = promisify(execFile);
@@ -133,6 +134,17 @@ describe("dashboard and alerts", () => {
       assert.ok(annotations?.["summary"], alert);
     }
     assert.deepEqual([...sections].sort(), alerts.map(({ alert }) => alert).sort());
+  });
+
+  it("are each made to fire by their fault in one long test", async () => {
+    const tested: string[] = Object.values(FIRED_IN).flat();
+    const alerts = (await readRules()).flatMap(({ alert = [] }) => alert);
+    assert.deepEqual(tested.sort(), alerts.sort());
+    for (const file of Object.keys(FIRED_IN)) {
+      const text = await readFile(join(root, file), "utf8");
+      assert.ok(text.includes(`new FiredAlerts("${file}")`), `${file} does not record what fires`);
+      assert.ok(text.includes("fired.assertComplete("), `${file} does not check what fired`);
+    }
   });
 
   it("are described in the table of metrics", async () => {

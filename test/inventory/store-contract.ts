@@ -14,7 +14,13 @@ export interface StoreUnderTest {
   close(): Promise<void>;
 }
 
-export type MakeStore = () => Promise<StoreUnderTest>;
+/** Settings of a store that a test needs to differ from the default. */
+export interface StoreSettings {
+  readonly changesKept?: number;
+  readonly operationRetentionMs?: number;
+}
+
+export type MakeStore = (settings?: StoreSettings) => Promise<StoreUnderTest>;
 
 const QUANTITY_MAX = 2_147_483_647;
 const MINUTE_MS = 60_000;
@@ -430,7 +436,7 @@ function deletionRules(newShelf: () => Shelf): void {
     assert.deepEqual(await shelf.delete(U + 1), { applied: true, changed: true, ledger: expected });
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.ok(changeTimeMs > 0);
-    const rest = { delta: 0, referenceId: "", reason: "", details: undefined };
+    const rest = { delta: 0, referenceId: "", reason: "", actor: "", details: undefined };
     assert.deepEqual(change, { cause: "deleted", ledger: expected, ...rest });
     assert.equal((await shelf.unchangedBy(() => shelf.delete(U + 1))).applied, true);
     assert.equal((await shelf.unchangedBy(() => shelf.delete(U + 9))).applied, true);
@@ -515,7 +521,7 @@ function countRules(newShelf: () => Shelf): void {
     assert.deepEqual(await shelf.count(15, "up", { reason: "shelf 4" }), up);
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.equal(changeTimeMs, (await shelf.store.getStock(shelf.productId)).updateTimeMs);
-    const rest = { referenceId: shelf.id("up"), reason: "shelf 4", details: undefined };
+    const rest = { referenceId: shelf.id("up"), reason: "shelf 4", actor: "", details: undefined };
     assert.deepEqual(change, { cause: "counted", delta: 5, ledger: up, ...rest });
     assert.deepEqual(await shelf.count(0, "down"), shelf.ledger({ ...known, adjusted: -10, version: 4 }));
     assert.equal((await shelf.newestChange()).delta, -13); // 2 of the 15 were kept back
@@ -598,7 +604,7 @@ function adjustmentRules(newShelf: () => Shelf): void {
     assert.deepEqual(await shelf.adjust(5, "received", { reason: "lorry" }), more);
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.equal(changeTimeMs, (await shelf.store.getStock(shelf.productId)).updateTimeMs);
-    const rest = { referenceId: shelf.id("received"), reason: "lorry", details: undefined };
+    const rest = { referenceId: shelf.id("received"), reason: "lorry", actor: "", details: undefined };
     assert.deepEqual(change, { cause: "adjusted", delta: 5, ledger: more, ...rest });
     assert.deepEqual(await shelf.adjust(-15, "lost"), shelf.ledger({ ...known, adjusted: -10, version: 4 }));
   });
@@ -703,7 +709,7 @@ function safetyRules(newShelf: () => Shelf): void {
     await shelf.expectAvailable(6);
     const { changeTimeMs, ...change } = await shelf.newestChange();
     assert.equal(changeTimeMs, (await shelf.store.getStock(shelf.productId)).updateTimeMs);
-    const rest = { referenceId: "", reason: "", details: undefined };
+    const rest = { referenceId: "", reason: "", actor: "", details: undefined };
     assert.deepEqual(change, { cause: "safety", delta: -4, ledger: kept, ...rest });
     assert.deepEqual(await shelf.setSafety(0), { ...kept, safety: 0, version: 3 });
     await shelf.expectAvailable(10);

@@ -5,7 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { type AppProcess, startAppProcess } from "../support/app.ts";
 import { until } from "../support/until.ts";
 import { type Isolation, startIsolation } from "./isolation.ts";
-import { DEAD_LETTERS, skip, untilMembers } from "./platform.ts";
+import { DEAD_LETTERS, productMessage, skip, untilMembers } from "./platform.ts";
 import { produceRaw, type RawHeader, record, TYPE_UPDATE } from "./raw-producer.ts";
 
 const MESSAGE = join(import.meta.dirname, "../../tools/message.ts");
@@ -143,6 +143,76 @@ describe("npm run message", { skip }, () => {
     assert.equal(skipped.code, 0, skipped.stderr);
     assert.match(skipped.stdout, /\ncopy +none: UNKNOWN_TOPIC_OR_PARTITION/);
     await untilDeclared("no-copy-after");
+  });
+
+  it("moves a group without servers past a message, and a server that starts continues behind it", async () => {
+    const { cluster } = isolation;
+    const place = { topic: "collection", partition: 1 };
+    const first = await produceRaw(cluster, place.topic, place.partition, [
+      record({ id: "skipped-offline", name: "Skipped" }),
+      record({ id: "behind-skipped", name: "Behind" }),
+    ]);
+    const group = { KAFKA_GROUP: "offline" };
+    const skipped = await message([place.topic, String(place.partition), String(first), "--skip"], group);
+    assert.equal(skipped.code, 0, skipped.stderr);
+    assert.match(skipped.stdout, new RegExp(`\nskipped .*group offline is at offset ${first + 1n};`));
+    const [committed] = await cluster.committedOffsets("offline", [place]);
+    assert.equal(committed?.offset, first + 1n);
+
+    // With the embedded store, which has only what this server has read.
+    await using server = await startAppProcess({
+      ...isolation.platform.environment,
+      ...group,
+      REDIS_URL: undefined,
+    });
+    const collections = await until(
+      async () => {
+        const response = await fetch(`${server.url}/inventory.v1.StockService/ListCollections`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: "{}",
+        });
+        const text = await response.text();
+        return text.includes("behind-skipped") && text;
+      },
+      "the event behind the skipped one is applied",
+      SETTLE_MS_MAX,
+    );
+    assert.doesNotMatch(collections, /skipped-offline/);
+  });
+
+  it("moves the group past a message before an open transaction, and refuses to skip the transaction's", async () => {
+    const { cluster, platform } = isolation;
+    const offset = await untilStuck(1, "before-transaction");
+    const producer = platform.kafka.producer({
+      transactionalId: "message-test",
+      idempotent: true,
+      maxInFlightRequests: 1,
+    });
+    await producer.connect();
+    const transaction = await producer.transaction();
+    await transaction.send({
+      topic: "product",
+      messages: [{ ...productMessage("Update", { id: "uncommitted", quantity: 3 }), partition: 1 }],
+    });
+    await produceRaw(cluster, "product", 1, [record({ id: "behind-transaction", quantity: 3 })]);
+
+    const skipped = await message(["product", "1", String(offset), "--skip"]);
+    assert.equal(skipped.code, 0, skipped.stderr);
+    await untilDeclared("before-transaction-after");
+    const held = offset + 2n;
+    await isolation.untilCommitted(1, held);
+    const refused = await message(["product", "1", String(held), "--skip"]);
+    assert.equal(refused.code, 1);
+    assert.match(
+      refused.stderr,
+      new RegExp(
+        `^There is no message to skip at offset ${held}: held back by an open transaction; it can be read when that ends\n$`,
+      ),
+    );
+    await transaction.abort();
+    await producer.disconnect();
+    await untilDeclared("behind-transaction");
   });
 
   it("moves the group past all of a batch that cannot be read", async () => {

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { InventoryStore } from "../../server/inventory/store.ts";
-import { applyEvent, deliveryOf } from "../../server/kafka/ingest/apply.ts";
+import { applyEvent } from "../../server/kafka/ingest/apply.ts";
 import { decodeMessage } from "../../server/kafka/ingest/decode.ts";
 import { RecordHeaders } from "../../server/kafka/records/headers.ts";
 import { MemoryStore } from "../../server/memory/store.ts";
@@ -76,7 +76,7 @@ async function apply(store: InventoryStore, sample: Sample): Promise<void> {
   };
   const decoded = decodeMessage(message, sample.topic);
   assert.ok(decoded.kind !== "dead" && decoded.kind !== "tombstone");
-  await applyEvent(store, decoded, deliveryOf(message));
+  await applyEvent(store, decoded, message);
 }
 
 function* permutations<T>(items: readonly T[]): Generator<T[]> {

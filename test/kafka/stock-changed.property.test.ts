@@ -37,6 +37,7 @@ const change: fc.Arbitrary<StockChange> = fc.record({
   changeTimeMs: micros.map((each) => Math.floor(each / 1_000)),
   referenceId: text,
   reason: text,
+  actor: text,
   details: fc.constant(undefined),
 });
 

@@ -7,7 +7,7 @@ import { readConfig } from "../../server/config.ts";
 import { createKafka } from "../../server/kafka/kafkajs/client.ts";
 import { Cluster } from "../../server/kafka/kafkajs/cluster.ts";
 import type { RedisStore } from "../../server/redis/store.ts";
-import { startTestApp, type TestApp } from "../support/app.ts";
+import { startAppProcess, startTestApp, type TestApp } from "../support/app.ts";
 import { scrape } from "../support/scrape.ts";
 import { until } from "../support/until.ts";
 import {
@@ -197,6 +197,44 @@ describe("topics, each for itself", { skip }, () => {
     await untilCollection("beside");
   });
 
+  it("a topic that was deleted and created again while a server did not run is read from its start", async (t) => {
+    const topic = "frozen.product";
+    await platform.broker.createTopic(topic, 1);
+    // With the embedded store and a group of its own: the other server does not read this topic.
+    await using frozen = await startAppProcess({
+      ...platform.environment,
+      REDIS_URL: undefined,
+      KAFKA_GROUP: "frozen",
+      KAFKA_PRODUCT_TOPIC: topic,
+    });
+    const send = async (ids: readonly string[]): Promise<bigint> => {
+      await cluster.describeTopics([topic]);
+      return produceRaw(
+        cluster,
+        topic,
+        0,
+        ids.map((id) => record({ id, quantity: 3 })),
+      );
+    };
+    const untilSold = (id: string) =>
+      until(async () => (await stockStatus(frozen.url, id)) === 200, `${id} is applied`, SETTLE_MS_MAX);
+    await send(["former"]);
+    await untilSold("former");
+
+    // Its position is 1, and it cannot see that the topic is missing.
+    frozen.process().signal("SIGSTOP");
+    await admin.deleteTopics({ topics: [topic] });
+    await createAgain(topic, 1);
+    const first = await until(() => send(["new-0", "new-1"]), "a leader accepts the events", SETTLE_MS_MAX);
+    frozen.process().signal("SIGCONT");
+
+    const start = performance.now();
+    await untilSold("new-1");
+    await untilSold("new-0");
+    assert.equal(first, 0n);
+    report(t, "the first event of the new topic applied after", performance.now() - start);
+  });
+
   it("a topic that is missing for a while is named, the other one goes on, and it is read when it is back", async (t) => {
     await admin.deleteTopics({ topics: ["product"] });
     await until(
@@ -319,6 +357,17 @@ async function produceOnDemand(
   await producer.connect();
   await producer.send({ topic, messages: [message] });
   await producer.disconnect();
+}
+
+/** The HTTP status of GetStock. */
+async function stockStatus(baseUrl: string, productId: string): Promise<number> {
+  const response = await fetch(`${baseUrl}/inventory.v1.StockService/GetStock`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ productId }),
+  });
+  await response.arrayBuffer();
+  return response.status;
 }
 
 async function configurationOf(admin: Admin, name: string): Promise<Record<string, string>> {

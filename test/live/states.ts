@@ -56,6 +56,7 @@ export function changeTo(state: ProductState, details?: ProductDetails): StockCh
     changeTimeMs: state.updateTimeMs,
     referenceId: "",
     reason: "",
+    actor: "",
     details,
   };
 }

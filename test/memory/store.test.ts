@@ -6,13 +6,18 @@ import type { ProductUpsert, PutResult } from "../../server/inventory/product-ev
 import type { ChangesPage, StockAdjustment, StockCount } from "../../server/inventory/store.ts";
 import { MemoryStore } from "../../server/memory/store.ts";
 import { describeBulkContract } from "../inventory/bulk-contract.ts";
+import { describeHistoryContract } from "../inventory/history-contract.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
-import { describeStoreContract, type StoreUnderTest } from "../inventory/store-contract.ts";
+import {
+  describeStoreContract,
+  type StoreSettings,
+  type StoreUnderTest,
+} from "../inventory/store-contract.ts";
 import { assertStoresAgree } from "../inventory/stores-agree.ts";
 
-async function storeWithClock(): Promise<StoreUnderTest> {
+async function storeWithClock(settings: StoreSettings = {}): Promise<StoreUnderTest> {
   let fixedMs: number | undefined;
-  const store = new MemoryStore({ now: () => fixedMs ?? Date.now() });
+  const store = new MemoryStore({ ...settings, now: () => fixedMs ?? Date.now() });
   return {
     store,
     setClock: (nowMs) => {
@@ -25,6 +30,7 @@ async function storeWithClock(): Promise<StoreUnderTest> {
 describeStoreContract("MemoryStore", storeWithClock);
 describeReservationContract("MemoryStore", storeWithClock);
 describeBulkContract("MemoryStore", storeWithClock);
+describeHistoryContract("MemoryStore", storeWithClock);
 
 class LosesAnAdjustment extends MemoryStore {
   override async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {

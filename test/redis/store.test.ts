@@ -10,8 +10,9 @@ import { Keys } from "../../server/redis/keys.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { describeBulkContract } from "../inventory/bulk-contract.ts";
+import { describeHistoryContract } from "../inventory/history-contract.ts";
 import { describeReservationContract } from "../inventory/reservation-contract.ts";
-import { describeStoreContract } from "../inventory/store-contract.ts";
+import { describeStoreContract, type StoreSettings } from "../inventory/store-contract.ts";
 import { describeStoresAgree } from "../inventory/stores-agree.ts";
 import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
@@ -24,15 +25,15 @@ const log = pino({ level: "silent" });
 /** Maximum duration of a call while Redis is down, with a margin for a busy machine. */
 const REFUSED_MS_MAX = 5_000;
 
-async function openStore(url: string): Promise<RedisStore> {
-  const store = new RedisStore({ endpoint: { url }, log });
+async function openStore(url: string, settings: StoreSettings = {}): Promise<RedisStore> {
+  const store = new RedisStore({ endpoint: { url }, log, ...settings });
   await store.start(5_000);
   return store;
 }
 
-async function storeOnOwnRedis() {
+async function storeOnOwnRedis(settings: StoreSettings = {}) {
   const redis = await startRedis();
-  const store = await openStore(redis.url);
+  const store = await openStore(redis.url, settings);
   return {
     store,
     close: async () => {
@@ -45,6 +46,7 @@ async function storeOnOwnRedis() {
 describeStoreContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 describeReservationContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 describeBulkContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
+describeHistoryContract("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 describeStoresAgree("RedisStore", storeOnOwnRedis, { skip: skip || undefined });
 
 const hasCode = (code: string) => (error: unknown) => error instanceof InventoryError && error.code === code;
@@ -80,13 +82,23 @@ describe("RedisStore", { skip }, () => {
     it("at the first correction", async () => {
       await using store = disposable(await openStore(redis.url));
       await client.set("p2", "7");
-      const ledger = await store.adjustStock({ productId: "p2", delta: -2, adjustmentId: "a2", reason: "" });
+      const ledger = await store.adjustStock({
+        productId: "p2",
+        delta: -2,
+        adjustmentId: "a2",
+        reason: "",
+        actor: "clerk",
+      });
       assert.equal(ledger.declared, 7);
       assert.equal(ledger.adjusted, -2);
-      const causes = (await store.listChanges("p2", { limit: 10, beforeVersion: undefined })).map(
-        (c) => c.cause,
+      const changes = await store.listChanges("p2", { limit: 10, beforeVersion: undefined });
+      assert.deepEqual(
+        changes.map(({ cause, actor }) => [cause, actor]),
+        [
+          ["adjusted", "clerk"],
+          ["declared", "system:adopt"],
+        ],
       );
-      assert.deepEqual(causes, ["adjusted", "declared"]);
     });
 
     it("before an event without a stock count; an event with one supersedes it", async () => {

@@ -46,7 +46,20 @@ export const programs = {
   nginx: { names: ["nginx"], debianPackage: "nginx", required: false, version: "-v" },
   envoy: { names: ["envoy"], debianPackage: undefined, required: false, version: "--version" },
   haproxy: { names: ["haproxy"], debianPackage: "haproxy", required: false, version: "-v" },
+  prometheus: { names: ["prometheus"], debianPackage: "prometheus", required: false, version: "--version" },
   promtool: { names: ["promtool"], debianPackage: "prometheus", required: false, version: "--version" },
+  "prometheus-node-exporter": {
+    names: ["prometheus-node-exporter"],
+    debianPackage: "prometheus-node-exporter",
+    required: false,
+    version: "--version",
+  },
+  "prometheus-redis-exporter": {
+    names: ["prometheus-redis-exporter"],
+    debianPackage: "prometheus-redis-exporter",
+    required: false,
+    version: "--version",
+  },
   "redis-8.2": {
     names: ["redis-8.2"],
     debianPackage: undefined,

@@ -20,6 +20,8 @@ export class Orders {
     const variables = { TOKEN: token, PRODUCT: product, SERVERS: servers.join(" ") };
     this.#child = engine.start([
       ...["run", "--rm", "--interactive", "--network", `${PROJECT}_inside`, "--name", `${PROJECT}-orders`],
+      // A replaced server has another address. A lookup without a response would hold back new connections for 20 s.
+      ...["--dns-opt", "timeout:1", "--dns-opt", "attempts:2"],
       ...["--volume", `${join(root, CLIENTS)}:/app/${CLIENTS}:ro`],
       ...Object.entries(variables).flatMap(([name, value]) => ["--env", `${name}=${value}`]),
       ...[image, "node", `${CLIENTS}/orders.ts`],

@@ -157,9 +157,11 @@ export type StockChanged = Message<"inventory.v1.StockChanged"> & {
   reason: string;
 
   /**
-   * Who caused the change: the name of the authenticated caller, "system:expiry" for an expired
-   * reservation, "kafka:<topic>" for a seller's event. Empty: unknown, as for a caller without
-   * authentication.
+   * Who caused the change: the name of the authenticated caller, "kafka:<topic>" for a seller's event,
+   * "system:expiry" for an expired reservation, "system:adopt" for a count taken over from the Go
+   * service. At most 255 bytes without control characters. A caller whose name begins with "system:" or
+   * "kafka:" is "caller:<name>". Repeating an operation keeps the actor of its first execution. Empty:
+   * unknown, as without authentication and in changes made by releases without this field.
    *
    * @generated from field: string actor = 9;
    */
@@ -582,6 +584,7 @@ export const ListLedgersResponseSchema: GenMessage<ListLedgersResponse> = /*@__P
 export type ListChangesRequest = Message<"inventory.v1.ListChangesRequest"> & {
   /**
    * Only changes of this product. At least one of product_id and reference_id is required.
+   * NOT_FOUND if the product never existed.
    *
    * @generated from field: string product_id = 1;
    */
@@ -602,7 +605,12 @@ export type ListChangesRequest = Message<"inventory.v1.ListChangesRequest"> & {
   pageToken: string;
 
   /**
-   * Only changes with this reference_id: what happened to an order, adjustment, count or return.
+   * Only changes of the reservation, adjustment, count or return with this ID. Those of a reservation
+   * include its returns, whose changes have the return's ID as reference_id. Without product_id: in all
+   * products, sorted by change_time, then product_id, then version; this requires the record of the
+   * operation, which is kept for 24 hours after it has ended (OPERATION_RETENTION_HOURS). An ID without a
+   * record yields an empty list with `truncated`, not NOT_FOUND. With product_id and without a record, the
+   * product's history is searched.
    *
    * @generated from field: string reference_id = 4;
    */
@@ -633,7 +641,9 @@ export type ListChangesResponse = Message<"inventory.v1.ListChangesResponse"> & 
   nextPageToken: string;
 
   /**
-   * Set on the last page: true if older changes were made, but are not kept any more.
+   * Set on the last page: true if older changes may have been made that are not kept. Without
+   * reference_id: true if version 1 of the product is not kept. With it: true if a history does not reach
+   * back to the first change of the operation, or if there is no record of the ID.
    *
    * @generated from field: bool truncated = 3;
    */
@@ -1152,7 +1162,8 @@ export const SupplyService: GenService<{
     output: typeof ListLedgersResponseSchema;
   },
   /**
-   * Returns the latest changes of a product, or those that an order or correction caused, newest first.
+   * Returns the latest changes of a product, or those of one reservation, adjustment, count or return,
+   * newest first.
    *
    * @generated from rpc inventory.v1.SupplyService.ListChanges
    */

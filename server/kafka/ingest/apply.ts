@@ -1,3 +1,4 @@
+import { topicActor } from "../../inventory/actor.ts";
 import type { Delivery } from "../../inventory/delivery.ts";
 import { InventoryError } from "../../inventory/errors.ts";
 import type { ProductUpsert } from "../../inventory/product-event.ts";
@@ -14,7 +15,7 @@ export interface Applied {
 }
 
 /** The place of a message among those of the same update time. */
-export function deliveryOf(message: Pick<IncomingMessage, "timestamp" | "offset" | "partition">): Delivery {
+function deliveryOf(message: Pick<IncomingMessage, "timestamp" | "offset" | "partition">): Delivery {
   const timestampMs = Math.min(Math.max(0, Number(message.timestamp)), Number.MAX_SAFE_INTEGER);
   return { timestampMs, offset: Number(message.offset), partition: message.partition };
 }
@@ -23,14 +24,16 @@ export function deliveryOf(message: Pick<IncomingMessage, "timestamp" | "offset"
 export async function applyEvent(
   store: InventoryStore,
   event: SellerEvent,
-  delivery: Delivery,
+  message: Pick<IncomingMessage, "topic" | "timestamp" | "offset" | "partition">,
 ): Promise<Applied> {
+  const actor = topicActor(message.topic);
+  const delivery = deliveryOf(message);
   switch (event.kind) {
     case "upsert":
-      return applyUpsert(store, { ...event.event, delivery }, event.rejected);
+      return applyUpsert(store, { ...event.event, delivery, actor }, event.rejected);
     case "delete":
       // Of equal times a deletion wins, whatever the delivery.
-      return { outcome: outcomeOf((await store.deleteProduct(event.event)).changed) };
+      return { outcome: outcomeOf((await store.deleteProduct({ ...event.event, actor })).changed) };
     case "collection":
       return { outcome: outcomeOf((await store.putCollection({ ...event.event, delivery })).changed) };
   }

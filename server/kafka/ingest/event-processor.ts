@@ -15,7 +15,7 @@ import {
 import { shortKey } from "../dead-letters/short-key.ts";
 import type { Slice } from "../records/read-records.ts";
 import { processSpan } from "../spans.ts";
-import { type Applied, applyEvent, deliveryOf } from "./apply.ts";
+import { type Applied, applyEvent } from "./apply.ts";
 import type { SellerEvent, Subject } from "./decode.ts";
 import type { LargeMessageDecoder } from "./large-messages.ts";
 import type { LoopBudget } from "./loop-budget.ts";
@@ -165,7 +165,7 @@ export class EventProcessor {
   async #store(message: IncomingMessage, event: SellerEvent): Promise<Attempt> {
     const { store, metrics, tracing, group } = this.#options;
     const span = tracing && processSpan(tracing, message, group);
-    const apply = (): Promise<Applied> => applyEvent(store, event, deliveryOf(message));
+    const apply = (): Promise<Applied> => applyEvent(store, event, message);
     try {
       const { outcome, rejected } = await (span === undefined ? apply() : span.run(apply));
       metrics.events.inc({ topic: message.topic, outcome });

@@ -34,7 +34,7 @@ export class Hub {
   /** Products that changed since their watches were last scheduled. */
   readonly #changed = new Set<string>();
   /** Watches that may have a message due, in the order in which they are served. */
-  readonly #scheduled = new Set<Watch>();
+  readonly #scheduled: Watch[] = [];
   #isTurnScheduled = false;
   #draining = false;
 
@@ -54,7 +54,6 @@ export class Hub {
       messages: new ChangeMessages(mirror, recency),
       wheel: new TimerWheel<Watch>(now, (watch) => watch.onTimer()),
       notifyWatches: () => this.#notifyWatches(),
-      sendNow: (watch) => this.#sendNow(watch),
       schedule: (watch) => this.#schedule(watch),
       onClose: (watch) => this.#remove(watch),
     };
@@ -127,8 +126,11 @@ export class Hub {
   }
 
   #schedule(watch: Watch): void {
-    this.#scheduled.add(watch);
-    this.#scheduleTurn();
+    if (!watch.isScheduled) {
+      watch.isScheduled = true;
+      this.#scheduled.push(watch);
+      this.#scheduleTurn();
+    }
   }
 
   #scheduleTurn(): void {
@@ -143,24 +145,20 @@ export class Hub {
     this.#notifyWatches();
     const startedAt = performance.now();
     const now = this.#context.now();
+    this.#context.messages.refresh(now);
     let served = 0;
     for (const watch of this.#scheduled) {
-      this.#scheduled.delete(watch);
+      watch.isScheduled = false;
       watch.send(now);
       served += 1;
       if (served % WATCHES_PER_CLOCK_READ === 0 && performance.now() - startedAt > TIME_SLICE_MS) {
         break;
       }
     }
-    this.#context.messages.clear();
-    if (this.#scheduled.size > 0) {
+    this.#scheduled.splice(0, served);
+    if (this.#scheduled.length > 0) {
       this.#scheduleTurn();
     }
-  }
-
-  #sendNow(watch: Watch): void {
-    watch.send(this.#context.now());
-    this.#context.messages.clear();
   }
 
   #notifyWatches(): void {
@@ -185,7 +183,6 @@ export class Hub {
     }
     this.#watches.delete(watch);
     this.#watchesOfAll.delete(watch);
-    this.#scheduled.delete(watch);
     this.#byConnection.add(client.connection, -1);
     this.#byAddress.add(client.address, -1);
     for (const productId of watch.request.productIds ?? []) {

@@ -11,6 +11,9 @@ const BYTES_PER_UNIT_MAX = 3;
 /** Changes considered for one message. More do not fit. */
 const CHANGES_PER_MESSAGE_MAX = 256;
 
+/** How long watches share a message of changes, ms. Its `serverTime` is late by no more than this. */
+const SHARED_MS_MAX = 50;
+
 /** One message of a watch. Without stocks and removals it is a heartbeat. Watches may share it. */
 export interface WatchUpdate {
   readonly stocks: readonly ProductState[];
@@ -84,8 +87,8 @@ interface ChangeMessage {
 }
 
 /**
- * Messages of changes. Watches that need the same message in the same turn get the same object, so that it is built
- * and encoded once. `clear` ends the turn.
+ * Messages of changes. Watches that need the same message get the same object, so that it is built and encoded once,
+ * also if it takes several turns to serve them all.
  */
 export class ChangeMessages {
   readonly #mirror: Mirror;
@@ -96,6 +99,11 @@ export class ChangeMessages {
   readonly #ofOneProduct = new Map<string, ChangeMessage>();
   readonly #ofOneProductWithDetails = new Map<string, ChangeMessage>();
   #heartbeat: ChangeMessage | undefined;
+  /** The messages are valid for this position in the order of changes and this staleness. */
+  #sequence = 0;
+  #isStale = false;
+  /** No message was built before, ms. */
+  #validFrom = Number.NEGATIVE_INFINITY;
 
   constructor(mirror: Mirror, recency: RecencyList) {
     this.#mirror = mirror;
@@ -118,7 +126,21 @@ export class ChangeMessages {
     return message;
   }
 
-  clear(): void {
+  /** Whether the products of these messages may be out of date. It does not change within a turn. */
+  get isStale(): boolean {
+    return this.#isStale;
+  }
+
+  /** Call at the start of a turn. Drops the messages if anything changed since they were built, or if they are too old. */
+  refresh(now: number): void {
+    const { sequence } = this.#recency;
+    const { isStale } = this.#mirror;
+    if (sequence === this.#sequence && isStale === this.#isStale && now - this.#validFrom < SHARED_MS_MAX) {
+      return;
+    }
+    this.#sequence = sequence;
+    this.#isStale = isStale;
+    this.#validFrom = now;
     this.#ofAllProducts.clear();
     this.#ofOneProduct.clear();
     this.#ofOneProductWithDetails.clear();
@@ -157,7 +179,7 @@ export class ChangeMessages {
     }
     const isComplete = added === changes.length && changes.length < CHANGES_PER_MESSAGE_MAX;
     return {
-      update: watchUpdate(this.#mirror, message.parts),
+      update: watchUpdate(this.#mirror, { ...message.parts, stale: this.#isStale }),
       position: isComplete ? this.#recency.sequence : reached,
       isComplete,
     };

@@ -49,8 +49,6 @@ export interface WatchContext {
   now(): number;
   /** Notifies the watches of all changes up to now. */
   notifyWatches(): void;
-  /** Sends what is due in the current turn of the event loop. */
-  sendNow(watch: Watch): void;
   /** Sends what is due when the watch has its turn. */
   schedule(watch: Watch): void;
   onClose(watch: Watch): void;
@@ -62,6 +60,8 @@ export interface WatchContext {
  */
 export class Watch {
   readonly request: WatchRequest;
+  /** Whether it is among the scheduled watches of its hub, which sets this. */
+  isScheduled = false;
   readonly #context: WatchContext;
   #sink: WatchSink | undefined;
   /** IDs that the snapshot has not sent yet. */
@@ -109,17 +109,19 @@ export class Watch {
     if (this.#isClosed) {
       return;
     }
-    const { limits, mirror, recency } = this.#context;
+    const { limits, messages, mirror, recency } = this.#context;
+    const now = this.#context.now();
     // The snapshot has all changes up to now. Without this, they would be sent again after it.
     this.#context.notifyWatches();
     this.#hasChanges = false;
     this.#position = recency.sequence;
     const spread = 1 + LIFETIME_SPREAD * (2 * Math.random() - 1);
     // Earlier if the server drains already.
-    this.#endsAt = Math.min(this.#endsAt, this.#context.now() + limits.lifetimeMs * spread);
+    this.#endsAt = Math.min(this.#endsAt, now + limits.lifetimeMs * spread);
     this.#snapshotIds = (this.request.productIds ?? mirror.visibleIds())[Symbol.iterator]();
     this.#isStarted = true;
-    this.#context.sendNow(this);
+    messages.refresh(now);
+    this.send(now);
   }
 
   /** A product of this watch has changed. */
@@ -165,8 +167,12 @@ export class Watch {
   /** Sends what is due at `now`, as far as the sink accepts it. */
   send(now: number): void {
     const sink = this.#sink;
-    for (let sent = 0; sent < MESSAGES_PER_TURN_MAX; sent += 1) {
-      if (sink === undefined || !this.#isStarted || this.#isClosed) {
+    if (sink === undefined || !this.#isStarted) {
+      return;
+    }
+    for (let sent = 0; !this.#isClosed; sent += 1) {
+      if (!this.#isDue(now)) {
+        this.#setTimer(Math.min(this.#endsAt, this.#sentAt + this.#intervalMs()));
         return;
       }
       if (!sink.isReady) {
@@ -174,11 +180,11 @@ export class Watch {
         this.#waitForReader(now);
         return;
       }
-      const update = this.#next(now);
-      if (update === undefined) {
-        this.#setTimer(Math.min(this.#endsAt, this.#sentAt + this.#intervalMs()));
+      if (sent === MESSAGES_PER_TURN_MAX) {
+        this.#context.schedule(this);
         return;
       }
+      const update = this.#next(now);
       this.#sentAt = now;
       this.#wasStale = update.stale;
       this.#context.messageCounts[kindOf(update)] += 1;
@@ -187,7 +193,6 @@ export class Watch {
         this.close();
       }
     }
-    this.#context.schedule(this);
   }
 
   /** Without a limit, a client that never reads would keep its watch open forever. */
@@ -200,19 +205,29 @@ export class Watch {
     }
   }
 
-  #next(now: number): WatchUpdate | undefined {
+  #isDue(now: number): boolean {
+    return (
+      this.#isIncomplete ||
+      now >= this.#endsAt ||
+      now - this.#sentAt >= this.#intervalMs() ||
+      this.#context.messages.isStale !== this.#wasStale
+    );
+  }
+
+  /** Whether the last message was one of several that belong together. */
+  get #isIncomplete(): boolean {
+    return this.#snapshotIds !== undefined || this.#isTruncated;
+  }
+
+  #next(now: number): WatchUpdate {
     const { mirror, limits } = this.#context;
     if (this.#snapshotIds !== undefined) {
       return this.#nextOfSnapshot(this.#snapshotIds);
     }
-    if (this.#isTruncated) {
-      return this.#changes();
-    }
-    if (now >= this.#endsAt) {
+    if (!this.#isTruncated && now >= this.#endsAt) {
       return watchUpdate(mirror, { reconnectAfterMs: Math.ceil(Math.random() * limits.reconnectSpreadMs) });
     }
-    const isDue = now - this.#sentAt >= this.#intervalMs() || mirror.isStale !== this.#wasStale;
-    return isDue ? this.#changes() : undefined;
+    return this.#changes();
   }
 
   #nextOfSnapshot(ids: Iterator<string>): WatchUpdate {

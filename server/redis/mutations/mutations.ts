@@ -1,6 +1,5 @@
 import type { InventoryError } from "../../inventory/errors.ts";
 import { UPDATE_AHEAD_MS_MAX } from "../../inventory/ledger.ts";
-import { CHANGES_KEPT_PER_PRODUCT } from "../../inventory/operation.ts";
 import { RESPONSE_MS_MAX } from "../connection/client.ts";
 import { isErrorReply, refusalOf, storeError, storeRefused } from "../connection/error-replies.ts";
 import { type DamagedRecords, recordDamaged, recordKind } from "../damaged-records.ts";
@@ -32,6 +31,8 @@ export interface Mutation {
   readonly products: number;
   /** Whether it may be sent twice: its step recognises a repetition by an ID or a fence, and then writes nothing. */
   readonly isIdempotent: boolean;
+  /** Recorded with each change that it makes. Absent: unknown. */
+  readonly actor?: string | undefined;
 }
 
 /** Called with each product that a mutation has changed and its new version, before the mutation resolves. */
@@ -39,6 +40,7 @@ export type OnAcknowledged = (productId: string, version: number) => void;
 
 interface MutationsOptions {
   readonly operationRetentionMs: number;
+  readonly changesKeptPerProduct: number;
   readonly onAcknowledged: OnAcknowledged;
   readonly damagedRecords: DamagedRecords;
   readonly instruments: RedisInstruments;
@@ -57,7 +59,7 @@ export class Mutations {
     const constants = [
       options.operationRetentionMs,
       CHANGES_KEPT_PER_BUCKET,
-      CHANGES_KEPT_PER_PRODUCT,
+      options.changesKeptPerProduct,
       UPDATE_AHEAD_MS_MAX,
     ];
     this.#coalescer = new Coalescer({
@@ -211,6 +213,8 @@ export function unexpectedStatus(status: string): Error {
 function encodeBatch(batch: readonly Mutation[]): { keys: string[]; operations: string } {
   return {
     keys: batch.flatMap(({ keys }) => keys),
-    operations: JSON.stringify(batch.map(({ name, keys, args }) => [name, keys.length, args])),
+    operations: JSON.stringify(
+      batch.map(({ name, keys, args, actor = "" }) => [name, keys.length, args, actor]),
+    ),
   };
 }

@@ -10,6 +10,20 @@ local function operation_status(key, fingerprint)
   return seen == fingerprint and 'repeated' or 'reused'
 end
 
+-- Plans the record of the changes that the operation with this ID has made: JSON, for each change product ID and version.
+-- Another kind of operation may have the same ID and the same bucket, so its changes are kept. A damaged record is replaced.
+local function plan_reference(plan, key, changes)
+  local known = attempt(read, 'reference', 'GET', key)
+  local ran, all = pcall(cjson.decode, known or '[]')
+  if not ran or type(all) ~= 'table' then
+    all = {}
+  end
+  for _, change in ipairs(changes) do
+    all[#all + 1] = change
+  end
+  plan_write(plan, 'SET', key, cjson.encode(all), 'PX', operation_retention_ms)
+end
+
 -- Returns the product, or nil and a status: 'absent' asks the caller to try adopt_product, 'unknown' is final.
 local function find_product(key)
   local p = load_product(key)
@@ -22,7 +36,7 @@ local function find_product(key)
 end
 
 -- count_stock
--- KEYS  ledger, history, changes, operation
+-- KEYS  ledger, history, changes, operation, reference
 -- ARGV  product ID, count, expected version or '', count ID, reason, fingerprint
 -- reply 'ok' and the ledger; 'absent'; 'unknown'; 'reused'; 'version', the actual version
 operations.count_stock = function(k, a, plan)
@@ -41,18 +55,20 @@ operations.count_stock = function(k, a, plan)
   if expected and expected ~= p.V then
     return { 'version', p.V }
   end
-  local correction = tonumber(a[2]) - on_hand(p)
+  local correction, changes = tonumber(a[2]) - on_hand(p), {}
   if correction ~= 0 then
     local available_before = available(p)
     p.A = p.A + correction
     record(plan, keys, a[1], p, 'counted', available_before, a[4], a[5])
+    changes[1] = { a[1], p.V }
   end
   plan_write(plan, 'SET', k[4], a[6], 'PX', operation_retention_ms)
+  plan_reference(plan, k[5], changes)
   return reply('ok', p)
 end
 
 -- adjust_stock
--- KEYS  ledger, history, changes, operation
+-- KEYS  ledger, history, changes, operation, reference
 -- ARGV  product ID, delta, adjustment ID, reason, fingerprint
 -- reply 'ok' and the ledger; 'absent'; 'unknown'; 'reused'; 'range', units on hand
 operations.adjust_stock = function(k, a, plan)
@@ -76,6 +92,7 @@ operations.adjust_stock = function(k, a, plan)
   p.A = p.A + delta
   record(plan, keys, a[1], p, 'adjusted', available_before, a[3], a[4])
   plan_write(plan, 'SET', k[4], a[5], 'PX', operation_retention_ms)
+  plan_reference(plan, k[5], { { a[1], p.V } })
   return reply('ok', p)
 end
 

@@ -18,6 +18,9 @@ local now_ms = math.floor(now_micros / 1000)
 
 local operations = {}
 
+-- Who causes the changes of the operation that runs; empty if unknown. Has no line end.
+local actor = ''
+
 local integer_max = 9007199254740992
 
 local function is_integer(value)
@@ -112,14 +115,15 @@ end
 -- has ledger, history and changes, and `is_derived` if they are not in KEYS.
 --
 -- A stream entry has one field, c, because the cost of an entry grows with the number of fields. Its
--- lines: cause, delta of available and ledger; product ID; reference; details JSON or empty; and the
--- reason, which may contain line ends and takes the rest.
-local function record(plan, keys, product_id, p, cause, available_before, reference, reason, details)
+-- lines: cause, delta of available, ledger and actor; product ID; reference; details JSON or empty; and the
+-- reason, which may contain line ends and takes the rest. The actor takes the rest of its line: releases without
+-- actors read nine fields of a ledger and ignore what follows. `by` replaces the operation's actor.
+local function record(plan, keys, product_id, p, cause, available_before, reference, reason, details, by)
   p.V = p.V + 1
   p.T = now_ms
   store_product(plan, keys.ledger, p)
-  local change = string.format('%s %d %s\n', cause, available(p) - available_before, ledger_text(p))
-    .. product_id .. '\n' .. reference .. '\n' .. (details or '') .. '\n' .. reason
+  local change = string.format('%s %d %s ', cause, available(p) - available_before, ledger_text(p))
+    .. (by or actor) .. '\n' .. product_id .. '\n' .. reference .. '\n' .. (details or '') .. '\n' .. reason
   if keys.is_derived then
     check_permission('HSET', keys.ledger, 'V', '')
     check_permission('XADD', keys.changes, '*', 'c', '')
@@ -154,6 +158,6 @@ local function adopt(plan, keys, product_id)
   p.U = 0
   p.P = 0
   add_product(plan, keys.products, product_id)
-  record(plan, keys, product_id, p, 'declared', 0, '', 'adopted from the plain key')
+  record(plan, keys, product_id, p, 'declared', 0, '', 'adopted from the plain key', nil, 'system:adopt')
   return p
 end

@@ -2,7 +2,7 @@
 --
 -- A reservation is a JSON string: state, lines as [product ID, bucket, quantity], print (fingerprint of
 -- the lines; absent if an unknown ID was released), created, expires and ended in ms, sold and left
--- line by line after a commit, revived. While it is active, its ID is in the deadlines of its bucket.
+-- line by line after a commit, revived, returns (IDs of its latest returns, latest last). While it is active, its ID is in the deadlines of its bucket.
 -- After it has ended, the key expires after the retention. Units are returned by the ledger's
 -- operations only, never by the expiry of a key.
 --
@@ -20,6 +20,9 @@ local function product_keys(product_id, bucket)
     is_derived = true,
   }
 end
+
+-- As RETURNS_NAMED_MAX in inventory/change-history.ts.
+local returns_named_max = 100
 
 local function are_quantities(list, count)
   if type(list) ~= 'table' or #list ~= count then
@@ -291,7 +294,7 @@ operations.extend_reservation = function(k, a, plan)
 end
 
 -- return_units
--- KEYS  reservation, operation
+-- KEYS  reservation, operation, reference
 -- ARGV  return ID, fingerprint; then for each line product ID, quantity
 -- reply 'ok', the reservation; 'missing'; 'reused'; 'ended', state; 'other', index of the line;
 --       'too_large', index of the line, units left; 'range', index of the line, units on hand
@@ -328,6 +331,7 @@ operations.return_units = function(k, a, plan)
       return { 'range', i - 1, on_hand(products[i]) }
     end
   end
+  local changes = {}
   for i = 1, count do
     local index, quantity, p = indexes[a[2 * i + 1]], tonumber(a[2 * i + 2]), products[i]
     local line = r.lines[index]
@@ -335,9 +339,17 @@ operations.return_units = function(k, a, plan)
     r.left[index] = r.left[index] - quantity
     p.S = p.S - quantity
     record(plan, line_keys[i], line[1], p, 'returned', available_before, a[1], '')
+    changes[i] = { line[1], p.V }
   end
+  local returns = type(r.returns) == 'table' and r.returns or {}
+  if #returns >= returns_named_max then
+    table.remove(returns, 1)
+  end
+  returns[#returns + 1] = a[1]
+  r.returns = returns
   text = cjson.encode(r)
   plan_write(plan, 'SET', keys.record, text, 'PX', operation_retention_ms)
   plan_write(plan, 'SET', k[2], a[2], 'PX', operation_retention_ms)
+  plan_reference(plan, k[3], changes)
   return { 'ok', text }
 end

@@ -3,8 +3,8 @@
 --
 -- KEYS  the keys of each operation, in order; the markers of the buckets that they belong to
 -- ARGV  operation retention in ms, changes kept per bucket, changes kept per product, maximum
---       lead of an update's time in ms; the operations as JSON: for each its name, number of keys and
---       arguments; '1' if replicas must acknowledge the batch, else '0'; for each marker the
+--       lead of an update's time in ms; the operations as JSON: for each its name, number of keys,
+--       arguments and actor; '1' if replicas must acknowledge the batch, else '0'; for each marker the
 --       data ID and incarnation that it must have
 -- reply for each operation its reply, which starts with a status; then the damaged records that were found: kind, key
 --       and reason, in turn; then the changed products: product ID and new version, alternating;
@@ -33,6 +33,7 @@ local replies, first_key = {}, 1
 local needs_replication, replies_without_state = false, { short = true, absent = true, unknown = true, missing = true }
 for i, operation in ipairs(cjson.decode(ARGV[5])) do
   local name, key_count, arguments = unpack(operation)
+  actor = operation[4]
   local keys = { unpack(KEYS, first_key, first_key + key_count - 1) }
   first_key = first_key + key_count
   local ran, reply = pcall(run, name, keys, arguments)

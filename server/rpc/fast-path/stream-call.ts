@@ -14,6 +14,11 @@ export interface MessageSource {
   close(): void;
 }
 
+/** Encodes the messages of a method. An error ends the call. */
+export interface FrameEncoder<T> {
+  encode(message: T, isJson: boolean): Frame;
+}
+
 interface StreamCallOptions {
   readonly protocol: StreamProtocol;
   readonly writer: StreamWriter;
@@ -24,41 +29,47 @@ interface StreamCallOptions {
 
 /** A server-streaming call on the fast path, from the head of its request to the end of its response. */
 export class StreamCall extends FastPathCall {
-  readonly #options: StreamCallOptions;
+  readonly #writer: StreamWriter;
+  readonly #protocol: StreamProtocol;
+  readonly #extraHeaders: StreamCallOptions["extraHeaders"];
+  readonly #reportError: StreamCallOptions["reportError"];
   #source: MessageSource | undefined;
   #hasHead = false;
 
-  constructor(call: Call, options: StreamCallOptions) {
+  constructor(call: Call, { protocol, writer, extraHeaders, reportError }: StreamCallOptions) {
     super(call);
-    this.#options = options;
-  }
-
-  get protocol(): StreamProtocol {
-    return this.#options.protocol;
+    this.#protocol = protocol;
+    this.#writer = writer;
+    this.#extraHeaders = extraHeaders;
+    this.#reportError = reportError;
   }
 
   /** False while the write buffer is full. */
   get isReady(): boolean {
-    return this.#options.writer.isReady;
+    return this.#writer.isReady;
   }
 
   /** Starts a source, unless the call is over. An error of `open` ends the call. */
   start(open: () => MessageSource): void {
-    this.#attempt(() => {
+    try {
       if (!this.isOver) {
         this.#source = this.call.run(open);
         this.#source.start();
       }
-    });
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
-  /** Sends a message. `makeFrame` may throw, which ends the call. */
-  write(makeFrame: () => Frame): void {
-    this.#attempt(() => {
-      const frame = makeFrame();
+  /** Sends a message. Allocates nothing: it runs once for every message and stream. */
+  write<T>(message: T, encoder: FrameEncoder<T>): void {
+    try {
+      const frame = encoder.encode(message, this.#protocol.isJson);
       this.#writeHead();
-      this.#options.writer.write(frame);
-    });
+      this.#writer.write(frame);
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   /** Ends the response with OK. */
@@ -87,30 +98,24 @@ export class StreamCall extends FastPathCall {
     super.close();
   }
 
-  #attempt(action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      this.fail(error);
-    }
-  }
-
   /** Sent with the first message, so that the method may set headers until then. */
   #writeHead(): void {
     if (!this.#hasHead) {
       this.#hasHead = true;
-      const { writer, extraHeaders, protocol } = this.#options;
       const headers = Object.fromEntries(this.metadata.headers ?? []);
-      writer.writeHead({ ...headers, ...extraHeaders, "content-type": protocol.contentType });
+      this.#writer.writeHead({
+        ...headers,
+        ...this.#extraHeaders,
+        "content-type": this.#protocol.contentType,
+      });
     }
   }
 
   #endResponse(error: unknown): void {
-    const { writer, protocol, reportError } = this.#options;
-    const reported = error === undefined ? undefined : reportError(error);
-    if (!writer.isClosed) {
+    const reported = error === undefined ? undefined : this.#reportError(error);
+    if (!this.#writer.isClosed) {
       this.#writeHead();
-      writer.end(protocol.end(reported, this.metadata.trailers));
+      this.#writer.end(this.#protocol.end(reported, this.metadata.trailers));
     }
     this.call.end(reported?.code);
   }

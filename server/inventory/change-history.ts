@@ -1,0 +1,157 @@
+import type { StockChange } from "./ledger.ts";
+import { compareIds } from "./reservation.ts";
+
+/** Changes of a product that are kept by default. */
+export const CHANGES_KEPT_DEFAULT = 100;
+export const CHANGES_KEPT_MAX = 10_000;
+
+/** Returns of a reservation that its record names. The IDs of further ones are dropped, oldest first. */
+export const RETURNS_NAMED_MAX = 100;
+
+/** Changes read at once from a product's history, and products read at once. Together they bound the memory of a search. */
+const CHANGES_PER_READ = 500;
+const PRODUCTS_AT_ONCE = 8;
+
+/** A place in a product's history. */
+export interface ChangeKey {
+  readonly productId: string;
+  readonly version: number;
+}
+
+/** A place in the changes of a reference, which are ordered by time. */
+export interface ChangePosition extends ChangeKey {
+  readonly changeTimeMs: number;
+}
+
+/** The changes of a reservation, count, adjustment or return. */
+export interface ReferenceQuery {
+  readonly referenceId: string;
+  /** Only changes of this product. */
+  readonly productId: string | undefined;
+}
+
+export interface ReferencePage {
+  readonly limit: number;
+  /** The position after which the page starts. */
+  readonly after: ChangePosition | undefined;
+}
+
+/** Newest first: by time, then by product ID, then by version. */
+export interface ReferenceChanges {
+  readonly changes: readonly StockChange[];
+  /** Whether the reference may have made changes that are not kept. */
+  readonly truncated: boolean;
+}
+
+/** What the record of a reservation says about its changes. */
+export interface ReservationTrace {
+  readonly productIds: readonly string[];
+  /** The returns of its units, latest last. */
+  readonly returnIds: readonly string[];
+  /** Whether `returnIds` may lack some: they are too many, or a release that did not name them has accepted them. */
+  readonly lacksReturns: boolean;
+}
+
+/** What the records under an ID say. Each is kept for the retention of operations. */
+export interface ReferenceTrace {
+  readonly reservation: ReservationTrace | undefined;
+  /** The changes of the counts, adjustments and returns with this ID. `undefined` if there is no such record. */
+  readonly corrections: readonly ChangeKey[] | undefined;
+}
+
+/** A part of a product's history, newest first. */
+export interface HistoryPart {
+  /** Without those that cannot be decoded. */
+  readonly changes: readonly StockChange[];
+  /** The lowest version read. `undefined` if there was nothing to read. */
+  readonly oldestVersion: number | undefined;
+  /** Whether nothing older is kept. */
+  readonly isLast: boolean;
+}
+
+/** Reads up to `limit` changes below a version, or the newest ones. */
+export type ReadHistory = (
+  productId: string,
+  beforeVersion: number | undefined,
+  limit: number,
+) => Promise<HistoryPart>;
+
+/**
+ * The changes of a reference. Those of a reservation are found in the histories of its products; the record of any other
+ * operation names the versions that it made. With a product, its history is searched even if no record is left.
+ *
+ * A history is a gapless run of versions up to the newest, so the search of a reservation's product is complete once it
+ * has met the change `reserved`, the first one of the reservation, or version 1.
+ */
+export async function findChanges(
+  { referenceId, productId }: ReferenceQuery,
+  { limit, after }: ReferencePage,
+  { reservation, corrections }: ReferenceTrace,
+  read: ReadHistory,
+): Promise<ReferenceChanges> {
+  const isAsked = (id: string): boolean => productId === undefined || id === productId;
+  const found = new Map<string, StockChange>();
+  const add = (change: StockChange): void => {
+    found.set(`${change.ledger.version} ${change.ledger.productId}`, change);
+  };
+  let truncated = reservation?.lacksReturns ?? false;
+
+  for (const key of (corrections ?? []).filter((each) => isAsked(each.productId))) {
+    const { changes } = await read(key.productId, key.version + 1, 1);
+    const change = changes.find(({ ledger }) => ledger.version === key.version);
+    if (change === undefined) {
+      truncated = true;
+    } else {
+      add(change);
+    }
+  }
+
+  const isUnknown = reservation === undefined && corrections === undefined;
+  const searched = isUnknown ? [productId ?? []].flat() : (reservation?.productIds ?? []).filter(isAsked);
+  const ids = new Set([referenceId, ...(reservation?.returnIds ?? [])]);
+  for (let n = 0; n < searched.length; n += PRODUCTS_AT_ONCE) {
+    const part = searched.slice(n, n + PRODUCTS_AT_ONCE);
+    const complete = await Promise.all(part.map((each) => search(each, referenceId, ids, read, add)));
+    truncated ||= complete.includes(false);
+  }
+  truncated ||= isUnknown && productId === undefined;
+
+  const sorted = [...found.values()].sort((a, b) => compareChanges(positionOf(a), positionOf(b)));
+  const rest =
+    after === undefined ? sorted : sorted.filter((each) => compareChanges(positionOf(each), after) > 0);
+  return { changes: rest.slice(0, limit), truncated };
+}
+
+export function positionOf({ changeTimeMs, ledger }: StockChange): ChangePosition {
+  return { changeTimeMs, productId: ledger.productId, version: ledger.version };
+}
+
+/** Resolves with whether the search is complete. */
+async function search(
+  productId: string,
+  referenceId: string,
+  ids: ReadonlySet<string>,
+  read: ReadHistory,
+  add: (change: StockChange) => void,
+): Promise<boolean> {
+  let before: number | undefined;
+  for (;;) {
+    const { changes, oldestVersion, isLast } = await read(productId, before, CHANGES_PER_READ);
+    for (const change of changes) {
+      if (ids.has(change.referenceId)) {
+        add(change);
+      }
+      if (change.cause === "reserved" && change.referenceId === referenceId) {
+        return true;
+      }
+    }
+    before = oldestVersion ?? before;
+    if (isLast) {
+      return before === 1;
+    }
+  }
+}
+
+function compareChanges(a: ChangePosition, b: ChangePosition): number {
+  return b.changeTimeMs - a.changeTimeMs || compareIds(a.productId, b.productId) || b.version - a.version;
+}
