@@ -28,7 +28,7 @@ export async function runProgram(): Promise<void> {
 }
 
 /** The command line with all its commands. */
-function createProgram(): Command {
+export function createProgram(): Command {
   const program = new Command("inventory")
     .description(
       "Works with the inventory service through its API: stock, ledgers, orders, corrections, import and export.",
