@@ -32,6 +32,7 @@ COPY package.json ./
 COPY gen gen
 COPY web/view web/view
 COPY tools/adopt.ts tools/message.ts tools/probe-health.ts tools/redrive.ts tools/token.js tools/
+COPY cli cli
 COPY server server
 COPY --from=page /app/dist/web dist/web
 # The commit of this build, for --version, /readyz and inventory_build_info.

@@ -15,6 +15,8 @@ const FOREIGN_NAMES = [
   // Kubernetes and Docker describe each service in variables such as REDIS_SERVICE_HOST and REDIS_PORT_6379_TCP.
   /_SERVICE_(HOST|PORT(_\w+)?)$/,
   /_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$/,
+  // The command line's (cli/settings.ts), which a shell may have for both.
+  /^INVENTORY_(URL|TOKEN|TOKEN_FILE|CA_FILE|CERT_FILE|KEY_FILE|TIMEOUT)$/,
   // Apache Kafka and Redis have these for themselves.
   /_(VERSION|HOME|OPTS)$/,
 ];

@@ -14,7 +14,8 @@ const VALID: Tree = {
     "| `inventory/` | the domain | nothing |\n" +
     "| `redis/` | the store; not `kafka/` | `inventory/` |\n" +
     "| `kafka/` | events | `inventory/` |\n" +
-    "| `rpc/` | how a call runs | `inventory/`, `kafka/`, `gen/` |\n\n" +
+    "| `rpc/` | how a call runs | `inventory/`, `kafka/`, `gen/` |\n" +
+    "| `cli/` | the command line | `gen/` |\n\n" +
     "| other | table |\n|---|---|\n| `redis/` | `rpc/` |\n",
   "server/main.ts": 'import { start } from "./app.ts";\nstart(await import("./config.ts"));\n',
   "server/app.ts":
@@ -29,6 +30,8 @@ const VALID: Tree = {
     'export type { Ledger } from "../inventory/ledger.ts";\nimport { Get } from "../../gen/inventory_pb.ts";\nexport const serve = Get;\n',
   "web/page/main.ts": 'import { label } from "../view/label.ts";\nlabel();\n',
   "web/view/label.ts": "export const label = (): void => {};\n",
+  "cli/main.ts": 'import { get } from "./commands/get.ts";\nget();\n',
+  "cli/commands/get.ts": 'export { Get as get } from "../../gen/inventory_pb.ts";\n',
   "gen/inventory_pb.ts": "export const Get = (): void => {};\n",
 };
 
@@ -108,6 +111,18 @@ const VIOLATIONS: readonly {
     expected: [/^server\/cache\/lru\.ts imports server\/inventory\/ledger\.ts; .* server\/cache\/ nothing$/],
   },
   {
+    what: "a command line that imports the server, or reads the environment elsewhere than in its settings",
+    tree: prepend(
+      "cli/commands/get.ts",
+      'import type { Ledger } from "../../server/inventory/ledger.ts";',
+      "export const url = process.env.INVENTORY_URL;",
+    ),
+    expected: [
+      /^cli\/commands\/get\.ts imports server\/inventory\/ledger\.ts; docs\/architecture\.md allows cli\/ gen$/,
+      /^cli\/commands\/get\.ts reads process\.env; only server\/config\.ts and cli\/settings\.ts may$/,
+    ],
+  },
+  {
     what: "a folder that imports the configuration",
     tree: prepend("server/rpc/serve.ts", 'import { port } from "../config.ts";'),
     expected: [/serve\.ts imports server\/config\.ts/],
@@ -163,7 +178,9 @@ const VIOLATIONS: readonly {
   {
     what: "a file other than config.ts that reads the environment",
     tree: prepend("server/redis/client.ts", "export const host = process.env.HOST;"),
-    expected: [/^server\/redis\/client\.ts reads process\.env; only server\/config\.ts may$/],
+    expected: [
+      /^server\/redis\/client\.ts reads process\.env; only server\/config\.ts and cli\/settings\.ts may$/,
+    ],
   },
   {
     what: "a file of more than 400 lines",

@@ -482,14 +482,14 @@ export type ListLedgersRequest = Message<"inventory.v1.ListLedgersRequest"> & {
   pageSize: number;
 
   /**
-   * The next_page_token of the previous page. Empty: the first page.
+   * The next_page_token of the previous page, with the same filters and order. Empty: the first page.
    *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
 
   /**
-   * The filters: a ledger must match all that are set.
+   * The filters are this field and the next five. A ledger must match all that are set.
    * Only ledgers with at most this many units available, 0 or more. Absent: no filter.
    *
    * @generated from field: optional int32 max_available = 3;
@@ -552,6 +552,9 @@ export const ListLedgersRequestSchema: GenMessage<ListLedgersRequest> = /*@__PUR
  */
 export type ListLedgersResponse = Message<"inventory.v1.ListLedgersResponse"> & {
   /**
+   * A product that does not change is listed exactly once over all pages. One that moves in the order
+   * between two pages may be listed twice or not at all; none moves in the order by product ID.
+   *
    * @generated from field: repeated inventory.v1.Ledger ledgers = 1;
    */
   ledgers: Ledger[];
@@ -1152,7 +1155,9 @@ export const SupplyService: GenService<{
     output: typeof GetLedgerResponseSchema;
   },
   /**
-   * Lists the ledgers of products, filtered, sorted and paginated.
+   * Lists the ledgers of products, filtered, sorted and paginated. The ledgers are those of the store;
+   * the selection comes from the server's copy of the products. If that may be out of date, the response
+   * has the header stock-stale: true.
    *
    * @generated from rpc inventory.v1.SupplyService.ListLedgers
    */
@@ -1173,8 +1178,11 @@ export const SupplyService: GenService<{
     output: typeof ListChangesResponseSchema;
   },
   /**
-   * Executes up to 1,000 PutProduct requests. Each succeeds or fails alone. Requests for the same
-   * product are applied in the order of the batch. Safe to retry, as each of the requests is.
+   * Executes up to 1,000 PutProduct requests. Each succeeds or fails alone: the call is OK although
+   * requests failed, unless all of them failed with UNAVAILABLE or RESOURCE_EXHAUSTED. Requests for the
+   * same product are applied in the order of the batch; others have no order. A request message has at
+   * most 1 MiB, as of any method. Safe to retry as a whole if each request has an update_time.
+   * https://google.aip.dev/234 asks for atomic batches; products have no common transaction.
    *
    * @generated from rpc inventory.v1.SupplyService.BatchPutProducts
    */
@@ -1184,7 +1192,7 @@ export const SupplyService: GenService<{
     output: typeof BatchPutProductsResponseSchema;
   },
   /**
-   * Executes up to 1,000 CountStock requests. Each succeeds or fails alone.
+   * Executes up to 1,000 CountStock requests, as BatchPutProducts does. Safe to retry as a whole.
    *
    * @generated from rpc inventory.v1.SupplyService.BatchCountStock
    */
@@ -1194,7 +1202,7 @@ export const SupplyService: GenService<{
     output: typeof BatchCountStockResponseSchema;
   },
   /**
-   * Executes up to 1,000 AdjustStock requests. Each succeeds or fails alone.
+   * Executes up to 1,000 AdjustStock requests, as BatchPutProducts does. Safe to retry as a whole.
    *
    * @generated from rpc inventory.v1.SupplyService.BatchAdjustStock
    */
@@ -1204,7 +1212,8 @@ export const SupplyService: GenService<{
     output: typeof BatchAdjustStockResponseSchema;
   },
   /**
-   * Creates or updates a collection. An update that is older than the stored collection is ignored.
+   * Creates or updates a collection, by the rules of the topic "collection": the newest update_time wins,
+   * and of equal times a deletion, otherwise what is stored.
    *
    * @generated from rpc inventory.v1.SupplyService.PutCollection
    */
