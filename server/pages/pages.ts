@@ -7,6 +7,7 @@ import { type Body, compressNow, linksOf, readAssets, sendBody } from "./assets.
 import { type CatalogView, pageHtml } from "./html.ts";
 
 export type { CatalogQuery, CatalogView } from "./html.ts";
+export type { PageSettings };
 
 interface PagesOptions {
   readonly catalog: CatalogView;

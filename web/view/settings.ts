@@ -8,6 +8,16 @@ export interface PageSettings {
   readonly currency: string;
   /** Interval of the heartbeats of a watch. */
   readonly heartbeatMs: number;
+  readonly shopName?: string | undefined;
+  /** Present in the demo. */
+  readonly demo?: DemoSettings | undefined;
+}
+
+export interface DemoSettings {
+  /** The illustration of each product of the demo: the path data of an SVG on a grid of 48 by 48. */
+  readonly pictures: Readonly<Record<string, string>>;
+  /** Whether visitors may reserve these products. */
+  readonly canReserve: boolean;
 }
 
 export const PAGE_SETTINGS_DEFAULT: PageSettings = {
