@@ -4,6 +4,7 @@ import type { ProductState } from "../../inventory/feed.ts";
 import type { Mirror } from "../mirror.ts";
 import { CHANGED, CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
 import { foldText } from "../products/text-order.ts";
+import { CollectionIds } from "./collection-ids.ts";
 import {
   CollectionOrder,
   LIST_ORDERS,
@@ -53,19 +54,6 @@ export interface ListPage {
   readonly next: ListCursor | undefined;
 }
 
-/** The catalog as the shop's page reads it. */
-export interface CatalogView {
-  list(query: ListQuery): ListPage;
-  readonly collections: readonly Collection[];
-  /** Whether the products are known. False until the first load after a start. */
-  readonly isLoaded: boolean;
-  readonly isStale: boolean;
-  /** When it was last known to be current, ms since 1970; 0 if never. */
-  readonly currentTimeMs: number;
-  /** See `Mirror.caughtUp`. */
-  caughtUp(): Promise<void> | undefined;
-}
-
 /** The part of a query that is tested product by product. */
 interface Filter {
   /** The rows that contain the words; absent without words. */
@@ -87,7 +75,7 @@ const BUILD_SLICE_MS = 5;
 const EMPTY: ListPage = { stocks: [], total: 0, next: undefined };
 
 /** Sorted and searchable lists of the visible products, updated with the mirror's table. Empty until it is loaded. */
-export class Catalog implements CatalogView {
+export class Catalog {
   readonly #mirror: Mirror;
   readonly #table: ProductTable;
   readonly #orders: Readonly<Record<ListOrder, ProductOrder>>;
@@ -97,6 +85,7 @@ export class Catalog implements CatalogView {
   readonly #text: TextIndex;
   /** Rows sorted by ID, while orders are built from them. Dropped when a product becomes visible or invisible. */
   #rowsById: Uint32Array | undefined;
+  readonly #collectionIds: CollectionIds;
   readonly #firstSorted = Promise.withResolvers<void>();
   /** Resolves when the products are loaded and every order is built for the first time. */
   readonly firstSorted: Promise<void> = this.#firstSorted.promise;
@@ -112,6 +101,7 @@ export class Catalog implements CatalogView {
       update_time: new ProductOrder(table, "update_time"),
     };
     this.#byCollection = new CollectionOrder(table);
+    this.#collectionIds = new CollectionIds(table, this.#byCollection);
     this.#indexes = [...Object.values(this.#orders), this.#byCollection];
     this.#stock = new StockIndex(table);
     this.#text = new TextIndex(table);
@@ -134,6 +124,12 @@ export class Catalog implements CatalogView {
     return this.#mirror.collections;
   }
 
+  /** The IDs of all collections that have a visible product, in natural order. */
+  get collectionIds(): readonly string[] {
+    return this.#mirror.isLoaded ? this.#collectionIds.read(() => this.#build(this.#byCollection)) : [];
+  }
+
+  /** Whether the products are known. False until the first load after a start. */
   get isLoaded(): boolean {
     return this.#mirror.isLoaded;
   }
@@ -142,10 +138,12 @@ export class Catalog implements CatalogView {
     return this.#mirror.isStale;
   }
 
+  /** When it was last known to be current, ms since 1970; 0 if never. */
   get currentTimeMs(): number {
     return this.#mirror.currentTimeMs;
   }
 
+  /** See `Mirror.caughtUp`. */
   caughtUp(): Promise<void> | undefined {
     return this.#mirror.caughtUp();
   }
