@@ -227,7 +227,7 @@ async function startAdminServer({
 
 /** Starts the demo, or, if the server is not ready, has it started once it is. */
 async function startDemoShop(
-  { config, log, releases, health }: Context,
+  { config, log, options, releases, health }: Context,
   store: InventoryStore,
   url: string,
   { token, visitors }: DemoAccess,
@@ -236,7 +236,7 @@ async function startDemoShop(
   const clients = createDemoClients(url, token);
   let starting: Promise<Demo | undefined> | undefined;
   const start = async (): Promise<Demo | undefined> => {
-    const started = await startDemo(clients, store, log);
+    const started = await startDemo(clients, store, log, options.demoShoppers);
     visitors?.open(clients.reservations);
     return started;
   };

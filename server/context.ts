@@ -15,6 +15,8 @@ export interface AppOptions {
   readonly limits?: Partial<ListenerLimits>;
   readonly watchLimits?: Partial<WatchLimits>;
   readonly visitorLimits?: Partial<VisitorLimits>;
+  /** Whether the demo's shoppers change counts. True by default. */
+  readonly demoShoppers?: boolean;
   readonly extraApi?: ExtraApi;
 }
 

@@ -29,6 +29,7 @@ export async function startDemo(
   { supply, reservations }: DemoClients,
   store: InventoryStore,
   log: Logger,
+  hasShoppers = true,
 ): Promise<Demo> {
   const ending = new AbortController();
   const options = { signal: ending.signal };
@@ -71,7 +72,7 @@ export async function startDemo(
   };
 
   const timer = setInterval(() => {
-    if (checkouts.size >= CHECKOUTS_MAX) {
+    if (!hasShoppers || checkouts.size >= CHECKOUTS_MAX) {
       return;
     }
     const checkout = shop().catch((error: unknown) => {

@@ -43,8 +43,8 @@ class RequestRefusal extends Error {
 }
 
 /**
- * The paths by which visitors of the demo change stock: POST `/demo/reserve` with `{"reservationId": UUID,
- * "productId": ID}`, and `/demo/commit` and `/demo/release` with `{"reservationId": UUID}`. All bodies are JSON. A
+ * The paths by which visitors of the demo change stock: POST `/demo/reserve` with `{"reservationId": "…",
+ * "productId": "…"}`, and `/demo/commit` and `/demo/release` with the ID of the reservation. All bodies are JSON. A
  * response to `reserve` has `expiresInMs`; an error has `reason` and `message`. Only the page itself may call them: a
  * request from another site is refused, and so is one that does not say where it comes from.
  */

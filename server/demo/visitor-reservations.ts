@@ -43,14 +43,15 @@ interface Hold {
   readonly deadlineMs: number;
 }
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+/** 128 bits. */
+const RANDOM_ID = /^[0-9a-f]{32}$/;
 /** Distinguishes the reservations of visitors from those of Orders and of the demo's shoppers. */
 const ID_PREFIX = "demo-visitor-";
 const DEMO_PRODUCT_IDS: ReadonlySet<string> = new Set(DEMO_CATALOG.map(({ productId }) => productId));
 
 /**
  * What visitors of the demo may do: reserve one unit of a demo product for a minute, and commit or release that
- * reservation. The visitor's browser chooses the ID, a random UUID, so that a request without a response can be sent
+ * reservation. The visitor's browser chooses the ID, 128 random bits, so that a request without a response can be sent
  * again. Knowing the ID authorizes the visitor; an ID that was not reserved here within the last minute is refused, so
  * no other reservation can be reached.
  */
@@ -128,10 +129,10 @@ export class VisitorReservations {
   }
 
   #ready(id: string): Client<typeof ReservationService> {
-    if (!UUID.test(id)) {
+    if (!RANDOM_ID.test(id)) {
       throw new VisitorRefusal(
         "invalid",
-        `reservationId is ${JSON.stringify(id.slice(0, 40))}; give a random UUID (version 4) in lower case`,
+        `reservationId is ${JSON.stringify(id.slice(0, 40))}; give 32 random hexadecimal digits in lower case`,
       );
     }
     if (this.#client === undefined) {

@@ -22,6 +22,8 @@ interface VisitorResponse {
 const NOTEBOOK = "demo-14";
 const CORK_BOARD = "demo-18";
 
+const randomId = (): string => crypto.randomUUID().replaceAll("-", "");
+
 /** Sends a request as the page does. */
 async function send(
   app: TestApp,
@@ -69,7 +71,7 @@ async function stateOf(
 
 const untilOpen = (app: TestApp): Promise<boolean> =>
   until(
-    async () => (await send(app, "release", { reservationId: crypto.randomUUID() })).status === 410,
+    async () => (await send(app, "release", { reservationId: randomId() })).status === 410,
     "the demo has started",
   );
 
@@ -97,7 +99,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
       ["commit", "COMMITTED"],
       ["release", "RELEASED"],
     ] as const) {
-      const reservationId = crypto.randomUUID();
+      const reservationId = randomId();
       for (let time = 0; time < 2; time++) {
         const { status, body } = await send(app, "reserve", { reservationId, productId: NOTEBOOK }, visitor);
         assert.equal(status, 200, body.message ?? "");
@@ -134,7 +136,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
       { "sec-fetch-site": "cross-site", origin: app.url },
     ];
     for (const headers of foreign) {
-      const reservationId = crypto.randomUUID();
+      const reservationId = randomId();
       const { status, body } = await send(app, "reserve", { reservationId, productId: NOTEBOOK }, headers);
       assert.deepEqual([status, body.reason], [403, "cross_origin"], JSON.stringify(headers));
       assert.match(body.message ?? "", new RegExp(`Sec-Fetch-Site is "${headers["sec-fetch-site"]}"`));
@@ -151,7 +153,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
       const response = await fetch(`${app.url}/demo/release`, {
         method: "POST",
         headers: { "content-type": "application/json", ...(origin && { origin }) },
-        body: JSON.stringify({ reservationId: crypto.randomUUID() }),
+        body: JSON.stringify({ reservationId: randomId() }),
       });
       assert.equal(response.status, expected, `Origin: ${origin}`);
       assert.equal(response.headers.get("access-control-allow-origin"), null);
@@ -177,7 +179,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
           "content-type": "application/json",
           origin,
         });
-        stream.end(JSON.stringify({ reservationId: crypto.randomUUID() })).resume();
+        stream.end(JSON.stringify({ reservationId: randomId() })).resume();
         const [headers] = await once(stream, "response");
         assert.equal(headers[":status"], expected, origin);
       }
@@ -187,7 +189,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
   });
 
   it("refuses invalid requests, and names field and value", async () => {
-    const id = crypto.randomUUID();
+    const id = randomId();
     for (const [body, status, message] of [
       ["not json", 400, /The body is not JSON: "not json"/],
       ["null", 400, /reservationId is ""/],
@@ -195,9 +197,9 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
       [
         { reservationId: "order-1", productId: NOTEBOOK },
         400,
-        /reservationId is "order-1"; give a random UUID/,
+        /reservationId is "order-1"; give 32 random hexadecimal digits/,
       ],
-      [{ reservationId: id.toUpperCase(), productId: NOTEBOOK }, 400, /lower case/],
+      [{ reservationId: `F${id.slice(1)}`, productId: NOTEBOOK }, 400, /lower case/],
       [{ reservationId: id, productId: "sku-1" }, 404, /productId is "sku-1"; only products of the demo/],
       [{ reservationId: id }, 404, /productId is ""/],
       [{ reservationId: id, productId: "x".repeat(2_000) }, 413, /more than 1024 bytes/],
@@ -214,7 +216,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
   });
 
   it("reaches no reservation that was not made here", async () => {
-    const reservationId = crypto.randomUUID();
+    const reservationId = randomId();
     const foreign = `demo-visitor-${reservationId}`;
     await orders.reservations.reserve({
       reservationId: foreign,
@@ -230,7 +232,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
 
   it("refuses another product under the same ID", async () => {
     const visitor = newVisitor();
-    const reservationId = crypto.randomUUID();
+    const reservationId = randomId();
     assert.equal((await send(app, "reserve", { reservationId, productId: NOTEBOOK }, visitor)).status, 200);
     const { status, body } = await send(app, "reserve", { reservationId, productId: "demo-13" }, visitor);
     assert.deepEqual([status, body.reason], [409, "reused"]);
@@ -240,7 +242,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
     const visitor = newVisitor();
     await orders.supply.setSafetyStock({ productId: CORK_BOARD, safety: 1_000_000 });
     for (let time = 0; time < 5; time++) {
-      const reservationId = crypto.randomUUID();
+      const reservationId = randomId();
       const { status, body } = await send(app, "reserve", { reservationId, productId: CORK_BOARD }, visitor);
       assert.deepEqual([status, body.reason], [409, "sold_out"]);
     }
@@ -249,7 +251,7 @@ describe("what visitors of the demo may change", { concurrency: false }, () => {
   it("limits the reservations of a visitor, and of all visitors", async () => {
     const visitor = newVisitor();
     const reserve = (headers: Record<string, string>) =>
-      send(app, "reserve", { reservationId: crypto.randomUUID(), productId: NOTEBOOK }, headers);
+      send(app, "reserve", { reservationId: randomId(), productId: NOTEBOOK }, headers);
     for (let time = 0; time < 3; time++) {
       assert.equal((await reserve(visitor)).status, 200);
     }
@@ -283,7 +285,7 @@ describe("a visitor's reservation that ends", () => {
     await using app = await startTestApp({ DEMO: "on" }, { visitorLimits: { holdMs: 1_000 } });
     const orders = ordersOf(app);
     await untilOpen(app);
-    const reservationId = crypto.randomUUID();
+    const reservationId = randomId();
     const { body } = await send(app, "reserve", { reservationId, productId: NOTEBOOK });
     assert.ok((body.expiresInMs ?? 0) <= 1_000, JSON.stringify(body));
     await until(async () => (await orders.stateOf(reservationId)) === "EXPIRED", "the reservation expires");
@@ -303,7 +305,7 @@ describe("the demo's endpoint where it is off", () => {
       await using app = await startTestApp(environment);
       for (const action of ["reserve", "commit", "release"]) {
         const { status, body } = await send(app, action, {
-          reservationId: crypto.randomUUID(),
+          reservationId: randomId(),
           productId: NOTEBOOK,
         });
         assert.equal(status, 404, JSON.stringify(environment));

@@ -8,7 +8,10 @@ export interface PageSettings {
   readonly currency: string;
   /** Interval of the heartbeats of a watch. */
   readonly heartbeatMs: number;
+  /** Absent: the page has a heading without a name. */
   readonly shopName?: string | undefined;
+  /** The visitor's language tag, for numbers, prices and times. */
+  readonly locale: string;
   /** Present in the demo. */
   readonly demo?: DemoSettings | undefined;
 }
@@ -24,6 +27,7 @@ export const PAGE_SETTINGS_DEFAULT: PageSettings = {
   lowStockMax: 5,
   exactCountMax: 0,
   currency: "EUR",
+  locale: "en",
   heartbeatMs: 10_000,
 };
 
