@@ -40,6 +40,9 @@ export interface Reservation {
   readonly revived: boolean;
 }
 
+/** A reservation that a sweep has expired, with the units that returned to stock. */
+export type ExpiredReservation = Pick<Reservation, "reservationId" | "lines">;
+
 /** Sums the lines of each product, in order of first occurrence. */
 export function sumLines(lines: readonly Line[]): Line[] {
   const quantities = new Map<string, number>();

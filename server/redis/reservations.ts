@@ -1,5 +1,4 @@
 import { EXPIRY_ACTOR } from "../inventory/actor.ts";
-import type { ShortLine } from "../inventory/errors.ts";
 import { fingerprint } from "../inventory/operation.ts";
 import {
   commitTooLarge,
@@ -15,6 +14,7 @@ import {
 } from "../inventory/refusals.ts";
 import {
   compareIds,
+  type ExpiredReservation,
   type Line,
   linesFingerprint,
   RESERVATION_TTL_MS_MAX,
@@ -33,7 +33,7 @@ import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import type { ReplyReader } from "./reply.ts";
-import { decodeReservation, decodeState } from "./reservation-record.ts";
+import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./reservation-record.ts";
 
 /** Weight of a commit or release in a batch: only the record holds the number of products it touches. */
 const PRODUCTS_OF_A_RESERVATION = 3;
@@ -80,7 +80,7 @@ export class RedisReservations implements ReservationStore {
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "short":
-        throw stockShort(shortageOf(reply));
+        throw stockShort(decodeShortage(reply));
       case "reused":
         throw idReused("reservation_id", reservationId);
       case "released_before":
@@ -110,7 +110,7 @@ export class RedisReservations implements ReservationStore {
       case "reused":
         throw idReused("reservation_id", reservationId);
       case "short":
-        throw stockShort(shortageOf(reply));
+        throw stockShort(decodeShortage(reply));
       case "too_large": {
         const { productId } = lineAt(lines, reply.integer());
         const held = reply.integer();
@@ -261,7 +261,7 @@ export class RedisReservations implements ReservationStore {
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
-  async expireDue(limit: number): Promise<number> {
+  async expireDue(limit: number): Promise<ExpiredReservation[]> {
     const reply = await this.#mutations.run({
       name: "expire_due",
       keys: this.#deadlinesRotated(),
@@ -271,7 +271,11 @@ export class RedisReservations implements ReservationStore {
       actor: EXPIRY_ACTOR,
     });
     reply.text();
-    return reply.integer();
+    const expired: ExpiredReservation[] = [];
+    for (let id = reply.optionalText(); id !== undefined; id = reply.optionalText()) {
+      expired.push({ reservationId: id, lines: decodeLines(reply.text()) });
+    }
+    return expired;
   }
 
   /** The deadlines of all buckets, starting at another bucket each time, so that a busy bucket does not starve others. */
@@ -369,14 +373,6 @@ function textsOf(reply: ReplyReader): string[] {
     texts.push(text);
   }
   return texts;
-}
-
-function shortageOf(reply: ReplyReader): ShortLine[] {
-  const lines: ShortLine[] = [];
-  for (let productId = reply.optionalText(); productId !== undefined; productId = reply.optionalText()) {
-    lines.push({ productId, requested: reply.integer(), available: reply.integer() });
-  }
-  return lines;
 }
 
 function lineAt(lines: readonly Line[], index: number): Line {

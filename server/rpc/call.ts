@@ -40,6 +40,10 @@ export class Call implements CallHead {
   principal: Principal | undefined;
   /** The request of a unary call, once it is read. */
   request: Message | undefined;
+  /** The response of a unary call that succeeded. */
+  response: Message | undefined;
+  /** What the method threw. */
+  failure: unknown;
   /**
    * The code to record if the Connect path ends the call now; `undefined` is OK. INVALID_ARGUMENT until the request
    * reaches the method, since only reading the request can fail before.
