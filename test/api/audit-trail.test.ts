@@ -135,7 +135,10 @@ for (const lane of ["on", "off"]) {
         "NotFound",
       );
       const neither = await errorOf(supply.listChanges({}));
-      assert.match(neither?.rawMessage ?? "", /^product_id is empty, and reference_id as well/);
+      assert.match(
+        neither?.rawMessage ?? "",
+        /^product_id is empty; give 1 to 128 bytes, or a reference_id$/,
+      );
       await put("token");
       await supply.adjustStock({ productId: "token", delta: 1, adjustmentId: "a-token" });
       const { nextPageToken } = await supply.listChanges({ productId: "token", pageSize: 1 });

@@ -155,6 +155,7 @@ const BAD_VALUES: Readonly<Record<string, BadKinds>> = {
   return_id: ID,
   count_id: ID,
   adjustment_id: ID,
+  reference_id: OPTIONAL_ID,
   collection_id: OPTIONAL_ID,
   name: { ...ABSENT, ...textOf(512) },
   description: textOf(16_384),
