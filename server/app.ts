@@ -10,6 +10,7 @@ import type { AppOptions, Context } from "./context.ts";
 import { createDemoClients } from "./demo/clients.ts";
 import { type Demo, startDemo } from "./demo/demo.ts";
 import { VisitorReservations } from "./demo/visitor-reservations.ts";
+import { EXPIRY_ACTOR } from "./inventory/actor.ts";
 import { ExpirySweeper } from "./inventory/expiry.ts";
 import type { ChangeFeed } from "./inventory/feed.ts";
 import type { ChangeOutbox } from "./inventory/outbox.ts";
@@ -30,7 +31,7 @@ import { addProcessMetrics } from "./ops/process-metrics.ts";
 import { addServiceMetrics } from "./ops/service-metrics.ts";
 import { startTracing } from "./ops/tracing.ts";
 import { describeEndpoint } from "./redis/connection/endpoint.ts";
-import { type DemoAccess, startApi } from "./start-api.ts";
+import { type DemoAccess, startApi, writeLogLevel } from "./start-api.ts";
 import { startStore } from "./start-store.ts";
 
 export type { AppOptions } from "./context.ts";
@@ -187,11 +188,19 @@ function startLiveView(
   return live;
 }
 
-function startExpirySweeper({ log, releases, health, metrics }: Context, store: InventoryStore): void {
+function startExpirySweeper(context: Context, store: InventoryStore): void {
+  const { config, log, releases, health, metrics } = context;
   const { reservations } = store;
+  const countExpired = addServiceMetrics(metrics.registry, { health, reservations });
+  const level = writeLogLevel(config);
   const sweeper = new ExpirySweeper({
     reservations,
-    onExpired: addServiceMetrics(metrics.registry, { health, reservations }),
+    onExpired: (expired) => {
+      countExpired(expired.length);
+      for (const reservation of expired) {
+        log[level]({ ...reservation, caller: EXPIRY_ACTOR }, "A reservation expired");
+      }
+    },
     onError: (error) => log.warn({ err: error }, "Could not look for expired reservations; trying again"),
   });
   releases.push("the expiry sweeper", () => sweeper.stop());

@@ -185,6 +185,11 @@ async function drainListener(listener: Listener, { config, log }: Context): Prom
   }
 }
 
+/** The level of lines about changes. The demo's shoppers buy all the time, and their lines would fill the log. */
+export function writeLogLevel({ demo }: Config): "debug" | "info" {
+  return demo ? "debug" : "info";
+}
+
 /** The middleware of every call, outermost first. */
 function createCallPipeline(
   { config, log, releases, metrics, tracing }: Context,
@@ -198,8 +203,7 @@ function createCallPipeline(
       // Without an admin port nothing can read the metrics.
       ...(config.admin ? [metricsMiddleware(metrics.registry, INVENTORY_SERVICES)] : []),
       ...(tracing ? [tracingMiddleware(tracing)] : []),
-      // The demo's shoppers buy all the time, and their lines would fill the log.
-      writeLogMiddleware(log, config.demo ? "debug" : "info"),
+      writeLogMiddleware(log, writeLogLevel(config)),
       limitsMiddleware(config.callLimits, loopDelay),
       ...accessMiddlewares(config, log, createCertificateObserver(metrics.registry, log), demoToken),
     ],

@@ -10,7 +10,7 @@ import type { ChangePosition, ReferencePage, ReferenceQuery } from "../inventory
 import { QUANTITY_MAX } from "../inventory/ledger.ts";
 import type { ProductDelete, ProductUpsert } from "../inventory/product-event.ts";
 import type { ChangesPage, StockAdjustment, StockCount } from "../inventory/store.ts";
-import { REASON_BYTES_MAX, Violations } from "../inventory/validation.ts";
+import { ID_BYTES_MAX, REASON_BYTES_MAX, Violations } from "../inventory/validation.ts";
 import { decodeToken, encodeToken, readEventTime, readPageSize } from "./fields.ts";
 
 // Mapping from the wire to the domain. Every field is validated, and an error names all invalid fields.
@@ -83,7 +83,7 @@ export function readListChanges(request: ListChangesRequest): ChangesRequest {
   const { productId, referenceId, pageToken } = request;
   const violations = new Violations();
   if (productId === "" && referenceId === "") {
-    violations.add("product_id", "is empty, and reference_id as well; give one of them, or both");
+    violations.add("product_id", `is empty; give 1 to ${ID_BYTES_MAX} bytes, or a reference_id`);
   }
   violations.optionalId("product_id", productId);
   violations.optionalId("reference_id", referenceId);

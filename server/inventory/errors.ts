@@ -45,6 +45,10 @@ export type InventoryErrorCode =
 interface InventoryErrorOptions {
   readonly violations?: readonly FieldViolation[];
   readonly shortage?: readonly ShortLine[];
+  /** For the log: the reason in one word, where the code does not say it. */
+  readonly refusal?: string;
+  /** For the log: what the store had, in contrast to what was requested. */
+  readonly actual?: Readonly<Record<string, number | string>>;
   /** For the log. Never sent to a client. */
   readonly cause?: unknown;
 }
@@ -55,11 +59,16 @@ export class InventoryError extends Error {
   readonly code: InventoryErrorCode;
   readonly violations: readonly FieldViolation[];
   readonly shortage: readonly ShortLine[];
+  /** `short`, `expired`, `released`, …; by default the code in lower case. */
+  readonly refusal: string;
+  readonly actual: Readonly<Record<string, number | string>> | undefined;
 
   constructor(code: InventoryErrorCode, message: string, options: InventoryErrorOptions = {}) {
     super(message, { cause: options.cause });
     this.code = code;
     this.violations = options.violations ?? [];
     this.shortage = options.shortage ?? [];
+    this.refusal = options.refusal ?? code.toLowerCase();
+    this.actual = options.actual;
   }
 }

@@ -1,3 +1,4 @@
+import type { ExpiredReservation } from "./reservation.ts";
 import type { ReservationStore } from "./store.ts";
 
 /** Interval between two sweeps. It bounds how late a reservation expires, apart from the duration of the sweep itself. */
@@ -9,8 +10,11 @@ interface ExpiryOptions {
   readonly reservations: ReservationStore;
   /** Called when a sweep fails, and not again until one has succeeded. Sweeps continue at the same interval. */
   readonly onError: (error: unknown) => void;
-  /** Called after each step with the number of reservations that it expired. */
-  readonly onExpired?: (count: number) => void;
+  /**
+   * Called after each step with the reservations that it expired. Not with those of a step whose response was lost: their
+   * changes are recorded all the same.
+   */
+  readonly onExpired?: (expired: readonly ExpiredReservation[]) => void;
   readonly sweepIntervalMs?: number;
 }
 
@@ -54,7 +58,7 @@ export class ExpirySweeper {
         const expired = await this.#options.reservations.expireDue(EXPIRE_MAX);
         this.#options.onExpired?.(expired);
         this.#isFailing = false;
-        mayBeMore = expired === EXPIRE_MAX;
+        mayBeMore = expired.length === EXPIRE_MAX;
       }
     } catch (error) {
       if (!this.#isFailing) {

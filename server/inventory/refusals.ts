@@ -15,6 +15,7 @@ export function idReused(field: string, id: string): InventoryError {
   return new InventoryError(
     "ID_REUSED",
     `${field} ${show(id)} belongs to an earlier operation with other content; use a new ID for a new operation`,
+    { refusal: "reused" },
   );
 }
 
@@ -22,6 +23,7 @@ export function versionMismatch(productId: string, expected: bigint, actual: num
   return new InventoryError(
     "VERSION_MISMATCH",
     `Cannot count ${show(productId)} at version ${expected}: the current version is ${actual}; read the product again`,
+    { refusal: "version", actual: { version: actual } },
   );
 }
 
@@ -29,6 +31,7 @@ export function onHandOutOfRange(productId: string, delta: number, onHandNow: nu
   return new InventoryError(
     "STOCK_OUT_OF_RANGE",
     `Cannot adjust ${show(productId)} by ${delta}: ${onHandNow} are on hand, and the result must be 0 to ${QUANTITY_MAX}`,
+    { refusal: "range", actual: { onHand: onHandNow } },
   );
 }
 
@@ -36,6 +39,7 @@ export function declaredOutOfRange(productId: string, declared: number, onHandAf
   return new InventoryError(
     "STOCK_OUT_OF_RANGE",
     `Cannot declare ${declared} of ${show(productId)}: on hand would be ${onHandAfter}, and on hand and shortfall must be at most ${QUANTITY_MAX}`,
+    { refusal: "range", actual: { onHandAfter } },
   );
 }
 
@@ -56,7 +60,10 @@ export function stockShort(shortage: readonly ShortLine[]): InventoryError {
   const lines = shortage.map(
     (line) => `${line.requested} of ${show(line.productId)}: ${line.available} are available`,
   );
-  return new InventoryError("STOCK_SHORT", `Cannot reserve ${lines.join("; ")}`, { shortage });
+  return new InventoryError("STOCK_SHORT", `Cannot reserve ${lines.join("; ")}`, {
+    shortage,
+    refusal: "short",
+  });
 }
 
 export function reservationUnknown(reservationId: string): InventoryError {
@@ -72,6 +79,7 @@ export function reservationEnded(
   return new InventoryError(
     "RESERVATION_ENDED",
     `Cannot ${action} reservation ${show(reservationId)}: it is ${state}`,
+    { refusal: state },
   );
 }
 
@@ -79,6 +87,7 @@ export function releasedBeforeReserved(reservationId: string): InventoryError {
   return new InventoryError(
     "RESERVATION_ENDED",
     `Cannot reserve under ${show(reservationId)}: the ID has already been released`,
+    { refusal: "released" },
   );
 }
 
@@ -116,6 +125,7 @@ export function returnOutOfRange(productId: string, quantity: number, onHandNow:
   return new InventoryError(
     "STOCK_OUT_OF_RANGE",
     `Cannot return ${quantity} of ${show(productId)}: ${onHandNow} are on hand, and the result must be at most ${QUANTITY_MAX}`,
+    { refusal: "range", actual: { productId, onHand: onHandNow } },
   );
 }
 
@@ -123,5 +133,6 @@ export function returnTooLarge(productId: string, quantity: number, left: number
   return new InventoryError(
     "RETURN_TOO_LARGE",
     `Cannot return ${quantity} of ${show(productId)}: ${left} are committed and not yet returned`,
+    { refusal: "return_too_large", actual: { productId, left } },
   );
 }

@@ -52,6 +52,9 @@ export function positionOf({ reservationId, expireTimeMs }: Reservation): Reserv
   return { reservationId, expireTimeMs: expireTimeMs ?? 0 };
 }
 
+/** A reservation that a sweep has expired, with the units that returned to stock. */
+export type ExpiredReservation = Pick<Reservation, "reservationId" | "lines">;
+
 /** Sums the lines of each product, in order of first occurrence. */
 export function sumLines(lines: readonly Line[]): Line[] {
   const quantities = new Map<string, number>();

@@ -3,7 +3,7 @@ import type { ReferenceChanges, ReferencePage, ReferenceQuery } from "./change-h
 import type { Collection, CollectionEvent, CollectionResult } from "./collection.ts";
 import type { Ledger, Stock, StockChange } from "./ledger.ts";
 import type { ProductDelete, ProductUpsert, PutResult } from "./product-event.ts";
-import type { Line, Reservation, ReservationPosition } from "./reservation.ts";
+import type { ExpiredReservation, Line, Reservation, ReservationPosition } from "./reservation.ts";
 
 /** A physical count: on hand becomes `count`. */
 export interface StockCount extends Acting {
@@ -121,8 +121,8 @@ export interface ReservationStore {
 
   countActive(): Promise<number>;
 
-  /** Expires up to `limit` reservations whose deadline has passed. Resolves with the number expired. */
-  expireDue(limit: number): Promise<number>;
+  /** Expires up to `limit` reservations whose deadline has passed. Resolves with those that it has expired. */
+  expireDue(limit: number): Promise<ExpiredReservation[]>;
 }
 
 /**

@@ -16,6 +16,7 @@ import {
 } from "../inventory/refusals.ts";
 import {
   compareIds,
+  type ExpiredReservation,
   linesFingerprint,
   positionOf,
   type Reservation,
@@ -261,7 +262,7 @@ export class Reservations implements ReservationStore {
     return this.#activeByDeadline().length;
   }
 
-  async expireDue(limit: number): Promise<number> {
+  async expireDue(limit: number): Promise<ExpiredReservation[]> {
     const due = this.#activeByDeadline()
       .filter((record) => this.#isDue(record))
       .slice(0, limit);
@@ -269,7 +270,7 @@ export class Reservations implements ReservationStore {
       this.#giveBack(record, "expired", EXPIRY_ACTOR);
       this.#end(record, "expired");
     }
-    return due.length;
+    return due.map(({ reservationId, lines }) => ({ reservationId, lines }));
   }
 
   /** Throws `STOCK_SHORT` if the units of an expired reservation are no longer available. */

@@ -1,13 +1,16 @@
 import { z } from "zod";
 import { RETURNS_NAMED_MAX, type ReservationTrace } from "../inventory/change-history.ts";
+import type { ShortLine } from "../inventory/errors.ts";
 import {
   committedLines,
+  type Line,
   RESERVATION_STATES,
   type Reservation,
   type ReservationState,
 } from "../inventory/reservation.ts";
+import type { ReplyReader } from "./reply.ts";
 
-const Line = z.tuple([z.string(), z.int().min(0), z.int().min(1)]);
+const LineRecord = z.tuple([z.string(), z.int().min(0), z.int().min(1)]);
 
 const fields = {
   state: z.enum(RESERVATION_STATES),
@@ -23,7 +26,7 @@ const fields = {
 const ReservationRecord = z.union([
   z.object({
     ...fields,
-    lines: z.array(Line).min(1).refine(areOfDifferentProducts, "a product has two lines"),
+    lines: z.array(LineRecord).min(1).refine(areOfDifferentProducts, "a product has two lines"),
     expires: z.int(),
   }),
   // An ID that was released before it was reserved.
@@ -35,14 +38,23 @@ const ReservationRecord = z.union([
   }),
 ]);
 
-function areOfDifferentProducts(lines: readonly z.infer<typeof Line>[]): boolean {
+function areOfDifferentProducts(lines: readonly z.infer<typeof LineRecord>[]): boolean {
   return new Set(lines.map(([productId]) => productId)).size === lines.length;
+}
+
+/** Decodes the lines of a record, as a script returns them. */
+export function decodeLines(text: string): Line[] {
+  return z.array(LineRecord).parse(JSON.parse(text)).map(lineOf);
+}
+
+function lineOf([productId, , quantity]: z.infer<typeof LineRecord>): Line {
+  return { productId, quantity };
 }
 
 /** Throws if the text is not a record of the script: a bug, or a foreign key. */
 export function decodeReservation(reservationId: string, text: string): Reservation {
   const record = ReservationRecord.parse(JSON.parse(text));
-  const lines = (record.lines ?? []).map(([productId, , quantity]) => ({ productId, quantity }));
+  const lines = (record.lines ?? []).map(lineOf);
   return {
     reservationId,
     state: record.state,
@@ -70,4 +82,13 @@ export function decodeTrace(text: string): ReservationTrace {
 /** Decodes the state that a script returns with a refusal. */
 export function decodeState(text: string): ReservationState {
   return z.enum(RESERVATION_STATES).parse(text);
+}
+
+/** Decodes the rest of a reply `short`: product ID, requested, available of each short line. */
+export function decodeShortage(reply: ReplyReader): ShortLine[] {
+  const lines: ShortLine[] = [];
+  for (let productId = reply.optionalText(); productId !== undefined; productId = reply.optionalText()) {
+    lines.push({ productId, requested: reply.integer(), available: reply.integer() });
+  }
+  return lines;
 }

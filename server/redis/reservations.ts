@@ -1,5 +1,4 @@
 import { EXPIRY_ACTOR } from "../inventory/actor.ts";
-import type { ShortLine } from "../inventory/errors.ts";
 import { fingerprint } from "../inventory/operation.ts";
 import {
   commitTooLarge,
@@ -14,6 +13,7 @@ import {
   stockShort,
 } from "../inventory/refusals.ts";
 import {
+  type ExpiredReservation,
   type Line,
   linesFingerprint,
   RESERVATION_TTL_MS_MAX,
@@ -34,7 +34,7 @@ import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import type { ReplyReader } from "./reply.ts";
-import { decodeReservation, decodeState } from "./reservation-record.ts";
+import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./reservation-record.ts";
 
 /** Weight of a commit or release in a batch: only the record holds the number of products it touches. */
 const PRODUCTS_OF_A_RESERVATION = 3;
@@ -77,7 +77,7 @@ export class RedisReservations implements ReservationStore {
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "short":
-        throw stockShort(shortageOf(reply));
+        throw stockShort(decodeShortage(reply));
       case "reused":
         throw idReused("reservation_id", reservationId);
       case "released_before":
@@ -107,7 +107,7 @@ export class RedisReservations implements ReservationStore {
       case "reused":
         throw idReused("reservation_id", reservationId);
       case "short":
-        throw stockShort(shortageOf(reply));
+        throw stockShort(decodeShortage(reply));
       case "too_large": {
         const { productId } = lineAt(lines, reply.integer());
         const held = reply.integer();
@@ -222,7 +222,7 @@ export class RedisReservations implements ReservationStore {
     return this.#active.count();
   }
 
-  async expireDue(limit: number): Promise<number> {
+  async expireDue(limit: number): Promise<ExpiredReservation[]> {
     const reply = await this.#mutations.run({
       name: "expire_due",
       keys: this.#deadlinesRotated(),
@@ -232,7 +232,11 @@ export class RedisReservations implements ReservationStore {
       actor: EXPIRY_ACTOR,
     });
     reply.text();
-    return reply.integer();
+    const expired: ExpiredReservation[] = [];
+    for (let id = reply.optionalText(); id !== undefined; id = reply.optionalText()) {
+      expired.push({ reservationId: id, lines: decodeLines(reply.text()) });
+    }
+    return expired;
   }
 
   /** The deadlines of all buckets, starting at another bucket each time, so that a busy bucket does not starve others. */
@@ -289,14 +293,6 @@ function textsOf(reply: ReplyReader): string[] {
     texts.push(text);
   }
   return texts;
-}
-
-function shortageOf(reply: ReplyReader): ShortLine[] {
-  const lines: ShortLine[] = [];
-  for (let productId = reply.optionalText(); productId !== undefined; productId = reply.optionalText()) {
-    lines.push({ productId, requested: reply.integer(), available: reply.integer() });
-  }
-  return lines;
 }
 
 function lineAt(lines: readonly Line[], index: number): Line {

@@ -42,6 +42,10 @@ export class Call implements CallHead {
   request: Message | undefined;
   /** Set by a batch method: the number of its requests, and of those that failed. */
   batch: { readonly requests: number; readonly failed: number } | undefined;
+  /** The response of a unary call that succeeded. */
+  response: Message | undefined;
+  /** What the method threw. */
+  failure: unknown;
   /**
    * The code to record if the Connect path ends the call now; `undefined` is OK. INVALID_ARGUMENT until the request
    * reaches the method, since only reading the request can fail before.

@@ -200,15 +200,15 @@ export function expiryRules(makeStore: MakeStore): void {
       const [lamp, torch] = [await fixture.shelf(10), await fixture.shelf(5)];
       const [id, staying] = [newId("r"), newId("r")];
       await fixture.reserve(staying, [lamp.units(1)]);
-      assert.equal(await fixture.unchangedBy(() => fixture.calls.expireDue(100)), 0);
+      assert.equal(await fixture.unchangedBy(() => fixture.expireDue(100)), 0);
       await fixture.reserveLapsed(id, [lamp.units(3), torch.units(1)]);
-      assert.equal(await fixture.calls.expireDue(100), 1);
+      assert.equal(await fixture.expireDue(100), 1);
       const expired = await fixture.expectState(id, { state: "expired", committedLines: [], revived: false });
       assert.ok((expired.endTimeMs ?? 0) >= (expired.expireTimeMs ?? 0));
       await lamp.expect({ reserved: 1, sold: 0, available: 9 });
       assert.deepEqual((await lamp.recorded()).at(-1), ["expired", 3, id]);
       assert.deepEqual((await torch.recorded()).at(-1), ["expired", 1, id]);
-      assert.equal(await fixture.unchangedBy(() => fixture.calls.expireDue(100)), 0);
+      assert.equal(await fixture.unchangedBy(() => fixture.expireDue(100)), 0);
       await fixture.expectState(staying, { state: "active" });
     }));
 
@@ -221,7 +221,7 @@ export function expiryRules(makeStore: MakeStore): void {
           [shelf.units(1)],
           n + 1,
         );
-        while ((await fixture.calls.expireDue(10)) === 0) {
+        while ((await fixture.expireDue(10)) === 0) {
           assert.ok(Date.now() <= expireTimeMs + 5_000, "nothing expires");
         }
         const { endTimeMs = 0 } = await fixture.calls.get(reservationId);
@@ -238,10 +238,7 @@ export function expiryRules(makeStore: MakeStore): void {
       await Promise.all(made.map(hasLapsed));
       const reserved = [50];
       for (const expected of [1, 7, 10, 7, 0]) {
-        assert.equal(
-          await fixture.calls.expireDue(10 > expected && expected > 1 ? 7 : expected || 5),
-          expected,
-        );
+        assert.equal(await fixture.expireDue(10 > expected && expected > 1 ? 7 : expected || 5), expected);
         const last = reserved.at(-1) ?? 0;
         await shelf.expect({ reserved: last - 2 * expected });
         reserved.push(last - 2 * expected);
@@ -259,7 +256,7 @@ export function expiryRules(makeStore: MakeStore): void {
         Array.from({ length: 40 }, () => fixture.reserve(newId("r"), [shelf.units(1)], SOON_MS)),
       );
       await Promise.all(made.map(hasLapsed));
-      const counts = await Promise.all(Array.from({ length: 8 }, () => fixture.calls.expireDue(9)));
+      const counts = await Promise.all(Array.from({ length: 8 }, () => fixture.expireDue(9)));
       assert.equal(
         counts.reduce((sum, count) => sum + count, 0),
         40,
@@ -280,7 +277,7 @@ export function expiryRules(makeStore: MakeStore): void {
         await fixture.reserve(id, [shelf.units(1)], 1_000);
       }
       setClock(noon + 999);
-      assert.equal(await fixture.calls.expireDue(10), 0);
+      assert.equal(await fixture.expireDue(10), 0);
       expectReservation(await fixture.commit("strict", undefined, true), {
         revived: false,
         endTimeMs: noon + 999,
@@ -290,7 +287,7 @@ export function expiryRules(makeStore: MakeStore): void {
       await fixture.refused("RESERVATION_ENDED", () => fixture.commit("sold", undefined, true));
       await fixture.refused("RESERVATION_ENDED", () => fixture.calls.extend("sold", 1_000));
       expectReservation(await fixture.commit("sold"), { revived: true });
-      assert.equal(await fixture.calls.expireDue(10), 1);
+      assert.equal(await fixture.expireDue(10), 1);
       await fixture.expectState("swept", { state: "expired", endTimeMs: noon + 1_000 });
       await fixture.expectState("extended", { state: "active" });
     }));
@@ -307,9 +304,9 @@ export function expiryRules(makeStore: MakeStore): void {
       await fixture.reserve("later", [shelf.units(1)], 2_000);
       await fixture.reserve("sooner", [shelf.units(1)], 1_000);
       setClock(noon + 3_000);
-      assert.equal(await fixture.calls.expireDue(1), 1);
+      assert.equal(await fixture.expireDue(1), 1);
       await fixture.expectState("sooner", { state: "expired" });
-      await fixture.calls.expireDue(1);
+      await fixture.expireDue(1);
       await fixture.reserve("sold", [shelf.units(2)]);
       await fixture.commit("sold", [shelf.units(1)]);
       await fixture.return("sold", "ret", [shelf.units(1)]);
@@ -340,7 +337,7 @@ export function expiryRules(makeStore: MakeStore): void {
       await fixture.calls.release("another");
       await fixture.expectState("held", { state: "active" });
       await shelf.expect({ reserved: 4 });
-      assert.equal(await fixture.calls.expireDue(10), 1);
+      assert.equal(await fixture.expireDue(10), 1);
       await shelf.expect({ reserved: 0, available: 10 });
       expectReservation(await fixture.commit("held"), { revived: true });
     }));

@@ -132,7 +132,7 @@ function outcomeOf(result: string): string {
 async function sweep(store: InventoryStore, limit: number): Promise<number> {
   let expired = 0;
   for (;;) {
-    const count = await store.reservations.expireDue(limit);
+    const { length: count } = await store.reservations.expireDue(limit);
     assert.ok(count <= limit, `${count} expired, where ${limit} are the most`);
     assert.ok(expired <= RESERVATION_IDS.length, "the sweeper finds no end");
     expired += count;

@@ -168,6 +168,7 @@ export class UnaryFastPath implements FastPath {
     const respond = (result: Message): void => {
       // Encoded before the call is released: a value that is out of range must still become an error.
       const response = protocol.encodeResponse(method, result, call.metadata);
+      call.call.response = result;
       call.respond(undefined, () => response);
     };
     const fail = (error: unknown): void => this.#fail(protocol, error, call);

@@ -12,6 +12,7 @@ export function createErrorReporter(log: Logger): ErrorReporter {
       // The caller disconnected or the deadline passed; whatever fails afterwards is a consequence.
       return ConnectError.from(error, Code.Canceled);
     }
+    call.failure = error;
     const reported = toConnectError(error);
     if (reported.code === Code.Internal || reported.code === Code.Unknown) {
       const { method, requestId, traceId } = call;
@@ -44,6 +45,7 @@ export function errorInterceptor(reportError: ErrorReporter): Interceptor {
       const response = await call.run(() => next(request));
       if (!response.stream) {
         call.outcome = undefined;
+        call.response = response.message;
         return response;
       }
       return { ...response, message: withReportedErrors(response.message, call, report) };

@@ -1,40 +1,48 @@
-import type { DescField, DescMethod, Message } from "@bufbuild/protobuf";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { ruleOf } from "../../access/policy.ts";
 import { type CallMiddleware, procedureOf } from "../call.ts";
-
-/** Longest ID logged; validation refuses longer ones. */
-const ID_LENGTH_MAX = 128;
+import { batchFailures, failureFields, requestFields, responseFields } from "./write-log-entry.ts";
 
 /**
- * Logs each call of a method that changes something, with its caller and the IDs in its request, but never a token.
- * Calls refused to unauthenticated clients are left out: the access middleware logs them, at a limited rate.
+ * Logs each call of a method that changes something: its caller, what it requested and what came of it, but never a token.
+ * A batch has one line with its counts, and one more for each of its failed requests, up to a bound. Calls refused to
+ * unauthenticated clients are left out: the access middleware logs them, at a limited rate.
  */
 export function writeLogMiddleware(log: Logger, level: "debug" | "info" = "info"): CallMiddleware {
   return {
     leave(call, code) {
-      const { method, caller, principal, traceId, startedAt } = call;
+      const { method, caller, principal, traceId, startedAt, request, response } = call;
       if (!log.isLevelEnabled(level) || !isWrite(method) || !(call.isAdmitted || principal)) {
         return;
       }
       // Read only here, since it generates a UUID where the caller sent none.
       const { requestId } = call;
+      const head = { method: procedureOf(method), caller: principal?.name ?? "anonymous" };
+      const content = {
+        // First: the lines of a request take precedence over those of the reservation.
+        ...(code === undefined && response && responseFields(response)),
+        ...(request && requestFields(method.input.fields, request)),
+        ...call.batch,
+        ...(code !== undefined && failureFields(call.failure)),
+      };
       log[level](
         {
-          method: procedureOf(method),
-          caller: principal?.name ?? "anonymous",
+          ...content,
+          ...head,
           address: caller.address,
           code: code === undefined ? "OK" : Code[code],
           ms: Math.round(10 * (performance.now() - startedAt)) / 10,
-          ...(call.request && idsOf(method, call.request)),
-          ...call.batch,
           requestId,
           traceId,
         },
         "write",
       );
+      for (const failure of request ? batchFailures(method, request, response) : []) {
+        log[level]({ ...failure, ...head, requestId, traceId }, "write refused in a batch");
+      }
     },
   };
 }
@@ -44,20 +52,4 @@ function isWrite(method: DescMethod): boolean {
     method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS &&
     ruleOf(method.parent.typeName) !== "public"
   );
-}
-
-/** The IDs in the top-level fields of a request, as `{ reservationId: "order-1" }`. */
-function idsOf(method: DescMethod, request: Message): Record<string, string> {
-  const ids: Record<string, string> = {};
-  for (const field of method.input.fields) {
-    const value = isId(field) ? Reflect.get(request, field.localName) : undefined;
-    if (typeof value === "string" && value !== "") {
-      ids[field.localName] = value.slice(0, ID_LENGTH_MAX);
-    }
-  }
-  return ids;
-}
-
-function isId(field: DescField): boolean {
-  return field.fieldKind === "scalar" && field.name.endsWith("_id");
 }

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import { create } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import { pino } from "pino";
+import {
+  BatchAdjustStockRequestSchema,
+  BatchAdjustStockResponseSchema,
+  SupplyService,
+} from "../../gen/inventory/v1/supply_pb.ts";
+import { Call } from "../../server/rpc/call.ts";
+import { writeLogMiddleware } from "../../server/rpc/middleware/write-log.ts";
+
+it("a batch is one line with its counts, and a line for each failed request, up to 100", () => {
+  const lines: Record<string, unknown>[] = [];
+  const log = pino({ base: null, timestamp: false }, { write: (line) => lines.push(JSON.parse(line)) });
+  const method = SupplyService.method.batchAdjustStock;
+  const caller = { address: "192.0.2.1", connection: {} };
+  const headers = { "x-request-id": "request-1" };
+  const call = new Call({ method, headers, caller } as unknown as ConstructorParameters<typeof Call>[0], []);
+  call.principal = { name: "supply", roles: new Set(["supply"]), provenBy: "token" };
+  const requests = Array.from({ length: 300 }, (_, n) => ({
+    productId: `p${n}`,
+    delta: -n - 1,
+    adjustmentId: `a${n}`,
+    reason: "stocktake",
+  }));
+  call.request = create(BatchAdjustStockRequestSchema, { requests });
+  call.response = create(BatchAdjustStockResponseSchema, {
+    results: requests.map((_, n) =>
+      n % 2 === 1 ? { error: { code: Code.NotFound, message: "There is no product" } } : { response: {} },
+    ),
+  });
+  call.batch = { requests: 300, failed: 150 };
+  writeLogMiddleware(log).leave?.(call, undefined);
+  const [first, second, ...rest] = lines;
+  assert.partialDeepStrictEqual(first, {
+    msg: "write",
+    caller: "supply",
+    code: "OK",
+    requests: 300,
+    failed: 150,
+  });
+  assert.deepEqual(second, {
+    level: 30,
+    msg: "write refused in a batch",
+    method: "inventory.v1.SupplyService/BatchAdjustStock",
+    caller: "supply",
+    index: 1,
+    productId: "p1",
+    delta: -2,
+    adjustmentId: "a1",
+    reason: "stocktake",
+    code: "NotFound",
+    error: "There is no product",
+    requestId: "request-1",
+  });
+  assert.equal(rest.length, 99);
+});
