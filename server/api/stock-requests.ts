@@ -39,7 +39,9 @@ export function readListStock(request: ListStockRequest): ListQuery {
     request.minPrice === undefined ? undefined : violations.price("min_price", request.minPrice);
   const maxPrice =
     request.maxPrice === undefined ? undefined : violations.price("max_price", request.maxPrice);
-  if (minPrice !== undefined && maxPrice !== undefined && minPrice > maxPrice) {
+  // An invalid price was read as 0, and has its own violation.
+  const isMaxValid = maxPrice === request.maxPrice;
+  if (minPrice !== undefined && maxPrice !== undefined && isMaxValid && minPrice > maxPrice) {
     violations.add(
       "min_price",
       `is ${minPrice}, above max_price, which is ${maxPrice}; give a min_price of at most max_price`,

@@ -310,6 +310,12 @@ describe("validation over the wire", () => {
       assert.match(description, new RegExp(`is ${minPrice}, above max_price, which is ${maxPrice}`));
     }
     assert.equal((await post(app, `${STOCK}/ListStock`, { minPrice: 20, maxPrice: 20 })).code, "ok");
+    const { violations } = await post(app, `${STOCK}/ListStock`, { minPrice: 20, maxPrice: -1 });
+    assert.deepEqual(
+      violations.map(({ field }) => field),
+      ["max_price"],
+      "an invalid price has no other violation",
+    );
   });
 
   it("times that JSON cannot express, in a binary message", async () => {

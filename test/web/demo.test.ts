@@ -102,7 +102,7 @@ describe("the demo on the page", { skip: chromiumNeed.missing, concurrency: fals
     await textIs(page, "demo-18", "Sold out: no unit to reserve");
     assert.ok(await buttonOf(page, "demo-18", "Reserve 1").isDisabled());
     await visitor.context.setOffline(true);
-    await textIs(page, "demo-17", "No connection: nothing can be reserved now");
+    await textIs(page, "demo-17", "No connection: cannot reserve");
     assert.ok(await buttonOf(page, "demo-17", "Reserve 1").isDisabled());
     await visitor.context.setOffline(false);
     await textIs(page, "demo-17", "Holds one unit for 60 seconds");

@@ -124,7 +124,7 @@ export class Holds implements HoldActions {
       const isUnknown = state.isEnding || state.problem !== "";
       this.#end(
         productId,
-        isUnknown ? "Expired without an answer: it may have been bought" : "Expired: the unit is free again",
+        isUnknown ? "Expired, unanswered: maybe bought" : "Expired: the unit is free again",
       );
     }
     this.#store();

@@ -80,7 +80,7 @@ export function holdView(
 
 function reserveText({ available, isConnected }: HoldModel, hold: HoldState | undefined): string {
   if (hold?.step === "reserving") return "Reserving";
-  if (!isConnected) return "No connection: nothing can be reserved now";
+  if (!isConnected) return "No connection: cannot reserve";
   if (hold?.step === "ended") return hold.text;
   return available === 0 ? "Sold out: no unit to reserve" : `Holds one unit for ${HOLD_SECONDS} seconds`;
 }
