@@ -93,7 +93,7 @@ describe("the connection of the command line", { skip: need("openssl").missing }
 });
 
 describe("a server that is unavailable", () => {
-  it("exits with 3 and names the address where nobody listens", async () => {
+  it("exits with 3 and names the address on which no server listens", async () => {
     const url = `http://localhost:${await freePort()}`;
     const { code, stderr } = await cliOf(url).run("get", "x");
     assert.equal(code, 3);
