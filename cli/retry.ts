@@ -10,7 +10,8 @@ const DELAY_MS_MAX = 10_000;
 export interface RetryOptions {
   /** After this time no further attempt is made. */
   readonly limitMs: number;
-  readonly signal: AbortSignal;
+  /** Ends the wait for the next attempt. */
+  readonly signal?: AbortSignal;
   /** Called before each delay. */
   readonly onRetry?: (error: ConnectError, delayMs: number) => void;
 }
@@ -31,10 +32,10 @@ export async function withRetry<Result>(
     } catch (thrown) {
       const error = ConnectError.from(thrown);
       const delayMs = delayOf(error, attempt);
-      if (signal.aborted || !isRetriable(error) || performance.now() - startMs + delayMs > limitMs)
+      if (signal?.aborted || !isRetriable(error) || performance.now() - startMs + delayMs > limitMs)
         throw thrown;
       onRetry?.(error, delayMs);
-      await pause(delayMs, undefined, { signal });
+      await pause(delayMs, undefined, signal && { signal });
     }
   }
 }

@@ -169,6 +169,8 @@ describe("the command line on a terminal", { skip: terminal === undefined && "no
   it("asks before it deletes, and deletes only after y", async () => {
     const declined = await onTerminal("delete tty-2", "n");
     assert.equal(declined.code, 1, declined.output);
+    const interrupted = await onTerminal("delete tty-2", "\x03");
+    assert.equal(interrupted.code, 130, interrupted.output);
     assert.equal((await cliOf(app.url).run("get", "tty-2")).code, 0);
     const confirmed = await onTerminal("delete tty-2", "y");
     assert.equal(confirmed.code, 0, confirmed.output);

@@ -104,6 +104,7 @@ describe("inventory import of products", () => {
       ].join("\n"),
     );
     const errors = join(dir, "errors.csv");
+    assert.equal((await cli.run("import", path, "--errors", path)).code, 2);
     const { code, stdout, stderr } = await cli.run("import", path, "--errors", errors, "--json");
     assert.equal(code, 1);
     const { rows, applied, failed } = JSON.parse(stdout) as Record<string, number>;
