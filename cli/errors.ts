@@ -34,7 +34,13 @@ export function usageError(message: string): CommandError {
   return new CommandError(message, EXIT.usage);
 }
 
-const UNAVAILABLE: readonly Code[] = [Code.Unavailable, Code.DeadlineExceeded, Code.ResourceExhausted];
+/** CANCELED: the connection was lost. Commands cancel no call whose error they report. */
+const UNAVAILABLE: readonly Code[] = [
+  Code.Unavailable,
+  Code.DeadlineExceeded,
+  Code.ResourceExhausted,
+  Code.Canceled,
+];
 const DENIED: readonly Code[] = [Code.Unauthenticated, Code.PermissionDenied];
 
 export function exitCodeOf(error: unknown): ExitCode {

@@ -42,7 +42,14 @@ export async function withRetry<Result>(
 
 /** Whether the same call may succeed later. Without RetryInfo, RESOURCE_EXHAUSTED means that the message is too large. */
 export function isRetriable(error: ConnectError): boolean {
-  return error.code === Code.Unavailable || retryDelayMs(error) !== undefined;
+  return error.code === Code.Unavailable || isConnectionLost(error) || retryDelayMs(error) !== undefined;
+}
+
+/** Whether the connection was lost, for which the transport has several codes. Commands do not cancel the calls that they retry. */
+function isConnectionLost({ code, cause, rawMessage }: ConnectError): boolean {
+  if (code === Code.Canceled) return true;
+  const isOfTransport = [Code.Unknown, Code.Internal, Code.Aborted].includes(code);
+  return isOfTransport && (/^http\/2 /.test(rawMessage) || (cause instanceof Error && "syscall" in cause));
 }
 
 function delayOf(error: ConnectError, attempt: number): number {
