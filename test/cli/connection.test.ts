@@ -177,6 +177,26 @@ describe("the command line on a terminal", { skip: terminal === undefined && "no
     assert.equal((await cliOf(app.url).run("get", "tty-2")).code, 1);
   });
 
+  it("shows a progress bar, and asks at the first row that deletes", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "inventory-tty-"));
+    try {
+      const path = join(dir, "bulk.csv");
+      const rows = Array.from({ length: 5_000 }, (_, n) => `tty-bulk-${n},1,\n`).join("");
+      await writeFile(path, `product_id,declared,deleted\n${rows}tty-bulk-1,,true\ntty-bulk-2,,true\n`);
+      const { code, output } = await onTerminal(`import ${path}`, "y");
+      assert.equal(code, 0, output);
+      assert.match(output, /\[#+-*\] +\d+% {2}imported [\d,]+ rows, [\d,]+ a second/);
+      assert.equal(output.match(/\[y\/N\]/g)?.length, 1, "one question for both rows");
+      assert.match(output, /5,002 rows imported/);
+      assert.equal(
+        (await cliOf(app.url).run("get", "tty-bulk-1", "tty-bulk-2")).stderr.split("NOT_FOUND").length,
+        3,
+      );
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  });
+
   it("has colors, and none with NO_COLOR", async () => {
     const { output } = await onTerminal("get tty-1");
     assert.ok(output.includes("\x1b[33m"), "nothing available is yellow");
