@@ -1,7 +1,7 @@
 import { defineConfig } from "vite";
 
 /**
- * Two builds from one folder. The page: hashed files and a manifest, by which the server finds them. The element
+ * Two builds from one folder. The page, and what the demo adds to it, without shared modules: hashed files and a manifest, by which the server finds them. The element
  * (`--mode embed`): one classic script under a name that storefronts can rely on.
  */
 export default defineConfig(({ mode }) => ({
@@ -23,6 +23,6 @@ export default defineConfig(({ mode }) => ({
           manifest: true,
           modulePreload: { polyfill: false },
           assetsInlineLimit: 0,
-          rolldownOptions: { input: ["web/page/main.ts", "web/embed-demo.html"] },
+          rolldownOptions: { input: ["web/page/main.ts", "web/page/demo.ts", "web/embed-demo.html"] },
         },
 }));

@@ -7,7 +7,9 @@ import { localUrl, publicUrl } from "./address.ts";
 import type { LiveView } from "./api/stock-service.ts";
 import type { Config } from "./config.ts";
 import type { AppOptions, Context } from "./context.ts";
+import { createDemoClients } from "./demo/clients.ts";
 import { type Demo, startDemo } from "./demo/demo.ts";
+import { VisitorReservations } from "./demo/visitor-reservations.ts";
 import { ExpirySweeper } from "./inventory/expiry.ts";
 import type { ChangeFeed } from "./inventory/feed.ts";
 import type { ChangeOutbox } from "./inventory/outbox.ts";
@@ -28,7 +30,7 @@ import { addProcessMetrics } from "./ops/process-metrics.ts";
 import { addServiceMetrics } from "./ops/service-metrics.ts";
 import { startTracing } from "./ops/tracing.ts";
 import { describeEndpoint } from "./redis/connection/endpoint.ts";
-import { startApi } from "./start-api.ts";
+import { type DemoAccess, startApi } from "./start-api.ts";
 import { startStore } from "./start-store.ts";
 
 export type { AppOptions } from "./context.ts";
@@ -90,10 +92,13 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
   startExpirySweeper(context, store);
   startKafka(context, store, outbox);
   const adminUrl = await startAdminServer(context);
-  const demoToken = randomUUID();
+  const demo: DemoAccess = {
+    token: randomUUID(),
+    visitors: config.demoReserve ? new VisitorReservations(options.visitorLimits) : undefined,
+  };
   const port = await explainListenErrors(
     { ...config, variables: { host: "HOST", port: "PORT" } },
-    startApi(context, store, live, demoToken),
+    startApi(context, store, live, demo),
   );
   const url = localUrl(config, port);
   const unreadyReasons = await checkFirstHealth(context, store, live.catalog);
@@ -108,7 +113,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     stop: stopOnce(context),
   };
   reportStart(context, app);
-  await startDemoShop(context, store, url, demoToken);
+  await startDemoShop(context, store, url, demo);
   return app;
 }
 
@@ -222,14 +227,19 @@ async function startAdminServer({
 
 /** Starts the demo, or, if the server is not ready, has it started once it is. */
 async function startDemoShop(
-  { config, log, releases, health }: Context,
+  { config, log, options, releases, health }: Context,
   store: InventoryStore,
   url: string,
-  demoToken: string,
+  { token, visitors }: DemoAccess,
 ): Promise<void> {
   if (!config.demo) return;
+  const clients = createDemoClients(url, token);
   let starting: Promise<Demo | undefined> | undefined;
-  const start = (): Promise<Demo | undefined> => startDemo(url, demoToken, store, log);
+  const start = async (): Promise<Demo | undefined> => {
+    const started = await startDemo(clients, store, log, options.demoShoppers);
+    visitors?.open(clients.reservations);
+    return started;
+  };
   if (health.current().length === 0) {
     starting = start();
     await starting;

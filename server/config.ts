@@ -36,7 +36,13 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   /** The merchant's settings of the shoppers' page and the element. */
-  readonly page: { readonly lowStockMax: number; readonly exactCountMax: number; readonly currency: string };
+  readonly page: {
+    readonly lowStockMax: number;
+    readonly exactCountMax: number;
+    readonly currency: string;
+    /** Absent: the page has no name of a shop. */
+    readonly shopName: string | undefined;
+  };
   /** Addresses and networks of proxies whose X-Forwarded-For is trusted. */
   readonly trustedProxies: readonly string[];
   /** Other origins whose pages may use `<stock-count>`. */
@@ -44,6 +50,8 @@ export interface Config {
   readonly watchHeartbeatMs: number;
   /** Demo catalog and demo shoppers. */
   readonly demo: boolean;
+  /** Whether visitors of the page may reserve products of the demo. Never with Redis. */
+  readonly demoReserve: boolean;
   /** Whether plain unary calls and watches take the fast path; otherwise Connect handles every call. */
   readonly fastPath: boolean;
   readonly buckets: number;
@@ -205,7 +213,12 @@ const Environment = AccessEnvironment.extend({
     )
     .default([]),
   WATCH_HEARTBEAT_MS: setting.integer(10_000, 500, 30_000),
+  SHOP_NAME: z
+    .string()
+    .regex(/^\P{Cc}{1,60}$/u, "must have 1 to 60 characters, none of them a control character")
+    .optional(),
   DEMO: setting.flag().optional(),
+  DEMO_RESERVE: setting.flag().optional(),
   LANE: setting.flag().default(true),
   INVENTORY_BUCKETS: setting.integer(BUCKETS_DEFAULT, 1, BUCKETS_MAX),
   INVENTORY_HISTORY: setting.integer(CHANGES_KEPT_DEFAULT, 1, CHANGES_KEPT_MAX),
@@ -243,7 +256,10 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
   const tls = readTls(given, faults);
   const access = accessSettings(AccessEnvironment.parse(given), faults);
   const redis = parsed.success ? readRedisEndpoint(parsed.data, faults) : undefined;
-  if (!parsed.success || faults.length > 0) {
+  const demo = parsed.success
+    ? demoSettings(parsed.data, given["DEMO_RESERVE"], redis !== undefined, faults)
+    : undefined;
+  if (!parsed.success || demo === undefined || faults.length > 0) {
     throw new ConfigError(faults.join("\n"));
   }
   const env = parsed.data;
@@ -268,11 +284,12 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
       lowStockMax: env.LOW_STOCK_MAX,
       exactCountMax: env.EXACT_COUNT_MAX,
       currency: env.SHOP_CURRENCY,
+      shopName: env.SHOP_NAME,
     },
     trustedProxies: env.TRUSTED_PROXIES,
     embedOrigins: env.EMBED_ORIGINS,
     watchHeartbeatMs: env.WATCH_HEARTBEAT_MS,
-    demo: env.DEMO ?? redis === undefined,
+    ...demo,
     fastPath: env.LANE,
     buckets: env.INVENTORY_BUCKETS,
     changesKept: env.INVENTORY_HISTORY,
@@ -306,6 +323,24 @@ function kafkaSettings(env: z.infer<typeof Environment>): KafkaSettings | undefi
     ssl: env.KAFKA_SSL,
     sasl: username === undefined ? undefined : { mechanism: env.KAFKA_SASL_MECHANISM, username, password },
   };
+}
+
+/** Visitors of the demo are not authenticated, so what they may reserve must never be real stock. */
+function demoSettings(
+  env: z.infer<typeof Environment>,
+  reserveText: string | undefined,
+  hasRedis: boolean,
+  faults: string[],
+): Pick<Config, "demo" | "demoReserve"> {
+  const demo = env.DEMO ?? !hasRedis;
+  const canReserve = demo && !hasRedis;
+  if (env.DEMO_RESERVE === true && !canReserve) {
+    const needed = hasRedis ? "the embedded store, and Redis is configured" : "DEMO, which is off";
+    faults.push(
+      `DEMO_RESERVE is ${JSON.stringify(reserveText)}; it lets every visitor reserve and buy, so it needs ${needed}`,
+    );
+  }
+  return { demo, demoReserve: env.DEMO_RESERVE ?? canReserve };
 }
 
 function tracingSettings(env: z.infer<typeof Environment>): TracingSettings | undefined {

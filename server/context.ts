@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
+import type { VisitorLimits } from "./demo/visitor-reservations.ts";
 import type { ListenerLimits } from "./http/listener/limits.ts";
 import type { Releases } from "./lifecycle.ts";
 import type { WatchLimits } from "./live/watch/watch-limits.ts";
@@ -13,6 +14,9 @@ import type { StreamMethod } from "./rpc/fast-path/stream-fast-path.ts";
 export interface AppOptions {
   readonly limits?: Partial<ListenerLimits>;
   readonly watchLimits?: Partial<WatchLimits>;
+  readonly visitorLimits?: Partial<VisitorLimits>;
+  /** Whether the demo's shoppers change counts. True by default. */
+  readonly demoShoppers?: boolean;
   readonly extraApi?: ExtraApi;
 }
 

@@ -19,6 +19,10 @@ import type { LiveView } from "./api/stock-service.ts";
 import { watchStockMethod } from "./api/watch-fast-path.ts";
 import type { Config } from "./config.ts";
 import type { Context } from "./context.ts";
+import { DEMO_SHOP_NAME } from "./demo/catalog.ts";
+import { DEMO_PICTURES } from "./demo/pictures.ts";
+import { createVisitorEndpoint } from "./demo/visitor-endpoint.ts";
+import type { VisitorReservations } from "./demo/visitor-reservations.ts";
 import { externalNetworkOf } from "./http/client-network.ts";
 import { createCors, createCorsHeaders } from "./http/cors.ts";
 import { LISTENER_LIMITS_DEFAULT } from "./http/listener/limits.ts";
@@ -29,7 +33,7 @@ import { TrustedProxies } from "./http/trusted-proxies.ts";
 import type { InventoryStore } from "./inventory/store.ts";
 import { createBatchCount } from "./ops/batch-metrics.ts";
 import { LoopDelay } from "./ops/loop-delay.ts";
-import { createPages } from "./pages/pages.ts";
+import { createPages, type PageSettings } from "./pages/pages.ts";
 import { type CallMiddleware, CallPipeline } from "./rpc/call.ts";
 import { createConnectHandler } from "./rpc/connect-handler.ts";
 import { ERROR_DETAILS } from "./rpc/errors.ts";
@@ -61,16 +65,24 @@ const LONG_LIVED_PATHS: ReadonlySet<string> = new Set(
 /** The errors of a batch have their details in `google.protobuf.Any`, whose JSON needs the types. */
 const JSON_OPTIONS = { registry: createRegistry(...ERROR_DETAILS) };
 
+/** What the demo needs of the port. */
+export interface DemoAccess {
+  /** Authenticates the demo itself, where authentication is configured. */
+  readonly token: string;
+  /** Absent unless visitors may reserve. */
+  readonly visitors: VisitorReservations | undefined;
+}
+
 /** Starts the port and what serves its requests. Resolves with the port once it accepts connections. */
 export async function startApi(
   context: Context,
   store: InventoryStore,
   live: LiveView,
-  demoToken: string,
+  demo: DemoAccess,
 ): Promise<number> {
   const { config, log, options, releases, health, metrics, tracing } = context;
   const proxies = new TrustedProxies(config.trustedProxies);
-  const pipeline = createCallPipeline(context, proxies, demoToken);
+  const pipeline = createCallPipeline(context, proxies, demo.token);
   const onNonRpcResponse = createRequestCount(metrics.registry);
   const draining = new AbortController();
   const reportError = createErrorReporter(log);
@@ -108,8 +120,9 @@ export async function startApi(
       unknownMethod: refuseUnknownMethod,
       pages: createPages({
         catalog: live.catalog,
-        settings: { ...config.page, heartbeatMs: config.watchHeartbeatMs },
+        settings: pageSettings(config),
       }),
+      demo: demo.visitors && createVisitorEndpoint({ visitors: demo.visitors, proxies }),
       cors: createCors(corsHeaders),
       onNonRpcResponse,
     }),
@@ -136,6 +149,17 @@ export async function startApi(
     most: { ...LISTENER_LIMITS_DEFAULT, ...options.limits }.connectionsMax,
   });
   return listener.port;
+}
+
+function pageSettings({ page, watchHeartbeatMs, demo, demoReserve }: Config): Partial<PageSettings> {
+  return {
+    ...page,
+    heartbeatMs: watchHeartbeatMs,
+    ...(demo && {
+      shopName: page.shopName ?? DEMO_SHOP_NAME,
+      demo: { pictures: DEMO_PICTURES, canReserve: demoReserve },
+    }),
+  };
 }
 
 function registerServices(

@@ -32,6 +32,7 @@ const Service = z.strictObject({
   ports: z.array(z.string()).default([]),
   networks: z.union([z.array(z.string()), z.record(z.string(), Address)]),
   extra_hosts: z.array(z.string()).default([]),
+  dns_opt: z.array(z.string()).default([]),
   logging: z
     .strictObject({
       driver: z.literal("json-file"),
@@ -167,6 +168,9 @@ describe("docker-compose.yml", () => {
     assert.equal(new Set(hosts.map((host) => host.split(":").slice(1).join())).size, hosts.length);
     for (const name of [...NODES, ...SENTINELS, ...SERVERS, "operator"] as const) {
       assert.deepEqual(services[name].extra_hosts, hosts, name);
+    }
+    for (const name of SERVERS) {
+      assert.deepEqual(services[name].dns_opt, ["timeout:1", "attempts:2"], `lookups of ${name} are bounded`);
     }
     const [{ subnet, ip_range }] = networks.inside.ipam.config;
     assert.match(subnet, /\.0\/24$/);

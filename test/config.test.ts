@@ -26,6 +26,7 @@ describe("readConfig", () => {
       logLevel: "info",
       logFormat: "auto",
       demo: true,
+      demoReserve: true,
       buckets: 8,
       changesKept: 100,
       operationRetentionMs: 24 * 3_600_000,
@@ -62,10 +63,23 @@ describe("readConfig", () => {
       { LOG_LEVEL: "silent", LOG_FORMAT: "pretty" },
       { logLevel: "silent", logFormat: "pretty" },
     ],
-    [{ DEMO: "on", REDIS_HOST: "r" }, { demo: true }],
+    [
+      { DEMO: "on", REDIS_HOST: "r" },
+      { demo: true, demoReserve: false },
+    ],
+    [
+      { DEMO: "on", DEMO_RESERVE: "off" },
+      { demo: true, demoReserve: false },
+    ],
+    [{ DEMO_RESERVE: "on" }, { demo: true, demoReserve: true }],
+    [
+      { DEMO_RESERVE: "off", REDIS_HOST: "r" },
+      { demo: false, demoReserve: false },
+    ],
+    [{ SHOP_NAME: "日本 & Söhne" }, { demo: true }],
     [{ DEMO: "true" }, { demo: true }],
     [{ DEMO: "1" }, { demo: true }],
-    [{ DEMO: "off" }, { demo: false }],
+    [{ DEMO: "off" }, { demo: false, demoReserve: false }],
     [{ DEMO: "false" }, { demo: false }],
     [{ DEMO: "0" }, { demo: false }],
     [
@@ -102,6 +116,8 @@ describe("readConfig", () => {
     ["LOG_FORMAT", ["xml"], /one of auto, json, pretty/],
     ["DEMO", ["yes", "ON", "2"], /on or off/],
     ["INVENTORY_HISTORY", ["0", "10001", "-1", "all"], /whole number from 1 to 10000/],
+    ["DEMO_RESERVE", ["yes"], /on or off/],
+    ["SHOP_NAME", ["x".repeat(61), "a\nb"], /1 to 60 characters/],
     ["INVENTORY_BUCKETS", ["0", "65", "-8"], /whole number from 1 to 64/],
     ["OPERATION_RETENTION_HOURS", ["23", "8761"], /whole number from 24 to 8760/],
     ["DRAIN_WAIT_MS", ["60001", "-1"], /whole number from 0 to 60000/],
@@ -124,6 +140,24 @@ describe("readConfig", () => {
       });
     }
   }
+
+  it("refuses reservations of visitors with Redis, however it is configured, and without the demo", () => {
+    for (const value of ["on", "true", "1"]) {
+      for (const other of [
+        { REDIS_URL: "redis://r" },
+        { REDIS_HOST: "r" },
+        { REDIS_SENTINELS: "a:26379,b:26379" },
+        { REDIS_URL: "redis://r", DEMO: "on" },
+      ]) {
+        assert.deepEqual(faultsOf({ DEMO_RESERVE: value, ...other }), [
+          `DEMO_RESERVE is "${value}"; it lets every visitor reserve and buy, so it needs the embedded store, and Redis is configured`,
+        ]);
+      }
+      assert.deepEqual(faultsOf({ DEMO_RESERVE: value, DEMO: "off" }), [
+        `DEMO_RESERVE is "${value}"; it lets every visitor reserve and buy, so it needs DEMO, which is off`,
+      ]);
+    }
+  });
 
   describe("authentication", () => {
     const entry = `orders:orders:${"a".repeat(64)}`;

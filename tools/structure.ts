@@ -32,6 +32,7 @@ const ENTRY_POINTS = [
   "server/kafka/dead-letters/skip-message.ts",
   "server/redis/adopt-plain-keys.ts",
   "web/page/main.ts",
+  "web/page/demo.ts",
   "web/embed/embed.ts",
   "web/embed-demo/demo.ts",
 ];

@@ -39,6 +39,12 @@ export function readListStock(request: ListStockRequest): ListQuery {
     request.minPrice === undefined ? undefined : violations.price("min_price", request.minPrice);
   const maxPrice =
     request.maxPrice === undefined ? undefined : violations.price("max_price", request.maxPrice);
+  if (minPrice !== undefined && maxPrice !== undefined && minPrice > maxPrice) {
+    violations.add(
+      "min_price",
+      `is ${minPrice}, above max_price, which is ${maxPrice}; give a min_price of at most max_price`,
+    );
+  }
   const order = ORDERS[request.order];
   if (order === undefined) {
     violations.add("order", `is ${request.order}; it must be 0 to ${LIST_ORDERS.length}`);

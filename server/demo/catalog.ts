@@ -8,6 +8,9 @@ export interface DemoProduct {
   readonly details: ProductDetails;
 }
 
+/** On the page, unless SHOP_NAME is set. */
+export const DEMO_SHOP_NAME = "Harbour Goods";
+
 export const DEMO_COLLECTIONS: readonly Collection[] = [
   { collectionId: "spring", name: "Spring", description: "New arrivals for the season." },
   { collectionId: "kitchen", name: "Kitchen", description: "Tools that last." },

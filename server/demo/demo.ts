@@ -1,15 +1,13 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
-import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import { DEMO_CATALOG, DEMO_COLLECTIONS } from "./catalog.ts";
+import type { DemoClients } from "./clients.ts";
 
 /** Interval between two shoppers, ms. */
 const SHOPPER_INTERVAL_MS = 600;
-/** Average time from the basket to the payment, ms. */
+/** Average time from the reservation to the payment, ms. */
 const CHECKOUT_MS = 2_500;
 /** Time to live of a reservation, s: abandoned ones expire after it. */
 const HOLD_SECONDS = 6n;
@@ -28,25 +26,13 @@ export interface Demo {
  * Orders would: reserve, then commit, release, or let the reservation expire.
  */
 export async function startDemo(
-  url: string,
-  token: string,
+  { supply, reservations }: DemoClients,
   store: InventoryStore,
   log: Logger,
+  hasShoppers = true,
 ): Promise<Demo> {
   const ending = new AbortController();
   const options = { signal: ending.signal };
-  const transport = createGrpcTransport({
-    baseUrl: url,
-    nodeOptions: { rejectUnauthorized: false },
-    interceptors: [
-      (next) => (request) => {
-        request.header.set("authorization", `Bearer ${token}`);
-        return next(request);
-      },
-    ],
-  });
-  const supply = createClient(SupplyService, transport);
-  const reservations = createClient(ReservationService, transport);
   const checkouts = new Set<Promise<void>>();
 
   // The API has no method for collections, which sellers send by Kafka.
@@ -86,7 +72,7 @@ export async function startDemo(
   };
 
   const timer = setInterval(() => {
-    if (checkouts.size >= CHECKOUTS_MAX) {
+    if (!hasShoppers || checkouts.size >= CHECKOUTS_MAX) {
       return;
     }
     const checkout = shop().catch((error: unknown) => {

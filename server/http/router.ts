@@ -19,14 +19,16 @@ interface RouterOptions {
   /** Responds to RPC requests for methods that do not exist. */
   readonly unknownMethod: RequestHandler;
   readonly pages: RequestHandler;
+  /** What visitors of the demo may change. Absent unless that is switched on. */
+  readonly demo: RequestHandler | undefined;
   readonly cors: Cors;
   /** Called with the status of each response to a request that is not an RPC. */
   readonly onNonRpcResponse?: ((status: number) => void) | undefined;
 }
 
-/** Routes a request: RPC methods first, then liveness and readiness, pages, and 404. */
+/** Routes a request: RPC methods first, then the demo, liveness and readiness, pages, and 404. */
 export function createRouter(options: RouterOptions): (request: HttpRequest, response: HttpResponse) => void {
-  const { health, rpc, unknownMethod, pages, cors, onNonRpcResponse } = options;
+  const { health, rpc, unknownMethod, pages, demo, cors, onNonRpcResponse } = options;
   return (request, response) => {
     const path = pathOf(request.url);
     const isPreflight = cors(request, response, path);
@@ -36,7 +38,7 @@ export function createRouter(options: RouterOptions): (request: HttpRequest, res
     if (onNonRpcResponse !== undefined) {
       response.once("close", () => onNonRpcResponse(response.statusCode));
     }
-    if (isPreflight || unknownMethod(request, response, path)) {
+    if (isPreflight || demo?.(request, response, path) || unknownMethod(request, response, path)) {
       return;
     }
     if (path === "*") {

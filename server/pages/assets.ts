@@ -59,12 +59,13 @@ export function compressNow(type: string, text: string, effort: "quick" | "best"
   };
 }
 
-/** Sends a body in the smallest content coding that the client accepts, or 304 if the client has it. */
+/** Sends a body in the smallest content coding that the client accepts, or, with status 200, 304 if the client has it. */
 export function sendBody(
   request: HttpRequest,
   response: HttpResponse,
   body: Body,
   headers: Readonly<Record<string, string>>,
+  status = 200,
 ): void {
   const encoding = chooseEncoding(request.headers["accept-encoding"], body);
   const etag = encoding === "identity" ? `"${body.etag}"` : `"${body.etag}-${encoding}"`;
@@ -72,7 +73,9 @@ export function sendBody(
   for (const [name, value] of Object.entries(sent)) {
     response.setHeader(name, value);
   }
-  const precondition = evaluatePreconditions(request.headers, (tag) => isTagOf(body, tag));
+  response.statusCode = status;
+  const precondition =
+    status === 200 ? evaluatePreconditions(request.headers, (tag) => isTagOf(body, tag)) : undefined;
   if (precondition === 412) {
     respondWithText(response, 412, "If-Match does not have the ETag of the current page");
     return;
@@ -123,9 +126,12 @@ function readIfPresent(path: string): Buffer | undefined {
 
 const Manifest = z.record(z.string(), z.object({ file: z.string(), css: z.array(z.string()).optional() }));
 
-/** The paths of the script and the styles of an entry of the build. Empty if it was not built. */
-export function linksOf(folder: string, entry: string): { script: string | undefined; styles: string[] } {
+/** The paths of the scripts and the styles of an entry of the build. Empty if it was not built. */
+export function linksOf(folder: string, entry: string): { scripts: string[]; styles: string[] } {
   const path = join(folder, ".vite/manifest.json");
   const built = existsSync(path) ? Manifest.parse(JSON.parse(readFileSync(path, "utf8")))[entry] : undefined;
-  return { script: built && `/${built.file}`, styles: (built?.css ?? []).map((file) => `/${file}`) };
+  return {
+    scripts: built === undefined ? [] : [`/${built.file}`],
+    styles: (built?.css ?? []).map((file) => `/${file}`),
+  };
 }

@@ -1,7 +1,9 @@
+import { ageText, formatsOf } from "../../web/view/formats.ts";
+import { holdView } from "../../web/view/hold.ts";
 import { type PageQuery, SORTS } from "../../web/view/list-query.ts";
+import { notFoundView } from "../../web/view/not-found.ts";
 import { pageView } from "../../web/view/page-view.ts";
 import { type NamedCollection, type PageStart, toListed } from "../../web/view/product.ts";
-import { collectionName } from "../../web/view/product-card.ts";
 import type { PageSettings } from "../../web/view/settings.ts";
 import type { Collection } from "../inventory/collection.ts";
 import type { Stock } from "../inventory/ledger.ts";
@@ -23,7 +25,10 @@ export interface CatalogQuery {
 /** The catalog as the page reads it. */
 export interface CatalogView {
   list(query: CatalogQuery): { readonly stocks: readonly Stock[]; readonly total: number };
+  /** Those that sellers have named. */
   readonly collections: readonly Collection[];
+  /** The IDs of all collections that have products, named or not, in natural order. */
+  readonly collectionIds: readonly string[];
   /** Whether the products are known. False until the first load after a start. */
   readonly isLoaded: boolean;
   readonly isStale: boolean;
@@ -33,11 +38,14 @@ export interface CatalogView {
   caughtUp(): Promise<void> | undefined;
 }
 
-/** The paths of the built script and styles. */
+/** The paths of the built scripts and styles, in the order in which they are loaded. */
 export interface PageLinks {
-  readonly script: string | undefined;
+  readonly scripts: readonly string[];
   readonly styles: readonly string[];
 }
+
+/** A select with more options is of no use. */
+const UNNAMED_COLLECTIONS_MAX = 500;
 
 /** The page with the list that its URL requests, readable without a script. The script continues from this state. */
 export function pageHtml(
@@ -48,6 +56,9 @@ export function pageHtml(
   nowMs: number,
 ): string {
   const start = pageStart(catalog, query, nowMs);
+  const { serverTimeMs } = start;
+  // The time zone of the visitor is unknown without the script.
+  const formats = formatsOf(settings.locale, settings.currency, "UTC");
   const view = pageView(textMarkup, {
     settings,
     query,
@@ -57,14 +68,38 @@ export function pageHtml(
     status: {
       connection: "snapshot",
       isStale: start.isStale,
-      asOf: start.serverTimeMs === 0 ? "" : `${new Date(start.serverTimeMs).toISOString().slice(11, 19)} UTC`,
+      asOf: serverTimeMs === 0 ? "" : formats.time(serverTimeMs, nowMs),
+      age: serverTimeMs === 0 ? "" : ageText(serverTimeMs, nowMs),
     },
+    printedTime: serverTimeMs === 0 ? "" : formats.fullTime(serverTimeMs),
+    holdView: settings.demo?.canReserve
+      ? (markup, model) => holdView(markup, model, undefined, undefined)
+      : undefined,
     nowMs,
     loading: start.isLoaded ? "idle" : "failed",
     movedCount: 0,
   });
+  return document(
+    settings,
+    links,
+    `<div class="page" id="page" data-settings="${attribute(settings)}" data-start="${attribute(start)}">${htmlOf(view)}</div>
+<div class="unseen" id="announcements" role="status" aria-live="polite"></div>`,
+  );
+}
+
+/** The page at a path that does not exist. */
+export function notFoundHtml(settings: PageSettings, { styles }: PageLinks): string {
+  return document(
+    settings,
+    { styles, scripts: [] },
+    `<div class="page">${htmlOf(notFoundView(textMarkup, settings))}</div>`,
+  );
+}
+
+/** An HTML document in the style of the page. `body` is HTML. */
+function document(settings: PageSettings, links: PageLinks, body: string): string {
   const styles = links.styles.map((path) => `<link rel="stylesheet" href="${path}">`).join("");
-  const script = links.script ? `<script type="module" src="${links.script}"></script>` : "";
+  const scripts = links.scripts.map((path) => `<script type="module" src="${path}"></script>`).join("");
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -74,16 +109,20 @@ export function pageHtml(
 <meta name="theme-color" content="#f7f5f0" media="(prefers-color-scheme: light)">
 <meta name="theme-color" content="#171916" media="(prefers-color-scheme: dark)">
 <meta name="description" content="All products of the shop, with the number of units left.">
-<title>Live stock</title>
+<title>${titleOf(settings)}</title>
 <link rel="icon" href="/favicon.svg" type="image/svg+xml">
-${styles}${script}
+${styles}${scripts}
 </head>
 <body>
-<div class="page" id="page" data-settings="${attribute(settings)}" data-start="${attribute(start)}">${htmlOf(view)}</div>
-<div class="unseen" id="announcements" role="status" aria-live="polite"></div>
+${body}
 </body>
 </html>
 `;
+}
+
+/** The title of the page, as HTML. */
+function titleOf({ shopName }: PageSettings): string {
+  return shopName === undefined ? "Live stock" : `${escapeHtml(shopName)}: live stock`;
 }
 
 function pageStart(catalog: CatalogView, query: PageQuery, nowMs: number): PageStart {
@@ -109,26 +148,26 @@ function pageStart(catalog: CatalogView, query: PageQuery, nowMs: number): PageS
       details,
     })),
     total: list.total,
-    collections: collectionsOf(catalog, list.stocks, collectionId),
+    collections: collectionsOf(catalog, collectionId),
     serverTimeMs: catalog.isStale ? catalog.currentTimeMs : nowMs,
     isLoaded: catalog.isLoaded,
     isStale: catalog.isStale,
   };
 }
 
-/** The collections that sellers have named, and the unnamed ones of the listed products. */
-function collectionsOf(catalog: CatalogView, stocks: readonly Stock[], selected: string): NamedCollection[] {
+/** The collections that sellers have named, and then those of products that have no name, by ID. */
+function collectionsOf(catalog: CatalogView, selected: string): NamedCollection[] {
   const named = catalog.collections.map(({ collectionId, name }) => ({
     collectionId,
     name: name || collectionId,
   }));
   const known = new Set(["", ...named.map(({ collectionId }) => collectionId)]);
-  const ids = new Set([...stocks.map(({ details }) => details?.collectionId ?? ""), selected]);
-  const others = [...ids].filter((collectionId) => !known.has(collectionId)).sort();
-  return [
-    ...named,
-    ...others.map((collectionId) => ({ collectionId, name: collectionName(collectionId, []) })),
-  ];
+  const isUnnamed = (collectionId: string): boolean => !known.has(collectionId);
+  const unnamed = catalog.collectionIds.filter(isUnnamed).slice(0, UNNAMED_COLLECTIONS_MAX);
+  if (isUnnamed(selected) && !unnamed.includes(selected)) {
+    unnamed.push(selected);
+  }
+  return [...named, ...unnamed.map((collectionId) => ({ collectionId, name: collectionId }))];
 }
 
 function attribute(value: unknown): string {

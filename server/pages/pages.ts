@@ -1,12 +1,14 @@
 import { join } from "node:path";
+import { chooseLocale } from "../../web/view/formats.ts";
 import { parsePageQuery } from "../../web/view/list-query.ts";
 import { PAGE_SETTINGS_DEFAULT, type PageSettings } from "../../web/view/settings.ts";
-import type { RequestHandler } from "../http/message.ts";
+import type { HttpRequest, HttpResponse, RequestHandler } from "../http/message.ts";
 import { handleOptionsOrDisallowed } from "../http/refusal.ts";
 import { type Body, compressNow, linksOf, readAssets, sendBody } from "./assets.ts";
-import { type CatalogView, pageHtml } from "./html.ts";
+import { type CatalogView, notFoundHtml, pageHtml } from "./html.ts";
 
 export type { CatalogQuery, CatalogView } from "./html.ts";
+export type { PageSettings };
 
 interface PagesOptions {
   readonly catalog: CatalogView;
@@ -61,13 +63,30 @@ export function createPages(options: PagesOptions): RequestHandler {
   const { catalog, folder = FOLDER_DEFAULT } = options;
   const settings = { ...PAGE_SETTINGS_DEFAULT, ...options.settings };
   const assets = readAssets(folder);
-  const page = linksOf(folder, "page/main.ts");
+  // The page's script expects that of the demo to have run.
+  const entries = settings.demo?.canReserve ? ["page/demo.ts", "page/main.ts"] : ["page/main.ts"];
+  const links = entries.map((entry) => linksOf(folder, entry));
+  const page = {
+    scripts: links.flatMap(({ scripts }) => scripts),
+    styles: links.flatMap(({ styles }) => styles).reverse(),
+  };
   const embed = withSettings(assets.get("/embed.js"), settings);
+
+  const notFound = compressNow(HTML_TYPE, notFoundHtml(settings, page), "best");
+  /** A page for people; programs get the server's line of text. */
+  const sendNotFound = (request: HttpRequest, response: HttpResponse): boolean => {
+    const isRead = request.method === "GET" || request.method === "HEAD";
+    if (!isRead || !String(request.headers.accept ?? "").includes("text/html")) {
+      return false;
+    }
+    sendBody(request, response, notFound, { ...SECURITY_HEADERS, "cache-control": "no-store" }, 404);
+    return true;
+  };
 
   return (request, response, path) => {
     const asset = path === "/embed.js" ? embed : assets.get(path);
     if (path !== "/" && asset === undefined) {
-      return false;
+      return sendNotFound(request, response);
     }
     if (handleOptionsOrDisallowed(request, response)) {
       return true;
@@ -75,8 +94,19 @@ export function createPages(options: PagesOptions): RequestHandler {
     if (asset === undefined) {
       const { searchParams } = new URL(request.url ?? "/", "http://page");
       const send = (): void => {
-        const html = pageHtml(catalog, parsePageQuery(searchParams), settings, page, Date.now());
-        sendBody(request, response, compressNow(HTML_TYPE, html), { ...SECURITY_HEADERS, ...REVALIDATED });
+        const locale = localeOf(request);
+        const html = pageHtml(
+          catalog,
+          parsePageQuery(searchParams),
+          { ...settings, locale },
+          page,
+          Date.now(),
+        );
+        sendBody(request, response, compressNow(HTML_TYPE, html), {
+          ...SECURITY_HEADERS,
+          ...REVALIDATED,
+          vary: "accept-encoding, accept-language",
+        });
       };
       const caughtUp = catalog.caughtUp();
       if (caughtUp === undefined) {
@@ -89,6 +119,12 @@ export function createPages(options: PagesOptions): RequestHandler {
     sendBody(request, response, asset, headersFor(path, asset));
     return true;
   };
+}
+
+/** The visitor's language, for numbers and times. `Accept-Language` has the preferred one first in every browser. */
+function localeOf(request: HttpRequest): string {
+  const accepted = String(request.headers["accept-language"] ?? "");
+  return chooseLocale(accepted.split(",").map((item) => item.split(";", 1)[0]?.trim() ?? ""));
 }
 
 function headersFor(path: string, asset: Body): Record<string, string> {

@@ -295,6 +295,23 @@ describe("validation over the wire", () => {
     await list(nextPageToken);
   });
 
+  it("a lowest price above the highest one", async () => {
+    for (const [minPrice, maxPrice] of [
+      [50, 20],
+      [0.01, 0],
+    ] as const) {
+      const { code, violations } = await post(app, `${STOCK}/ListStock`, { minPrice, maxPrice });
+      assert.equal(code, "invalid_argument");
+      assert.deepEqual(
+        violations.map(({ field }) => field),
+        ["min_price"],
+      );
+      const description = violations[0]?.description ?? "";
+      assert.match(description, new RegExp(`is ${minPrice}, above max_price, which is ${maxPrice}`));
+    }
+    assert.equal((await post(app, `${STOCK}/ListStock`, { minPrice: 20, maxPrice: 20 })).code, "ok");
+  });
+
   it("times that JSON cannot express, in a binary message", async () => {
     const cases = [
       { seconds: 253_402_300_800n, nanos: 0, met: "253402300800 seconds", bound: "1970 to 9999" },

@@ -171,6 +171,7 @@ for (const kind of Object.values(EDGES)) {
       }
       for (const path of [
         "/readyz",
+        "/demo/reserve",
         "/metrics",
         "/inventory.v1.SupplyService/GetLedger?connect=v1&encoding=json&message=%7B%22productId%22%3A%22mug%22%7D",
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

@@ -42,6 +42,9 @@ const LETTERS = [
   [" ", " "],
   ["-", "-"],
   ["7", "7"],
+  ["0", "0"],
+  ["1", "1"],
+  ["2", "2"],
 ] as const;
 const PLAIN: ReadonlyMap<string, string> = new Map(LETTERS);
 
@@ -147,7 +150,10 @@ class World {
       })
       .sort((a, b) => {
         const [left, right] = [keyOf(a, draft.order), keyOf(b, draft.order)];
-        const byKey = left < right ? -1 : left > right ? 1 : 0;
+        const byKey =
+          typeof left === "string" && typeof right === "string"
+            ? naturalOrder(left, right)
+            : Number(left) - Number(right);
         return way * (byKey || (a.state.productId < b.state.productId ? -1 : 1));
       })
       .map(({ state }) => state);
@@ -165,6 +171,20 @@ function keyOf({ state, name }: Known, order: ListQuery["order"]): string | numb
     case "update_time":
       return state.updateTimeMs;
   }
+}
+
+/** The oracle: texts as runs of digits, which are compared as numbers, and single characters. */
+function naturalOrder(a: string, b: string): number {
+  const partsOf = (text: string): string[] => text.match(/\d+|\D/gu) ?? [];
+  const [left, right] = [partsOf(a), partsOf(b)];
+  for (const [index, one] of left.entries()) {
+    const other = right[index];
+    if (other === undefined) return 1;
+    const numbers = [one, other].map((part) => (/^\d/.test(part) ? BigInt(part) : undefined));
+    const [x = one, y = other] = numbers.every((number) => number !== undefined) ? numbers : [];
+    if (x !== y) return x < y ? -1 : 1;
+  }
+  return left.length - right.length;
 }
 
 /** A cursor after a round trip through a page token. */
@@ -362,6 +382,55 @@ describe("Catalog: examples", () => {
     assert.deepEqual(find(world, "cheesesku"), [], "not across the end of the name");
     assert.deepEqual(find(world, "nothing"), []);
     assert.equal(find(world, "   ").length, 4, "no words match everything");
+  });
+
+  it("lists names in natural order, page by page", () => {
+    const names = [
+      "Lamp",
+      "Lamp 2",
+      "lamp 07",
+      "Lamp 10",
+      "Lamp 10 b",
+      "Lamp 123456789",
+      "Lamp 1234567890",
+      "Lamp B",
+    ];
+    for (const descending of [false, true]) {
+      const world = worldWith(...names.toReversed().map((name, n) => ({ id: `p${n}`, name })));
+      const query = { ...ALL, limit: 3, descending };
+      const found: (string | undefined)[] = [];
+      let next: ListCursor | undefined;
+      do {
+        const page = world.catalog.list({ ...query, after: next });
+        found.push(...page.stocks.map(({ details }) => details?.name));
+        next = page.next && throughToken(page.next);
+      } while (next !== undefined);
+      assert.deepEqual(found, descending ? names.toReversed() : names);
+    }
+  });
+
+  it("knows the collections of visible products, whether or not they are named", () => {
+    const world = worldWith({ id: "a" });
+    const put = (id: string, collectionId: string, deleted = false): void =>
+      world.put({
+        id,
+        available: 1,
+        updateTimeMs: 1,
+        deleted,
+        details: { name: ["n"], price: 1, collectionId },
+      });
+    assert.deepEqual(world.catalog.collectionIds, []);
+    put("b", "shelf 10");
+    put("c", "shelf 9");
+    put("d", "shelf 9");
+    put("e", "deleted", true);
+    assert.deepEqual(world.catalog.collectionIds, ["shelf 9", "shelf 10"]);
+    put("c", "shelf 9", true);
+    assert.deepEqual(world.catalog.collectionIds, ["shelf 9", "shelf 10"]);
+    put("d", "shelf 11");
+    assert.deepEqual(world.catalog.collectionIds, ["shelf 10", "shelf 11"]);
+    put("b", "shelf 10", true);
+    assert.deepEqual(world.catalog.collectionIds, ["shelf 11"]);
   });
 
   it("finds a product by its new name only", () => {

@@ -4,7 +4,14 @@ import fc from "fast-check";
 import type { ProductState } from "../../server/inventory/feed.ts";
 import { numberKey, sortRows, textKey } from "../../server/live/catalog/sort-rows.ts";
 import { CHANGED, CHANGED_ALL, NO_ROW, ProductTable } from "../../server/live/products/product-table.ts";
-import { bytesOf } from "../../server/live/products/text-order.ts";
+import {
+  type Bytes,
+  bytesOf,
+  compareBytes,
+  compareNatural,
+  foldText,
+  NaturalKeyWriter,
+} from "../../server/live/products/text-order.ts";
 import { detailsOf, seedOf, stateOf } from "./states.ts";
 
 const text = fc.string({ unit: "grapheme", maxLength: 12 });
@@ -183,18 +190,36 @@ describe("sortRows", () => {
         const expected = [...rows].sort(
           (a, b) => Buffer.compare(Buffer.from(texts[a] ?? ""), Buffer.from(texts[b] ?? "")) || a - b,
         );
-        const codes = Uint8Array.from({ length: 256 }, (_, byte) => byte);
         assert.deepEqual(
           [
             ...sortRows(
               rows,
-              textKey(rows, (row) => bytesOf(texts[row] ?? ""), codes),
+              textKey(rows, (row) => bytesOf(texts[row] ?? "")),
             ),
           ],
           expected,
         );
       }),
       { seed: seedOf(t), numRuns: 300 },
+    );
+  });
+
+  it("sorts names in natural order, as they are compared", (t) => {
+    const name = fc.string({
+      unit: fc.constantFrom("0", "1", "2", "9", "a", "A", " ", ":", "/", "é"),
+      maxLength: 30,
+    });
+    const writer = new NaturalKeyWriter();
+    fc.assert(
+      fc.property(name, name, (a, b) => {
+        const [left, right] = [a, b].map((text) => bytesOf(foldText(text))) as [Bytes, Bytes];
+        const key = { ...writer.write(left) };
+        const keyOfA = { ...key, bytes: key.bytes.slice() };
+        const order = Math.sign(compareNatural(left, right));
+        assert.equal(Math.sign(compareBytes(keyOfA, writer.write(right))), order);
+        assert.equal(Math.sign(compareNatural(right, left)), 0 - order);
+      }),
+      { seed: seedOf(t), numRuns: 5_000 },
     );
   });
 

@@ -18,7 +18,12 @@ describe("how the page is served", () => {
   let app: AppProcess;
 
   before(async () => {
-    app = await startAppProcess({ EXACT_COUNT_MAX: "10", LOW_STOCK_MAX: "4", SHOP_CURRENCY: "USD" });
+    app = await startAppProcess({
+      EXACT_COUNT_MAX: "10",
+      LOW_STOCK_MAX: "4",
+      SHOP_CURRENCY: "USD",
+      SHOP_NAME: "Söhne & Co",
+    });
     const shop = shopAt(app.url);
     await shop.put(...SMALL_SHOP);
     shop.close();
@@ -126,6 +131,36 @@ describe("how the page is served", () => {
     assert.equal(headers["cross-origin-resource-policy"], "cross-origin");
     assert.ok(body.length <= EMBED_BYTES_MAX, `the element's script has ${body.length} bytes`);
     assert.match(gunzipSync(body).toString(), /"lowStockMax":4,"exactCountMax":10/);
+  });
+
+  it("answers 404 with a page for people, and with a line of text for programs", async () => {
+    const page = await send("/nothing", { accept: "text/html,*/*;q=0.8" });
+    assert.equal(page.status, 404);
+    assert.equal(page.headers["content-type"], "text/html; charset=utf-8");
+    assert.equal(page.headers["cache-control"], "no-store");
+    assert.match(String(page.headers["content-security-policy"]), /^default-src 'none'/);
+    const html = page.body.toString();
+    assert.match(html, /<h1 dir="auto">Söhne &#38; Co<\/h1>/);
+    assert.match(html, /There is no page at this address/);
+    assert.match(html, /<a href="\/">All products<\/a>/);
+    assert.doesNotMatch(html, /<script/);
+    const again = await send("/nothing", {
+      accept: "text/html",
+      "if-none-match": String(page.headers["etag"]),
+    });
+    assert.equal(again.status, 404);
+    const text = await send("/nothing");
+    assert.deepEqual([text.status, text.body.toString()], [404, "Not found\n"]);
+    assert.equal((await send("/nothing", { accept: "text/html" }, "POST")).body.toString(), "Not found\n");
+  });
+
+  it("has the name of the shop, and lets texts have their own direction", async () => {
+    const html = (await send("/")).body.toString();
+    assert.match(html, /<title>Söhne &#38; Co: live stock<\/title>/);
+    for (const part of ["card-name", "card-description", "card-collection"]) {
+      assert.match(html, new RegExp(`class="${part}" dir="auto"`));
+    }
+    assert.doesNotMatch(html, /cart|basket/i);
   });
 
   it("answers 404 at other paths, and serves nothing outside of its folder", async () => {

@@ -126,6 +126,49 @@ describe("finding a product", { skip: chromiumNeed.missing, concurrency: false }
     assert.equal(await page.locator(".pause").isVisible(), false);
   });
 
+  it("says that the lowest price is above the highest one, and recovers", async () => {
+    await using visitor = await visit(browser);
+    const lists: string[] = [];
+    visitor.context.on("request", (request) => {
+      if (request.url().includes("/ListStock?")) lists.push(request.url());
+    });
+    const page = await visitor.open(`${app.url}/?collection=desk&min=50&max=20`);
+    const problem = page.getByRole("alert").filter({ hasText: "“Price from” is above “Price to”" });
+    await problem.waitFor();
+    await page.getByText("No price is both at least €50.00 and at most €20.00.").waitFor();
+    assert.equal(await page.getByLabel("Price from").getAttribute("aria-invalid"), "true");
+    await page.getByLabel("Price from").fill("40");
+    await page.getByText("No price is both at least €40.00 and at most €20.00.").waitFor();
+    assert.deepEqual(lists, [], "a list that the server refuses is not requested");
+    await page.getByLabel("Price to").fill("200");
+    await untilNames(page, ["Desk Lamp", "Fountain Pen"]);
+    assert.equal(await problem.count(), 0);
+    assert.equal(await page.getByLabel("Price from").getAttribute("aria-invalid"), "false");
+  });
+
+  it("offers the collections of all products by their IDs where sellers have named none", async () => {
+    await using visitor = await visit(browser);
+    const page = await visitor.open(`${app.url}/?collection=spoons`);
+    const options = await page.getByLabel("Collection").locator("option").allTextContents();
+    assert.deepEqual(options, ["All", "desk", "kitchen", "spoons"]);
+  });
+
+  it("writes prices and times as the visitor does, with the script and without", async () => {
+    for (const javaScriptEnabled of [true, false]) {
+      await using visitor = await visit(browser, { locale: "de-DE", javaScriptEnabled });
+      const page = await visitor.open(`${app.url}/?q=lamp`);
+      assert.equal(await textOf(page, ".card-price"), "110,00\u00a0€");
+      await page.emulateMedia({ media: "print" });
+      assert.match(
+        await textOf(page, ".print-time"),
+        /^Counts as of \d{1,2}\. \p{L}+ 20\d\d um \d\d:\d\d:\d\d/u,
+      );
+      assert.ok(await page.locator(".print-time").isVisible());
+      assert.equal(await page.locator("search").isVisible(), false);
+      assert.equal(await page.locator(".status").isVisible(), false);
+    }
+  });
+
   it("collapses the filters on a narrow screen, and shows how many are set", async () => {
     await using visitor = await visit(browser, { viewport: { width: 360, height: 800 } });
     const page = await visitor.open(`${app.url}/?collection=desk`);

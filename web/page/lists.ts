@@ -1,11 +1,13 @@
 import { backoffMs } from "../live/backoff.ts";
-import { type PageQuery, pageAddress } from "../view/list-query.ts";
+import { isPriceRangeReversed, type PageQuery, pageAddress } from "../view/list-query.ts";
 import type { LivePage } from "./live-page.ts";
-import type { StockClient } from "./stock-client.ts";
+import type { ProductList, StockClient } from "./stock-client.ts";
 
 const RETRY = { firstMs: 1_000, maxMs: 15_000 };
 /** An empty list has no products to watch, so it is loaded again after this time. */
 const EMPTY_RETRY_MS = 10_000;
+
+const NOTHING: ProductList = { products: [], total: 0, serverTimeMs: 0, isStale: false };
 
 interface ListsOptions {
   readonly client: StockClient;
@@ -27,14 +29,14 @@ export class Lists {
 
   /** Loads a list. The page keeps the previous one until it arrives. */
   async load(query: PageQuery, isLonger = false): Promise<void> {
-    const { client, page, onLoaded } = this.#options;
+    const { page, onLoaded } = this.#options;
     clearTimeout(this.#retryTimer);
     this.#current?.abort();
     const current = new AbortController();
     this.#current = current;
     if (page().loading !== "failed") page().setLoading("loading", query);
     try {
-      const list = await client.list(query, current.signal);
+      const list = await this.#list(query, current.signal);
       if (current.signal.aborted) return;
       this.#failures = 0;
       page().putList(query, list, isLonger);
@@ -55,12 +57,12 @@ export class Lists {
 
   reloadWhileEmpty(): void {
     clearTimeout(this.#retryTimer);
-    const { client, page, onLoaded } = this.#options;
+    const { page, onLoaded } = this.#options;
     if (page().list.total > 0) return;
     this.#retryTimer = setTimeout(async () => {
       const { query } = page();
       try {
-        const list = await client.list(query, new AbortController().signal);
+        const list = await this.#list(query, new AbortController().signal);
         if (page().loading === "idle" && pageAddress(query) === pageAddress(page().query)) {
           page().putList(query, list, false);
           onLoaded();
@@ -70,5 +72,10 @@ export class Lists {
       }
       if (page().loading === "idle") this.reloadWhileEmpty();
     }, EMPTY_RETRY_MS);
+  }
+
+  /** The server refuses a reversed price range, so it is not sent. */
+  async #list(query: PageQuery, signal: AbortSignal): Promise<ProductList> {
+    return isPriceRangeReversed(query) ? NOTHING : await this.#options.client.list(query, signal);
   }
 }

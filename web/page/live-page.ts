@@ -1,19 +1,20 @@
 import { render } from "lit/html.js";
 import type { ConnectionState } from "../live/watch-loop.ts";
 import type { WatchMessage } from "../live/watch-message.ts";
+import { ageText, type Formats } from "../view/formats.ts";
 import type { PageQuery } from "../view/list-query.ts";
 import { type PageActions, type PageModel, pageView } from "../view/page-view.ts";
 import type { NamedCollection, PageStart, Product } from "../view/product.ts";
-import { countLabelOf } from "../view/product-card.ts";
+import { countLabelOf, formatsIn } from "../view/product-card.ts";
 import type { PageSettings } from "../view/settings.ts";
-import { type Status, statusWord } from "../view/status.ts";
+import { isCurrent, type Status, statusWord } from "../view/status.ts";
 import { Announcer } from "./announcer.ts";
 import { litMarkup } from "./lit-markup.ts";
 import { type ListChange, LiveList } from "./live-list.ts";
 import type { ProductList } from "./stock-client.ts";
 
-/** Formats the server's time in the user's time zone. */
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+/** How often the age of the counts is updated while no message arrives. */
+const AGE_INTERVAL_MS = 30_000;
 
 interface LivePageOptions {
   readonly root: HTMLElement;
@@ -22,6 +23,7 @@ interface LivePageOptions {
   readonly start: PageStart;
   readonly query: PageQuery;
   readonly actions: PageActions;
+  readonly holdView: PageModel["holdView"];
 }
 
 /** The state of the page. Renders at most once per task of the browser. */
@@ -53,6 +55,10 @@ export class LivePage {
     // The server rendered the same content. Replaced within one task, it causes no layout shift.
     options.root.replaceChildren();
     this.#drawNow();
+    setInterval(() => {
+      if (!isCurrent(this.#status)) this.draw();
+    }, AGE_INTERVAL_MS);
+    addEventListener("beforeprint", () => this.#drawNow());
   }
 
   get query(): PageQuery {
@@ -70,7 +76,7 @@ export class LivePage {
   setPaused(isPaused: boolean): void {
     this.#isPaused = isPaused;
     this.#announceStatus();
-    this.#draw();
+    this.draw();
   }
 
   setConnection(link: ConnectionState): void {
@@ -78,13 +84,13 @@ export class LivePage {
     const isFirst = this.#connection === "snapshot" && link === "live";
     this.#connection = link;
     if (!isFirst && !this.#isPaused) this.#announceStatus();
-    this.#draw();
+    this.draw();
   }
 
   setLoading(loading: PageModel["loading"], query = this.#query): void {
     this.#loading = loading;
     this.#query = query;
-    this.#draw();
+    this.draw();
   }
 
   /** Shows a list that was loaded. `isLonger`: it extends the one shown. */
@@ -108,14 +114,19 @@ export class LivePage {
     if (wasStale !== message.isStale) this.#announceStatus();
     const changes = this.list.apply(message.stocks, message.removed, message.isSnapshot, Date.now());
     if (!message.isSnapshot) for (const change of changes) this.#announceLevel(change);
-    this.#draw();
+    this.draw();
+  }
+
+  get #formats(): Formats {
+    return formatsIn(this.#options.settings);
   }
 
   get #status(): Status {
     return {
       connection: this.#isPaused ? "paused" : this.#connection,
       isStale: this.#isStale,
-      asOf: this.#serverTimeMs > 0 ? clock.format(this.#serverTimeMs) : "",
+      asOf: this.#serverTimeMs > 0 ? this.#formats.time(this.#serverTimeMs, Date.now()) : "",
+      age: this.#serverTimeMs > 0 ? ageText(this.#serverTimeMs, Date.now()) : "",
     };
   }
 
@@ -137,7 +148,13 @@ export class LivePage {
     this.#announcer.announce(after.productId, `${name}: ${isBack ? `back in stock, ${text}` : text}`);
   }
 
-  #draw(): void {
+  /** Announces what became of a reservation of this visitor. */
+  announceHold(productId: string, text: string): void {
+    const product = this.list.products.find((listed) => listed.productId === productId);
+    this.#announcer.announce(`hold ${productId}`, `${product?.details?.name || productId}: ${text}`);
+  }
+
+  draw(): void {
     if (this.#isDrawing) return;
     this.#isDrawing = true;
     queueMicrotask(() => this.#drawNow());
@@ -145,7 +162,7 @@ export class LivePage {
 
   #drawNow(): void {
     this.#isDrawing = false;
-    const { root, settings, actions } = this.#options;
+    const { root, settings, actions, holdView } = this.#options;
     const products = this.list.products;
     const nowMs = Date.now();
     const model: PageModel = {
@@ -155,16 +172,23 @@ export class LivePage {
       total: this.list.total,
       collections: this.#collections,
       status: this.#status,
+      printedTime: this.#serverTimeMs > 0 ? this.#formats.fullTime(this.#serverTimeMs) : "",
+      holdView,
       nowMs,
       loading: this.#loading,
       movedCount: this.list.movedCount,
     };
+    const focused = document.activeElement?.closest(".hold")?.parentElement;
     render(pageView(litMarkup, model, actions), root);
+    // The button that had the focus may have been replaced.
+    if (focused && !focused.contains(document.activeElement)) {
+      focused.querySelector<HTMLElement>(".hold button:enabled")?.focus();
+    }
     const deadlines = products
       .map(({ restockedUntilMs }) => restockedUntilMs)
       .filter((untilMs) => untilMs > nowMs);
     clearTimeout(this.#restockTimer);
     if (deadlines.length > 0)
-      this.#restockTimer = setTimeout(() => this.#draw(), Math.min(...deadlines) - nowMs + 1);
+      this.#restockTimer = setTimeout(() => this.draw(), Math.min(...deadlines) - nowMs + 1);
   }
 }

@@ -2,6 +2,7 @@ import "../styles/page.css";
 import { type PageQuery, pageAddress, parsePageQuery } from "../view/list-query.ts";
 import type { PageStart } from "../view/product.ts";
 import { LIST_STEP, PAGE_SETTINGS_DEFAULT, type PageSettings } from "../view/settings.ts";
+import type {} from "./holds.ts";
 import { Lists } from "./lists.ts";
 import { LivePage } from "./live-page.ts";
 import { SharedWatch } from "./shared-watch.ts";
@@ -31,8 +32,8 @@ function start(root: HTMLElement, region: HTMLElement): void {
   const client = new StockClient(location.origin);
   let typing: ReturnType<typeof setTimeout> | undefined;
   let watch: SharedWatch;
-
   const page = new LivePage({
+    holdView: globalThis.demoHolds?.view,
     root,
     region,
     settings,
@@ -111,6 +112,10 @@ function start(root: HTMLElement, region: HTMLElement): void {
 
   watch = openWatch();
   subscribe();
+  globalThis.demoHolds?.start({
+    onChange: () => page.draw(),
+    announce: (productId, text) => page.announceHold(productId, text),
+  });
   if (initial.isLoaded) lists.reloadWhileEmpty();
   else void lists.load(page.query);
 

@@ -10,21 +10,22 @@ export interface CountLabel {
 
 const numbers = new Intl.NumberFormat("en");
 
-/** The text of a count: "Sold out", "Only 3 left", "24 left", "10+ left". */
+/** The text of a count: "Sold out", "Only 3 left", "24 left", "10+ left". `format` is that of numbers. */
 export function countLabel(
   available: number,
   settings: Pick<PageSettings, "lowStockMax" | "exactCountMax">,
+  format: (count: number) => string = (count) => numbers.format(count),
 ): CountLabel {
   if (available <= 0) {
     return { level: "none", text: "Sold out" };
   }
   if (available <= settings.lowStockMax) {
-    return { level: "low", text: `Only ${numbers.format(available)} left` };
+    return { level: "low", text: `Only ${format(available)} left` };
   }
   const { exactCountMax } = settings;
   const isBand = exactCountMax > 0 && available > exactCountMax;
   return {
     level: "some",
-    text: `${numbers.format(isBand ? exactCountMax : available)}${isBand ? "+" : ""} left`,
+    text: `${format(isBand ? exactCountMax : available)}${isBand ? "+" : ""} left`,
   };
 }

@@ -65,6 +65,11 @@ export function isFiltered(query: PageQuery): boolean {
   return query.words !== "" || filterCount(query) > 0;
 }
 
+/** Whether no price can match. The server refuses such a list. */
+export function isPriceRangeReversed({ minPrice, maxPrice }: PageQuery): boolean {
+  return minPrice !== undefined && maxPrice !== undefined && minPrice > maxPrice;
+}
+
 function priceOf(text: string | null): number | undefined {
   const price = Number(text?.trim().replace(",", ".") || Number.NaN);
   return Number.isFinite(price) && price >= 0 ? price : undefined;

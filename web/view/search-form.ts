@@ -1,5 +1,5 @@
 import { icon } from "./icons.ts";
-import { filterCount, type PageQuery, SORTS } from "./list-query.ts";
+import { filterCount, isPriceRangeReversed, type PageQuery, SORTS } from "./list-query.ts";
 import type { Markup } from "./markup.ts";
 import type { NamedCollection } from "./product.ts";
 
@@ -18,9 +18,10 @@ export function searchFormView(
   actions: SearchFormActions | undefined,
 ): unknown {
   const { html, nothing } = markup;
+  const isReversed = isPriceRangeReversed(query);
   const price = (name: string, label: string, value: number | undefined) => html`<label class="field price">
     <span>${label}</span>
-    <input type="number" name="${name}" min="0" step="any" inputmode="decimal" placeholder="Any" value="${value ?? ""}" />
+    <input type="number" name="${name}" min="0" step="any" inputmode="decimal" placeholder="Any" value="${value ?? ""}" aria-invalid="${isReversed ? "true" : "false"}" aria-describedby="price-range" />
   </label>`;
   const filters = filterCount(query);
   return html`<search>
@@ -48,7 +49,7 @@ export function searchFormView(
               <option value="" ?selected=${query.collectionId === ""}>All</option>
               ${collections.map(
                 ({ collectionId, name }) =>
-                  html`<option value="${collectionId}" ?selected=${collectionId === query.collectionId}>${name}</option>`,
+                  html`<option value="${collectionId}" dir="auto" ?selected=${collectionId === query.collectionId}>${name}</option>`,
               )}
             </select>
           </label>
@@ -67,6 +68,7 @@ export function searchFormView(
           )}
         </select>
       </label>
+      <p class="problem" id="price-range" role="alert">${isReversed ? "“Price from” is above “Price to”" : nothing}</p>
       <button type="submit" class="solid apply" ?hidden=${actions !== undefined}>Show</button>
     </form>
   </search>`;

@@ -8,12 +8,26 @@ export interface PageSettings {
   readonly currency: string;
   /** Interval of the heartbeats of a watch. */
   readonly heartbeatMs: number;
+  /** Absent: the page has a heading without a name. */
+  readonly shopName?: string | undefined;
+  /** The visitor's language tag, for numbers, prices and times. */
+  readonly locale: string;
+  /** Present in the demo. */
+  readonly demo?: DemoSettings | undefined;
+}
+
+export interface DemoSettings {
+  /** The illustration of each product of the demo: the path data of an SVG on a grid of 48 by 48. */
+  readonly pictures: Readonly<Record<string, string>>;
+  /** Whether visitors may reserve these products. */
+  readonly canReserve: boolean;
 }
 
 export const PAGE_SETTINGS_DEFAULT: PageSettings = {
   lowStockMax: 5,
   exactCountMax: 0,
   currency: "EUR",
+  locale: "en",
   heartbeatMs: 10_000,
 };
 

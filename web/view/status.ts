@@ -10,6 +10,8 @@ export interface Status {
   readonly isStale: boolean;
   /** When the counts were last known to be current, such as "12:03:05". Empty if that is unknown. */
   readonly asOf: string;
+  /** How old they are, such as "3 minutes old". Empty below a minute. */
+  readonly age: string;
 }
 
 const WORDS: Readonly<Record<Connection, string>> = {
@@ -23,6 +25,11 @@ const WORDS: Readonly<Record<Connection, string>> = {
 
 /** Connections that provide the server's current counts. */
 const CONNECTED: ReadonlySet<Connection> = new Set(["snapshot", "live", "polling"]);
+
+/** Whether the server can be reached, as far as the page knows. A pause does not end that. */
+export function isConnected({ connection }: Status): boolean {
+  return CONNECTED.has(connection) || connection === "paused";
+}
 
 /** Whether the counts shown are current. */
 export function isCurrent({ connection, isStale }: Status): boolean {
@@ -39,7 +46,8 @@ export function statusView(markup: Markup, status: Status, onPause: (() => void)
   const { html, nothing } = markup;
   const { connection, isStale, asOf } = status;
   const isOld = isStale && CONNECTED.has(connection);
-  const age = (connection !== "live" || isStale) && asOf !== "" ? ` as of ${asOf}` : "";
+  const age = status.age && `, ${status.age}`;
+  const asOfText = (connection !== "live" || isStale) && asOf !== "" ? ` as of ${asOf}${age}` : "";
   const isPaused = connection === "paused";
   return html`<section
     class="status"
@@ -49,7 +57,7 @@ export function statusView(markup: Markup, status: Status, onPause: (() => void)
   >
     <p class="status-text">
       ${icon(markup, isOld ? "stale" : connection)}<span class="status-words"
-        ><span class="status-word">${statusWord(status)}</span><span class="status-age">${age}</span></span
+        ><span class="status-word">${statusWord(status)}</span><span class="status-age">${asOfText}</span></span
       >
     </p>
     <button type="button" class="quiet pause" ?hidden=${onPause === undefined} @click=${onPause ?? nothing}>

@@ -3,7 +3,8 @@ import type { Collection } from "../../inventory/collection.ts";
 import type { Mirror } from "../mirror.ts";
 import { CHANGED, CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
 import { foldText } from "../products/text-order.ts";
-import type { CatalogView, ListPage, ListQuery } from "./list-query.ts";
+import { CollectionIds } from "./collection-ids.ts";
+import type { ListPage, ListQuery } from "./list-query.ts";
 import {
   CollectionOrder,
   LIST_ORDERS,
@@ -18,7 +19,7 @@ import { partition, type Rows } from "./sorted-index.ts";
 import { StockIndex } from "./stock-index.ts";
 import { TextIndex } from "./text-index.ts";
 
-export type { CatalogView, ListPage, ListQuery } from "./list-query.ts";
+export type { ListPage, ListQuery } from "./list-query.ts";
 export { LIST_ORDERS, type ListCursor, type ListOrder };
 
 /**
@@ -53,7 +54,7 @@ const BUILD_SLICE_MS = 5;
 const EMPTY: ListPage = { stocks: [], total: 0, next: undefined };
 
 /** Sorted and searchable lists of the visible products, updated with the mirror's table. Empty until it is loaded. */
-export class Catalog implements CatalogView {
+export class Catalog {
   readonly #mirror: Mirror;
   readonly #table: ProductTable;
   readonly #orders: Readonly<Record<SortOrder, ProductOrder>>;
@@ -63,6 +64,7 @@ export class Catalog implements CatalogView {
   readonly #text: TextIndex;
   /** Rows sorted by ID, while orders are built from them. Dropped when a product becomes visible or invisible. */
   #rowsById: Uint32Array | undefined;
+  readonly #collectionIds: CollectionIds;
   readonly #firstSorted = Promise.withResolvers<void>();
   /** Resolves when the products are loaded and every order is built for the first time. */
   readonly firstSorted: Promise<void> = this.#firstSorted.promise;
@@ -79,6 +81,7 @@ export class Catalog implements CatalogView {
       product_id: new ProductOrder(table, "product_id"),
     };
     this.#byCollection = new CollectionOrder(table);
+    this.#collectionIds = new CollectionIds(table, this.#byCollection);
     this.#indexes = [...Object.values(this.#orders), this.#byCollection];
     this.#stock = new StockIndex(table);
     this.#text = new TextIndex(table);
@@ -101,6 +104,12 @@ export class Catalog implements CatalogView {
     return this.#mirror.collections;
   }
 
+  /** The IDs of all collections that have a visible product, in natural order. */
+  get collectionIds(): readonly string[] {
+    return this.#mirror.isLoaded ? this.#collectionIds.read(() => this.#build(this.#byCollection)) : [];
+  }
+
+  /** Whether the products are known. False until the first load after a start. */
   get isLoaded(): boolean {
     return this.#mirror.isLoaded;
   }
@@ -109,10 +118,12 @@ export class Catalog implements CatalogView {
     return this.#mirror.isStale;
   }
 
+  /** When it was last known to be current, ms since 1970; 0 if never. */
   get currentTimeMs(): number {
     return this.#mirror.currentTimeMs;
   }
 
+  /** See `Mirror.caughtUp`. */
   caughtUp(): Promise<void> | undefined {
     return this.#mirror.caughtUp();
   }

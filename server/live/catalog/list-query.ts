@@ -1,4 +1,3 @@
-import type { Collection } from "../../inventory/collection.ts";
 import type { ProductState } from "../../inventory/feed.ts";
 import type { ListCursor, ListOrder } from "./product-orders.ts";
 
@@ -23,17 +22,4 @@ export interface ListPage {
   readonly total: number;
   /** The cursor of the next page; absent on the last page. */
   readonly next: ListCursor | undefined;
-}
-
-/** The catalog as the shop's page reads it. */
-export interface CatalogView {
-  list(query: ListQuery): ListPage;
-  readonly collections: readonly Collection[];
-  /** Whether the products are known. False until the first load after a start. */
-  readonly isLoaded: boolean;
-  readonly isStale: boolean;
-  /** When it was last known to be current, ms since 1970; 0 if never. */
-  readonly currentTimeMs: number;
-  /** See `Mirror.caughtUp`. */
-  caughtUp(): Promise<void> | undefined;
 }

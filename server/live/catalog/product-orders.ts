@@ -1,5 +1,11 @@
 import { CHANGED, type ProductTable } from "../products/product-table.ts";
-import { type Bytes, bytesOf, compareBytes, compareFolded, LOWER_CASE } from "../products/text-order.ts";
+import {
+  type Bytes,
+  bytesOf,
+  compareBytes,
+  compareNatural,
+  NaturalKeyWriter,
+} from "../products/text-order.ts";
 import { numberKey, type RadixKey, sortRows, textKey } from "./sort-rows.ts";
 import { type Rows, SortedIndex } from "./sorted-index.ts";
 
@@ -41,7 +47,7 @@ export class ProductOrder {
     const numberOf = numberIn(table, order);
     const compareKeys = numberOf
       ? (a: number, b: number): number => numberOf(a) - numberOf(b)
-      : (a: number, b: number): number => compareFolded(table.sortName(a), table.sortName(b));
+      : (a: number, b: number): number => compareNatural(table.sortName(a), table.sortName(b));
     this.numberOf = numberOf;
     this.compareIds = (a, b) => (a === b ? 0 : compareBytes(table.idBytes(a), table.idBytes(b)));
     this.compare = (a, b) => (a === b ? 0 : compareKeys(a, b) || this.compareIds(a, b));
@@ -74,7 +80,7 @@ export class ProductOrder {
     const compareIds = (row: number): number => compareBytes(table.idBytes(row), id);
     if (typeof key === "string") {
       const name = bytesOf(key);
-      return (row) => compareFolded(table.sortName(row), name) || compareIds(row);
+      return (row) => compareNatural(table.sortName(row), name) || compareIds(row);
     }
     return (row) => (this.numberOf?.(row) ?? 0) - key || compareIds(row);
   };
@@ -82,9 +88,7 @@ export class ProductOrder {
   /** Sorts all rows. The input is sorted by ID. */
   build(rowsById: Uint32Array): void {
     const key: RadixKey =
-      this.numberOf === undefined
-        ? textKey(rowsById, (row) => this.#table.sortName(row), LOWER_CASE)
-        : numberKey(this.numberOf);
+      this.numberOf === undefined ? naturalKey(rowsById, this.#table) : numberKey(this.numberOf);
     this.load(sortRows(rowsById, key));
   }
 
@@ -162,14 +166,17 @@ export class CollectionOrder {
   }
 }
 
-const IDENTITY: Uint8Array = Uint8Array.from({ length: 256 }, (_, byte) => byte);
+function naturalKey(rowsById: Uint32Array, table: ProductTable): RadixKey {
+  const writer = new NaturalKeyWriter();
+  return textKey(rowsById, (row) => writer.write(table.sortName(row)));
+}
 
 /** The rows of all visible products, sorted by ID. */
 export function sortById(table: ProductTable): Uint32Array {
   const rows = Uint32Array.from(table.visibleRows());
   return sortRows(
     rows,
-    textKey(rows, (row) => table.idBytes(row), IDENTITY),
+    textKey(rows, (row) => table.idBytes(row)),
   );
 }
 

@@ -13,6 +13,11 @@ export class CollectionNumbers {
     return this.#ids[number] ?? "";
   }
 
+  /** The numbers of all collections that have products, without 0. */
+  numbers(): number[] {
+    return [...this.#numbers.values()].filter((number) => number !== 0);
+  }
+
   /** Adds a product to a collection and returns the collection's number. */
   add(collectionId: string): number {
     let number = this.#numbers.get(collectionId);

@@ -146,6 +146,16 @@ export class ProductTable {
     return this.#cachedState(row)?.productId ?? this.#texts.read(this.#addresses[row] ?? 0).productId;
   }
 
+  /** The numbers of the collections that have products, also deleted ones. */
+  collectionNumbers(): number[] {
+    return this.#collectionNumbers.numbers();
+  }
+
+  /** The ID of a collection that has products. */
+  collectionId(number: number): string {
+    return this.#collectionNumbers.idOf(number);
+  }
+
   /**
    * The product's ID in UTF-8. The results of this method and of the next three share two buffers: a result is valid
    * until the second call after it.

@@ -7,6 +7,7 @@
  *   PRODUCT        the product to order
  *   SERVERS        base URLs; another one is used while one does not respond
  */
+import { Resolver } from "node:dns/promises";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
@@ -18,13 +19,31 @@ const WORKERS = 8;
 /** A server that is available responds within 900 ms, if only with a refusal. */
 const TIMEOUT_MS = 1_500;
 const RETRY_MS = 50;
+/** A replaced server has another address within this time, ms. */
+const RESOLVE_MS = 500;
 /** Pause between two orders of a worker, ms. Keeps the load well below a server's capacity. */
 const PAUSE_MS = 100;
 
 const { TOKEN = "", PRODUCT = "", SERVERS = "" } = process.env;
 const run = crypto.randomUUID().slice(0, 8);
 const urls = SERVERS.split(" ");
-const connect = (baseUrl: string) => createClient(ReservationService, createGrpcTransport({ baseUrl }));
+const hosts = urls.map((url) => new URL(url).hostname);
+const resolver = new Resolver({ timeout: RESOLVE_MS, tries: 1 });
+const addresses = new Map<string, string>();
+const connect = (baseUrl: string) =>
+  createClient(
+    ReservationService,
+    createGrpcTransport({
+      baseUrl,
+      nodeOptions: {
+        lookup: (host, _, respond) => {
+          const address = addresses.get(host);
+          if (address === undefined) respond(new Error(`${host} has no known address`), "");
+          else respond(null, [{ address, family: 4 }]);
+        },
+      },
+    }),
+  );
 const clients = urls.map(connect);
 const options = () => ({ headers: { authorization: `Bearer ${TOKEN}` }, timeoutMs: TIMEOUT_MS });
 
@@ -37,6 +56,19 @@ let total = 0;
 
 function newReport(): OrdersReport {
   return { orders: 0, total: 0, failedCalls: {}, longestGapMs: 0 };
+}
+
+/**
+ * Keeps the addresses of the servers up to date, and those of before while the name server does not respond: podman's was seen
+ * not to for 30 s, after a change of a container on a busy machine.
+ */
+async function resolveAll(): Promise<void> {
+  await Promise.all(
+    hosts.map(async (host) => {
+      const [address] = await resolver.resolve4(host).catch(() => []);
+      if (address !== undefined) addresses.set(host, address);
+    }),
+  );
 }
 
 /** Calls one server after the other until one answers. */
@@ -84,6 +116,8 @@ function print(): void {
   report = newReport();
 }
 
+await resolveAll();
+setInterval(resolveAll, RESOLVE_MS).unref();
 const workers = Array.from({ length: WORKERS }, (_, index) => work(index));
 for await (const _ of createInterface({ input: process.stdin })) {
   print();
