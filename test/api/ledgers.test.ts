@@ -166,6 +166,19 @@ for (const onRedis of [false, true]) {
     });
 
     if (onRedis) {
+      it("is the same from a server that has loaded the products at its start", async () => {
+        await using second = await startTestApp(redis ? { REDIS_URL: redis.url } : {});
+        const other = createClient(SupplyService, createGrpcTransport({ baseUrl: second.url }));
+        for (const query of [
+          { reservedOnly: true },
+          { shortfallOnly: true },
+          { deleted: DeletedFilter.ONLY },
+        ]) {
+          assert.deepEqual(await other.listLedgers(query), await supply.listLedgers(query));
+        }
+        assert.deepEqual(idsOf((await other.listLedgers({ shortfallOnly: true })).ledgers), ["p1"]);
+      });
+
       it("is marked stale while the change stream is interrupted, and has the ledgers of the store", async () => {
         let isStale: string | null = null;
         const onHeader = (headers: Headers): void => {

@@ -52,7 +52,7 @@ type Command =
     }
   | { readonly kind: "safety"; readonly product: number; readonly safety: number }
   | { readonly kind: "stock" | "ledger"; readonly product: number }
-  | { readonly kind: "batch"; readonly products: readonly number[] }
+  | { readonly kind: "batch" | "ledgers"; readonly products: readonly number[] }
   | {
       readonly kind: "changes";
       readonly product: number;
@@ -139,7 +139,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("safety" as const), product, safety: units }) },
   fc.record({ kind: fc.constantFrom("stock" as const, "ledger" as const), product }),
-  fc.record({ kind: fc.constant("batch" as const), products: fc.array(product, { maxLength: 4 }) }),
+  fc.record({
+    kind: fc.constantFrom("batch" as const, "ledgers" as const),
+    products: fc.array(product, { maxLength: 4 }),
+  }),
   fc.record({
     kind: fc.constant("changes" as const),
     product,
@@ -284,6 +287,8 @@ function send(store: InventoryStore, given: Command, prefix: string): Promise<un
       return store.getLedger(idOf(given.product));
     case "batch":
       return store.batchGetStock(given.products.map(idOf));
+    case "ledgers":
+      return store.batchGetLedgers(given.products.map(idOf));
     case "changes": {
       const { limit, beforeVersion } = given;
       return store.listChanges(idOf(given.product), { limit, beforeVersion });

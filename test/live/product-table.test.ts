@@ -28,6 +28,8 @@ const put = fc.record({
     fc.integer({ min: 0, max: 16_000 }).map((length) => "x".repeat(length)),
   ),
   deleted: fc.nat(5).map((n) => n === 0),
+  isReserved: fc.boolean(),
+  isShort: fc.boolean(),
 });
 const remove = fc.record({ kind: fc.constant("remove" as const), id: put.map(({ id }) => id) });
 const command = fc.oneof({ weight: 9, arbitrary: put }, { weight: 1, arbitrary: remove });
@@ -70,10 +72,10 @@ class Pair {
       }
       return;
     }
-    const { available, deleted, price, collectionId, description } = what;
+    const { available, deleted, price, collectionId, description, isReserved, isShort } = what;
     const details =
       what.name === undefined ? undefined : detailsOf(what.name, { price, collectionId, description });
-    const state = stateOf(what.id, version, { available, deleted, details });
+    const state = stateOf(what.id, version, { available, deleted, details, isReserved, isShort });
     const put = this.table.put(state);
     assert.ok(row === NO_ROW || put === row, "a product keeps its row");
     this.rows.set(what.id, put);
@@ -88,6 +90,8 @@ class Pair {
       assert.equal(row, this.rows.get(id));
       assert.deepEqual(this.table.state(row), state);
       assert.equal(this.table.isVisible(row), !state.deleted);
+      assert.equal(this.table.isReserved(row), state.isReserved);
+      assert.equal(this.table.isShort(row), state.isShort);
     }
     const visible = [...this.plain.values()].filter(({ deleted }) => !deleted);
     assert.equal([...this.table.visibleRows()].length, visible.length);

@@ -39,6 +39,16 @@ describe("metrics of calls", () => {
   });
   after(() => app.stop());
 
+  it("counts the requests of a batch by their codes", async () => {
+    const requests = [put("p1", 5), put("p1", 5), put("", 1)];
+    await clients(app.url).supply.batchPutProducts({ requests });
+    const { value } = await scrape(app.adminUrl);
+    const ofMethod = (grpc_code: string): number | undefined =>
+      value("inventory_batch_requests_total", { grpc_method: "BatchPutProducts", grpc_code });
+    assert.deepEqual([ofMethod("OK"), ofMethod("InvalidArgument")], [2, 1]);
+    assert.equal(value("grpc_server_handled_total", { grpc_method: "BatchPutProducts", grpc_code: "OK" }), 1);
+  });
+
   it("counts each call once by its code, on both paths and in every protocol", async () => {
     const before = await scrape(app.adminUrl);
     const json = createClient(

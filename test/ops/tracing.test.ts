@@ -168,6 +168,32 @@ describe("traces", { skip: need("redis-server").missing }, () => {
     assert.ok(!collector.spans.some((span) => span.traceId === left.traceId));
   });
 
+  it("have one span for a batch, and the log one line, with the number of its requests", async () => {
+    const { traceId, traceparent } = context(7);
+    const headers = { traceparent, "x-request-id": "req-7" };
+    const requests = [
+      { productId: "p1", delta: 1, adjustmentId: "b1" },
+      { productId: "" },
+      { productId: "p0" },
+    ];
+    await clients(app.url).supply.batchAdjustStock({ requests }, { headers });
+    const span = await spanOf(traceId, "inventory.v1.SupplyService/BatchAdjustStock");
+    assert.equal(Number(span.attributes["inventory.batch.requests"]), 3);
+    assert.equal(Number(span.attributes["inventory.batch.failed"]), 2);
+    // A later call of the same client: what the batch had below its span would have arrived before.
+    const later = context(8);
+    await clients(app.url).supply.setSafetyStock(
+      { productId: "p1", safety: 0 },
+      { headers: { traceparent: later.traceparent } },
+    );
+    await spanOf(later.traceId, "redis set_safety_stock");
+    assert.equal(collector.spans.filter((each) => each.traceId === traceId).length, 1);
+    const written = lines.filter((each) => each.includes("req-7")).map((each) => JSON.parse(each));
+    assert.equal(written.length, 1);
+    const [{ msg, code, requests: count, failed }] = written;
+    assert.deepEqual({ msg, code, count, failed }, { msg: "write", code: "OK", count: 3, failed: 2 });
+  });
+
   it("are referenced by the log of writes", async () => {
     const { traceId, traceparent } = context(6);
     const headers = { traceparent, "x-request-id": "req-6" };
