@@ -72,7 +72,8 @@ export async function* listCatalog(
   let left = options.limit ?? Number.POSITIVE_INFINITY;
   let pageToken = "";
   do {
-    const page = await retried(session, () =>
+    // The first page is not retried, so that a wrong address is reported at once.
+    const page = await retried(pageToken === "" ? 0 : RETRY_MS_MAX, () =>
       session.supply.listLedgers({ ...toFilter(options), pageSize: Math.min(PAGE_SIZE, left), pageToken }),
     );
     left -= page.ledgers.length;
@@ -100,13 +101,13 @@ async function withDetails(session: Session, ledgers: readonly Ledger[]): Promis
   const { stocks } =
     productIds.length === 0
       ? { stocks: [] }
-      : await retried(session, () => session.stock.batchGetStock({ productIds }));
+      : await retried(RETRY_MS_MAX, () => session.stock.batchGetStock({ productIds }));
   const details = new Map(stocks.map(({ productId, product }) => [productId, product]));
   return ledgers.map((ledger) => ({ ledger, product: details.get(ledger.productId) }));
 }
 
-function retried<Result>(session: Session, call: () => Promise<Result>): Promise<Result> {
-  return withRetry(call, { limitMs: RETRY_MS_MAX, signal: session.signal });
+function retried<Result>(limitMs: number, call: () => Promise<Result>): Promise<Result> {
+  return withRetry(call, { limitMs });
 }
 
 /** A product as JSON: a PutProductRequest that `import` accepts, with the ledger besides. */

@@ -34,12 +34,19 @@ export function usageError(message: string): CommandError {
   return new CommandError(message, EXIT.usage);
 }
 
-const UNAVAILABLE: readonly Code[] = [Code.Unavailable, Code.DeadlineExceeded, Code.ResourceExhausted];
+/** CANCELED: the connection was lost. Commands cancel no call whose error they report. */
+const UNAVAILABLE: readonly Code[] = [
+  Code.Unavailable,
+  Code.DeadlineExceeded,
+  Code.ResourceExhausted,
+  Code.Canceled,
+];
 const DENIED: readonly Code[] = [Code.Unauthenticated, Code.PermissionDenied];
 
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof CommandError) return error.exitCode;
   if (!(error instanceof ConnectError)) return EXIT.failed;
+  if (networkMessage(error) !== undefined) return EXIT.unavailable;
   if (UNAVAILABLE.includes(error.code)) return EXIT.unavailable;
   return DENIED.includes(error.code) ? EXIT.denied : EXIT.failed;
 }
@@ -49,18 +56,18 @@ export function describeError(error: unknown, url: string): string {
   if (!(error instanceof ConnectError)) {
     return printable(error instanceof Error ? error.message : String(error));
   }
-  const name = codeName(error.code);
   const network = networkMessage(error);
   if (network !== undefined) {
+    // Whatever code the transport gives, such as INTERNAL for a certificate that is not trusted.
     return printable(
-      `${name}: ${url} cannot be reached: ${network}; --url or INVENTORY_URL sets the address`,
+      `UNAVAILABLE: ${url} cannot be reached: ${network}; --url or INVENTORY_URL sets the address`,
     );
   }
   const hint =
     error.code === Code.Unauthenticated
       ? "; INVENTORY_TOKEN or --token-file gives the token, --cert-file and --key-file a client certificate"
       : "";
-  return printable(`${name}: ${error.rawMessage || "no message"}${hint}`);
+  return printable(`${codeName(error.code)}: ${error.rawMessage || "no message"}${hint}`);
 }
 
 /** `InvalidArgument` as `INVALID_ARGUMENT`. */

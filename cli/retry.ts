@@ -10,7 +10,8 @@ const DELAY_MS_MAX = 10_000;
 export interface RetryOptions {
   /** After this time no further attempt is made. */
   readonly limitMs: number;
-  readonly signal: AbortSignal;
+  /** Ends the wait for the next attempt. */
+  readonly signal?: AbortSignal;
   /** Called before each delay. */
   readonly onRetry?: (error: ConnectError, delayMs: number) => void;
 }
@@ -31,17 +32,24 @@ export async function withRetry<Result>(
     } catch (thrown) {
       const error = ConnectError.from(thrown);
       const delayMs = delayOf(error, attempt);
-      if (signal.aborted || !isRetriable(error) || performance.now() - startMs + delayMs > limitMs)
+      if (signal?.aborted || !isRetriable(error) || performance.now() - startMs + delayMs > limitMs)
         throw thrown;
       onRetry?.(error, delayMs);
-      await pause(delayMs, undefined, { signal });
+      await pause(delayMs, undefined, signal && { signal });
     }
   }
 }
 
 /** Whether the same call may succeed later. Without RetryInfo, RESOURCE_EXHAUSTED means that the message is too large. */
 export function isRetriable(error: ConnectError): boolean {
-  return error.code === Code.Unavailable || retryDelayMs(error) !== undefined;
+  return error.code === Code.Unavailable || isConnectionLost(error) || retryDelayMs(error) !== undefined;
+}
+
+/** Whether the connection was lost, for which the transport has several codes. Commands do not cancel the calls that they retry. */
+function isConnectionLost({ code, cause, rawMessage }: ConnectError): boolean {
+  if (code === Code.Canceled) return true;
+  const isOfTransport = [Code.Unknown, Code.Internal, Code.Aborted].includes(code);
+  return isOfTransport && (/^http\/2 /.test(rawMessage) || (cause instanceof Error && "syscall" in cause));
 }
 
 function delayOf(error: ConnectError, attempt: number): number {

@@ -100,6 +100,8 @@ describe("the image", () => {
     const files = filesOfImage();
     const needed = importsOf([
       "server/main.ts",
+      "cli/main.ts",
+      "cli/program.ts",
       "tools/adopt.ts",
       "tools/message.ts",
       "tools/redrive.ts",
@@ -129,6 +131,7 @@ describe("the image", () => {
     const tops = new Set(context.map((file) => file.split("/")[0]));
     assert.deepEqual([...tops].toSorted(), [
       ".npmrc",
+      "cli",
       "gen",
       "package-lock.json",
       "package.json",

@@ -100,7 +100,7 @@ Units of paid orders that have not left the shelf are not on hand: they are sold
       if (dryRun) return printPlan(session, productId, [["on hand", before.onHand, count]]);
       if (Math.abs(change) > Math.max(LARGE_UNITS, Math.abs(before.onHand) * LARGE_SHARE)) {
         const question = `${productId} has ${before.onHand} units on hand. Change that by ${signed(change)}, to ${count}?`;
-        if (!(await confirm(question, yes, session.signal))) return EXIT.failed;
+        if (!(await confirm(question, yes))) return EXIT.failed;
       }
       const { ledger } = await session.supply.countStock({
         productId,

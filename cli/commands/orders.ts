@@ -213,7 +213,7 @@ An unknown ID is recorded as released, so that a delayed Reserve with it reserve
       }
       if (dryRun) return undefined;
       const question = `Release ${plural(reservationIds.length, "reservation")}?`;
-      if (!(await confirm(question, yes, session.signal))) return EXIT.failed;
+      if (!(await confirm(question, yes))) return EXIT.failed;
       const printer = messagePrinter(session.output, ReservationSchema, RESERVATION_COLUMNS);
       for (const reservationId of reservationIds) {
         const { reservation } = await session.reservations.releaseReservation({ reservationId });

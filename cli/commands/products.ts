@@ -185,7 +185,7 @@ async function deleteAll(
   remove: (id: string) => Promise<{ readonly applied: boolean }>,
 ): Promise<ExitCode> {
   if (dryRun) return EXIT.ok;
-  if (!(await confirm(`Delete ${plural(ids.length, noun)}?`, yes, session.signal))) return EXIT.failed;
+  if (!(await confirm(`Delete ${plural(ids.length, noun)}?`, yes))) return EXIT.failed;
   for (const id of ids) {
     const { applied } = await remove(id);
     if (session.output.json) {

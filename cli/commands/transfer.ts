@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { type Command, Option } from "commander";
 import { addLedgerFilters, catalogJson, type LedgerFilterOptions, listCatalog } from "../catalog.ts";
 import { defineCommand } from "../command.ts";
-import { EXIT, usageError } from "../errors.ts";
+import { CommandError, EXIT, usageError } from "../errors.ts";
 import { CATALOG_CSV_HEADER, catalogCsvRecord } from "../files/catalog-csv.ts";
 import { type ExportSink, fileSink } from "../files/export-file.ts";
 import { type FileFormat, FORMATS, formatOf } from "../files/format.ts";
@@ -84,6 +85,9 @@ function addImport(program: Command): void {
           `--separator is ${JSON.stringify(separator)}; give one character other than a quote`,
         );
       }
+      if (flags.errors !== undefined && resolve(flags.errors) === resolve(file)) {
+        throw usageError("--errors is the file to import; give another one");
+      }
       if (flags.dryRun) {
         const context = { kind, importId: "dry-run", updateTimeMicros: Date.now() * 1_000 };
         return compareImport(session, readRows(file, { format, separator }, context));
@@ -131,7 +135,7 @@ Asks before it replaces a file. Needs the role supply or ops.`,
         .option("--yes", "replace the file without asking"),
     async (session, { format: given, yes, ...filters }, file) => {
       const format = formatOf(file, given);
-      if (file !== "-" && existsSync(file) && !(await confirm(`Replace ${file}?`, yes, session.signal))) {
+      if (file !== "-" && existsSync(file) && !(await confirm(`Replace ${file}?`, yes))) {
         return EXIT.failed;
       }
       await using sink = file === "-" ? stdoutSink(session) : fileSink(file, new Date());
@@ -154,6 +158,7 @@ async function writeCatalog(
   let count = 0;
   if (format === "csv") await sink.write(CATALOG_CSV_HEADER);
   for await (const { entries, total } of listCatalog(session, filters)) {
+    if (session.signal.aborted) throw new CommandError("Interrupted; nothing was written", EXIT.interrupted);
     const lines = entries.map((entry) =>
       format === "csv" ? catalogCsvRecord(entry) : `${JSON.stringify(catalogJson(entry))}\n`,
     );

@@ -75,7 +75,7 @@ export async function runImport(session: Session, file: string, options: ImportO
     await runPipeline(chunks, {
       session,
       skipRows: begun.rows,
-      allowDeletion: deletionGuard(session, options.yes, () => progress.clear()),
+      allowDeletion: deletionGuard(options.yes, () => progress.clear()),
       onRetry: retryWarning(session, progress),
       onSettled: (batch) => {
         const counts = settle(batch, state, onFault);
@@ -174,17 +174,13 @@ function updateTimeMicros(given: ImportOptions["updateTime"], modifiedMs: number
 }
 
 /** Asks at the first row that deletes a product. */
-function deletionGuard(
-  session: Session,
-  yes: boolean,
-  beforeQuestion: () => void,
-): (row: Row) => Promise<boolean> {
+function deletionGuard(yes: boolean, beforeQuestion: () => void): (row: Row) => Promise<boolean> {
   let isAllowed: boolean | undefined = yes || (canAsk() ? undefined : false);
   return async ({ line, operation }) => {
     if (isAllowed === undefined) {
       beforeQuestion();
       const question = `Line ${line} deletes ${JSON.stringify(operation?.request.productId)}. Delete this product, and those of all further rows marked as deleted?`;
-      isAllowed = await confirm(question, false, session.signal);
+      isAllowed = await confirm(question, false);
     }
     return isAllowed;
   };

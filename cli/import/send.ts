@@ -105,15 +105,10 @@ async function deleteAll(session: Session, operations: readonly Operation[]): Pr
   return outcomes;
 }
 
-/** A broken connection and an exceeded deadline as UNAVAILABLE: the call may be sent again. */
+/** An exceeded deadline as UNAVAILABLE: the call may be sent again. */
 function asUnavailable(error: ConnectError): ConnectError {
-  const isBroken =
-    error.code === Code.DeadlineExceeded ||
-    ([Code.Unknown, Code.Internal, Code.Aborted, Code.Canceled].includes(error.code) &&
-      error.cause instanceof Error);
-  return isBroken
-    ? new ConnectError(error.rawMessage, Code.Unavailable, undefined, undefined, error.cause)
-    : error;
+  if (error.code !== Code.DeadlineExceeded) return error;
+  return new ConnectError(error.rawMessage, Code.Unavailable, undefined, undefined, error.cause);
 }
 
 /** The error of one request of a batch, with the details that it would have alone. */

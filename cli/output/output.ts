@@ -35,7 +35,7 @@ export class Output {
   }
 }
 
-/** Ends the process when the reader of standard output has gone, as with `| head`. */
+/** Ends the process when the reader of standard output closes it, as with `| head`. */
 export function exitOnBrokenPipe(): void {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE") process.exit(0);

@@ -5,6 +5,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ReservationService } from "../../gen/inventory/v1/reservation_pb.ts";
 import { type Ledger, SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
 import { until } from "../support/until.ts";
 import { type CliRun, cliOf, jsonLines } from "./run-cli.ts";
 
@@ -277,6 +278,22 @@ describe("inventory watch", () => {
       messages.map(({ stocks }) => stocks.map(({ available }) => available)),
       [[9], [7]],
     );
+  });
+});
+
+describe("a lost connection", () => {
+  it("is opened again by a watch, which shows what changed meanwhile", async () => {
+    await supply.putProduct({ productId: "cmd-lost", declared: 9 });
+    await using proxy = await startTcpProxy({ target: { port: app.port } });
+    const run = cliOf(proxy.url("http")).start("watch", "cmd-lost");
+    await outputHas(run, /Watching 1 product/);
+    await proxy.cut();
+    await outputHas(run, /connecting again/);
+    await supply.adjustStock({ productId: "cmd-lost", delta: -4, adjustmentId: "cmd-lost-1" });
+    await proxy.pass();
+    await outputHas(run, /cmd-lost +5 +-4/);
+    run.signal("SIGINT");
+    assert.equal(await run.exit, 0);
   });
 });
 

@@ -10,7 +10,7 @@ import { createProgram } from "../../cli/program.ts";
 import { INHERITED_ENVIRONMENT, startTestApp, type TestApp } from "../support/app.ts";
 import { until } from "../support/until.ts";
 
-// Every example of --help runs against the demo shop, as somebody who pastes it would run it.
+// Every example of --help runs against the demo shop, as in a shell into which it was pasted.
 
 const ROOT = join(import.meta.dirname, "../..");
 const EXAMPLE = /^ {2}(.*\bnpx inventory .*)$/gm;

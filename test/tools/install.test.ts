@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { copyFile, mkdtemp, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 import { machineNode } from "../support/machine-node.ts";
@@ -42,5 +42,24 @@ describe("npm ci on the machine's own Node.js", {
   it("prints an error, such as a missing lock file", async () => {
     await rm(join(dir, "package-lock.json"));
     assert.match(await stderrOf(), /npm error .*package-lock\.json/);
+  });
+});
+
+describe("npx inventory on the machine's own Node.js", {
+  skip: (npm === undefined && "no npm") || (node === undefined && "no other Node.js in PATH"),
+}, () => {
+  it("runs the checkout's command line on the pinned Node.js, also in a folder below", async () => {
+    const npx = join(dirname(await realpath(npm ?? "")), "npx-cli.js");
+    const command = ["--offline", "inventory", "get", "x", "--url", "http://127.0.0.1:1"];
+    const env = { ...process.env, PATH: [dirname(node ?? ""), "/usr/bin", "/bin"].join(delimiter) };
+    const cwd = join(ROOT, "docs");
+    await assert.rejects(run(node ?? "", [npx, ...command], { cwd, env }), ({ stderr, code }) => {
+      assert.match(stderr, /^error: UNAVAILABLE: http:\/\/127\.0\.0\.1:1 cannot be reached/);
+      assert.equal(code, 3);
+      return true;
+    });
+    // The first of PATH is what "env node" in the first line of cli/main.ts finds.
+    const { stdout } = await run(node ?? "", [npx, "--offline", "-c", "node --version"], { cwd, env });
+    assert.equal(stdout.trim(), process.version);
   });
 });
