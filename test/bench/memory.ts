@@ -1,6 +1,11 @@
 import { randomUUID } from "node:crypto";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { Redis } from "ioredis";
 import { pino } from "pino";
+import { CHANGES_KEPT_DEFAULT } from "../../server/inventory/change-history.ts";
+import type { InventoryStore } from "../../server/inventory/store.ts";
+import { MemoryStore } from "../../server/memory/store.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { startRedis } from "../support/redis-server.ts";
 import type { Bench } from "./bench-context.ts";
@@ -51,11 +56,18 @@ export const measureReservationMemory: Bench = async ({ note }) => {
     note(
       `${Math.round(streams / 1024 ** 2)} MiB more in the change streams, which end at 100,000 changes a bucket`,
     );
+    const kept = await bytesPerChange(store, client);
     return [
       {
         what: `Redis keeps of an ended reservation of ${LINES_PER_ORDER} lines, after ${ORDERS} orders`,
         unit: "bytes",
         here: [bytes],
+      },
+      { what: "Redis keeps of a change of a product, of 100 kept", unit: "bytes", here: [kept] },
+      {
+        what: "the embedded store keeps of a change of a product, of 100 kept",
+        unit: "bytes",
+        here: [await bytesPerChangeInMemory()],
       },
     ];
   } finally {
@@ -63,6 +75,44 @@ export const measureReservationMemory: Bench = async ({ note }) => {
     await store.close();
   }
 };
+
+/** The history of one product, after orders with UUIDs by the caller `orders`. */
+async function bytesPerChange(store: InventoryStore, client: Redis): Promise<number> {
+  const productId = randomUUID();
+  await fillHistory(store, productId);
+  const [key = ""] = await client.keys(`{b*}:h:${productId}`);
+  return Number(await client.memory("USAGE", key, "SAMPLES", 0)) / CHANGES_KEPT_DEFAULT;
+}
+
+async function bytesPerChangeInMemory(): Promise<number> {
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  const heapOf = async (changesKept: number): Promise<number> => {
+    // Kept for a millisecond, so that the records of operations do not count.
+    const store = new MemoryStore({ changesKept, operationRetentionMs: 1 });
+    for (let n = 0; n < PRODUCTS; n++) {
+      await fillHistory(store, randomUUID());
+    }
+    collect();
+    const { heapUsed } = process.memoryUsage();
+    // Keeps the store alive until here.
+    await store.close();
+    return heapUsed;
+  };
+  const short = await heapOf(1);
+  collect();
+  return ((await heapOf(CHANGES_KEPT_DEFAULT)) - short) / (PRODUCTS * (CHANGES_KEPT_DEFAULT - 1));
+}
+
+async function fillHistory(store: InventoryStore, productId: string): Promise<void> {
+  await store.putProduct({ productId, details: undefined, declared: 1_000_000, updateTimeMicros: 1 });
+  for (let n = 0; n < CHANGES_KEPT_DEFAULT / 2; n++) {
+    const reservationId = randomUUID();
+    const lines = [{ productId, quantity: 1 }];
+    await store.reservations.reserve({ reservationId, lines, ttlMs: 60_000, actor: "orders" });
+    await store.reservations.commit({ reservationId, lines: undefined, strict: false, actor: "orders" });
+  }
+}
 
 async function usedMemory(client: Redis): Promise<number> {
   const info = await client.info("memory");

@@ -5,6 +5,7 @@ import { InventoryError } from "../../server/inventory/errors.ts";
 import type { RedisStore } from "../../server/redis/store.ts";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { scrape } from "../support/scrape.ts";
+import { until } from "../support/until.ts";
 import {
   DEAD_LETTERS,
   headerOf,
@@ -72,6 +73,23 @@ describe("what the Products service sends", { skip }, () => {
     inventory: 50,
     collectionId: "",
     ...more,
+  });
+
+  it("a change names the topic of its event, or its caller, in the history and in the topic inventory", async () => {
+    const productId = "named";
+    await deliver("product", productMessage("Create", row(productId)));
+    const lines = [{ productId, quantity: 2 }];
+    await store.reservations.reserve({ reservationId: "o-named", lines, ttlMs: 600_000, actor: "orders" });
+    const page = { limit: 10, beforeVersion: undefined };
+    const history = (await store.listChanges(productId, page)).map(({ actor }) => actor);
+    assert.deepEqual(history, ["orders", "kafka:product"]);
+    const published = await until(async () => {
+      const messages = (await readTopic(platform.kafka, "inventory")).filter(
+        ({ key }) => String(key) === productId,
+      );
+      return messages.length === 2 && messages.map(({ value }) => JSON.parse(String(value)).actor);
+    }, "both changes are published");
+    assert.deepEqual(published, ["kafka:product", "orders"]);
   });
 
   describe("a fault in one half of an event", () => {
