@@ -97,30 +97,39 @@ describe("alerts on servers fire by their faults", { skip }, () => {
     });
   });
 
-  it("more large reads than one core can answer: InventoryCpuFull and InventoryReadsSlow", async () => {
-    const { app, target } = await startScrapedApp();
-    await using _app = app;
-    const productIds = Array.from({ length: 1_000 }, (_, n) => `large-${n}`);
-    for (const productId of productIds) {
-      const product = { productId, declared: 3, updateTime: new Date().toISOString() };
-      await untilDone(() => post(app.url, "SupplyService/PutProduct", product));
-    }
-    await using prometheus = await startPrometheus({ inventory: [{ targets: [target] }] });
-    const alerts = ["InventoryCpuFull", "InventoryReadsSlow"];
-    await prometheus.untilSilent(...alerts);
-    // Compressed requests take the Connect path, which costs the server several times as much as the client.
-    const body = gzipSync(JSON.stringify({ productIds }));
-    const session = connectHttp2(app.url);
-    try {
-      await during(prometheus.untilFiring(...alerts), () => postOn(session, body), {
-        parallel: 90,
-        pauseMs: 0,
-      });
-    } finally {
-      session.destroy();
-    }
-    fired.add(...alerts);
-  });
+  for (const { alert, suffix } of [
+    { alert: "InventoryReadsSlow", suffix: "" },
+    { alert: "InventoryCpuFull", suffix: " (needs a machine on which the server gets a core)" },
+  ]) {
+    it(`more large reads than one core can answer: ${alert}${suffix}`, async () => {
+      const { app, target } = await startScrapedApp();
+      await using _app = app;
+      const productIds = Array.from({ length: 1_000 }, (_, n) => `large-${n}`);
+      const put = (productId: string) =>
+        post(app.url, "SupplyService/PutProduct", {
+          productId,
+          declared: 3,
+          updateTime: new Date().toISOString(),
+        });
+      for (const productId of productIds) {
+        await untilDone(() => put(productId));
+      }
+      await using prometheus = await startPrometheus({ inventory: [{ targets: [target] }] });
+      await prometheus.untilSilent(alert);
+      // Compressed requests take the Connect path, which costs the server several times as much as the client.
+      const body = gzipSync(JSON.stringify({ productIds }));
+      const session = connectHttp2(app.url);
+      try {
+        await during(prometheus.untilFiring(alert), () => postOn(session, body), {
+          parallel: 90,
+          pauseMs: 0,
+        });
+      } finally {
+        session.destroy();
+      }
+      fired.add(alert);
+    });
+  }
 
   it("a process that its CPU limit stops for 300 ms at a time: InventoryEventLoopLate", async () => {
     const { app, target } = await startScrapedApp();
