@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { INHERITED_ENVIRONMENT } from "../support/app.ts";
 import { cacheDir, findProgram } from "../support/programs.ts";
@@ -18,6 +20,21 @@ export const buildDir = join(cacheDir(), "examples");
 /** Go is often not in PATH. */
 export const go = findProgram("go") ?? ["/usr/local/go/bin/go"].find((path) => existsSync(path)) ?? "go";
 export const goMissing = go === "go" ? "go is not installed" : (false as const);
+
+export const pythonMissing =
+  findProgram("python3") === undefined ? "python3 is not installed" : (false as const);
+
+/** Installs the example's packages once, into the cache. Returns the interpreter that has them. */
+export async function pythonOf(example: string): Promise<string> {
+  const requirements = await readFile(join(exampleDir(example), "requirements.txt"));
+  const digest = createHash("sha256").update(requirements).digest("hex").slice(0, 12);
+  const python = join(buildDir, `${example}-${digest}`, "bin", "python");
+  if (await run(example, [python, "-c", "import confluent_kafka"]).then(({ exitCode }) => exitCode !== 0)) {
+    await runOk(example, ["python3", "-m", "venv", "--clear", dirname(dirname(python))]);
+    await runOk(example, [python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"]);
+  }
+  return python;
+}
 
 export interface Output {
   readonly stdout: string;
