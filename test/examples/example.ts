@@ -3,7 +3,6 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
-import { INHERITED_ENVIRONMENT } from "../support/app.ts";
 import { cacheDir, findProgram } from "../support/programs.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -48,14 +47,13 @@ export function exampleDir(name: string): string {
   return join(ROOT, "examples", name);
 }
 
-/** The environment of an example's program: PATH begins with the tools of this checkout. */
+/**
+ * The environment of an example's program: the test's, because Go and pip take proxies and caches from it. PATH begins with
+ * the tools of this checkout.
+ */
 export function exampleEnvironment(environment: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
-  return {
-    ...INHERITED_ENVIRONMENT,
-    HOME: process.env["HOME"],
-    ...environment,
-    PATH: [BIN, process.env["PATH"], dirname(go)].join(delimiter),
-  };
+  const { NODE_TEST_CONTEXT, INVENTORY_TOKEN, ...inherited } = process.env;
+  return { ...inherited, ...environment, PATH: [BIN, process.env["PATH"], dirname(go)].join(delimiter) };
 }
 
 /** Runs a program in the folder of an example. Resolves also if it fails. */
