@@ -36,7 +36,7 @@ const (
 	outcomeSoldOut = "sold_out"
 	// A product does not exist or was deleted. Nothing is held, nothing was charged.
 	outcomeUnknownProduct = "unknown_product"
-	// The ID was released, before or after it was reserved. Nothing was charged.
+	// The ID was released, or its units were taken back. Nothing was charged, or it was refunded.
 	outcomeCancelled = "cancelled"
 	// The shopper took too long. Nothing was charged: start again under a new ID.
 	outcomeExpired  = "expired"
@@ -97,17 +97,21 @@ func (s *shop) reserve(ctx context.Context, o order) (*outcome, error) {
 	if err != nil {
 		return refusedReserve(err)
 	}
+	state, err := s.orders.stateOf(o.id)
+	if err != nil {
+		return nil, err
+	}
 	// A repetition gets the current state: an earlier attempt, or the recovery job, may have ended the reservation.
 	switch response.GetReservation().GetState() {
 	case inventoryv1.ReservationState_RESERVATION_STATE_COMMITTED:
+		// Also of an order that was cancelled later, with its units returned.
+		if state == orderCancelled {
+			return &outcome{Outcome: outcomeCancelled}, nil
+		}
 		return pointer(s.shipped(o.id, response.GetReservation().GetRevived()))
 	case inventoryv1.ReservationState_RESERVATION_STATE_RELEASED:
 		return &outcome{Outcome: outcomeCancelled}, nil
 	case inventoryv1.ReservationState_RESERVATION_STATE_EXPIRED:
-		state, err := s.orders.stateOf(o.id)
-		if err != nil {
-			return nil, err
-		}
 		if state != orderCharging {
 			return &outcome{Outcome: outcomeExpired}, nil
 		}
@@ -185,7 +189,8 @@ func (s *shop) settle(ctx context.Context, id string) (outcome, error) {
 		}
 		return outcome{Outcome: outcomeDeclined}, s.orders.write(id, orderDeclined)
 	case paymentRefunded:
-		return s.refund(ctx, id, nil)
+		// The reservation was released, or its units were returned, before the refund.
+		return outcome{Outcome: outcomeRefunded}, s.orders.write(id, orderRefunded)
 	}
 	return outcome{Outcome: outcomePending}, nil
 }

@@ -33,7 +33,7 @@ export type Outcome =
   | { readonly outcome: "sold_out"; readonly short: readonly ShortLine[] }
   /** A product does not exist or was deleted. Nothing is held, nothing was charged. */
   | { readonly outcome: "unknown_product"; readonly message: string }
-  /** The ID was released, before or after it was reserved. Nothing was charged. */
+  /** The ID was released, or its units were taken back. Nothing was charged, or it was refunded. */
   | { readonly outcome: "cancelled" }
   /** The shopper took too long. Nothing was charged: start again under a new ID. */
   | { readonly outcome: "expired" }
@@ -66,7 +66,10 @@ async function reserve(shop: Shop, { id, lines, ttlMs }: Order): Promise<Outcome
     // A repetition gets the current state: an earlier attempt, or the recovery job, may have ended the reservation.
     switch (reservation?.state) {
       case ReservationState.COMMITTED:
-        return shipped(shop, id, reservation.revived);
+        // Also of an order that was cancelled later, with its units returned.
+        return shop.orders.stateOf(id) === "cancelled"
+          ? { outcome: "cancelled" }
+          : shipped(shop, id, reservation.revived);
       case ReservationState.RELEASED:
         return { outcome: "cancelled" };
       case ReservationState.EXPIRED:
@@ -128,7 +131,9 @@ export async function settle(shop: Shop, id: string, payment: Payment): Promise<
       shop.orders.record(id, "declined");
       return { outcome: "declined" };
     case "refunded":
-      return refund(shop, id, []);
+      // The reservation was released, or its units were returned, before the refund.
+      shop.orders.record(id, "refunded");
+      return { outcome: "refunded", short: [] };
     case "unknown":
       return { outcome: "pending" };
   }

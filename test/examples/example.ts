@@ -1,7 +1,8 @@
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
-import { INHERITED_ENVIRONMENT } from "../support/app.ts";
 import { cacheDir, findProgram } from "../support/programs.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -19,6 +20,21 @@ export const buildDir = join(cacheDir(), "examples");
 export const go = findProgram("go") ?? ["/usr/local/go/bin/go"].find((path) => existsSync(path)) ?? "go";
 export const goMissing = go === "go" ? "go is not installed" : (false as const);
 
+export const pythonMissing =
+  findProgram("python3") === undefined ? "python3 is not installed" : (false as const);
+
+/** Installs the example's packages once, into the cache. Returns the interpreter that has them. */
+export async function pythonOf(example: string): Promise<string> {
+  const requirements = await readFile(join(exampleDir(example), "requirements.txt"));
+  const digest = createHash("sha256").update(requirements).digest("hex").slice(0, 12);
+  const python = join(buildDir, `${example}-${digest}`, "bin", "python");
+  if (await run(example, [python, "-c", "import confluent_kafka"]).then(({ exitCode }) => exitCode !== 0)) {
+    await runOk(example, ["python3", "-m", "venv", "--clear", dirname(dirname(python))]);
+    await runOk(example, [python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt"]);
+  }
+  return python;
+}
+
 export interface Output {
   readonly stdout: string;
   readonly stderr: string;
@@ -31,14 +47,13 @@ export function exampleDir(name: string): string {
   return join(ROOT, "examples", name);
 }
 
-/** The environment of an example's program: PATH begins with the tools of this checkout. */
+/**
+ * The environment of an example's program: the test's, because Go and pip take proxies and caches from it. PATH begins with
+ * the tools of this checkout.
+ */
 export function exampleEnvironment(environment: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
-  return {
-    ...INHERITED_ENVIRONMENT,
-    HOME: process.env["HOME"],
-    ...environment,
-    PATH: [BIN, process.env["PATH"], dirname(go)].join(delimiter),
-  };
+  const { NODE_TEST_CONTEXT, INVENTORY_TOKEN, ...inherited } = process.env;
+  return { ...inherited, ...environment, PATH: [BIN, process.env["PATH"], dirname(go)].join(delimiter) };
 }
 
 /** Runs a program in the folder of an example. Resolves also if it fails. */

@@ -146,6 +146,7 @@ export function testOrders({ name, prepare }: OrdersExample): void {
     for (let n = 0; n < 2; n++) {
       assert.deepEqual(await outcomeOf("cancel", "cancelled-2"), { outcome: "cancelled" });
     }
+    assert.deepEqual(await outcomeOf("checkout", "cancelled-2", "cancelled:2"), { outcome: "cancelled" });
     assert.deepEqual(await ledgerOf("cancelled"), { sold: 0, reserved: 0, available: 5 });
   });
 
