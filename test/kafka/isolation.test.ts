@@ -39,15 +39,29 @@ const header = (name: string, value: string | null): RawHeader => [
 ];
 const good = (id: string) => ({ id, quantity: 7 });
 
+const MANY_HEADERS: Hostile = {
+  name: "60,000 headers with different names",
+  records: [
+    record(good("headers"), { headers: [...many(60_000, (i) => header(`h${i}`, "v")), TYPE_UPDATE] }),
+  ],
+  reason: undefined,
+};
+const SNAPPY: Hostile = {
+  name: "snappy of a megabyte",
+  records: [record({ ...good("snappy"), x: "y".repeat(900_000) })],
+  codec: "snappy",
+  reason: undefined,
+};
+
 /** Every input that has stopped a consumer, here or in public reports on others. */
 const HOSTILE: readonly Hostile[] = [
   {
-    name: "60,000 headers with different names",
-    records: [
-      record(good("headers"), { headers: [...many(60_000, (i) => header(`h${i}`, "v")), TYPE_UPDATE] }),
-    ],
+    name: "an event like any other, which shows what a server that has just started takes",
+    records: [record(good("plain"))],
     reason: undefined,
   },
+  MANY_HEADERS,
+  { ...MANY_HEADERS, name: `${MANY_HEADERS.name}, once more` },
   {
     name: "150,000 headers with the same name",
     records: [record({ id: "" }, { headers: [...many(150_000, () => header("h", "v")), TYPE_UPDATE] })],
@@ -145,12 +159,8 @@ const HOSTILE: readonly Hostile[] = [
     records: [record(good("past"), { timestamp: -1n }), record(good("past"), { timestamp: -86_400_000n })],
     reason: "bad-time",
   },
-  {
-    name: "snappy of a megabyte",
-    records: [record({ ...good("snappy"), x: "y".repeat(900_000) })],
-    codec: "snappy",
-    reason: undefined,
-  },
+  SNAPPY,
+  { ...SNAPPY, name: `${SNAPPY.name}, once more` },
   {
     name: "lz4 of a megabyte",
     records: [record({ ...good("lz4"), x: "y".repeat(900_000) })],
