@@ -102,7 +102,7 @@ export function batchFields(method: DescMethod, request: Message, response: Mess
     return {};
   }
   const failed = resultsOf(response).filter((result) => errorIn(result) !== undefined).length;
-  return { items: items.length, ...(response && { failed }) };
+  return { requests: items.length, ...(response && { failed }) };
 }
 
 /** The first failed requests of a batch. */
