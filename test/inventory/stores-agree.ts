@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { randomInt, randomUUID } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import fc from "fast-check";
+import type { ReferenceQuery } from "../../server/inventory/change-history.ts";
 import type { Delivery } from "../../server/inventory/delivery.ts";
 import { InventoryError } from "../../server/inventory/errors.ts";
+import type { StockChange } from "../../server/inventory/ledger.ts";
 import type { InventoryStore } from "../../server/inventory/store.ts";
 import { MemoryStore } from "../../server/memory/store.ts";
 import type { MakeStore, StoreUnderTest } from "./store-contract.ts";
@@ -58,7 +60,8 @@ type Command =
       readonly product: number;
       readonly limit: number;
       readonly beforeVersion: number | undefined;
-    };
+    }
+  | { readonly kind: "find"; readonly operation: number; readonly ofProduct: number | undefined };
 
 /** µs after a time long past, or the store's clock. */
 type EventTime = number | "unsaid" | "too far ahead";
@@ -148,6 +151,11 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     product,
     limit: fc.integer({ min: 1, max: 5 }),
     beforeVersion: version,
+  }),
+  fc.record({
+    kind: fc.constant("find" as const),
+    operation,
+    ofProduct: fc.option(product, { nil: undefined }),
   }),
 );
 const program = fc.array(command, { minLength: 1, maxLength: 40 });
@@ -271,6 +279,7 @@ function send(store: InventoryStore, given: Command, prefix: string): Promise<un
         expectedVersion: given.expectedVersion === undefined ? undefined : BigInt(given.expectedVersion),
         countId: `${prefix} operation ${given.operation}`,
         reason: given.reason,
+        actor: `counter ${given.count}`,
       });
     case "adjust":
       return store.adjustStock({
@@ -278,6 +287,7 @@ function send(store: InventoryStore, given: Command, prefix: string): Promise<un
         delta: given.delta,
         adjustmentId: `${prefix} operation ${given.operation}`,
         reason: given.reason,
+        actor: `clerk ${given.delta}`,
       });
     case "safety":
       return store.setSafetyStock(idOf(given.product), given.safety);
@@ -293,7 +303,19 @@ function send(store: InventoryStore, given: Command, prefix: string): Promise<un
       const { limit, beforeVersion } = given;
       return store.listChanges(idOf(given.product), { limit, beforeVersion });
     }
+    case "find":
+      return found(store, {
+        referenceId: `${prefix} operation ${given.operation}`,
+        productId: given.ofProduct === undefined ? undefined : idOf(given.ofProduct),
+      });
   }
+}
+
+/** The changes of a reference. Their order between products depends on the stores' clocks. */
+async function found(store: InventoryStore, query: ReferenceQuery): Promise<unknown> {
+  const { changes, truncated } = await store.findChanges(query, { limit: 100, after: undefined });
+  const keyOf = ({ ledger }: StockChange) => `${ledger.productId} ${ledger.version}`;
+  return { truncated, changes: changes.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1)) };
 }
 
 /** The collections of one program, by ID. */
