@@ -8,7 +8,7 @@ const FILES = [
   "test/redis/*.test.ts",
   "test/model/*.test.ts",
   "test/failover/*.test.ts",
-  "test/edge/outage.test.ts",
+  "test/edge/outage.slow.test.ts",
   "test/e2e/chaos.test.ts",
   "test/web/stale.test.ts",
 ];

@@ -42,10 +42,7 @@ for (const onRedis of [false, true]) {
 
         await using all = new Shown(watch, app);
         await using some = new Shown(watch, app, { productIds: ["p1", "unknown"] });
-        await until(
-          () => all.last?.lastOfSnapshot && some.last?.lastOfSnapshot,
-          "the snapshots have arrived",
-        );
+        await until(() => all.hasSnapshot && some.hasSnapshot, "the snapshots have arrived");
         assert.deepEqual([...all.counts.keys()].sort(), [...ids].sort());
         assert.deepEqual(all.counts.get("p3"), {
           productId: "p3",
@@ -89,7 +86,7 @@ for (const onRedis of [false, true]) {
         });
         await untilLoaded(app);
         await using shown = new Shown(watch, app);
-        await until(() => shown.last?.lastOfSnapshot, "the snapshot has arrived");
+        await until(() => shown.hasSnapshot, "the snapshot has arrived");
         await app.stop();
         await shown.ended;
         assert.equal(shown.error, undefined, "the stream ended without an error");
@@ -225,7 +222,7 @@ describe("while Redis is unavailable", { skip }, () => {
       );
       await assert.rejects(clients.supply.getLedger({ productId: "p" }), hasCode(Code.Unavailable));
       await using late = new Shown(watchBy, app);
-      await until(() => late.last?.lastOfSnapshot, "a new watch receives its snapshot");
+      await until(() => late.hasSnapshot, "a new watch receives its snapshot");
       assert.equal(late.last?.stale, true);
       assert.equal(late.counts.get("q")?.available, 20);
 

@@ -125,6 +125,11 @@ export class Shown implements AsyncDisposable {
     return this.messages.at(-1);
   }
 
+  /** The last message may be a later one, such as a mark that the counts may be out of date. */
+  get hasSnapshot(): boolean {
+    return this.messages.some(({ lastOfSnapshot }) => lastOfSnapshot);
+  }
+
   version(productId: string): number | undefined {
     return this.counts.get(productId)?.version;
   }

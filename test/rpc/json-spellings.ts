@@ -1,4 +1,4 @@
-import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { type DescEnum, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 
 /** A way to write a value in JSON. */
 export interface Spelling {
@@ -119,8 +119,8 @@ const DURATION: readonly Spelling[] = [
   ...refused('"1.0000000001s"', '"5m"', '"0x5s"', '"315576000001s"', "5", '{"seconds":5}', "[]", "true"),
 ];
 
-const ENUM: readonly Spelling[] = [
-  ...accepted(2, '"LIST_ORDER_PRICE"', "2", "2.0", "20e-1"),
+const spellingsOfEnum = ({ values }: DescEnum): readonly Spelling[] => [
+  ...accepted(2, JSON.stringify(values[2]?.name), "2", "2.0", "20e-1"),
   ...accepted(99, "99"),
   ...refused(
     '"NOPE"',
@@ -193,7 +193,7 @@ function spellingsOf(field: DescField): readonly Spelling[] {
         ? WELL_KNOWN[field.message.typeName]
         : MESSAGE
       : field.enum !== undefined
-        ? ENUM
+        ? spellingsOfEnum(field.enum)
         : SCALARS[field.scalar as ScalarType];
   if (spellings === undefined) {
     throw new Error(`test/rpc/json-spellings.ts needs the spellings of ${field}`);

@@ -88,7 +88,7 @@ async function pageOf(app: TestApp): Promise<{ html: string; isStale: boolean; s
 
 async function snapshotOf(watch: (typeof PROTOCOLS)[number]["watch"], app: TestApp, productIds: string[]) {
   await using shown = new Shown(watch, app, { productIds });
-  await until(() => shown.last?.lastOfSnapshot || shown.error !== undefined, "the snapshot has arrived");
+  await until(() => shown.hasSnapshot || shown.error !== undefined, "the snapshot has arrived");
   assert.equal(shown.error, undefined);
   const versions = shown.messages.flatMap(({ stocks }) => stocks);
   const removed = shown.messages.flatMap((message: Received) => message.removed);

@@ -10,7 +10,7 @@ import { CODECS, produceRaw, type RawHeader, type RawRecord } from "./raw-produc
 
 /** KAFKA_TEST_RUNS=1000 is the longer form. */
 const RUNS = Number(process.env["KAFKA_TEST_RUNS"] ?? 40);
-/** As in isolation.test.ts: far above the aim of 50 ms, and far below what a quadratic algorithm takes. */
+/** As in isolation.slow.test.ts: far above the aim of 50 ms, and far below what a quadratic algorithm takes. */
 const DELAY_MS_MAX = 1_000;
 
 const COLLIDING = [
