@@ -477,6 +477,8 @@ export const StockService: GenService<{
   },
   /**
    * Returns the stock of many products, in request order. Unknown products are listed separately.
+   * UNAVAILABLE if the store is unreachable and a product is not in the server's memory, since the
+   * server cannot say then whether it exists.
    *
    * @generated from rpc inventory.v1.StockService.BatchGetStock
    */
