@@ -49,7 +49,7 @@ Needs the role ops: supply reads changes only, orders reads reservations only.`,
         if (reservation.error !== undefined && changes.error !== undefined) throw reservation.error;
         const note = notReadable(reservation.error, changes.error);
         session.output.note(
-          `error: NOT_FOUND: nothing is known of ${printable(JSON.stringify(referenceId))}${note}`,
+          `error: NOT_FOUND: nothing is known of ${printable(JSON.stringify(referenceId))}; a refused request is only in the log of the server${note}`,
         );
         return EXIT.failed;
       }

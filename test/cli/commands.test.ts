@@ -257,7 +257,11 @@ describe("inventory reservations, release and trace", () => {
     const { code, stdout, stderr } = await cli.run("trace", "cmd-nothing");
     assert.deepEqual(
       [code, stdout, stderr],
-      [1, "", 'error: NOT_FOUND: nothing is known of "cmd-nothing"\n'],
+      [
+        1,
+        "",
+        'error: NOT_FOUND: nothing is known of "cmd-nothing"; a refused request is only in the log of the server\n',
+      ],
     );
   });
 });
