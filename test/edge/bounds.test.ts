@@ -91,14 +91,18 @@ for (const kind of Object.values(EDGES)) {
       const each = Array.from({ length: CONNECTIONS }, () =>
         createClient(StockService, clients.transport("127.0.0.1")),
       );
-      const began = await Promise.all(
+      await Promise.all(
         Array.from({ length: MANY_WATCHES }, (_, n) => {
           const client = each[n % CONNECTIONS];
           assert.ok(client);
-          return clients.watch(client);
+          // A server whose event loop is late, as on a busy machine, refuses new calls for a moment.
+          return until(async () => {
+            const how = await clients.watch(client);
+            assert.equal(how, "open");
+            return true;
+          }, `watch ${n} is open`);
         }),
       );
-      assert.equal(began.filter((how) => how === "open").length, MANY_WATCHES, began.join());
     });
 
     it("a change reaches a watcher at once, without buffering in the edge", async () => {
