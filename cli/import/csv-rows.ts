@@ -37,8 +37,12 @@ export const LEDGER_COLUMNS = [
   "version",
 ] as const;
 
-/** The columns that the file of failed rows has at its end. A row may omit them. */
+/** The first columns of the file of failed rows. There a row with too few cells cannot shift them under other columns. */
 export const ERROR_COLUMNS = ["error_line", "error_column", "error"] as const;
+
+export function isErrorColumn(column: string | undefined): boolean {
+  return (ERROR_COLUMNS as readonly (string | undefined)[]).includes(column);
+}
 
 const DETAILS = ["name", "description", "price", "collection_id"] as const;
 const REPLACEMENT_CHARACTER = "\uFFFD";
@@ -91,11 +95,8 @@ export class CsvRows {
   }
 
   #checkCells(cells: readonly string[]): void {
-    const count = this.header.length;
-    const required =
-      count - this.header.filter((column) => (ERROR_COLUMNS as readonly string[]).includes(column)).length;
-    if (cells.length !== count && cells.length !== required) {
-      throw new FieldFault("", `has ${cells.length} cells; the header has ${count}`);
+    if (cells.length !== this.header.length) {
+      throw new FieldFault("", `has ${cells.length} cells; the header has ${this.header.length}`);
     }
     const index = cells.findIndex((cell) => cell.includes(REPLACEMENT_CHARACTER));
     if (index >= 0) {

@@ -2,7 +2,7 @@ import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { CommandError } from "../errors.ts";
 import { csvRecord } from "../files/csv-writer.ts";
 import type { FileFormat } from "../files/format.ts";
-import { ERROR_COLUMNS } from "./csv-rows.ts";
+import { ERROR_COLUMNS, isErrorColumn } from "./csv-rows.ts";
 import type { Row, RowFault } from "./rows.ts";
 
 /**
@@ -38,20 +38,16 @@ export class ErrorFile {
       return;
     }
     const header = this.#header();
-    const kept = header.map((column) => !(ERROR_COLUMNS as readonly string[]).includes(column));
-    if (this.#bytes === 0)
-      this.#append(csvRecord([...header.filter((_, index) => kept[index]), ...ERROR_COLUMNS]));
-    // A row that is not CSV is written as it was; the error columns may be omitted.
-    this.#append(
-      row.cells === undefined
-        ? `${row.raw}\r\n`
-        : csvRecord([
-            ...row.cells.filter((_, index) => kept[index] !== false),
-            String(fault.line),
-            fault.column,
-            fault.reason,
-          ]),
-    );
+    const isKept = (_: string, index: number): boolean => !isErrorColumn(header[index]);
+    if (this.#bytes === 0) this.#append(csvRecord([...ERROR_COLUMNS, ...header.filter(isKept)]));
+    const error = [String(fault.line), fault.column, fault.reason];
+    if (row.cells !== undefined) {
+      this.#append(csvRecord([...error, ...row.cells.filter(isKept)]));
+    } else {
+      // A row that is not CSV is written as it was. That of an earlier file of failed rows has its error.
+      const isFromErrorFile = header.some(isErrorColumn);
+      this.#append(isFromErrorFile ? `${row.raw}\r\n` : `${csvRecord(error).trimEnd()},${row.raw}\r\n`);
+    }
   }
 
   close(): void {

@@ -127,10 +127,16 @@ describe("inventory import of products", () => {
     assert.equal((await stockOf("bad-9")).available, 6);
 
     const collected = await readFile(errors, "utf8");
-    assert.match(collected, /^product_id,name,price,declared,deleted,error_line,error_column,error\r\n/);
+    assert.match(collected, /^error_line,error_column,error,product_id,name,price,declared,deleted\r\n/);
+    const unfixed = await cli.run("import", await file("unfixed.csv", collected), "--json");
+    const { applied: appliedAgain, failed: failedAgain } = JSON.parse(unfixed.stdout) as Record<
+      string,
+      number
+    >;
+    assert.deepEqual({ appliedAgain, failedAgain }, { appliedAgain: 0, failedAgain: 7 });
     const fixed = collected
-      .replace("1x", "1.5")
-      .replace("\r\n,n", "\r\nbad-3,n")
+      .replace("bad-2,n,1x", "bad-2,n,1.5")
+      .replace("is empty,,n", "is empty,bad-3,n")
       .replace('"never closed', "closed now")
       .replace("too few", "enough,1,5,")
       .replace(/n{600}/, "shorter")
