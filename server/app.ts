@@ -73,7 +73,7 @@ export async function startApp(config: Config, log: Logger, options: AppOptions 
 const STREAM_BUFFER_BYTES = 16 * 1024;
 
 /** Longest wait for the catalog before the start is reported; a large one goes on loading after that. */
-const FIRST_LOAD_MS_MAX = 2_000;
+const FIRST_LOAD_MS_MAX = 5_000;
 
 const ROOT = join(import.meta.dirname, "..");
 

@@ -95,7 +95,7 @@ for (const kind of Object.values(EDGES)) {
         Array.from({ length: MANY_WATCHES }, (_, n) => {
           const client = each[n % CONNECTIONS];
           assert.ok(client);
-          // A server whose event loop is late, as on a busy machine, refuses new calls for a moment.
+          // An edge or a server without processor time refuses calls for a moment.
           return until(async () => {
             const how = await clients.watch(client);
             assert.equal(how, "open");
