@@ -87,11 +87,12 @@ export const HISTORY_COLUMNS: readonly Column<StockChanged>[] = [
   { title: "REASON", value: ({ reason }) => reason, widthMax: REASON_WIDTH_MAX },
 ];
 
-/** The changes that one order or correction caused. */
+/** The changes that one order with its returns, or a correction, caused. */
 export const TRACE_COLUMNS: readonly Column<StockChanged>[] = [
   { title: "TIME", value: ({ changeTime }) => timeText(changeTime) },
   { title: "PRODUCT", value: ({ productId }) => productId },
   ...CHANGE_NUMBERS,
+  { title: "REFERENCE", value: ({ referenceId }) => referenceId || "-" },
   { title: "REASON", value: ({ reason }) => reason, widthMax: REASON_WIDTH_MAX },
 ];
 

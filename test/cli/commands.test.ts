@@ -251,6 +251,14 @@ describe("inventory reservations, release and trace", () => {
       document.changes.map(({ cause }) => cause),
       ["CHANGE_CAUSE_RESERVED", "CHANGE_CAUSE_COMMITTED"],
     );
+
+    const returned = { productId: "cmd-trace", quantity: 1 };
+    await reservations.returnReservation({
+      reservationId: "cmd-order-3",
+      returnId: "cmd-return-3",
+      lines: [returned],
+    });
+    assert.match((await cli.run("trace", "cmd-order-3")).stdout, / returned +\+1 .* cmd-return-3\b/);
   });
 
   it("says that nothing is known of an order", async () => {
