@@ -114,7 +114,7 @@ async function start(config: Config, log: Logger, options: AppOptions, releases:
     stop: stopOnce(context),
   };
   reportStart(context, app);
-  await startDemoShop(context, store, url, demo);
+  await startDemoShop(context, url, demo);
   return app;
 }
 
@@ -237,7 +237,6 @@ async function startAdminServer({
 /** Starts the demo, or, if the server is not ready, has it started once it is. */
 async function startDemoShop(
   { config, log, options, releases, health }: Context,
-  store: InventoryStore,
   url: string,
   { token, visitors }: DemoAccess,
 ): Promise<void> {
@@ -245,7 +244,7 @@ async function startDemoShop(
   const clients = createDemoClients(url, token);
   let starting: Promise<Demo | undefined> | undefined;
   const start = async (): Promise<Demo | undefined> => {
-    const started = await startDemo(clients, store, log, options.demoShoppers);
+    const started = await startDemo(clients, log, options.demoShoppers);
     visitors?.open(clients.reservations);
     return started;
   };

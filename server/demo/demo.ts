@@ -1,7 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import type { InventoryStore } from "../inventory/store.ts";
 import { DEMO_CATALOG, DEMO_COLLECTIONS } from "./catalog.ts";
 import type { DemoClients } from "./clients.ts";
 
@@ -27,7 +26,6 @@ export interface Demo {
  */
 export async function startDemo(
   { supply, reservations }: DemoClients,
-  store: InventoryStore,
   log: Logger,
   hasShoppers = true,
 ): Promise<Demo> {
@@ -35,13 +33,8 @@ export async function startDemo(
   const options = { signal: ending.signal };
   const checkouts = new Set<Promise<void>>();
 
-  // The API has no method for collections, which sellers send by Kafka.
   for (const collection of DEMO_COLLECTIONS) {
-    await store.putCollection({
-      collectionId: collection.collectionId,
-      collection,
-      updateTimeMicros: Date.now() * 1_000,
-    });
+    await supply.putCollection({ collection });
   }
   for (const { productId, declared, details } of DEMO_CATALOG) {
     await supply.putProduct({ productId, declared, product: { ...details } });
