@@ -25,13 +25,10 @@ const ID_LENGTH_MAX = 128;
 const TEXT_LENGTH_MAX = 512;
 /** Lines, short lines and violations logged of a call. A valid reservation has at most 100 lines. */
 const LIST_LENGTH_MAX = 100;
-/** Failed requests of a batch that are logged one by one. */
-const FAILURES_LOGGED_MAX = 100;
-
 type Fields = Record<string, unknown>;
 
-/** One failed request of a batch: its index, its fields, and its error. */
-interface BatchFailure extends Fields {
+/** One request of a batch: its index, what was requested, and what came of it. */
+interface BatchItem extends Fields {
   readonly index: number;
 }
 
@@ -95,23 +92,29 @@ export function failureFields(failure: unknown): Fields {
   };
 }
 
-/** The first failed requests of a batch. */
-export function batchFailures(
+/** The requests of a batch that has a response. A batch that failed as a whole has none. */
+export function batchItems(
   method: DescMethod,
   request: Message,
   response: Message | undefined,
-): readonly BatchFailure[] {
+): readonly BatchItem[] {
   const items = itemsOf(method, request) ?? [];
   const fields = requestsField(method)?.message?.fields ?? [];
-  const failures: BatchFailure[] = [];
-  for (const [index, result] of resultsOf(response).entries()) {
-    const error = errorIn(result);
+  return resultsOf(response).flatMap((result, index) => {
     const item = items[index];
-    if (error !== undefined && item !== undefined && failures.length < FAILURES_LOGGED_MAX) {
-      failures.push({ index, ...requestFields(fields, item), ...error });
-    }
+    return item === undefined ? [] : [{ ...outcomeOf(result), ...requestFields(fields, item), index }];
+  });
+}
+
+/** What came of one request of a batch. */
+function outcomeOf(result: Message): Fields {
+  const error = messageIn(result, "error", StatusSchema.typeName);
+  if (error === undefined) {
+    const response: unknown = Reflect.get(result, "response");
+    return { code: "OK", ...(isMessage(response) && responseFields(response)) };
   }
-  return failures;
+  const { code, message } = error as Message & { readonly code: Code; readonly message: string };
+  return { code: Code[code] ?? code, error: message.slice(0, TEXT_LENGTH_MAX) };
 }
 
 function scalarOf(field: DescField & { fieldKind: "scalar" }, value: unknown): unknown {
@@ -194,18 +197,9 @@ function itemsOf(method: DescMethod, request: Message): readonly Message[] | und
   return Array.isArray(items) ? items.filter(isMessage) : undefined;
 }
 
-function resultsOf(response: Message | undefined): readonly unknown[] {
+function resultsOf(response: Message | undefined): readonly Message[] {
   const results: unknown = response && Reflect.get(response, "results");
-  return Array.isArray(results) ? results : [];
-}
-
-function errorIn(result: unknown): Fields | undefined {
-  const error = isMessage(result) ? messageIn(result, "error", StatusSchema.typeName) : undefined;
-  if (error === undefined) {
-    return undefined;
-  }
-  const { code, message } = error as Message & { readonly code: Code; readonly message: string };
-  return { code: Code[code] ?? code, error: message.slice(0, TEXT_LENGTH_MAX) };
+  return Array.isArray(results) ? results.filter(isMessage) : [];
 }
 
 function messageIn(message: Message, field: string, typeName: string): Message | undefined {

@@ -4,11 +4,11 @@ import { Code } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { ruleOf } from "../../access/policy.ts";
 import { type CallMiddleware, procedureOf } from "../call.ts";
-import { batchFailures, failureFields, requestFields, responseFields } from "./write-log-entry.ts";
+import { batchItems, failureFields, requestFields, responseFields } from "./write-log-entry.ts";
 
 /**
  * Logs each call of a method that changes something: its caller, what it requested and what came of it, but never a token.
- * A batch has one line with its counts, and one more for each of its failed requests, up to a bound. Calls refused to
+ * A batch has one line with its counts, and one more for each of its requests. Calls refused to
  * unauthenticated clients are left out: the access middleware logs them, at a limited rate.
  */
 export function writeLogMiddleware(log: Logger, level: "debug" | "info" = "info"): CallMiddleware {
@@ -40,8 +40,8 @@ export function writeLogMiddleware(log: Logger, level: "debug" | "info" = "info"
         },
         "write",
       );
-      for (const failure of request ? batchFailures(method, request, response) : []) {
-        log[level]({ ...failure, ...head, requestId, traceId }, "write refused in a batch");
+      for (const item of request ? batchItems(method, request, response) : []) {
+        log[level]({ ...item, ...head, requestId, traceId }, "write in a batch");
       }
     },
   };
