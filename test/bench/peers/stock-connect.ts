@@ -2,15 +2,17 @@ import { once } from "node:events";
 import { createServer as createHttp1Server } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { ReservationService } from "../../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
 import { toStock } from "../../../server/api/messages.ts";
+import { reservationService } from "../../../server/api/reservation-service.ts";
 import { stockService } from "../../../server/api/stock-service.ts";
 import { openLiveStore } from "./store.ts";
 
 // The service's handlers and store behind connect-node's own adapter. WatchStock is a generator as Connect's
 // documentation shows it: one promise for the next change, and a message for each watcher. PROTOCOL is h1 or h2.
 
-const { live } = await openLiveStore();
+const { store, live } = await openLiveStore();
 const { mirror } = live;
 
 let nextChange = Promise.withResolvers<void>();
@@ -22,6 +24,7 @@ mirror.on("change", () => {
 const handler = connectNodeAdapter({
   routes: (router) => {
     router.service(StockService, stockService(live));
+    router.service(ReservationService, reservationService(store.reservations));
     router.rpc(StockService.method.watchStock, async function* ({ productIds }, { signal }) {
       while (!signal.aborted) {
         const changed = nextChange.promise;
