@@ -1,9 +1,6 @@
 import { RETURNS_NAMED_MAX, type ReservationTrace } from "../inventory/change-history.ts";
 import { QUANTITY_MAX } from "../inventory/ledger.ts";
-import {
-  compareIds,
-  type ReservationState,
-} from "../inventory/reservation.ts";
+import { compareIds, type ReservationState } from "../inventory/reservation.ts";
 import type {
   Commit,
   CommitReply,
@@ -209,12 +206,10 @@ export class Decisions {
     if (entry === undefined || record === undefined) {
       return { status: "missing" };
     }
-    switch (this.#operations.statusOf("return_id", reservationId, returnId, fingerprint)) {
-      case "reused":
-        return { status: "reused" };
-      case "repeated":
-        return decided(record, entry.effects);
-      case "new":
+    const operation = { field: "return_id", ownerId: reservationId, id: returnId } as const;
+    const known = this.#operations.fingerprintOf(operation);
+    if (known !== undefined) {
+      return known === fingerprint ? decided(record, entry.effects) : { status: "reused" };
     }
     if (record.state !== "committed") {
       return { status: "ended", state: record.state };
@@ -237,7 +232,7 @@ export class Decisions {
       const index = indexOf(productId);
       record.left[index] = (record.left[index] ?? 0) - quantity;
     }
-    this.#operations.remember("return_id", reservationId, returnId, fingerprint, []);
+    this.#operations.remember(operation, fingerprint, []);
     record.returnIds = [...record.returnIds, returnId].slice(-RETURNS_NAMED_MAX);
     this.#owe(entry, record, "returned", returnId, actor);
     return decided(record, entry.effects);
@@ -263,25 +258,20 @@ export class Decisions {
     actor: string,
   ): { readonly record: ReservationRecord; readonly effects: readonly Effect[] }[] {
     return this.active()
-      .filter(({ record }) => this.#isDue(record))
+      .filter((record) => this.#isDue(record))
       .slice(0, limit)
-      .map(({ entry, record }) => {
+      .map((record) => {
+        const entry = this.#entry(record.reservationId);
         this.#end(entry, record, "expired", actor);
         return { record, effects: entry.effects };
       });
   }
 
   /** The active reservations, by deadline and ID. */
-  active(): { readonly entry: Entry; readonly record: ReservationRecord }[] {
+  active(): ReservationRecord[] {
     return [...this.entries.values()]
-      .flatMap((entry) =>
-        entry.record?.state === "active" ? [{ entry, record: entry.record }] : [],
-      )
-      .sort(
-        (a, b) =>
-          deadlineOf(a.record) - deadlineOf(b.record) ||
-          compareIds(a.record.reservationId, b.record.reservationId),
-      );
+      .flatMap(({ record }) => (record?.state === "active" ? [record] : []))
+      .sort((a, b) => deadlineOf(a) - deadlineOf(b) || compareIds(a.reservationId, b.reservationId));
   }
 
   /** What the record says about the changes of the reservation. `undefined` if there is none. */

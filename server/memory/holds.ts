@@ -1,3 +1,4 @@
+import type { ChangeKey } from "../inventory/change-history.ts";
 import type { ShortLine } from "../inventory/errors.ts";
 import { available } from "../inventory/ledger.ts";
 import { isDeleted } from "../inventory/product-event.ts";
@@ -19,8 +20,8 @@ export interface HoldRecord {
 /** The revision of a hold to which no effect was applied. That of the reservation itself is 0. */
 const BEFORE_ANY = -1;
 
-/** Called with each change that an effect makes. */
-type OnApplied = (effect: Effect, productId: string, version: number) => void;
+/** Called with each change of a ledger that a return makes. */
+export type OnReturned = (reservationId: string, returnId: string, change: ChangeKey) => void;
 
 /** The holds of one bucket. Every method is an atomic step. */
 export class Holds {
@@ -32,13 +33,13 @@ export class Holds {
   readonly #products: Products;
   readonly #now: () => number;
   readonly #retentionMs: number;
-  readonly #onApplied: OnApplied;
+  readonly #onReturned: OnReturned;
 
-  constructor(products: Products, now: () => number, retentionMs: number, onApplied: OnApplied) {
+  constructor(products: Products, now: () => number, retentionMs: number, onReturned: OnReturned) {
     this.#products = products;
     this.#now = now;
     this.#retentionMs = retentionMs;
-    this.#onApplied = onApplied;
+    this.#onReturned = onReturned;
   }
 
   hold({ reservationId, epoch, fingerprint, lines, effects, actor }: Hold): HoldReply {
@@ -139,8 +140,8 @@ export class Holds {
     const cause = effect.cause === "committed" && sold === 0 ? "released" : effect.cause;
     const referenceId = effect.cause === "returned" ? effect.referenceId : reservationId;
     const version = this.#change(productId, cause, referenceId, effect.actor, held, sold);
-    if (version !== undefined) {
-      this.#onApplied(effect, productId, version);
+    if (version !== undefined && effect.cause === "returned") {
+      this.#onReturned(reservationId, effect.referenceId, { productId, version });
     }
   }
 

@@ -1,4 +1,9 @@
-import { committedLines, type Line, type Reservation, type ReservationState } from "../inventory/reservation.ts";
+import {
+  committedLines,
+  type Line,
+  type Reservation,
+  type ReservationState,
+} from "../inventory/reservation.ts";
 
 /** A reservation of the memory store. */
 export interface ReservationRecord {

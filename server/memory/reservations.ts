@@ -10,7 +10,6 @@ import {
   type ReservationPosition,
 } from "../inventory/reservation.ts";
 import { Coordinator, type Outcome, type Protocol } from "../inventory/sharded/coordinator.ts";
-import type { Message, Reply } from "../inventory/sharded/messages.ts";
 import type {
   CommitRequest,
   ProductReservations,
@@ -19,8 +18,7 @@ import type {
   ReserveRequest,
   ReturnRequest,
 } from "../inventory/store.ts";
-import { Decisions } from "./decisions.ts";
-import { Holds } from "./holds.ts";
+import { Bucket } from "./bucket.ts";
 import type { Operations } from "./operations.ts";
 import { ledgerOf, type Products } from "./products.ts";
 import { deadlineOf, type ReservationRecord, reservationOf } from "./reservation-record.ts";
@@ -30,15 +28,13 @@ import { deadlineOf, type ReservationRecord, reservationOf } from "./reservation
  * the event loop.
  */
 export class Reservations implements ReservationStore {
-  readonly #decisions: Decisions;
-  readonly #holds: Holds;
+  readonly #bucket: Bucket;
   readonly #products: Products;
   readonly #coordinator = new Coordinator(() => 0, { readsFirst: true });
 
   constructor(products: Products, operations: Operations, now: () => number, retentionMs: number) {
     this.#products = products;
-    this.#decisions = new Decisions(operations, now, retentionMs);
-    this.#holds = new Holds(products, now, retentionMs, operations);
+    this.#bucket = new Bucket(products, operations, now, retentionMs);
   }
 
   async reserve(request: ReserveRequest): Promise<Reservation> {
@@ -67,7 +63,7 @@ export class Reservations implements ReservationStore {
   }
 
   async get(reservationId: string): Promise<Reservation> {
-    const reply = this.#decisions.read({ step: "read", bucket: 0, reservationId });
+    const reply = this.#bucket.decisions.read({ step: "read", bucket: 0, reservationId });
     if (reply.status === "absent") {
       throw reservationUnknown(reservationId);
     }
@@ -75,7 +71,7 @@ export class Reservations implements ReservationStore {
   }
 
   async list({ limit, after, expireBeforeMs }: ReservationsPage): Promise<Reservation[]> {
-    return this.#decisions
+    return this.#bucket.decisions
       .active()
       .filter(
         (record) =>
@@ -99,11 +95,11 @@ export class Reservations implements ReservationStore {
   }
 
   async countActive(): Promise<number> {
-    return this.#decisions.active().length;
+    return this.#bucket.decisions.active().length;
   }
 
   async expireDue(limit: number): Promise<ExpiredReservation[]> {
-    const expired = this.#decisions.expireDue(limit, EXPIRY_ACTOR);
+    const expired = this.#bucket.decisions.expireDue(limit, EXPIRY_ACTOR);
     for (const { record, effects } of expired) {
       this.#runToEnd(this.#coordinator.settle(record.reservationId, effects));
     }
@@ -112,7 +108,7 @@ export class Reservations implements ReservationStore {
 
   /** What the record says about the changes of the reservation. `undefined` if there is none. */
   traceOf(reservationId: string): ReservationTrace | undefined {
-    return this.#decisions.traceOf(reservationId);
+    return this.#bucket.decisions.traceOf(reservationId);
   }
 
   #run(protocol: Protocol<Outcome>): Reservation {
@@ -129,38 +125,9 @@ export class Reservations implements ReservationStore {
   #runToEnd<T>(protocol: Protocol<T>): T {
     let next = protocol.next([]);
     while (next.done !== true) {
-      next = protocol.next(next.value.map((message) => this.#take(message)));
+      next = protocol.next(next.value.map((message) => this.#bucket.take(message)));
     }
     return next.value;
-  }
-
-  #take(message: Message): Reply {
-    switch (message.step) {
-      case "hold":
-        return this.#holds.hold(message);
-      case "cancel":
-        return this.#holds.cancel(message);
-      case "apply":
-        return this.#holds.apply(message);
-      case "read":
-        return this.#decisions.read(message);
-      case "decide":
-        return this.#decisions.decide(message);
-      case "refuse":
-        return this.#decisions.refuse(message);
-      case "commit":
-        return this.#decisions.commit(message);
-      case "revive":
-        return this.#decisions.revive(message);
-      case "release":
-        return this.#decisions.release(message);
-      case "extend":
-        return this.#decisions.extend(message);
-      case "return":
-        return this.#decisions.return(message);
-      case "settle":
-        return this.#decisions.settle(message);
-    }
   }
 }
 
