@@ -1,6 +1,7 @@
 import { z } from "zod";
 import {
   type ChangeKey,
+  CORRECTIONS_NAMED_MAX,
   findChanges,
   type HistoryPart,
   type ReferenceChanges,
@@ -107,6 +108,7 @@ export class RedisHistory {
           ? undefined
           : this.#damagedRecords.decode("reservation", reservationKey, () => decodeTrace(reservation)),
       corrections: corrections.length === 0 ? undefined : corrections.flat(),
+      lacksCorrections: corrections.some((changes) => changes.length >= CORRECTIONS_NAMED_MAX),
     };
   }
 

@@ -155,7 +155,7 @@ export class RedisReservations implements ReservationStore {
       name: "return_units",
       keys: [
         this.#keys.reservation(reservationId),
-        this.#keys.operation("return", returnId),
+        this.#keys.operation("return", reservationId, returnId),
         this.#keys.reference(this.#keys.bucketOf(reservationId), returnId),
       ],
       args: [

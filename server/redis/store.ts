@@ -26,7 +26,7 @@ import { openPrimaries, type Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
-import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
+import { BUCKETS_DEFAULT, Keys, type OperationKind } from "./keys.ts";
 import { Fence } from "./mutations/fence.ts";
 import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations/mutations.ts";
 import { WriteConnections } from "./mutations/write-connections.ts";
@@ -324,9 +324,9 @@ export class RedisStore implements InventoryStore {
     this.#primaries.close();
   }
 
-  #correctionKeys(productId: string, kind: string, id: string): string[] {
+  #correctionKeys(productId: string, kind: OperationKind, id: string): string[] {
     const reference = this.#keys.reference(this.#keys.bucketOf(productId), id);
-    return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, id), reference];
+    return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, productId, id), reference];
   }
 
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */
