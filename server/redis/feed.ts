@@ -228,7 +228,7 @@ export class RedisFeed implements ChangeFeed {
 
   /** Compares the positions with the streams. */
   async #checkPositions(): Promise<Continuity> {
-    this.#foundDataId = await checkLayout(this.#connection.client, this.#keys);
+    this.#foundDataId = (await checkLayout(this.#connection.client, this.#keys)).dataId;
     if (this.#dataId !== undefined && this.#foundDataId !== this.#dataId) {
       return "other data";
     }

@@ -23,7 +23,7 @@ import type { HealthPart } from "../ops/health.ts";
 import { RedisConnection } from "./connection/client.ts";
 import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { checkLayout, checkServing } from "./connection/requirements.ts";
+import { checkLayout, checkServing, recordMarkers } from "./connection/requirements.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
@@ -76,10 +76,11 @@ export class RedisStore implements InventoryStore {
     this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
     const prepare = async (client: Redis): Promise<void> => {
-      const isNewPrimary = await this.#fence.check(
-        client,
-        await checkLayout(client, this.#keys, this.#fence.dataId),
-      );
+      const layout = await checkLayout(client, this.#keys, this.#fence.dataId);
+      const isNewPrimary = await this.#fence.check(client, layout);
+      if (!layout.hasMarkers) {
+        await recordMarkers(client, this.#keys);
+      }
       if (isNewPrimary) {
         await warnOfDurability(client, endpoint.acks ?? 0, log);
       }
