@@ -225,7 +225,7 @@ export class RedisFeed implements ChangeFeed {
 
   /** Compares the positions with the streams. */
   async #checkPositions(): Promise<Continuity> {
-    this.#foundDataId = await this.#primaries.checkLayout(this.#connection.client);
+    this.#foundDataId = (await this.#primaries.checkLayout(this.#connection.client)).dataId;
     if (this.#dataId !== undefined && this.#foundDataId !== this.#dataId) {
       return "other data";
     }

@@ -7,7 +7,7 @@ import { type Prepare, RESPONSE_MS_MAX, RedisConnection } from "./client.ts";
 import type { ClusterEndpoint, RedisEndpoint } from "./endpoint.ts";
 import { redirectionOf, storeError, storeUnavailable } from "./error-replies.ts";
 import type { Availability, Primaries, PrimaryConfirmation } from "./primaries.ts";
-import { checkLayout, checkServing } from "./requirements.ts";
+import { checkLayout, checkServing, type Layout } from "./requirements.ts";
 import { type Owner, SlotMap } from "./slot-map.ts";
 
 /** Delay before a command is sent again to a node that cannot serve the slot now, ms. */
@@ -32,7 +32,8 @@ export class ClusterPrimaries implements Primaries {
   /** By the name of the node. */
   readonly #reads = new Map<string, RedisConnection>();
   readonly #unknownSince = performance.now();
-  #layout: ReturnType<typeof checkLayout> | undefined;
+  /** Once every bucket has its marker. It does not change any more. */
+  #layout: Layout | undefined;
   #users = 0;
 
   constructor(options: ClusterPrimariesOptions) {
@@ -126,15 +127,18 @@ export class ClusterPrimaries implements Primaries {
     });
   }
 
-  /** The layout is read once: it does not change, and the marker of each bucket names the data that the bucket belongs to. */
-  async checkLayout(_client: Redis, expectedData?: string): ReturnType<typeof checkLayout> {
-    this.#layout ??= this.send(0, (client) => checkLayout(client, this.#options.keys, expectedData));
-    try {
-      return await this.#layout;
-    } catch (error) {
-      this.#layout = undefined;
-      throw error;
+  /** Not read again once every bucket has a marker: the marker names the data that its bucket belongs to. */
+  async checkLayout(_client: Redis, expectedData?: string): Promise<Layout> {
+    if (this.#layout !== undefined) {
+      return this.#layout;
     }
+    const layout = await this.#rerouted(0, ({ client }) =>
+      checkLayout(client, this.#options.keys, expectedData),
+    );
+    if (layout.hasMarkers) {
+      this.#layout = layout;
+    }
+    return layout;
   }
 
   get unreadyReason(): string | undefined {

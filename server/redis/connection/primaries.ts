@@ -7,7 +7,7 @@ import type { Script } from "../scripts.ts";
 import { type Prepare, RedisConnection } from "./client.ts";
 import { ClusterPrimaries } from "./cluster-primaries.ts";
 import type { ClusterEndpoint, RedisEndpoint } from "./endpoint.ts";
-import { checkLayout, checkServing } from "./requirements.ts";
+import { checkLayout, checkServing, type Layout } from "./requirements.ts";
 import { SentinelQuorum } from "./sentinel-quorum.ts";
 
 /** Whether commands can be sent now. */
@@ -52,10 +52,10 @@ export interface Primaries {
    */
   open(name: string, bucket: number, prepare?: Prepare): RedisConnection;
   /**
-   * Checks the layout of the data (`checkLayout`), and resolves with the ID of the data. `client` is connected to the
-   * primary that is checked; in a Cluster the primary of bucket 0 is read instead, which has the layout.
+   * Reads and checks the layout of the data, as `checkLayout` in requirements.ts. `client` is connected to the primary that
+   * is checked; in a Cluster the primary of bucket 0 is read instead, which has the layout.
    */
-  checkLayout(client: Redis, expectedData?: string): Promise<string>;
+  checkLayout(client: Redis, expectedData?: string): Promise<Layout>;
   /** Resolves when reads are first served. Rejects with `RedisRequirementError`. */
   readonly firstReady: Promise<unknown>;
   /** Who confirms that a primary was not replaced. `undefined` if nothing fails over automatically. */
@@ -168,7 +168,9 @@ class OnePrimary implements Primaries {
     });
   }
 
-  checkLayout(client: Redis, expectedData?: string): Promise<string> {
+  async checkLayout(client: Redis, expectedData?: string): Promise<Layout> {
+    // A connection survives the demotion of its server to a replica.
+    await checkServing(client, "one primary");
     return checkLayout(client, this.#options.keys, expectedData);
   }
 
