@@ -5,7 +5,9 @@ import { crc32 } from "node:zlib";
  * storage: 8 let several servers share the publishing, and one blocking read over all streams stays cheap.
  */
 export const BUCKETS_DEFAULT = 8;
-export const BUCKETS_MAX = 64;
+/** Its default in a Cluster, where a bucket is the unit of storage: enough to spread them evenly over a dozen primaries. */
+export const BUCKETS_IN_CLUSTER_DEFAULT = 64;
+export const BUCKETS_MAX = 256;
 
 /** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
 export const LAYOUT_VERSION = 3;

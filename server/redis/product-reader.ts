@@ -5,8 +5,9 @@ import type { Primaries } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
+import { callLimits } from "./mutations/call-limits.ts";
 import { Coalescer } from "./mutations/coalescer.ts";
-import { callLimits, type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import { decodeDetails, decodeLedger, type LedgerState, list, ReplyReader } from "./reply.ts";
 import { readScript } from "./scripts.ts";
 

@@ -1,4 +1,3 @@
-import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import {
   CHANGES_KEPT_DEFAULT,
@@ -20,17 +19,18 @@ import {
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
-import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
 import { openPrimaries, type Primaries } from "./connection/primaries.ts";
-import { recordMarkers } from "./connection/requirements.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys, type OperationKind } from "./keys.ts";
+import type { OnAcknowledged } from "./mutations/batch.ts";
+import { ClusterWriter } from "./mutations/cluster-writer.ts";
 import { Fence } from "./mutations/fence.ts";
-import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations/mutations.ts";
-import { WriteConnections } from "./mutations/write-connections.ts";
+import type { Mutation, MutationWriter } from "./mutations/mutation.ts";
+import { Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import { openWriter } from "./mutations/open-writer.ts";
 import { WriteProbe } from "./mutations/write-probe.ts";
 import { ProductReader } from "./product-reader.ts";
 import {
@@ -66,7 +66,7 @@ export class RedisStore implements InventoryStore {
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
-  readonly #writes: WriteConnections;
+  readonly #writer: MutationWriter;
   readonly #primaries: Primaries;
   readonly #mutations: Mutations;
   readonly #probe: WriteProbe;
@@ -78,25 +78,22 @@ export class RedisStore implements InventoryStore {
     this.#keys = options.keys ?? new Keys(BUCKETS_DEFAULT);
     this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
-    const prepare = async (client: Redis): Promise<void> => {
-      const layout = await this.#primaries.checkLayout(client, this.#fence.dataId);
-      const isNewPrimary = await this.#fence.check(client, layout);
-      if (!layout.hasMarkers) {
-        await recordMarkers(client, this.#keys);
-      }
-      if (isNewPrimary) {
-        await warnOfDurability(client, endpoint.acks ?? 0, log);
-      }
-    };
     this.#primaries = openPrimaries({ endpoint, keys: this.#keys, log, instruments });
-    this.#writes = new WriteConnections({ endpoint, primaries: this.#primaries, instruments, prepare });
-    this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
-      operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
-      changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
-      onAcknowledged: options.onAcknowledged ?? (() => {}),
-      damagedRecords: this.#damagedRecords,
-      instruments,
+    this.#writer = openWriter({
+      primaries: this.#primaries,
+      acks: endpoint.acks ?? 0,
+      fence: this.#fence,
+      keys: this.#keys,
+      log,
+      batch: {
+        operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
+        changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
+        onAcknowledged: options.onAcknowledged ?? (() => {}),
+        damagedRecords: this.#damagedRecords,
+        instruments,
+      },
     });
+    this.#mutations = new Mutations(this.#writer, this.#keys, instruments);
     this.reservations = new RedisReservations(
       this.#keys,
       this.#mutations,
@@ -117,7 +114,7 @@ export class RedisStore implements InventoryStore {
     const { promise: timeout, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, waitMs);
     try {
-      await Promise.race([Promise.all([this.#writes.firstReady, this.#primaries.firstReady]), timeout]);
+      await Promise.race([Promise.all([this.#writer.firstReady, this.#primaries.firstReady]), timeout]);
     } finally {
       clearTimeout(timer);
     }
@@ -315,14 +312,18 @@ export class RedisStore implements InventoryStore {
     return this.#fence;
   }
 
+  /** The state of the Cluster, for the health report. `undefined` on one primary. */
+  get cluster(): HealthPart | undefined {
+    return this.#writer instanceof ClusterWriter ? this.#writer : undefined;
+  }
+
   async unreadyReason(): Promise<string | undefined> {
-    return this.#writes.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
+    return this.#writer.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
   }
 
   async close(): Promise<void> {
     this.#mutations.close();
     this.#products.close();
-    this.#writes.close();
     this.#primaries.close();
   }
 

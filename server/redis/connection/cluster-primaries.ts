@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import type { InventoryError } from "../../inventory/errors.ts";
 import type { RedisInstruments } from "../instruments.ts";
 import type { Keys } from "../keys.ts";
 import type { Script } from "../scripts.ts";
@@ -264,7 +265,8 @@ export function redirected(error: unknown): unknown {
   return mapped === error ? storeUnavailable(error) : mapped;
 }
 
-function unassigned(bucket: number) {
+/** The error for a caller whose bucket no node is known to serve. */
+export function unassigned(bucket: number): InventoryError {
   return storeUnavailable(new Error(`No node of the Redis Cluster is known to serve bucket ${bucket}`));
 }
 

@@ -29,6 +29,11 @@ export async function checkServing(client: Redis, mode: "one primary" | "cluster
   }
 }
 
+/** What identifies a primary in a reply of INFO: another one after a promotion and after a restart. */
+export function replicationIdIn(info: string): string {
+  return /^master_replid:(\w+)/m.exec(info)?.[1] ?? "";
+}
+
 /** The layout of the keys in Redis. */
 export interface Layout {
   /** Identifies the data: a random ID per data set. */
