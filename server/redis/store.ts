@@ -20,10 +20,9 @@ import {
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
-import { RedisConnection } from "./connection/client.ts";
 import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { checkLayout, checkServing, recordMarkers } from "./connection/requirements.ts";
+import { openPrimaries, type Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
@@ -43,6 +42,9 @@ import {
   stockOf,
 } from "./reply.ts";
 import { RedisReservations } from "./reservations.ts";
+
+/** The bucket whose slot has the collections. */
+const COLLECTIONS_BUCKET = 0;
 
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;
@@ -64,7 +66,7 @@ export class RedisStore implements InventoryStore {
   readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
   readonly #writes: WriteConnections;
-  readonly #reads: RedisConnection;
+  readonly #primaries: Primaries;
   readonly #mutations: Mutations;
   readonly #probe: WriteProbe;
   readonly #products: ProductReader;
@@ -76,17 +78,17 @@ export class RedisStore implements InventoryStore {
     this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
     const prepare = async (client: Redis): Promise<void> => {
-      const layout = await checkLayout(client, this.#keys, this.#fence.dataId);
+      const layout = await this.#primaries.checkLayout(client, this.#fence.dataId);
       const isNewPrimary = await this.#fence.check(client, layout);
-      if (!layout.hasMarkers) {
-        await recordMarkers(client, this.#keys);
+      if (!layout.hasMarkers && this.#fence.hasCheckedAll) {
+        await this.#primaries.recordMarkers(client);
       }
       if (isNewPrimary) {
         await warnOfDurability(client, endpoint.acks ?? 0, log);
       }
     };
-    this.#writes = new WriteConnections({ endpoint, log, instruments, prepare });
-    this.#reads = new RedisConnection("reads", endpoint, log, instruments, checkServing);
+    this.#primaries = openPrimaries({ endpoint, keys: this.#keys, log, instruments });
+    this.#writes = new WriteConnections({ endpoint, primaries: this.#primaries, instruments, prepare });
     this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
       operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
       changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
@@ -94,10 +96,15 @@ export class RedisStore implements InventoryStore {
       damagedRecords: this.#damagedRecords,
       instruments,
     });
-    this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads, this.#damagedRecords);
-    this.#history = new RedisHistory(this.#keys, this.#reads, this.#damagedRecords);
+    this.reservations = new RedisReservations(
+      this.#keys,
+      this.#mutations,
+      this.#primaries,
+      this.#damagedRecords,
+    );
+    this.#history = new RedisHistory(this.#keys, this.#primaries, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
-    this.#products = new ProductReader(this.#reads, this.#mutations, {
+    this.#products = new ProductReader(this.#primaries, this.#mutations, {
       keys: this.#keys,
       damagedRecords: this.#damagedRecords,
       instruments,
@@ -109,7 +116,7 @@ export class RedisStore implements InventoryStore {
     const { promise: timeout, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, waitMs);
     try {
-      await Promise.race([Promise.all([this.#writes.firstReady, this.#reads.firstReady]), timeout]);
+      await Promise.race([Promise.all([this.#writes.firstReady, this.#primaries.firstReady]), timeout]);
     } finally {
       clearTimeout(timer);
     }
@@ -293,7 +300,7 @@ export class RedisStore implements InventoryStore {
 
   async listCollections(): Promise<Collection[]> {
     const key = this.#keys.collections();
-    const entries = await this.#reads.send((client) =>
+    const entries = await this.#primaries.send(COLLECTIONS_BUCKET, (client) =>
       client.hgetall(key).catch((error) => {
         this.#damagedRecords.foundForeignType("collection", key, error);
         return {};
@@ -308,14 +315,14 @@ export class RedisStore implements InventoryStore {
   }
 
   async unreadyReason(): Promise<string | undefined> {
-    return this.#writes.unreadyReason ?? this.#reads.unreadyReason ?? (await this.#probe.unreadyReason());
+    return this.#writes.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
   }
 
   async close(): Promise<void> {
     this.#mutations.close();
     this.#products.close();
     this.#writes.close();
-    this.#reads.close();
+    this.#primaries.close();
   }
 
   #correctionKeys(productId: string, kind: OperationKind, id: string): string[] {
