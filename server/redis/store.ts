@@ -31,6 +31,7 @@ import { Fence } from "./mutations/fence.ts";
 import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations/mutations.ts";
 import { WriteConnections } from "./mutations/write-connections.ts";
 import { WriteProbe } from "./mutations/write-probe.ts";
+import { PlainKeys } from "./plain-keys.ts";
 import { ProductReader } from "./product-reader.ts";
 import {
   decodeCollections,
@@ -68,6 +69,7 @@ export class RedisStore implements InventoryStore {
   readonly #writes: WriteConnections;
   readonly #primaries: Primaries;
   readonly #mutations: Mutations;
+  readonly #plainKeys: PlainKeys;
   readonly #probe: WriteProbe;
   readonly #products: ProductReader;
   readonly #history: RedisHistory;
@@ -96,15 +98,17 @@ export class RedisStore implements InventoryStore {
       damagedRecords: this.#damagedRecords,
       instruments,
     });
+    this.#plainKeys = new PlainKeys(this.#keys, this.#primaries, this.#mutations);
     this.reservations = new RedisReservations(
       this.#keys,
       this.#mutations,
+      this.#plainKeys,
       this.#primaries,
       this.#damagedRecords,
     );
     this.#history = new RedisHistory(this.#keys, this.#primaries, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
-    this.#products = new ProductReader(this.#primaries, this.#mutations, {
+    this.#products = new ProductReader(this.#primaries, this.#plainKeys, {
       keys: this.#keys,
       damagedRecords: this.#damagedRecords,
       instruments,
@@ -170,13 +174,12 @@ export class RedisStore implements InventoryStore {
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
     const { productId, updateTimeMicros, declared, details, actor } = event;
-    const reply = await this.#mutations.run({
+    const reply = await this.#runEvent(productId, {
       name: "put_product",
       keys: [
         ...this.#keys.recordKeys(productId),
         this.#keys.details(productId),
         this.#keys.products(this.#keys.bucketOf(productId)),
-        this.#keys.plain(productId),
       ],
       args: [
         productId,
@@ -194,7 +197,7 @@ export class RedisStore implements InventoryStore {
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
     const { productId, updateTimeMicros, actor } = event;
-    const reply = await this.#mutations.run({
+    const reply = await this.#runEvent(productId, {
       name: "delete_product",
       keys: this.#keys.creationKeys(productId),
       args: [productId, updateTimeMicros ?? ""],
@@ -330,11 +333,21 @@ export class RedisStore implements InventoryStore {
     return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, productId, id), reference];
   }
 
+  /**
+   * Runs a seller's event, whose last argument is the count in the product's plain key. The event runs first without it, and
+   * again with it only if the product has no ledger.
+   */
+  async #runEvent(productId: string, event: Mutation): Promise<ReplyReader> {
+    const run = (plain: string | number) => this.#mutations.run({ ...event, args: [...event.args, plain] });
+    const reply = await run("");
+    return reply.peek() === "absent" ? run((await this.#plainKeys.count(productId)) ?? "none") : reply;
+  }
+
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */
   async #mutateKnown(productId: string, mutation: Mutation): Promise<[string, ReplyReader]> {
     let reply = await this.#mutations.run(mutation);
     let status = reply.text();
-    if (status === "absent" && (await this.#mutations.adopt(productId, this.#keys)) !== undefined) {
+    if (status === "absent" && (await this.#plainKeys.adopt(productId)) !== undefined) {
       reply = await this.#mutations.run(mutation);
       status = reply.text();
     }

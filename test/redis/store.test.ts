@@ -110,6 +110,38 @@ describe("RedisStore", { skip }, () => {
       assert.equal((await store.putProduct({ ...put, declared: 4 })).ledger.declared, 4);
     });
 
+    it("once, by whatever calls of several servers come first", async () => {
+      await using one = disposable(await openStore(redis.url));
+      await using other = disposable(await openStore(redis.url));
+      const put = { details: undefined, declared: undefined, updateTimeMicros: 1_600_000_000_000_000 };
+      const calls: ((store: RedisStore, productId: string) => Promise<unknown>)[] = [
+        (store, productId) => store.getStock(productId),
+        (store, productId) => store.putProduct({ productId, ...put }),
+        (store, productId) => store.setSafetyStock(productId, 1),
+        (store, productId) =>
+          store.reservations.reserve({
+            reservationId: randomUUID(),
+            lines: [{ productId, quantity: 1 }],
+            ttlMs: 60_000,
+          }),
+      ];
+      const productIds = Array.from({ length: 20 }, () => `raced-${randomUUID()}`);
+      await client.mset(Object.fromEntries(productIds.map((id) => [id, "5"])));
+      await Promise.all(
+        productIds.flatMap((id) => [one, other].flatMap((store) => calls.map((call) => call(store, id)))),
+      );
+      for (const productId of productIds) {
+        const changes = await one.listChanges(productId, { limit: 100, beforeVersion: undefined });
+        const adoptions = changes.filter(({ actor }) => actor === "system:adopt");
+        assert.deepEqual(
+          adoptions.map(({ ledger }) => [ledger.version, ledger.declared]),
+          [[1, 5]],
+        );
+        const { declared, reserved } = await one.getLedger(productId);
+        assert.deepEqual([declared, reserved], [5, 2]);
+      }
+    });
+
     for (const text of ["", "x5", "-1", "1.5", " 5", "2147483648", "99999999999"]) {
       it(`not if the value is ${JSON.stringify(text)}`, async () => {
         await using store = disposable(await openStore(redis.url));

@@ -27,6 +27,8 @@ export interface Primaries {
    * `STORE_UNAVAILABLE`, after `RESPONSE_MS_MAX` at the latest.
    */
   send<T>(bucket: number, send: (client: Redis) => Promise<T>): Promise<T>;
+  /** As `send`, for commands on a key that belongs to no bucket. */
+  sendForKey<T>(key: string, send: (client: Redis) => Promise<T>): Promise<T>;
   /** Runs a script that only reads, as `send` does. Rejects with the error of ioredis; has no timeout of its own on one primary. */
   run(
     bucket: number,
@@ -118,6 +120,10 @@ class OnePrimary implements Primaries {
   }
 
   send<T>(_bucket: number, send: (client: Redis) => Promise<T>): Promise<T> {
+    return this.#reads.send(send);
+  }
+
+  sendForKey<T>(_key: string, send: (client: Redis) => Promise<T>): Promise<T> {
     return this.#reads.send(send);
   }
 
