@@ -1,11 +1,16 @@
 import { crc32 } from "node:zlib";
 
 /**
- * Default of INVENTORY_BUCKETS. A bucket is the unit of the change stream and of publishing, not of
+ * Default of INVENTORY_BUCKETS on one primary. A bucket is the unit of the change stream and of publishing there, not of
  * storage: 8 let several servers share the publishing, and one blocking read over all streams stays cheap.
  */
 export const BUCKETS_DEFAULT = 8;
-export const BUCKETS_MAX = 64;
+/**
+ * Default of INVENTORY_BUCKETS in a Cluster. A bucket is one slot there, the unit that moves to another primary: 64 spread
+ * evenly over up to about 16 primaries. Each costs every server one blocking connection.
+ */
+export const CLUSTER_BUCKETS_DEFAULT = 64;
+export const BUCKETS_MAX = 256;
 
 /** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
 export const LAYOUT_VERSION = 3;
@@ -30,7 +35,7 @@ export type RecordKind = (typeof RECORD_KINDS)[number];
 export type OperationKind = "count" | "adjust" | "return";
 
 /**
- * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}`,
+ * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}` or `{b128}`,
  * so that the keys of one product share a slot.
  *
  * | key | type | holds |
