@@ -9,7 +9,7 @@ import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/lo
 import { SAMPLERS, type TracingSettings } from "./ops/tracing.ts";
 import type { RedisEndpoint } from "./redis/connection/endpoint.ts";
 import { parseAddresses, readRedisEndpoint } from "./redis/connection/settings.ts";
-import { BUCKETS_DEFAULT, BUCKETS_IN_CLUSTER_DEFAULT, BUCKETS_MAX } from "./redis/keys.ts";
+import { BUCKETS_DEFAULT, BUCKETS_MAX, CLUSTER_BUCKETS_DEFAULT } from "./redis/keys.ts";
 import type { CallLimits } from "./rpc/middleware/limits.ts";
 import { readTls, type TlsSettings } from "./tls-settings.ts";
 import { findUnknownVariables, type UnknownVariable } from "./unknown-variables.ts";
@@ -293,7 +293,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     ...demo,
     fastPath: env.LANE,
     buckets:
-      env.INVENTORY_BUCKETS ?? (redis?.cluster === undefined ? BUCKETS_DEFAULT : BUCKETS_IN_CLUSTER_DEFAULT),
+      env.INVENTORY_BUCKETS ?? (redis?.cluster === undefined ? BUCKETS_DEFAULT : CLUSTER_BUCKETS_DEFAULT),
     changesKept: env.INVENTORY_HISTORY,
     operationRetentionMs: env.OPERATION_RETENTION_HOURS * HOUR_MS,
     drainWaitMs: env.DRAIN_WAIT_MS,

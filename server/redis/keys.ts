@@ -1,12 +1,15 @@
 import { crc32 } from "node:zlib";
 
 /**
- * Default of INVENTORY_BUCKETS. A bucket is the unit of the change stream and of publishing, not of
+ * Default of INVENTORY_BUCKETS on one primary. A bucket is the unit of the change stream and of publishing there, not of
  * storage: 8 let several servers share the publishing, and one blocking read over all streams stays cheap.
  */
 export const BUCKETS_DEFAULT = 8;
-/** Its default in a Cluster, where a bucket is the unit of storage: enough to spread them evenly over a dozen primaries. */
-export const BUCKETS_IN_CLUSTER_DEFAULT = 64;
+/**
+ * Default of INVENTORY_BUCKETS in a Cluster. A bucket is one slot there, the unit that moves to another primary: 64 spread
+ * evenly over up to about 16 primaries. Each costs every server one blocking connection.
+ */
+export const CLUSTER_BUCKETS_DEFAULT = 64;
 export const BUCKETS_MAX = 256;
 
 /** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
@@ -32,7 +35,7 @@ export type RecordKind = (typeof RECORD_KINDS)[number];
 export type OperationKind = "count" | "adjust" | "return";
 
 /**
- * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}`,
+ * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}` or `{b128}`,
  * so that the keys of one product share a slot.
  *
  * | key | type | holds |
@@ -141,7 +144,7 @@ export class Keys {
 
   /** KEYS of read-products.lua for one product. */
   readKeys(productId: string): string[] {
-    return [this.ledger(productId), this.details(productId), this.plain(productId)];
+    return [this.ledger(productId), this.details(productId)];
   }
 
   /** Ledger, history and change stream: the keys that `record` in scripts/ledger.lua writes, in the order of KEYS. */
@@ -151,10 +154,10 @@ export class Keys {
 
   /** The keys of an operation that may create a product. */
   creationKeys(productId: string): string[] {
-    return [...this.recordKeys(productId), this.products(this.bucketOf(productId)), this.plain(productId)];
+    return [...this.recordKeys(productId), this.products(this.bucketOf(productId))];
   }
 
-  /** The plain key in which the Go service keeps a product's count. */
+  /** The plain key in which the Go service keeps a product's count. It has a slot of its own, so no script has it in KEYS. */
   plain(productId: string): string {
     return productId;
   }

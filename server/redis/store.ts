@@ -32,6 +32,7 @@ import type { Mutation, MutationWriter } from "./mutations/mutation.ts";
 import { Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import { openWriter } from "./mutations/open-writer.ts";
 import { WriteProbe } from "./mutations/write-probe.ts";
+import { PlainKeys } from "./plain-keys.ts";
 import { ProductReader } from "./product-reader.ts";
 import {
   decodeCollections,
@@ -69,6 +70,7 @@ export class RedisStore implements InventoryStore {
   readonly #writer: MutationWriter;
   readonly #primaries: Primaries;
   readonly #mutations: Mutations;
+  readonly #plainKeys: PlainKeys;
   readonly #probe: WriteProbe;
   readonly #products: ProductReader;
   readonly #history: RedisHistory;
@@ -94,15 +96,17 @@ export class RedisStore implements InventoryStore {
       },
     });
     this.#mutations = new Mutations(this.#writer, this.#keys, instruments);
+    this.#plainKeys = new PlainKeys(this.#keys, this.#primaries, this.#mutations);
     this.reservations = new RedisReservations(
       this.#keys,
       this.#mutations,
+      this.#plainKeys,
       this.#primaries,
       this.#damagedRecords,
     );
     this.#history = new RedisHistory(this.#keys, this.#primaries, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
-    this.#products = new ProductReader(this.#primaries, this.#mutations, {
+    this.#products = new ProductReader(this.#primaries, this.#plainKeys, {
       keys: this.#keys,
       damagedRecords: this.#damagedRecords,
       instruments,
@@ -168,13 +172,12 @@ export class RedisStore implements InventoryStore {
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
     const { productId, updateTimeMicros, declared, details, actor } = event;
-    const reply = await this.#mutations.run({
+    const reply = await this.#runEvent(productId, {
       name: "put_product",
       keys: [
         ...this.#keys.recordKeys(productId),
         this.#keys.details(productId),
         this.#keys.products(this.#keys.bucketOf(productId)),
-        this.#keys.plain(productId),
       ],
       args: [
         productId,
@@ -192,7 +195,7 @@ export class RedisStore implements InventoryStore {
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
     const { productId, updateTimeMicros, actor } = event;
-    const reply = await this.#mutations.run({
+    const reply = await this.#runEvent(productId, {
       name: "delete_product",
       keys: this.#keys.creationKeys(productId),
       args: [productId, updateTimeMicros ?? ""],
@@ -332,11 +335,21 @@ export class RedisStore implements InventoryStore {
     return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, productId, id), reference];
   }
 
+  /**
+   * Runs a seller's event, whose last argument is the count in the product's plain key. The event runs first without it, and
+   * again with it only if the product has no ledger.
+   */
+  async #runEvent(productId: string, event: Mutation): Promise<ReplyReader> {
+    const run = (plain: string | number) => this.#mutations.run({ ...event, args: [...event.args, plain] });
+    const reply = await run("");
+    return reply.peek() === "absent" ? run((await this.#plainKeys.count(productId)) ?? "none") : reply;
+  }
+
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */
   async #mutateKnown(productId: string, mutation: Mutation): Promise<[string, ReplyReader]> {
     let reply = await this.#mutations.run(mutation);
     let status = reply.text();
-    if (status === "absent" && (await this.#mutations.adopt(productId, this.#keys)) !== undefined) {
+    if (status === "absent" && (await this.#plainKeys.adopt(productId)) !== undefined) {
       reply = await this.#mutations.run(mutation);
       status = reply.text();
     }

@@ -7,7 +7,7 @@ import type { Script } from "../scripts.ts";
 import { type Prepare, RedisConnection } from "./client.ts";
 import { ClusterPrimaries } from "./cluster-primaries.ts";
 import type { ClusterEndpoint, RedisEndpoint } from "./endpoint.ts";
-import { checkLayout, checkServing, type Layout } from "./requirements.ts";
+import { checkLayout, checkServing, type Layout, recordMarkers } from "./requirements.ts";
 import { SentinelQuorum } from "./sentinel-quorum.ts";
 
 /** Whether commands can be sent now. */
@@ -37,6 +37,8 @@ export interface Primaries {
    * `STORE_UNAVAILABLE`, after `RESPONSE_MS_MAX` at the latest.
    */
   send<T>(bucket: number, send: (client: Redis) => Promise<T>): Promise<T>;
+  /** As `send`, for commands on a key that belongs to no bucket. */
+  sendForKey<T>(key: string, send: (client: Redis) => Promise<T>): Promise<T>;
   /** Runs a script that only reads, as `send` does. Rejects with the error of ioredis; has no timeout of its own on one primary. */
   run(
     bucket: number,
@@ -56,6 +58,8 @@ export interface Primaries {
    * is checked; in a Cluster the primary of bucket 0 is read instead, which has the layout.
    */
   checkLayout(client: Redis, expectedData?: string): Promise<Layout>;
+  /** Records that every bucket has its marker, at the primary that `checkLayout` reads. */
+  recordMarkers(client: Redis): Promise<void>;
   /** Resolves when reads are first served. Rejects with `RedisRequirementError`. */
   readonly firstReady: Promise<unknown>;
   /** Who confirms that a primary was not replaced. `undefined` if nothing fails over automatically. */
@@ -147,6 +151,10 @@ class OnePrimary implements Primaries {
     return this.#reads.send(send);
   }
 
+  sendForKey<T>(_key: string, send: (client: Redis) => Promise<T>): Promise<T> {
+    return this.#reads.send(send);
+  }
+
   run(
     _bucket: number,
     script: Script,
@@ -172,6 +180,10 @@ class OnePrimary implements Primaries {
     // A connection survives the demotion of its server to a replica.
     await checkServing(client, "one primary");
     return checkLayout(client, this.#options.keys, expectedData);
+  }
+
+  recordMarkers(client: Redis): Promise<void> {
+    return recordMarkers(client, this.#options.keys);
   }
 
   get firstReady(): Promise<unknown> {

@@ -44,8 +44,8 @@ export interface Layout {
 
 /**
  * Checks that this Redis may be used. Rejects with `RedisRequirementError` if the keys have another layout or number of
- * buckets, and if the data is not `expectedData`. Writes the layout if there is none, and nothing else: a Redis that refuses
- * writes because its memory or disk is full can still be read. Touches one key, at the primary of bucket 0.
+ * buckets, and if the data is not `expectedData`. Writes the layout if there is none, and nothing else: a Redis that
+ * refuses writes because its memory or disk is full can still be read. Touches one key, at the primary of bucket 0.
  */
 export async function checkLayout(client: Redis, keys: Keys, expectedData?: string): Promise<Layout> {
   let layout = await readLayout(client, keys);

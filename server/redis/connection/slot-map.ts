@@ -47,6 +47,10 @@ export class SlotMap {
   readonly #clients = new Map<string, Redis>();
   readonly #timer: NodeJS.Timeout;
   #owners: (Owner | undefined)[];
+  /** Nodes with slots, as they were last described, the newest claims first. */
+  #claims: readonly ClusterNode[] = [];
+  /** Slots that a node has said to be elsewhere since the last refresh. */
+  readonly #moves = new Map<number, Owner>();
   /** Primaries that hold slots. */
   #primaries: readonly ClusterNode[] = [];
   #nextRefresh: NodeJS.Timeout | undefined;
@@ -69,6 +73,11 @@ export class SlotMap {
   /** The primary of a bucket. `undefined` before it is known, and if no node serves the slot. */
   ownerOf(bucket: number): Owner | undefined {
     return this.#owners[bucket];
+  }
+
+  /** The primary of any key. */
+  ownerOfKey(key: string): Owner | undefined {
+    return this.#ownerOfSlot(keySlot(key));
   }
 
   /** The buckets of each primary, by its name. */
@@ -164,16 +173,17 @@ export class SlotMap {
       return;
     }
     // A greater epoch comes first.
-    const claims = answers
+    this.#claims = answers
       .flat()
       .filter(({ isPrimary, slots }) => isPrimary && slots.length > 0)
       .toSorted((a, b) => b.epoch - a.epoch);
-    const owners = this.#slots.map((slot) => claims.find((node) => serves(node, slot)));
-    this.#primaries = [...new Map(claims.toReversed().map((node) => [node.id, node])).values()].filter(
-      (node) => node.slots.some(([first]) => claims.find((claim) => serves(claim, first))?.id === node.id),
+    this.#moves.clear();
+    const newest = new Map(this.#claims.toReversed().map((node) => [node.id, node]));
+    this.#primaries = [...newest.values()].filter(({ id, slots }) =>
+      slots.some(([first]) => this.#claims.find((claim) => serves(claim, first))?.id === id),
     );
     this.#closeUnused();
-    this.#setOwners(owners.map((node) => (node === undefined ? undefined : ownerAt(node.address))));
+    this.#setOwners(this.#slots.map((slot) => this.#ownerOfSlot(slot)));
     this.#first.resolve();
   }
 
@@ -208,8 +218,13 @@ export class SlotMap {
     const known = this.#primaries.find(
       ({ address, ip }) => address.port === found.port && (ip === found.host || address.host === found.host),
     );
-    const owner = ownerAt(known?.address ?? found);
-    this.#setOwners(this.#owners.map((old, bucket) => (this.#slots[bucket] === slot ? owner : old)));
+    this.#moves.set(slot, ownerAt(known?.address ?? found));
+    this.#setOwners(this.#slots.map((each) => this.#ownerOfSlot(each)));
+  }
+
+  #ownerOfSlot(slot: number): Owner | undefined {
+    const claim = this.#claims.find((node) => serves(node, slot));
+    return this.#moves.get(slot) ?? (claim && ownerAt(claim.address));
   }
 
   #setOwners(owners: (Owner | undefined)[]): void {

@@ -5,7 +5,7 @@ import { RESPONSE_MS_MAX } from "../connection/client.ts";
 import { type ClusterPrimaries, redirected, unassigned } from "../connection/cluster-primaries.ts";
 import { warnOfDurability } from "../connection/durability.ts";
 import { isErrorReply, redirectionOf } from "../connection/error-replies.ts";
-import { type Layout, recordMarkers } from "../connection/requirements.ts";
+import type { Layout } from "../connection/requirements.ts";
 import type { Owner } from "../connection/slot-map.ts";
 import type { Keys } from "../keys.ts";
 import type { BucketCounts } from "../metrics.ts";
@@ -81,7 +81,7 @@ export class ClusterWriter implements MutationWriter, HealthPart {
           return await writer.submit(mutation, submittedAt);
         }
         if (waitedMs > UNKNOWN_MS_MAX || this.#isClosed) {
-          throw unassigned(bucket);
+          throw unassigned(`bucket ${bucket}`);
         }
       } catch (error) {
         const kind = error instanceof PrimaryRetired ? "MOVED" : redirectionOf(error)?.kind;
@@ -245,11 +245,11 @@ export class ClusterWriter implements MutationWriter, HealthPart {
 
   /** Checks the buckets of a node early, so that their first mutations need not wait for that. */
   async #prepare(owner: Owner, client: Redis, replicationId: string): Promise<void> {
-    const { primaries, fence, keys, acks, log } = this.#options;
+    const { primaries, fence, acks, log } = this.#options;
     const layout = await primaries.checkLayout(client, fence.dataId);
     await this.#check(client, replicationId, primaries.map.byOwner.get(owner.name)?.buckets ?? [], layout);
     if (!layout.hasMarkers && fence.hasCheckedAll) {
-      await primaries.send(0, (first) => recordMarkers(first, keys));
+      await primaries.recordMarkers();
     }
     if (!this.#warnedOf.has(replicationId)) {
       this.#warnedOf.add(replicationId);

@@ -48,18 +48,6 @@ export class Mutations {
     );
   }
 
-  /** Adopts a product from the Go service's plain key. Resolves with the ledger, or with `undefined` if there is none. */
-  async adopt(productId: string, keys: Keys): Promise<ReplyReader | undefined> {
-    const reply = await this.run({
-      name: "adopt_product",
-      keys: keys.creationKeys(productId),
-      args: [productId],
-      products: 1,
-      isIdempotent: true,
-    });
-    return reply.text() === "ok" ? reply : undefined;
-  }
-
   close(): void {
     this.#writer.close();
   }

@@ -3,7 +3,6 @@ import type { Logger } from "pino";
 import { ClusterPrimaries } from "../connection/cluster-primaries.ts";
 import { warnOfDurability } from "../connection/durability.ts";
 import type { Primaries } from "../connection/primaries.ts";
-import { recordMarkers } from "../connection/requirements.ts";
 import type { Keys } from "../keys.ts";
 import type { BatchOptions } from "./batch.ts";
 import { ClusterWriter } from "./cluster-writer.ts";
@@ -41,7 +40,7 @@ function openPrimaryWriter({ primaries, acks, fence, keys, log, batch }: WriterO
       const layout = await primaries.checkLayout(client, fence.dataId);
       const isNewPrimary = await fence.check(client, layout);
       if (!layout.hasMarkers) {
-        await recordMarkers(client, keys);
+        await primaries.recordMarkers(client);
       }
       if (isNewPrimary) {
         await warnOfDurability(client, acks, log);
