@@ -18,7 +18,8 @@ const USAGE = `npm run copy-ledger -- --from redis://… (--to redis://… | --t
                             REDIS_TLS=on apply to it
   --buckets N               buckets of the copy, 1 to ${BUCKETS_MAX}; default ${BUCKETS_DEFAULT}, of a Cluster ${CLUSTER_BUCKETS_DEFAULT}
   --dry-run                 read and check the source, and write nothing; needs no target
-  --discard-unpublished     copy although changes were not published to Kafka; they never will be
+  --discard-unpublished     copy although changes were not published to Kafka; the newest state of
+                            every product is published instead
   --force                   copy although servers are connected
 `;
 

@@ -396,7 +396,26 @@ describe("copy-ledger", { skip: need("redis-server").missing }, () => {
     }
   });
 
-  it("refuses unpublished changes unless they may be discarded", async () => {
+  /** Whether the publishers of the target send the newest states first, in every bucket. */
+  async function isSnapshotDue(): Promise<boolean> {
+    const outbox = new RedisOutbox({ endpoint: { url: to.url }, keys: new Keys(16), log });
+    try {
+      const found = new Set<boolean | undefined>();
+      for (let bucket = 0; bucket < 16; bucket++) {
+        const lease = await until(
+          () => outbox.acquire(bucket, "test", HOUR_MS).catch(() => undefined),
+          "the outbox is connected",
+        );
+        found.add((await outbox.read(lease, 10))?.snapshotDue);
+      }
+      assert.equal(found.size, 1);
+      return found.has(true);
+    } finally {
+      await outbox.close();
+    }
+  }
+
+  it("refuses unpublished changes unless they may be discarded, and has every state published then", async () => {
     const key = `{b03}:outbox`;
     const cursor = await source.hget(key, "count");
     await source.hincrby(key, "count", -3);
@@ -404,6 +423,10 @@ describe("copy-ledger", { skip: need("redis-server").missing }, () => {
     assert.equal(await target.dbsize(), 0);
     assert.equal(await copy({ discardUnpublished: true }), true);
     await source.hset(key, "count", cursor ?? "");
+    assert.equal(await isSnapshotDue(), true);
+    await target.flushall();
+    assert.equal(await copy(), true);
+    assert.equal(await isSnapshotDue(), false);
   });
 
   it("refuses while servers are connected, unless forced", async () => {

@@ -11,7 +11,7 @@ export interface CopyOptions {
   readonly target: Target | undefined;
   /** Copies although servers are connected. */
   readonly force: boolean;
-  /** Copies although changes are unpublished. */
+  /** Copies although changes are unpublished; the newest state of every product is published instead of them. */
   readonly discardUnpublished: boolean;
   /** Prints one line of the report. */
   readonly print: (line: string) => void;
@@ -26,7 +26,7 @@ export async function copyLedger(options: CopyOptions): Promise<boolean> {
   const { source, target, print } = options;
   await checkUnused(options);
   const newest = await source.newestChanges();
-  await checkPublished(options);
+  const unpublished = await checkPublished(options);
   const inspection = await inspect(source);
   reportInspection(inspection, source, print);
   if (inspection.faults.count > 0) {
@@ -49,6 +49,9 @@ export async function copyLedger(options: CopyOptions): Promise<boolean> {
     print("The copy is not usable: servers refuse it. Empty the target, and start again.");
     return false;
   }
+  if (unpublished > 0) {
+    await target.requestSnapshots();
+  }
   await target.finish();
   return true;
 }
@@ -64,7 +67,8 @@ async function checkUnused({ source, target, force }: CopyOptions): Promise<void
   }
 }
 
-async function checkPublished({ source, discardUnpublished, print }: CopyOptions): Promise<void> {
+/** Resolves with the number of changes that no publisher has sent. */
+async function checkPublished({ source, discardUnpublished, print }: CopyOptions): Promise<number> {
   const unpublished = await source.unpublished();
   if (unpublished > 0 && !discardUnpublished) {
     throw new CopyRefusedError(
@@ -72,8 +76,11 @@ async function checkPublished({ source, discardUnpublished, print }: CopyOptions
     );
   }
   if (unpublished > 0) {
-    print(`${unpublished} changes are unpublished, and will not be published.`);
+    print(
+      `${unpublished} changes are unpublished: publishers of the copy send the newest state of every product instead.`,
+    );
   }
+  return unpublished;
 }
 
 function reportInspection(

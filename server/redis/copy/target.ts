@@ -62,6 +62,12 @@ export class Target {
     }
   }
 
+  /** Lets publishers send the newest state of every product, after changes that were not published. */
+  async requestSnapshots(): Promise<void> {
+    const buckets = [...Array(this.keys.buckets).keys()];
+    await Promise.all(buckets.map((bucket) => this.client.hset(this.keys.outbox(bucket), "due", "0-0")));
+  }
+
   /** Makes the target usable. */
   async finish(): Promise<void> {
     await this.client.hset(this.keys.layout(), "version", LAYOUT_VERSION);
