@@ -8,7 +8,7 @@ export const BUCKETS_DEFAULT = 8;
 export const BUCKETS_MAX = 64;
 
 /** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 
 /** Kinds of records, as the scripts, the log and the metrics name those that are damaged. */
 export const RECORD_KINDS = [
@@ -26,6 +26,9 @@ export const RECORD_KINDS = [
 ] as const;
 export type RecordKind = (typeof RECORD_KINDS)[number];
 
+/** Operations whose ID is kept to recognize a repetition. */
+export type OperationKind = "count" | "adjust" | "return";
+
 /**
  * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}`,
  * so that the keys of one product share a slot.
@@ -41,7 +44,7 @@ export type RecordKind = (typeof RECORD_KINDS)[number];
  * | `{bNN}:changes` | stream | changes of all products of the bucket |
  * | `{bNN}:outbox` | hash | lease and cursor of the bucket's publisher (scripts/outbox.lua) |
  * | `{b00}:publishers` | sorted set | publishers by the time at which their announcement expires, ms |
- * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
+ * | `{bNN}:op:count:<product>:<ID>`, `{bNN}:op:adjust:<product>:<ID>`, `{bNN}:op:return:<reservation>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
  * | `{bNN}:ref:<ID>` | string | by the ID of a count, adjustment or return: product and version of its changes, JSON; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
@@ -109,8 +112,13 @@ export class Keys {
     return "{b00}:publishers";
   }
 
-  operation(kind: string, id: string): string {
-    return `${this.#tagOf(id)}:op:${kind}:${id}`;
+  /**
+   * The record of a completed operation, in the bucket of its owner: the product of a count or adjustment, the reservation
+   * of a return. The ID is unique per kind and owner. IDs may contain colons, so those of the owner are escaped.
+   */
+  operation(kind: OperationKind, ownerId: string, id: string): string {
+    const owner = ownerId.replaceAll("%", "%25").replaceAll(":", "%3A");
+    return `${this.#tagOf(ownerId)}:op:${kind}:${owner}:${id}`;
   }
 
   /**

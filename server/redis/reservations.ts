@@ -29,7 +29,7 @@ import type {
   ReturnRequest,
 } from "../inventory/store.ts";
 import { ActiveReservations } from "./active-reservations.ts";
-import type { RedisConnection } from "./connection/client.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
@@ -46,17 +46,17 @@ const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
-  readonly #reads: RedisConnection;
+  readonly #primaries: Primaries;
   readonly #damagedRecords: DamagedRecords;
   readonly #active: ActiveReservations;
   #firstBucket = 0;
 
-  constructor(keys: Keys, mutations: Mutations, reads: RedisConnection, damagedRecords: DamagedRecords) {
+  constructor(keys: Keys, mutations: Mutations, primaries: Primaries, damagedRecords: DamagedRecords) {
     this.#keys = keys;
     this.#mutations = mutations;
-    this.#reads = reads;
+    this.#primaries = primaries;
     this.#damagedRecords = damagedRecords;
-    this.#active = new ActiveReservations(keys, reads, damagedRecords);
+    this.#active = new ActiveReservations(keys, primaries, damagedRecords);
   }
 
   async reserve({ reservationId, lines: sentLines, ttlMs, actor }: ReserveRequest): Promise<Reservation> {
@@ -155,7 +155,7 @@ export class RedisReservations implements ReservationStore {
       name: "return_units",
       keys: [
         this.#keys.reservation(reservationId),
-        this.#keys.operation("return", returnId),
+        this.#keys.operation("return", reservationId, returnId),
         this.#keys.reference(this.#keys.bucketOf(reservationId), returnId),
       ],
       args: [
@@ -194,7 +194,7 @@ export class RedisReservations implements ReservationStore {
 
   async get(reservationId: string): Promise<Reservation> {
     const key = this.#keys.reservation(reservationId);
-    const text = await this.#reads.send((client) =>
+    const text = await this.#primaries.send(this.#keys.bucketOf(reservationId), (client) =>
       client.get(key).catch((error) => this.#damagedRecords.foundForeignType("reservation", key, error)),
     );
     if (text === null) {

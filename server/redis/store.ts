@@ -20,14 +20,13 @@ import {
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
-import { RedisConnection } from "./connection/client.ts";
 import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { checkLayout, checkServing } from "./connection/requirements.ts";
+import { openPrimaries, type Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
-import { BUCKETS_DEFAULT, Keys } from "./keys.ts";
+import { BUCKETS_DEFAULT, Keys, type OperationKind } from "./keys.ts";
 import { Fence } from "./mutations/fence.ts";
 import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations/mutations.ts";
 import { WriteConnections } from "./mutations/write-connections.ts";
@@ -43,6 +42,9 @@ import {
   stockOf,
 } from "./reply.ts";
 import { RedisReservations } from "./reservations.ts";
+
+/** The bucket whose slot has the collections. */
+const COLLECTIONS_BUCKET = 0;
 
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;
@@ -64,7 +66,7 @@ export class RedisStore implements InventoryStore {
   readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
   readonly #writes: WriteConnections;
-  readonly #reads: RedisConnection;
+  readonly #primaries: Primaries;
   readonly #mutations: Mutations;
   readonly #probe: WriteProbe;
   readonly #products: ProductReader;
@@ -78,14 +80,14 @@ export class RedisStore implements InventoryStore {
     const prepare = async (client: Redis): Promise<void> => {
       const isNewPrimary = await this.#fence.check(
         client,
-        await checkLayout(client, this.#keys, this.#fence.dataId),
+        await this.#primaries.checkLayout(client, this.#fence.dataId),
       );
       if (isNewPrimary) {
         await warnOfDurability(client, endpoint.acks ?? 0, log);
       }
     };
-    this.#writes = new WriteConnections({ endpoint, log, instruments, prepare });
-    this.#reads = new RedisConnection("reads", endpoint, log, instruments, checkServing);
+    this.#primaries = openPrimaries({ endpoint, keys: this.#keys, log, instruments });
+    this.#writes = new WriteConnections({ endpoint, primaries: this.#primaries, instruments, prepare });
     this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
       operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
       changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
@@ -93,10 +95,15 @@ export class RedisStore implements InventoryStore {
       damagedRecords: this.#damagedRecords,
       instruments,
     });
-    this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads, this.#damagedRecords);
-    this.#history = new RedisHistory(this.#keys, this.#reads, this.#damagedRecords);
+    this.reservations = new RedisReservations(
+      this.#keys,
+      this.#mutations,
+      this.#primaries,
+      this.#damagedRecords,
+    );
+    this.#history = new RedisHistory(this.#keys, this.#primaries, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
-    this.#products = new ProductReader(this.#reads, this.#mutations, {
+    this.#products = new ProductReader(this.#primaries, this.#mutations, {
       keys: this.#keys,
       damagedRecords: this.#damagedRecords,
       instruments,
@@ -108,7 +115,7 @@ export class RedisStore implements InventoryStore {
     const { promise: timeout, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, waitMs);
     try {
-      await Promise.race([Promise.all([this.#writes.firstReady, this.#reads.firstReady]), timeout]);
+      await Promise.race([Promise.all([this.#writes.firstReady, this.#primaries.firstReady]), timeout]);
     } finally {
       clearTimeout(timer);
     }
@@ -292,7 +299,7 @@ export class RedisStore implements InventoryStore {
 
   async listCollections(): Promise<Collection[]> {
     const key = this.#keys.collections();
-    const entries = await this.#reads.send((client) =>
+    const entries = await this.#primaries.send(COLLECTIONS_BUCKET, (client) =>
       client.hgetall(key).catch((error) => {
         this.#damagedRecords.foundForeignType("collection", key, error);
         return {};
@@ -307,19 +314,19 @@ export class RedisStore implements InventoryStore {
   }
 
   async unreadyReason(): Promise<string | undefined> {
-    return this.#writes.unreadyReason ?? this.#reads.unreadyReason ?? (await this.#probe.unreadyReason());
+    return this.#writes.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
   }
 
   async close(): Promise<void> {
     this.#mutations.close();
     this.#products.close();
     this.#writes.close();
-    this.#reads.close();
+    this.#primaries.close();
   }
 
-  #correctionKeys(productId: string, kind: string, id: string): string[] {
+  #correctionKeys(productId: string, kind: OperationKind, id: string): string[] {
     const reference = this.#keys.reference(this.#keys.bucketOf(productId), id);
-    return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, id), reference];
+    return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, productId, id), reference];
   }
 
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */

@@ -24,13 +24,11 @@ export async function checkServing(client: Redis): Promise<void> {
 }
 
 /**
- * Checks that this Redis may be used. Rejects with `RedisRequirementError` in Cluster mode (the lines of a reservation
- * span slots), if the keys have another layout or number of buckets, and if the data is not `expectedData`. Writes the
+ * Checks that this Redis may be used. Rejects with `RedisRequirementError` if the keys have another layout or number of buckets, and if the data is not `expectedData`. Writes the
  * layout if there is none, and nothing else: a Redis that refuses writes because its memory or disk is full can
  * still be read. Resolves with the ID of the data, a random one per data set.
  */
 export async function checkLayout(client: Redis, keys: Keys, expectedData?: string): Promise<string> {
-  await checkServing(client);
   let layout = await readLayout(client, keys);
   if (expectedData !== undefined && layout[2] !== expectedData) {
     throw new RedisRequirementError(

@@ -1,7 +1,7 @@
-import type { InventoryError } from "../../inventory/errors.ts";
 import { UPDATE_AHEAD_MS_MAX } from "../../inventory/ledger.ts";
 import { RESPONSE_MS_MAX } from "../connection/client.ts";
 import { isErrorReply, refusalOf, storeError, storeRefused } from "../connection/error-replies.ts";
+import type { Availability } from "../connection/primaries.ts";
 import { type DamagedRecords, recordDamaged, recordKind } from "../damaged-records.ts";
 import { instrumented, type RedisInstruments } from "../instruments.ts";
 import type { Keys } from "../keys.ts";
@@ -182,13 +182,6 @@ function noteNewest(entries: readonly unknown[], fence: Fence, keys: Keys): void
 
 function isFenced(error: unknown): boolean {
   return isErrorReply(error) && error.message.startsWith(FENCED);
-}
-
-/** What a coalescer needs to know of the connection, or connections, that it sends on. */
-interface Availability {
-  readonly isReady: boolean;
-  readonly unavailability: InventoryError | undefined;
-  onceReady(then: () => void): void;
 }
 
 /** Options that every coalescer of calls on a connection shares. */

@@ -1,7 +1,7 @@
-import type { Logger } from "pino";
 import type { InventoryError } from "../../inventory/errors.ts";
-import { type Prepare, RedisConnection } from "../connection/client.ts";
+import type { Prepare, RedisConnection } from "../connection/client.ts";
 import type { RedisEndpoint } from "../connection/endpoint.ts";
+import type { Primaries } from "../connection/primaries.ts";
 import type { RedisInstruments } from "../instruments.ts";
 import type { Script } from "../scripts.ts";
 import { Acknowledgement } from "./acknowledgement.ts";
@@ -13,7 +13,7 @@ const CONNECTIONS_WITH_ACKS = 4;
 
 interface WriteConnectionsOptions {
   readonly endpoint: RedisEndpoint;
-  readonly log: Logger;
+  readonly primaries: Primaries;
   readonly instruments: RedisInstruments;
   readonly prepare: Prepare;
 }
@@ -27,14 +27,14 @@ export class WriteConnections {
   readonly #batchesPerConnection: number;
   readonly #acknowledgement: Acknowledgement;
 
-  constructor({ endpoint, log, instruments, prepare }: WriteConnectionsOptions) {
+  constructor({ endpoint, primaries, instruments, prepare }: WriteConnectionsOptions) {
     const acks = endpoint.acks ?? 0;
     this.#acknowledgement = new Acknowledgement(endpoint, instruments);
     this.#batchesPerConnection = acks === 0 ? BATCHES_PER_CONNECTION : 1;
     const names =
       acks === 0 ? ["writes"] : Array.from({ length: CONNECTIONS_WITH_ACKS }, (_, n) => `writes-${n}`);
     this.#connections = names.map((name) => ({
-      connection: new RedisConnection(name, endpoint, log, instruments, prepare),
+      connection: primaries.open(name, 0, prepare),
       inFlight: 0,
     }));
     this.capacity = this.#connections.length * this.#batchesPerConnection;
