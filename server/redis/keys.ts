@@ -35,7 +35,7 @@ export type OperationKind = "count" | "adjust" | "return";
  *
  * | key | type | holds |
  * |---|---|---|
- * | `{b00}:layout` | hash | `version` and `buckets`, checked at every connection; `data`, a random ID of the data |
+ * | `{b00}:layout` | hash | `version` and `buckets`, checked at every connection; `data`, a random ID of the data; `marked`, 1 once every bucket has its marker |
  * | `{bNN}:bucket` | hash | the fence of the bucket (scripts/fence.lua) |
  * | `{bNN}:p:<product>` | hash | the ledger and the fences, one letter each (scripts/ledger.lua) |
  * | `{bNN}:d:<product>` | string | the seller's details, a JSON array |

@@ -23,6 +23,7 @@ import type { HealthPart } from "../ops/health.ts";
 import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
 import { openPrimaries, type Primaries } from "./connection/primaries.ts";
+import { recordMarkers } from "./connection/requirements.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
@@ -78,10 +79,11 @@ export class RedisStore implements InventoryStore {
     this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
     const prepare = async (client: Redis): Promise<void> => {
-      const isNewPrimary = await this.#fence.check(
-        client,
-        await this.#primaries.checkLayout(client, this.#fence.dataId),
-      );
+      const layout = await this.#primaries.checkLayout(client, this.#fence.dataId);
+      const isNewPrimary = await this.#fence.check(client, layout);
+      if (!layout.hasMarkers) {
+        await recordMarkers(client, this.#keys);
+      }
       if (isNewPrimary) {
         await warnOfDurability(client, endpoint.acks ?? 0, log);
       }

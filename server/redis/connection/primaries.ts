@@ -5,8 +5,10 @@ import type { RedisInstruments } from "../instruments.ts";
 import type { Keys } from "../keys.ts";
 import type { Script } from "../scripts.ts";
 import { type Prepare, RedisConnection } from "./client.ts";
-import type { RedisEndpoint } from "./endpoint.ts";
-import { checkLayout, checkServing } from "./requirements.ts";
+import { ClusterPrimaries } from "./cluster-primaries.ts";
+import type { ClusterEndpoint, RedisEndpoint } from "./endpoint.ts";
+import { checkLayout, checkServing, type Layout } from "./requirements.ts";
+import { SentinelQuorum } from "./sentinel-quorum.ts";
 
 /** Whether commands can be sent now. */
 export interface Availability {
@@ -15,6 +17,14 @@ export interface Availability {
   readonly unavailability: InventoryError | undefined;
   /** Calls `then` once, when commands can be sent again. */
   onceReady(then: () => void): void;
+}
+
+/** Confirms that a primary was not replaced by one of its replicas. */
+export interface PrimaryConfirmation {
+  /** Who confirms it, as the subject of a sentence. */
+  readonly by: string;
+  /** Whether the node that `client` is connected to is still a primary. */
+  confirms(client: Redis): Promise<boolean>;
 }
 
 /** The primaries that hold the buckets: one for all of them, or those of a Cluster. */
@@ -42,12 +52,14 @@ export interface Primaries {
    */
   open(name: string, bucket: number, prepare?: Prepare): RedisConnection;
   /**
-   * Checks the layout of the data (`checkLayout`), and resolves with the ID of the data. `client` is connected to the
-   * primary that is checked; in a Cluster the primary of bucket 0 is read instead, which has the layout.
+   * Reads and checks the layout of the data, as `checkLayout` in requirements.ts. `client` is connected to the primary that
+   * is checked; in a Cluster the primary of bucket 0 is read instead, which has the layout.
    */
-  checkLayout(client: Redis, expectedData?: string): Promise<string>;
+  checkLayout(client: Redis, expectedData?: string): Promise<Layout>;
   /** Resolves when reads are first served. Rejects with `RedisRequirementError`. */
   readonly firstReady: Promise<unknown>;
+  /** Who confirms that a primary was not replaced. `undefined` if nothing fails over automatically. */
+  readonly confirmation: PrimaryConfirmation | undefined;
   /** Why no bucket can be read, or `undefined`. */
   readonly unreadyReason: string | undefined;
   close(): void;
@@ -97,18 +109,34 @@ export interface PrimariesOptions {
   readonly instruments?: RedisInstruments;
 }
 
-/** The primaries of the endpoint. Connects on first use. */
+/** The primaries of the endpoint. Those of a Cluster are shared by all that have the same endpoint. Connects on first use. */
 export function openPrimaries(options: PrimariesOptions): Primaries {
-  return new OnePrimary(options);
+  const { cluster } = options.endpoint;
+  return cluster === undefined ? new OnePrimary(options) : shareCluster({ ...options, cluster });
+}
+
+const clusters = new WeakMap<ClusterEndpoint, ClusterPrimaries>();
+
+function shareCluster(options: PrimariesOptions & { readonly cluster: ClusterEndpoint }): Primaries {
+  let primaries = clusters.get(options.cluster);
+  if (primaries === undefined || primaries.isClosed) {
+    primaries = new ClusterPrimaries(options);
+    clusters.set(options.cluster, primaries);
+  }
+  primaries.retain();
+  return primaries;
 }
 
 /** One primary, which holds every bucket. */
 class OnePrimary implements Primaries {
   readonly #options: PrimariesOptions;
+  readonly #sentinels: SentinelQuorum | undefined;
   #connection: RedisConnection | undefined;
 
   constructor(options: PrimariesOptions) {
     this.#options = options;
+    const { sentinel } = options.endpoint;
+    this.#sentinels = sentinel && new SentinelQuorum(sentinel);
   }
 
   groupOf(): number {
@@ -135,12 +163,14 @@ class OnePrimary implements Primaries {
   open(name: string, _bucket: number, prepare?: Prepare): RedisConnection {
     const { endpoint, log, instruments } = this.#options;
     return new RedisConnection(name, endpoint, log, instruments, async (client) => {
-      await checkServing(client);
+      await checkServing(client, "one primary");
       await prepare?.(client);
     });
   }
 
-  checkLayout(client: Redis, expectedData?: string): Promise<string> {
+  async checkLayout(client: Redis, expectedData?: string): Promise<Layout> {
+    // A connection survives the demotion of its server to a replica.
+    await checkServing(client, "one primary");
     return checkLayout(client, this.#options.keys, expectedData);
   }
 
@@ -152,7 +182,12 @@ class OnePrimary implements Primaries {
     return this.#reads.unreadyReason;
   }
 
+  get confirmation(): PrimaryConfirmation | undefined {
+    return this.#sentinels;
+  }
+
   close(): void {
+    this.#sentinels?.close();
     this.#connection?.close();
   }
 

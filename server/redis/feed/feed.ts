@@ -93,7 +93,7 @@ export class RedisFeed implements ChangeFeed {
   /** The layout is in one bucket. A partition of another one is read also while that is unavailable, so it has a marker. */
   async #readDataId(client: Redis, buckets: readonly number[]): Promise<string> {
     if (this.#isTogether) {
-      return this.#primaries.checkLayout(client);
+      return (await this.#primaries.checkLayout(client)).dataId;
     }
     const marker = this.#options.keys.marker(buckets[0] ?? 0);
     const dataId = await client.hget(marker, "data");

@@ -29,7 +29,7 @@ export class WriteConnections {
 
   constructor({ endpoint, primaries, instruments, prepare }: WriteConnectionsOptions) {
     const acks = endpoint.acks ?? 0;
-    this.#acknowledgement = new Acknowledgement(endpoint, instruments);
+    this.#acknowledgement = new Acknowledgement(acks, primaries.confirmation, instruments);
     this.#batchesPerConnection = acks === 0 ? BATCHES_PER_CONNECTION : 1;
     const names =
       acks === 0 ? ["writes"] : Array.from({ length: CONNECTIONS_WITH_ACKS }, (_, n) => `writes-${n}`);
@@ -107,7 +107,6 @@ export class WriteConnections {
   }
 
   close(): void {
-    this.#acknowledgement.close();
     for (const { connection } of this.#connections) {
       connection.close();
     }
