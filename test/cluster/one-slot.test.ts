@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import { RedisFeed } from "../../server/redis/feed.ts";
+import { RedisFeed } from "../../server/redis/feed/feed.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { RedisOutbox } from "../../server/redis/outbox.ts";
 import * as scripts from "../../server/redis/scripts.ts";
