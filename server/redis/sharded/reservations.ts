@@ -130,7 +130,11 @@ export class ShardedReservations implements ReservationStore {
       (bucket) => this.#keys.deadlines(bucket),
       Date.now(),
     );
-    const expired = await Promise.allSettled(due.map(({ bucket }) => this.#expire(bucket, limit)));
+    // Divided among the buckets, so that one with many does not starve the others.
+    const share = Math.max(1, Math.floor(limit / Math.max(1, due.length)));
+    const expired = await Promise.allSettled(
+      due.slice(0, limit).map(({ bucket }) => this.#expire(bucket, share)),
+    );
     const done = expired.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     if (done.length === 0 && expired[0]?.status === "rejected") {
       throw expired[0].reason;
