@@ -113,6 +113,9 @@ export async function makeEveryCall({ store, feed, outbox, buckets, putPlain }: 
 
   const loaded = Promise.withResolvers<void>();
   feed.start({
+    onStart: () => undefined,
+    onUnavailable: () => undefined,
+    onSuperseded: () => undefined,
     onLoading: () => undefined,
     onProducts: () => undefined,
     onLoaded: () => loaded.resolve(),

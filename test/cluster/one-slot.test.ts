@@ -4,7 +4,7 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import type { RedisEndpoint } from "../../server/redis/connection/endpoint.ts";
 import { parseAddresses } from "../../server/redis/connection/settings.ts";
-import { RedisFeed } from "../../server/redis/feed.ts";
+import { RedisFeed } from "../../server/redis/feed/feed.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { RedisOutbox } from "../../server/redis/outbox.ts";
 import * as scripts from "../../server/redis/scripts.ts";
@@ -17,7 +17,7 @@ import { makeEveryCall } from "./every-call.ts";
 
 /**
  * The operations that touch the buckets of an order and of its products in one script call. They run on one primary alone;
- * a Cluster has the operations of scripts/apart.lua for them.
+ * a Cluster has those of scripts/decisions.lua and scripts/holds.lua for them.
  */
 const OVER_SEVERAL_BUCKETS = [
   "commit_reservation",
