@@ -7,7 +7,8 @@ import {
   NaturalKeyWriter,
 } from "../products/text-order.ts";
 import type { IdRanks } from "./id-ranks.ts";
-import { numberKey, type RadixKey, sortRows, textKey } from "./sort-rows.ts";
+import { sortByNumber } from "./sort-numbers.ts";
+import { sortRows, textKey } from "./sort-rows.ts";
 import { type Rows, SortedIndex } from "./sorted-index.ts";
 
 export const LIST_ORDERS = ["name", "price", "available", "update_time"] as const;
@@ -88,9 +89,9 @@ export class ProductOrder {
 
   /** Sorts all rows. The input is sorted by ID. */
   build(rowsById: Uint32Array): void {
-    const key: RadixKey =
-      this.numberOf === undefined ? naturalKey(rowsById, this.#table) : numberKey(this.numberOf);
-    this.load(sortRows(rowsById, key));
+    this.load(
+      this.numberOf === undefined ? sortByName(rowsById, this.#table) : sortByNumber(rowsById, this.numberOf),
+    );
   }
 
   /** Loads all rows; they are in this order already. */
@@ -150,12 +151,7 @@ export class CollectionOrder {
 
   /** Sorts all rows. The input is sorted by price. */
   build(rowsByPrice: Uint32Array): void {
-    this.load(
-      sortRows(
-        rowsByPrice,
-        numberKey((row) => this.#table.collection(row)),
-      ),
-    );
+    this.load(sortByNumber(rowsByPrice, (row) => this.#table.collection(row)));
   }
 
   /** Loads all rows; they are in this order already. */
@@ -165,9 +161,12 @@ export class CollectionOrder {
   }
 }
 
-function naturalKey(rowsById: Uint32Array, table: ProductTable): RadixKey {
+function sortByName(rowsById: Uint32Array, table: ProductTable): Uint32Array {
   const writer = new NaturalKeyWriter();
-  return textKey(rowsById, (row) => writer.write(table.sortName(row)));
+  return sortRows(
+    rowsById,
+    textKey(rowsById, (row) => writer.write(table.sortName(row))),
+  );
 }
 
 /** The rows of all visible products, sorted by ID. */
