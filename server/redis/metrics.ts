@@ -27,7 +27,7 @@ export class RedisMetrics {
   readonly #reconnects: Counter<"connection">;
   readonly #acknowledgements: Histogram;
   readonly #unacknowledged: Counter;
-  readonly #replicas: Gauge;
+  readonly #replicas: Gauge<"node">;
   readonly #failovers: Counter;
   readonly #suspect: Gauge;
   readonly #queues = new Map<RedisKind, () => number>();
@@ -98,9 +98,11 @@ export class RedisMetrics {
     });
     this.#replicas = new Gauge({
       name: "inventory_redis_replicas_online",
-      help: "Replicas in step with the primary when last counted, at most a second ago under load",
+      help: "Replicas in step with the primary when last counted, at most a second ago under load; in a Cluster by primary",
+      labelNames: ["node"],
       registers,
     });
+    this.#replicas.set(0);
     this.#failovers = new Counter({
       name: "inventory_redis_failovers_total",
       help: "Times that this server found another primary, or a restarted one",
@@ -244,8 +246,14 @@ export class RedisMetrics {
     }
   }
 
-  setReplicas(online: number): void {
-    this.#replicas.set(online);
+  /** `node` names the primary in a Cluster. */
+  setReplicas(online: number, node?: string): void {
+    if (node === undefined) {
+      this.#replicas.set(online);
+    } else {
+      this.#replicas.remove();
+      this.#replicas.set({ node }, online);
+    }
   }
 
   failedOver(): void {

@@ -5,8 +5,10 @@ import type { Primaries } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
+import { callLimits } from "./mutations/call-limits.ts";
 import { Coalescer } from "./mutations/coalescer.ts";
-import { callLimits, type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import { unexpectedStatus } from "./mutations/mutations.ts";
+import type { PlainKeys } from "./plain-keys.ts";
 import { decodeDetails, decodeLedger, type LedgerState, list, ReplyReader } from "./reply.ts";
 import { readScript } from "./scripts.ts";
 
@@ -29,7 +31,7 @@ interface ProductReaderOptions {
 export class ProductReader {
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
-  readonly #mutations: Mutations;
+  readonly #plainKeys: PlainKeys;
   readonly #primaries: Primaries;
   readonly #instruments: RedisInstruments;
   readonly #script = readScript();
@@ -38,12 +40,12 @@ export class ProductReader {
 
   constructor(
     primaries: Primaries,
-    mutations: Mutations,
+    plainKeys: PlainKeys,
     { keys, damagedRecords, instruments }: ProductReaderOptions,
   ) {
     this.#keys = keys;
     this.#damagedRecords = damagedRecords;
-    this.#mutations = mutations;
+    this.#plainKeys = plainKeys;
     this.#primaries = primaries;
     this.#instruments = instruments;
     instruments.metrics?.addQueue("reads", () => this.#queued());
@@ -110,12 +112,10 @@ export class ProductReader {
           details: this.#decodeDetails(productId, reply.optionalText(), reply.optionalText()),
         };
       }
-      case "adoptable": {
-        const adopted = await this.#mutations.adopt(productId, this.#keys);
+      case "absent": {
+        const adopted = await this.#plainKeys.adopt(productId);
         return adopted && { ...decodeLedger(productId, adopted.text()), details: undefined };
       }
-      case "absent":
-        return undefined;
       case "damaged": {
         const reason = reply.text();
         this.#damagedRecords.found("ledger", key, reason);

@@ -33,6 +33,7 @@ import type { Primaries } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import type { PlainKeys } from "./plain-keys.ts";
 import type { ReplyReader } from "./reply.ts";
 import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./reservation-record.ts";
 
@@ -46,14 +47,22 @@ const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
+  readonly #plainKeys: PlainKeys;
   readonly #primaries: Primaries;
   readonly #damagedRecords: DamagedRecords;
   readonly #active: ActiveReservations;
   #firstBucket = 0;
 
-  constructor(keys: Keys, mutations: Mutations, primaries: Primaries, damagedRecords: DamagedRecords) {
+  constructor(
+    keys: Keys,
+    mutations: Mutations,
+    plainKeys: PlainKeys,
+    primaries: Primaries,
+    damagedRecords: DamagedRecords,
+  ) {
     this.#keys = keys;
     this.#mutations = mutations;
+    this.#plainKeys = plainKeys;
     this.#primaries = primaries;
     this.#damagedRecords = damagedRecords;
     this.#active = new ActiveReservations(keys, primaries, damagedRecords);
@@ -65,7 +74,7 @@ export class RedisReservations implements ReservationStore {
     let status = reply.text();
     if (status === "absent") {
       const absent = textsOf(reply);
-      const adopted = await Promise.all(absent.map((id) => this.#mutations.adopt(id, this.#keys)));
+      const adopted = await Promise.all(absent.map((id) => this.#plainKeys.adopt(id)));
       const missing = absent.find((_, index) => adopted[index] === undefined);
       if (missing !== undefined) {
         throw productUnknown(missing);

@@ -1,4 +1,3 @@
-import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import {
   CHANGES_KEPT_DEFAULT,
@@ -20,18 +19,21 @@ import {
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
-import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { openPrimaries, type Primaries } from "./connection/primaries.ts";
-import { recordMarkers } from "./connection/requirements.ts";
+import { openPrimaries } from "./connection/open-primaries.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys, type OperationKind } from "./keys.ts";
+import type { OnAcknowledged } from "./mutations/batch.ts";
+import { ClusterWriter } from "./mutations/cluster-writer.ts";
 import { Fence } from "./mutations/fence.ts";
-import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations/mutations.ts";
-import { WriteConnections } from "./mutations/write-connections.ts";
+import type { Mutation, MutationWriter } from "./mutations/mutation.ts";
+import { Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import { openWriter } from "./mutations/open-writer.ts";
 import { WriteProbe } from "./mutations/write-probe.ts";
+import { PlainKeys } from "./plain-keys.ts";
 import { ProductReader } from "./product-reader.ts";
 import {
   decodeCollections,
@@ -66,9 +68,10 @@ export class RedisStore implements InventoryStore {
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
-  readonly #writes: WriteConnections;
+  readonly #writer: MutationWriter;
   readonly #primaries: Primaries;
   readonly #mutations: Mutations;
+  readonly #plainKeys: PlainKeys;
   readonly #probe: WriteProbe;
   readonly #products: ProductReader;
   readonly #history: RedisHistory;
@@ -78,34 +81,33 @@ export class RedisStore implements InventoryStore {
     this.#keys = options.keys ?? new Keys(BUCKETS_DEFAULT);
     this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
-    const prepare = async (client: Redis): Promise<void> => {
-      const layout = await this.#primaries.checkLayout(client, this.#fence.dataId);
-      const isNewPrimary = await this.#fence.check(client, layout);
-      if (!layout.hasMarkers) {
-        await recordMarkers(client, this.#keys);
-      }
-      if (isNewPrimary) {
-        await warnOfDurability(client, endpoint.acks ?? 0, log);
-      }
-    };
     this.#primaries = openPrimaries({ endpoint, keys: this.#keys, log, instruments });
-    this.#writes = new WriteConnections({ endpoint, primaries: this.#primaries, instruments, prepare });
-    this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
-      operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
-      changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
-      onAcknowledged: options.onAcknowledged ?? (() => {}),
-      damagedRecords: this.#damagedRecords,
-      instruments,
+    this.#writer = openWriter({
+      primaries: this.#primaries,
+      acks: endpoint.acks ?? 0,
+      fence: this.#fence,
+      keys: this.#keys,
+      log,
+      batch: {
+        operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
+        changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
+        onAcknowledged: options.onAcknowledged ?? (() => {}),
+        damagedRecords: this.#damagedRecords,
+        instruments,
+      },
     });
+    this.#mutations = new Mutations(this.#writer, this.#keys, instruments);
+    this.#plainKeys = new PlainKeys(this.#keys, this.#primaries, this.#mutations);
     this.reservations = new RedisReservations(
       this.#keys,
       this.#mutations,
+      this.#plainKeys,
       this.#primaries,
       this.#damagedRecords,
     );
     this.#history = new RedisHistory(this.#keys, this.#primaries, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
-    this.#products = new ProductReader(this.#primaries, this.#mutations, {
+    this.#products = new ProductReader(this.#primaries, this.#plainKeys, {
       keys: this.#keys,
       damagedRecords: this.#damagedRecords,
       instruments,
@@ -117,7 +119,7 @@ export class RedisStore implements InventoryStore {
     const { promise: timeout, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, waitMs);
     try {
-      await Promise.race([Promise.all([this.#writes.firstReady, this.#primaries.firstReady]), timeout]);
+      await Promise.race([Promise.all([this.#writer.firstReady, this.#primaries.firstReady]), timeout]);
     } finally {
       clearTimeout(timer);
     }
@@ -171,13 +173,12 @@ export class RedisStore implements InventoryStore {
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
     const { productId, updateTimeMicros, declared, details, actor } = event;
-    const reply = await this.#mutations.run({
+    const reply = await this.#runEvent(productId, {
       name: "put_product",
       keys: [
         ...this.#keys.recordKeys(productId),
         this.#keys.details(productId),
         this.#keys.products(this.#keys.bucketOf(productId)),
-        this.#keys.plain(productId),
       ],
       args: [
         productId,
@@ -195,7 +196,7 @@ export class RedisStore implements InventoryStore {
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
     const { productId, updateTimeMicros, actor } = event;
-    const reply = await this.#mutations.run({
+    const reply = await this.#runEvent(productId, {
       name: "delete_product",
       keys: this.#keys.creationKeys(productId),
       args: [productId, updateTimeMicros ?? ""],
@@ -315,14 +316,18 @@ export class RedisStore implements InventoryStore {
     return this.#fence;
   }
 
+  /** The state of the Cluster, for the health report. `undefined` on one primary. */
+  get cluster(): HealthPart | undefined {
+    return this.#writer instanceof ClusterWriter ? this.#writer : undefined;
+  }
+
   async unreadyReason(): Promise<string | undefined> {
-    return this.#writes.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
+    return this.#writer.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
   }
 
   async close(): Promise<void> {
     this.#mutations.close();
     this.#products.close();
-    this.#writes.close();
     this.#primaries.close();
   }
 
@@ -331,11 +336,21 @@ export class RedisStore implements InventoryStore {
     return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, productId, id), reference];
   }
 
+  /**
+   * Runs a seller's event, whose last argument is the count in the product's plain key. The event runs first without it, and
+   * again with it only if the product has no ledger.
+   */
+  async #runEvent(productId: string, event: Mutation): Promise<ReplyReader> {
+    const run = (plain: string | number) => this.#mutations.run({ ...event, args: [...event.args, plain] });
+    const reply = await run("");
+    return reply.peek() === "absent" ? run((await this.#plainKeys.count(productId)) ?? "none") : reply;
+  }
+
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */
   async #mutateKnown(productId: string, mutation: Mutation): Promise<[string, ReplyReader]> {
     let reply = await this.#mutations.run(mutation);
     let status = reply.text();
-    if (status === "absent" && (await this.#mutations.adopt(productId, this.#keys)) !== undefined) {
+    if (status === "absent" && (await this.#plainKeys.adopt(productId)) !== undefined) {
       reply = await this.#mutations.run(mutation);
       status = reply.text();
     }

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import keySlot from "cluster-key-slot";
 import type { Redis } from "ioredis";
 import { pino } from "pino";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import type { FeedListener, FeedPartitions } from "../../server/inventory/feed.ts";
 import { Mirror } from "../../server/live/mirror.ts";
 import { LiveReads } from "../../server/live/reads.ts";
+import { keySlot } from "../../server/redis/connection/key-slot.ts";
 import { parseAddresses } from "../../server/redis/connection/settings.ts";
 import { RedisFeed } from "../../server/redis/feed/feed.ts";
 import { Keys } from "../../server/redis/keys.ts";

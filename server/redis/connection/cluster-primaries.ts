@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import type { InventoryError } from "../../inventory/errors.ts";
 import type { RedisInstruments } from "../instruments.ts";
 import type { Keys } from "../keys.ts";
 import type { Script } from "../scripts.ts";
@@ -7,7 +8,7 @@ import { type Prepare, RESPONSE_MS_MAX, RedisConnection } from "./client.ts";
 import type { ClusterEndpoint, RedisEndpoint } from "./endpoint.ts";
 import { redirectionOf, storeError, storeUnavailable } from "./error-replies.ts";
 import type { Availability, Primaries, PrimaryConfirmation } from "./primaries.ts";
-import { checkLayout, checkServing, type Layout } from "./requirements.ts";
+import { checkLayout, checkServing, type Layout, recordMarkers } from "./requirements.ts";
 import { type Owner, SlotMap } from "./slot-map.ts";
 
 /** Delay before a command is sent again to a node that cannot serve the slot now, ms. */
@@ -21,6 +22,13 @@ interface ClusterPrimariesOptions {
   readonly keys: Keys;
   readonly log: Logger;
   readonly instruments?: RedisInstruments;
+}
+
+/** Keys that are in one slot. */
+interface Place {
+  /** For messages. */
+  readonly text: string;
+  owner(): Owner | undefined;
 }
 
 /** The primaries of a Redis Cluster. Each bucket is in one slot, so each command belongs to one bucket. */
@@ -62,7 +70,12 @@ export class ClusterPrimaries implements Primaries {
   }
 
   send<T>(bucket: number, send: (client: Redis) => Promise<T>): Promise<T> {
-    return this.#rerouted(bucket, (connection) => connection.send(send));
+    return this.#rerouted(this.#ofBucket(bucket), (connection) => connection.send(send));
+  }
+
+  sendForKey<T>(key: string, send: (client: Redis) => Promise<T>): Promise<T> {
+    const place = { text: `the key ${key}`, owner: () => this.map.ownerOfKey(key) };
+    return this.#rerouted(place, (connection) => connection.send(send));
   }
 
   run(
@@ -71,7 +84,7 @@ export class ClusterPrimaries implements Primaries {
     keys: readonly string[],
     args: readonly (string | number)[],
   ): Promise<unknown> {
-    return this.#rerouted(bucket, async (connection) => {
+    return this.#rerouted(this.#ofBucket(bucket), async (connection) => {
       try {
         return await connection.run(script, keys, args);
       } catch (error) {
@@ -82,25 +95,7 @@ export class ClusterPrimaries implements Primaries {
   }
 
   availability(bucket: number): Availability {
-    const current = () => this.#readsOf(bucket);
-    const { map } = this;
-    const unknownSince = this.#unknownSince;
-    return {
-      get isReady() {
-        return current()?.isReady ?? false;
-      },
-      get unavailability() {
-        const connection = current();
-        const isLong = performance.now() - unknownSince > UNKNOWN_MS_MAX;
-        return connection === undefined && isLong ? unassigned(bucket) : connection?.unavailability;
-      },
-      onceReady(then) {
-        once(then, (ready) => {
-          current()?.onceReady(ready);
-          return map.onChange(ready);
-        });
-      },
-    };
+    return this.#availabilityOf(this.#ofBucket(bucket));
   }
 
   open(name: string, bucket: number, prepare?: Prepare): RedisConnection {
@@ -132,13 +127,17 @@ export class ClusterPrimaries implements Primaries {
     if (this.#layout !== undefined) {
       return this.#layout;
     }
-    const layout = await this.#rerouted(0, ({ client }) =>
+    const layout = await this.#rerouted(this.#ofBucket(0), ({ client }) =>
       checkLayout(client, this.#options.keys, expectedData),
     );
     if (layout.hasMarkers) {
       this.#layout = layout;
     }
     return layout;
+  }
+
+  async recordMarkers(): Promise<void> {
+    await this.#rerouted(this.#ofBucket(0), ({ client }) => recordMarkers(client, this.#options.keys));
   }
 
   get unreadyReason(): string | undefined {
@@ -168,11 +167,37 @@ export class ClusterPrimaries implements Primaries {
     }
   }
 
-  /** Calls `send` with the connection to the bucket's primary, and again for as long as the node does not serve the slot. */
-  async #rerouted<T>(bucket: number, send: (connection: RedisConnection) => Promise<T>): Promise<T> {
+  #ofBucket(bucket: number): Place {
+    return { text: `bucket ${bucket}`, owner: () => this.map.ownerOf(bucket) };
+  }
+
+  #availabilityOf(place: Place): Availability {
+    const current = () => this.#readsOf(place);
+    const { map } = this;
+    const unknownSince = this.#unknownSince;
+    return {
+      get isReady() {
+        return current()?.isReady ?? false;
+      },
+      get unavailability() {
+        const connection = current();
+        const isLong = performance.now() - unknownSince > UNKNOWN_MS_MAX;
+        return connection === undefined && isLong ? unassigned(place.text) : connection?.unavailability;
+      },
+      onceReady(then) {
+        once(then, (ready) => {
+          current()?.onceReady(ready);
+          return map.onChange(ready);
+        });
+      },
+    };
+  }
+
+  /** Calls `send` with the connection to the primary, and again for as long as the node does not serve the slot. */
+  async #rerouted<T>(place: Place, send: (connection: RedisConnection) => Promise<T>): Promise<T> {
     const deadline = performance.now() + RESPONSE_MS_MAX;
     for (;;) {
-      const connection = await this.#whenReady(bucket, deadline);
+      const connection = await this.#whenReady(place, deadline);
       try {
         return await send(connection);
       } catch (error) {
@@ -190,25 +215,25 @@ export class ClusterPrimaries implements Primaries {
     }
   }
 
-  /** The connection to the bucket's primary, when it is ready. Rejects with `STORE_UNAVAILABLE` in an outage and at the deadline. */
-  async #whenReady(bucket: number, deadline: number): Promise<RedisConnection> {
-    const availability = this.availability(bucket);
+  /** The connection to the primary, when it is ready. Rejects with `STORE_UNAVAILABLE` in an outage and at the deadline. */
+  async #whenReady(place: Place, deadline: number): Promise<RedisConnection> {
+    const availability = this.#availabilityOf(place);
     for (;;) {
-      const connection = this.#readsOf(bucket);
+      const connection = this.#readsOf(place);
       if (connection?.isReady) {
         return connection;
       }
       const error = availability.unavailability;
       if (error !== undefined || performance.now() >= deadline || this.isClosed) {
-        throw error ?? unassigned(bucket);
+        throw error ?? unassigned(place.text);
       }
-      await Promise.race([new Promise<void>((resolve) => availability.onceReady(resolve)), pause(RETRY_MS)]);
+      await pause(RETRY_MS);
     }
   }
 
-  #readsOf(bucket: number): RedisConnection | undefined {
-    const owner = this.map.ownerOf(bucket);
-    return owner === undefined ? undefined : this.#readsFrom(owner);
+  #readsOf({ owner }: Place): RedisConnection | undefined {
+    const node = owner();
+    return node === undefined ? undefined : this.#readsFrom(node);
   }
 
   #readsFrom(owner: Owner): RedisConnection {
@@ -264,8 +289,9 @@ export function redirected(error: unknown): unknown {
   return mapped === error ? storeUnavailable(error) : mapped;
 }
 
-function unassigned(bucket: number) {
-  return storeUnavailable(new Error(`No node of the Redis Cluster is known to serve bucket ${bucket}`));
+/** The error for a caller whose keys no node is known to serve. */
+export function unassigned(place: string): InventoryError {
+  return storeUnavailable(new Error(`No node of the Redis Cluster is known to serve ${place}`));
 }
 
 /** Calls `then` at the first of several events, and then removes the listener that `listen` returns. */

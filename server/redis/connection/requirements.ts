@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
-import { type Keys, LAYOUT_VERSION } from "../keys.ts";
+import { type Keys, LAYOUT_VERSION, UNFINISHED_COPY } from "../keys.ts";
 import { RedisRequirementError } from "./client.ts";
 
 /**
@@ -29,6 +29,11 @@ export async function checkServing(client: Redis, mode: "one primary" | "cluster
   }
 }
 
+/** What identifies a primary in a reply of INFO: another one after a promotion and after a restart. */
+export function replicationIdIn(info: string): string {
+  return /^master_replid:(\w+)/m.exec(info)?.[1] ?? "";
+}
+
 /** The layout of the keys in Redis. */
 export interface Layout {
   /** Identifies the data: a random ID per data set. */
@@ -39,8 +44,8 @@ export interface Layout {
 
 /**
  * Checks that this Redis may be used. Rejects with `RedisRequirementError` if the keys have another layout or number of
- * buckets, and if the data is not `expectedData`. Writes the layout if there is none, and nothing else: a Redis that refuses
- * writes because its memory or disk is full can still be read. Touches one key, at the primary of bucket 0.
+ * buckets, and if the data is not `expectedData`. Writes the layout if there is none, and nothing else: a Redis that
+ * refuses writes because its memory or disk is full can still be read. Touches one key, at the primary of bucket 0.
  */
 export async function checkLayout(client: Redis, keys: Keys, expectedData?: string): Promise<Layout> {
   let layout = await readLayout(client, keys);
@@ -56,17 +61,25 @@ export async function checkLayout(client: Redis, keys: Keys, expectedData?: stri
     layout = await readLayout(client, keys);
   }
   const [version, buckets, data, marked] = layout;
+  if (version !== String(LAYOUT_VERSION)) {
+    throw new RedisRequirementError(layoutRefusal(String(version)));
+  }
   if (buckets !== String(keys.buckets)) {
     throw new RedisRequirementError(
       `INVENTORY_BUCKETS is ${keys.buckets}, but this Redis was laid out with ${buckets} buckets; start with INVENTORY_BUCKETS=${buckets}`,
     );
   }
-  if (version !== String(LAYOUT_VERSION)) {
-    throw new RedisRequirementError(
-      `This Redis has key layout ${version}, and this release writes layout ${LAYOUT_VERSION}; run the release that belongs to the data`,
-    );
-  }
   return { dataId: String(data), hasMarkers: marked === "1" };
+}
+
+function layoutRefusal(version: string): string {
+  if (version === UNFINISHED_COPY) {
+    return "This Redis holds an unfinished copy of a ledger; empty it and run npm run copy-ledger again";
+  }
+  const found = `This Redis has key layout ${version}, and this release writes layout ${LAYOUT_VERSION}`;
+  return version === "2"
+    ? `${found}; copy the data with npm run copy-ledger (see "Moving the data" in docs/operations.md)`
+    : `${found}; run the release that belongs to the data`;
 }
 
 /** Records that every bucket has its marker. */

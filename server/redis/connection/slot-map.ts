@@ -1,4 +1,3 @@
-import keySlot from "cluster-key-slot";
 import { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Keys } from "../keys.ts";
@@ -7,6 +6,7 @@ import { RedisRequirementError } from "./client.ts";
 import { type ClusterNode, decodeClusterNodes, serves } from "./cluster-nodes.ts";
 import { type ClusterEndpoint, CONNECT_MS_MAX, formatAddress, type HostAndPort } from "./endpoint.ts";
 import { isErrorReply, redirectionOf } from "./error-replies.ts";
+import { keySlot } from "./key-slot.ts";
 
 /** How long a node may take to describe the Cluster, ms. */
 const ANSWER_MS_MAX = 300;
@@ -47,6 +47,10 @@ export class SlotMap {
   readonly #clients = new Map<string, Redis>();
   readonly #timer: NodeJS.Timeout;
   #owners: (Owner | undefined)[];
+  /** Nodes with slots, as they were last described, the newest claims first; of equal ones, what a node says of itself. */
+  #claims: readonly ClusterNode[] = [];
+  /** Slots that a node has said to be elsewhere since the last refresh. */
+  readonly #moves = new Map<number, Owner>();
   /** Primaries that hold slots. */
   #primaries: readonly ClusterNode[] = [];
   #nextRefresh: NodeJS.Timeout | undefined;
@@ -69,6 +73,11 @@ export class SlotMap {
   /** The primary of a bucket. `undefined` before it is known, and if no node serves the slot. */
   ownerOf(bucket: number): Owner | undefined {
     return this.#owners[bucket];
+  }
+
+  /** The primary of any key. */
+  ownerOfKey(key: string): Owner | undefined {
+    return this.#ownerOfSlot(keySlot(key));
   }
 
   /** The buckets of each primary, by its name. */
@@ -163,17 +172,17 @@ export class SlotMap {
     if (this.#isClosed || answers.length === 0) {
       return;
     }
-    // A greater epoch comes first.
-    const claims = answers
+    this.#claims = answers
       .flat()
       .filter(({ isPrimary, slots }) => isPrimary && slots.length > 0)
-      .toSorted((a, b) => b.epoch - a.epoch);
-    const owners = this.#slots.map((slot) => claims.find((node) => serves(node, slot)));
-    this.#primaries = [...new Map(claims.toReversed().map((node) => [node.id, node])).values()].filter(
-      (node) => node.slots.some(([first]) => claims.find((claim) => serves(claim, first))?.id === node.id),
+      .toSorted((a, b) => b.epoch - a.epoch || Number(b.isSelf) - Number(a.isSelf));
+    this.#moves.clear();
+    const newest = new Map(this.#claims.toReversed().map((node) => [node.id, node]));
+    this.#primaries = [...newest.values()].filter(({ id, slots }) =>
+      slots.some(([first]) => this.#claims.find((claim) => serves(claim, first))?.id === id),
     );
     this.#closeUnused();
-    this.#setOwners(owners.map((node) => (node === undefined ? undefined : ownerAt(node.address))));
+    this.#setOwners(this.#slots.map((slot) => this.#ownerOfSlot(slot)));
     this.#first.resolve();
   }
 
@@ -208,8 +217,13 @@ export class SlotMap {
     const known = this.#primaries.find(
       ({ address, ip }) => address.port === found.port && (ip === found.host || address.host === found.host),
     );
-    const owner = ownerAt(known?.address ?? found);
-    this.#setOwners(this.#owners.map((old, bucket) => (this.#slots[bucket] === slot ? owner : old)));
+    this.#moves.set(slot, ownerAt(known?.address ?? found));
+    this.#setOwners(this.#slots.map((each) => this.#ownerOfSlot(each)));
+  }
+
+  #ownerOfSlot(slot: number): Owner | undefined {
+    const claim = this.#claims.find((node) => serves(node, slot));
+    return this.#moves.get(slot) ?? (claim && ownerAt(claim.address));
   }
 
   #setOwners(owners: (Owner | undefined)[]): void {

@@ -46,18 +46,21 @@ export class Acknowledgement {
   readonly needed: number;
   readonly #instruments: RedisInstruments;
   readonly #confirmation: PrimaryConfirmation | undefined;
+  readonly #node: string | undefined;
   #online = 0;
   /** The most replicas that were ever online. */
   #onlineMost = 0;
   #refreshedAt = Number.NEGATIVE_INFINITY;
 
-  /** `confirmation` is asked when a replica is missing. */
+  /** `confirmation` is asked when a replica is missing. `node` names the primary in a Cluster. */
   constructor(
     acks: number,
     confirmation: PrimaryConfirmation | undefined,
     instruments: RedisInstruments = {},
+    node?: string,
   ) {
     this.needed = acks;
+    this.#node = node;
     this.#instruments = instruments;
     this.#confirmation = confirmation;
   }
@@ -161,7 +164,7 @@ export class Acknowledgement {
     this.#refreshedAt = now;
     this.#online = countOnline(await client.info("replication"));
     this.#onlineMost = Math.max(this.#onlineMost, this.#online);
-    this.#instruments.metrics?.setReplicas(this.#online);
+    this.#instruments.metrics?.setReplicas(this.#online, this.#node);
   }
 }
 
