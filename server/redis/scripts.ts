@@ -9,7 +9,12 @@ export interface Script {
 }
 
 /** The operations of the mutation script. They share local functions, so they are concatenated into one script. */
-const OPERATIONS = ["writes", "ledger", "product-event", "correction", "reservation",
+const OPERATIONS = [
+  "writes",
+  "ledger",
+  "product-event",
+  "correction",
+  "reservation",
   "expiry",
   "holds",
   "decisions",

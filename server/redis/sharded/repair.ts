@@ -1,8 +1,9 @@
 import type { Coordinator, Protocol } from "../../inventory/sharded/coordinator.ts";
-import { type Primaries, sendByCommand } from "../connection/primaries.ts";
+import type { Primaries } from "../connection/primaries.ts";
 import type { Keys } from "../keys.ts";
 import type { RedisMetrics } from "../metrics.ts";
 import type { Mutations } from "../mutations/mutations.ts";
+import { dueBuckets } from "./overdue.ts";
 
 /** Interval between two sweeps, ms. */
 const SWEEP_INTERVAL_MS = 1_000;
@@ -14,8 +15,8 @@ export const OWED_MS_MAX = 2_000;
 const REPAIRED_MAX = 100;
 
 /** The sets of a bucket that name reservations with work left to do. */
-const SETS = ["undecided", "owed"] as const;
-export type RepairSet = (typeof SETS)[number];
+export const REPAIR_SETS = ["undecided", "owed"] as const;
+export type RepairSet = (typeof REPAIR_SETS)[number];
 
 interface RepairOptions {
   readonly keys: Keys;
@@ -48,7 +49,7 @@ export class Repair {
     await this.#sweep;
   }
 
-  /** Repairs what is older than `undecidedMs` and `owedMs`, as far as it can be reached. */
+  /** Repairs what has waited than `undecidedMs` and `owedMs`, as far as it can be reached. */
   async sweep(undecidedMs = UNDECIDED_MS_MAX, owedMs = OWED_MS_MAX): Promise<void> {
     await Promise.all([
       this.#repairSet("undecided", undecidedMs, (bucket) => this.#abandonUndecided(bucket, undecidedMs)),
@@ -67,34 +68,22 @@ export class Repair {
     }
   }
 
-  /** Reads first which buckets have something overdue: nearly always none. */
-  async #repairSet(set: RepairSet, overdueMs: number, repair: (bucket: number) => Promise<void>): Promise<void> {
+  async #repairSet(
+    set: RepairSet,
+    overdueMs: number,
+    repair: (bucket: number) => Promise<void>,
+  ): Promise<void> {
     const { keys, primaries, metrics } = this.#options;
-    const buckets = Array.from({ length: keys.buckets }, (_, bucket) => bucket);
-    const latest = Date.now() - overdueMs;
-    const groups = Map.groupBy(buckets, (bucket) => primaries.groupOf(bucket));
-    let overdue = 0;
-    let oldestMs = 0;
-    await Promise.allSettled(
-      [...groups.values()].map(async (group) => {
-        const found = await sendByCommand(primaries, group, (bucket) => bucket, (client, asked) =>
-          Promise.all(
-            asked.map(async (bucket) => {
-              const key = set === "undecided" ? keys.undecided(bucket) : keys.owed(bucket);
-              const [, score] = await client.zrangebyscore(key, "-inf", latest, "WITHSCORES", "LIMIT", 0, 1);
-              return score === undefined ? undefined : Number(score);
-            }),
-          ),
-        );
-        const due = group.filter((_, index) => found[index] !== undefined);
-        overdue += due.length;
-        for (const score of found) {
-          oldestMs = score === undefined ? oldestMs : Math.max(oldestMs, Date.now() - score);
-        }
-        await Promise.allSettled(due.map((bucket) => repair(bucket)));
-      }),
+    const now = Date.now();
+    const due = await dueBuckets(
+      primaries,
+      keys,
+      (bucket) => (set === "undecided" ? keys.undecided(bucket) : keys.owed(bucket)),
+      now - overdueMs,
     );
-    metrics?.setOverdue(set, overdue, oldestMs / 1_000);
+    const oldestMs = due.reduce((oldest, { since }) => Math.max(oldest, now - since), 0);
+    metrics?.setOverdue(set, due.length, oldestMs / 1_000);
+    await Promise.allSettled(due.map(({ bucket }) => repair(bucket)));
   }
 
   async #abandonUndecided(bucket: number, overdueMs: number): Promise<void> {

@@ -17,15 +17,20 @@ import { ActiveReservations } from "../active-reservations.ts";
 import type { Primaries } from "../connection/primaries.ts";
 import type { DamagedRecords } from "../damaged-records.ts";
 import type { Keys } from "../keys.ts";
+import type { RedisMetrics } from "../metrics.ts";
 import type { Mutations } from "../mutations/mutations.ts";
+import type { PlainKeys } from "../plain-keys.ts";
 import { DEADLINE_AHEAD_MS_MAX } from "../reservations.ts";
+import { dueBuckets } from "./overdue.ts";
 import { Repair } from "./repair.ts";
 import { decodeDecided, mutationOf, replyTo } from "./steps.ts";
 
 interface ShardedReservationsOptions {
   readonly keys: Keys;
   readonly mutations: Mutations;
+  readonly plainKeys: PlainKeys;
   readonly primaries: Primaries;
+  readonly metrics?: RedisMetrics | undefined;
   readonly damagedRecords: DamagedRecords;
   readonly readLedgers: InventoryStore["batchGetLedgers"];
 }
@@ -38,19 +43,20 @@ export class ShardedReservations implements ReservationStore {
   readonly repair: Repair;
   readonly #keys: Keys;
   readonly #mutations: Mutations;
+  readonly #plainKeys: PlainKeys;
   readonly #primaries: Primaries;
   readonly #active: ActiveReservations;
-  readonly #damagedRecords: DamagedRecords;
   readonly #readLedgers: InventoryStore["batchGetLedgers"];
   readonly #coordinator: Coordinator;
   /** What is done after callers have their answers. */
   readonly #following = new Set<Promise<void>>();
 
-  constructor({ keys, mutations, primaries, damagedRecords, readLedgers }: ShardedReservationsOptions) {
+  constructor(options: ShardedReservationsOptions) {
+    const { keys, mutations, plainKeys, primaries, damagedRecords, readLedgers, metrics } = options;
+    this.#plainKeys = plainKeys;
     this.#keys = keys;
     this.#mutations = mutations;
     this.#primaries = primaries;
-    this.#damagedRecords = damagedRecords;
     this.#readLedgers = readLedgers;
     this.#active = new ActiveReservations(keys, primaries, damagedRecords);
     this.#coordinator = new Coordinator((id) => keys.bucketOf(id));
@@ -60,6 +66,7 @@ export class ShardedReservations implements ReservationStore {
       primaries,
       coordinator: this.#coordinator,
       run: (protocol) => this.#toEnd(protocol),
+      metrics,
     });
   }
 
@@ -92,7 +99,6 @@ export class ShardedReservations implements ReservationStore {
   }
 
   async get(reservationId: string): Promise<Reservation> {
-    const key = this.#keys.reservation(reservationId);
     const reply = await this.#send({
       step: "read",
       bucket: this.#keys.bucketOf(reservationId),
@@ -101,7 +107,6 @@ export class ShardedReservations implements ReservationStore {
     if (reply.status !== "ok" || !("reservation" in reply)) {
       throw reservationUnknown(reservationId);
     }
-    this.#damagedRecords.repaired("reservation", key);
     return reply.reservation;
   }
 
@@ -119,8 +124,17 @@ export class ShardedReservations implements ReservationStore {
 
   /** Expires reservations in every bucket that can be reached. Rejects if none can. */
   async expireDue(limit: number): Promise<ExpiredReservation[]> {
-    const buckets = await this.#active.dueBuckets();
-    const expired = await Promise.allSettled(buckets.map((bucket) => this.#expire(bucket, limit)));
+    const due = await dueBuckets(
+      this.#primaries,
+      this.#keys,
+      (bucket) => this.#keys.deadlines(bucket),
+      Date.now(),
+    );
+    // Divided among the buckets, so that one with many does not starve the others.
+    const share = Math.max(1, Math.floor(limit / Math.max(1, due.length)));
+    const expired = await Promise.allSettled(
+      due.slice(0, limit).map(({ bucket }) => this.#expire(bucket, share)),
+    );
     const done = expired.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     if (done.length === 0 && expired[0]?.status === "rejected") {
       throw expired[0].reason;
@@ -135,8 +149,8 @@ export class ShardedReservations implements ReservationStore {
     }
   }
 
-  close(): void {
-    this.repair.close();
+  async close(): Promise<void> {
+    await this.repair.close();
   }
 
   async #expire(bucket: number, limit: number): Promise<ExpiredReservation[]> {
@@ -199,7 +213,7 @@ export class ShardedReservations implements ReservationStore {
     if (message.step === "hold" && reply.peek() === "absent") {
       reply.text();
       const absent = reply.texts();
-      const adopted = await Promise.all(absent.map((id) => this.#mutations.adopt(id)));
+      const adopted = await Promise.all(absent.map((id) => this.#plainKeys.adopt(id)));
       const missing = absent.filter((_, index) => adopted[index] === undefined);
       if (missing.length > 0) {
         return { status: "short", unknown: missing, shortage: [] };
@@ -215,7 +229,9 @@ export class ShardedReservations implements ReservationStore {
    */
   async #mayBeKnown(reservationId: string): Promise<boolean> {
     const key = this.#keys.reservation(reservationId);
-    const found = await this.#primaries.send(this.#keys.bucketOf(reservationId), (client) => client.exists(key));
+    const found = await this.#primaries.send(this.#keys.bucketOf(reservationId), (client) =>
+      client.exists(key),
+    );
     return found === 1;
   }
 }

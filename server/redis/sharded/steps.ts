@@ -2,7 +2,8 @@ import { z } from "zod";
 import type { Line } from "../../inventory/reservation.ts";
 import type { Apply, Effect, Hold, Message, Reply, ReplyTo } from "../../inventory/sharded/messages.ts";
 import type { Keys } from "../keys.ts";
-import { type Mutation, unexpectedStatus } from "../mutations/mutations.ts";
+import type { Mutation } from "../mutations/mutation.ts";
+import { unexpectedStatus } from "../mutations/mutations.ts";
 import type { ReplyReader } from "../reply.ts";
 import { decodeReservation, decodeShortage, decodeState } from "../reservation-record.ts";
 
@@ -57,7 +58,11 @@ export function mutationOf(message: Message, keys: Keys): Mutation {
         message.epoch,
         message.fingerprint,
         message.ttlMs,
-        ...message.lines.flatMap(({ productId, quantity }) => [productId, keys.bucketOf(productId), quantity]),
+        ...message.lines.flatMap(({ productId, quantity }) => [
+          productId,
+          keys.bucketOf(productId),
+          quantity,
+        ]),
       );
     case "refuse":
       return operation("refuse", [record], message.epoch, reservationId);
@@ -82,7 +87,10 @@ export function mutationOf(message: Message, keys: Keys): Mutation {
       return operation("release", [record, deadlines, owed], reservationId);
     case "extend":
       // Nothing tells a repeated extension from a new one, and it would be refused after a release in between.
-      return { ...operation("extend", [record, deadlines], reservationId, message.ttlMs), isIdempotent: false };
+      return {
+        ...operation("extend", [record, deadlines], reservationId, message.ttlMs),
+        isIdempotent: false,
+      };
     case "return":
       return operation(
         "return",
@@ -180,7 +188,10 @@ export function replyTo(message: Message, reply: ReplyReader): Reply {
 }
 
 /** Decodes the record of a reservation that was decided. */
-export function decodeDecided(reservationId: string, text: string): ReplyTo<Message & { step: "read" }> & { status: "ok" } {
+export function decodeDecided(
+  reservationId: string,
+  text: string,
+): ReplyTo<Message & { step: "read" }> & { status: "ok" } {
   const { print, effects } = Decision.parse(JSON.parse(text));
   return {
     status: "ok",
