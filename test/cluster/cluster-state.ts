@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import type { Redis } from "ioredis";
-import type { InventoryStore } from "../../server/inventory/store.ts";
 import type { Keys } from "../../server/redis/keys.ts";
 import { decodeReservation } from "../../server/redis/reservation-record.ts";
 import { type ClusterNode, type RedisCluster, slotOfBucket } from "../support/redis-cluster.ts";
@@ -12,6 +11,9 @@ interface Units {
   readonly held: number;
   readonly sold: number;
 }
+
+/** Reads the units that a product has reserved and sold. */
+export type LedgerOf = (productId: string) => Promise<{ readonly reserved: number; readonly sold: number }>;
 
 interface HoldRecord {
   readonly epoch: number;
@@ -64,7 +66,7 @@ export class ClusterState {
    * Checks, at rest, that the holds of all buckets add up to the record of each reservation, and that the ledger of each
    * product adds up to its holds.
    */
-  async check(store: InventoryStore): Promise<void> {
+  async check(ledgerOf: LedgerOf): Promise<void> {
     const { reservations, holds } = await this.#records();
     const byProduct = new Map<string, Units>();
     for (const id of new Set([...reservations.keys(), ...holds.keys()])) {
@@ -83,7 +85,7 @@ export class ClusterState {
       }
     }
     for (const productId of await this.#productIds()) {
-      const { reserved: held, sold } = await store.getLedger(productId);
+      const { reserved: held, sold } = await ledgerOf(productId);
       assert.deepEqual({ held, sold }, byProduct.get(productId) ?? NONE, `product ${productId}: its holds`);
     }
   }
@@ -109,15 +111,24 @@ export class ClusterState {
   async #records(): Promise<Records> {
     const reservations = new Map<string, string>();
     const holds = new Map<string, HoldRecord[]>();
-    for (const [key, id] of await this.#keysOf("r:")) {
-      const text = await (await this.#clientOf(this.#keys.bucketIn(key) ?? 0)).get(key);
-      if (text !== null && !text.startsWith("refused ")) reservations.set(id, text);
+    for (const [id, text] of await this.#textsOf("r:")) {
+      if (!text.startsWith("refused ")) reservations.set(id, text);
     }
-    for (const [key, id] of await this.#keysOf("x:")) {
-      const text = await (await this.#clientOf(this.#keys.bucketIn(key) ?? 0)).get(key);
-      if (text !== null) holds.set(id, [...(holds.get(id) ?? []), JSON.parse(text) as HoldRecord]);
+    for (const [id, text] of await this.#textsOf("x:")) {
+      holds.set(id, [...(holds.get(id) ?? []), JSON.parse(text) as HoldRecord]);
     }
     return { reservations, holds };
+  }
+
+  /** The strings under all keys of a kind, with the part of the key after the kind. */
+  async #textsOf(kind: string): Promise<[id: string, text: string][]> {
+    const texts = await Promise.all(
+      (await this.#keysOf(kind)).map(async ([key, id]): Promise<[string, string] | undefined> => {
+        const text = await (await this.#clientOf(this.#keys.bucketIn(key) ?? 0)).get(key);
+        return text === null ? undefined : [id, text];
+      }),
+    );
+    return texts.filter((text) => text !== undefined);
   }
 
   async #productIds(): Promise<string[]> {

@@ -137,37 +137,14 @@ class Product {
     );
   }
 
-  /** Throws if the product never had these units available while the call ran. */
-  explain(recorded: Recorded, requested: number, available: number): void {
-    assert.ok(available < requested, JSON.stringify(recorded));
-    const { call, startMs, end } = recorded;
-    const from = performance.timeOrigin + startMs - CLOCK_SLACK_MS;
-    const to = performance.timeOrigin + (end?.atMs ?? startMs) + CLOCK_SLACK_MS;
-    const reservationId = "reservationId" in call ? call.reservationId : "";
-    const during = this.#changes.filter(
-      ({ changeTimeMs }, index) =>
-        changeTimeMs <= to && (this.#changes[index + 1]?.changeTimeMs ?? Number.POSITIVE_INFINITY) >= from,
-    );
-    const possible = during.flatMap(({ ledger }) => {
-      // An attempt does not compete with the units that an earlier attempt of the same reservation holds.
-      const own = this.#heldBy(reservationId, ledger.version);
-      return [availableOf(ledger, 0), availableOf(ledger, own)];
+  explain({ call, startMs, end }: Recorded, requested: number, available: number): void {
+    explainShortage(this.#changes, {
+      productId: this.#productId,
+      reservationId: "reservationId" in call ? call.reservationId : "",
+      ...{ requested, available },
+      startMs: performance.timeOrigin + startMs,
+      endMs: performance.timeOrigin + (end?.atMs ?? startMs),
     });
-    const isNew = this.#changes.length === 0 || (this.#changes[0]?.changeTimeMs ?? 0) >= from;
-    assert.ok(
-      possible.includes(available) || (isNew && available === 0),
-      `product ${this.#productId}: ${JSON.stringify(recorded)} was told ${available}, and it had ${possible}`,
-    );
-  }
-
-  #heldBy(reservationId: string, version: number): number {
-    let held = 0;
-    for (const [index, { ledger, referenceId }] of this.#changes.slice(0, version).entries()) {
-      if (referenceId === reservationId) {
-        held += ledger.reserved - (this.#changes[index - 1]?.ledger.reserved ?? 0);
-      }
-    }
-    return held;
   }
 
   #textOf(version: number, kind: Call["kind"]): string {
@@ -175,6 +152,44 @@ class Product {
     assert.ok(ledger, `product ${this.#productId}: version ${version} was told and is not in the history`);
     return kind === "stock" ? stockText({ available: availableOf(ledger, 0), version }) : ledgerText(ledger);
   }
+}
+
+/** A line of a refused reservation. Times are ms since 1970. */
+export interface RefusedLine {
+  readonly productId: string;
+  readonly reservationId: string;
+  readonly requested: number;
+  readonly available: number;
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+/** Throws if the product, of which these are all changes, never had these units available while the call ran. */
+export function explainShortage(changes: readonly StockChange[], line: RefusedLine): void {
+  const [from, to] = [line.startMs - CLOCK_SLACK_MS, line.endMs + CLOCK_SLACK_MS];
+  const [first] = changes;
+  const during = changes.filter(
+    ({ changeTimeMs }, index) =>
+      changeTimeMs <= to && (changes[index + 1]?.changeTimeMs ?? Number.POSITIVE_INFINITY) >= from,
+  );
+  const possible = during.flatMap(({ ledger }) => {
+    // An attempt does not compete with the units that an earlier attempt of the same reservation holds.
+    const own = heldBy(changes.slice(0, ledger.version), line.reservationId);
+    return [availableOf(ledger, 0), availableOf(ledger, own)];
+  });
+  if (first === undefined || first.changeTimeMs >= from) possible.push(0);
+  assert.ok(
+    line.available < line.requested && possible.includes(line.available),
+    `refused for ${JSON.stringify(line)}, and the product had ${[...new Set(possible)]}`,
+  );
+}
+
+function heldBy(changes: readonly StockChange[], reservationId: string): number {
+  let held = 0;
+  for (const [index, { ledger, referenceId }] of changes.entries()) {
+    if (referenceId === reservationId) held += ledger.reserved - (changes[index - 1]?.ledger.reserved ?? 0);
+  }
+  return held;
 }
 
 function availableOf({ declared, adjusted, sold, reserved, safety, deleted }: Ledger, own: number): number {
