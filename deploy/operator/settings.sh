@@ -11,7 +11,20 @@ redis_primary() {
   done
   redis-cli -h "${primary:?no Sentinel names a primary}" "$@"
 }
-export REDIS=redis_primary
+
+# Runs redis-cli on the first node of REDIS_CLUSTER that responds, and follows redirections.
+redis_cluster() {
+  local node
+  for node in ${REDIS_CLUSTER//,/ }; do
+    [ "$(timeout 2 redis-cli -h "${node%:*}" -p "${node##*:}" ping 2>/dev/null)" = PONG ] || continue
+    redis-cli -c -h "${node%:*}" -p "${node##*:}" "$@"
+    return
+  done
+  echo "No node of REDIS_CLUSTER responds" >&2
+  return 1
+}
+if [ -n "${REDIS_CLUSTER-}" ]; then REDIS=redis_cluster; else REDIS=redis_primary; fi
+export REDIS
 
 # ask JSON METHOD: calls a method as a client with the role ops. OPS_TOKEN is its token.
 ask() {
