@@ -8,9 +8,17 @@ export const CHANGES_KEPT_MAX = 10_000;
 /** Returns of a reservation that its record names. The IDs of further ones are dropped, oldest first. */
 export const RETURNS_NAMED_MAX = 100;
 
+/**
+ * Changes that the record of an ID names: those of counts, adjustments and returns that share the ID and the bucket. The
+ * oldest are dropped. Above the lines of one return (`RESERVATION_LINES_MAX`).
+ */
+export const CORRECTIONS_NAMED_MAX = 256;
+
 /** Changes read at once from a product's history, and products read at once. Together they bound the memory of a search. */
 const CHANGES_PER_READ = 500;
 const PRODUCTS_AT_ONCE = 8;
+/** Single changes of counts, adjustments and returns that are read at once. */
+const CORRECTIONS_AT_ONCE = 64;
 
 /** A place in a product's history. */
 export interface ChangeKey {
@@ -57,6 +65,8 @@ export interface ReferenceTrace {
   readonly reservation: ReservationTrace | undefined;
   /** The changes of the counts, adjustments and returns with this ID. `undefined` if there is no such record. */
   readonly corrections: readonly ChangeKey[] | undefined;
+  /** Whether `corrections` may lack some: they are too many. */
+  readonly lacksCorrections: boolean;
 }
 
 /** A part of a product's history, newest first. */
@@ -78,7 +88,8 @@ export type ReadHistory = (
 
 /**
  * The changes of a reference. Those of a reservation are found in the histories of its products; the record of any other
- * operation names the versions that it made. With a product, its history is searched even if no record is left.
+ * operation names the versions that it made. With a product, its history is searched even if no record is left, or if it
+ * names only the latest changes.
  *
  * A history is a gapless run of versions up to the newest, so the search of a reservation's product is complete once it
  * has met the change `reserved`, the first one of the reservation, or version 1.
@@ -86,7 +97,7 @@ export type ReadHistory = (
 export async function findChanges(
   { referenceId, productId }: ReferenceQuery,
   { limit, after }: ReferencePage,
-  { reservation, corrections }: ReferenceTrace,
+  { reservation, corrections, lacksCorrections }: ReferenceTrace,
   read: ReadHistory,
 ): Promise<ReferenceChanges> {
   const isAsked = (id: string): boolean => productId === undefined || id === productId;
@@ -96,25 +107,30 @@ export async function findChanges(
   };
   let truncated = reservation?.lacksReturns ?? false;
 
-  for (const key of (corrections ?? []).filter((each) => isAsked(each.productId))) {
-    const { changes } = await read(key.productId, key.version + 1, 1);
-    const change = changes.find(({ ledger }) => ledger.version === key.version);
-    if (change === undefined) {
-      truncated = true;
-    } else {
-      add(change);
+  const corrected = (corrections ?? []).filter((each) => isAsked(each.productId));
+  for (let n = 0; n < corrected.length; n += CORRECTIONS_AT_ONCE) {
+    const part = corrected.slice(n, n + CORRECTIONS_AT_ONCE);
+    const parts = await Promise.all(part.map(({ productId, version }) => read(productId, version + 1, 1)));
+    for (const [index, { version }] of part.entries()) {
+      const change = parts[index]?.changes.find(({ ledger }) => ledger.version === version);
+      if (change === undefined) {
+        truncated = true;
+      } else {
+        add(change);
+      }
     }
   }
 
-  const isUnknown = reservation === undefined && corrections === undefined;
-  const searched = isUnknown ? [productId ?? []].flat() : (reservation?.productIds ?? []).filter(isAsked);
+  const lacksRecords = lacksCorrections || (reservation === undefined && corrections === undefined);
+  const searched =
+    lacksRecords && productId !== undefined ? [productId] : (reservation?.productIds ?? []).filter(isAsked);
   const ids = new Set([referenceId, ...(reservation?.returnIds ?? [])]);
   for (let n = 0; n < searched.length; n += PRODUCTS_AT_ONCE) {
     const part = searched.slice(n, n + PRODUCTS_AT_ONCE);
     const complete = await Promise.all(part.map((each) => search(each, referenceId, ids, read, add)));
     truncated ||= complete.includes(false);
   }
-  truncated ||= isUnknown && productId === undefined;
+  truncated ||= lacksRecords && productId === undefined;
 
   const sorted = [...found.values()].sort((a, b) => compareChanges(positionOf(a), positionOf(b)));
   const rest =

@@ -1,19 +1,28 @@
-import type { ChangeKey } from "../inventory/change-history.ts";
+import { type ChangeKey, CORRECTIONS_NAMED_MAX, type ReferenceTrace } from "../inventory/change-history.ts";
 import { idReused } from "../inventory/refusals.ts";
 
-interface Done {
+/** The fields that name the ID of an operation. */
+export type OperationField = "count_id" | "adjustment_id" | "return_id";
+
+/** Identifies an operation. Its ID is unique per field and owner. */
+export interface OperationKey {
+  readonly field: OperationField;
+  /** The product of a count or adjustment, the reservation of a return. */
+  readonly ownerId: string;
+  readonly id: string;
+}
+
+interface Done extends OperationKey {
   readonly fingerprint: string;
   readonly changes: readonly ChangeKey[];
   readonly forgetAt: number;
 }
 
-/** The fields that name the ID of an operation. */
-export const OPERATION_FIELDS = ["count_id", "adjustment_id", "return_id"] as const;
-export type OperationField = (typeof OPERATION_FIELDS)[number];
-
 /** The operations done, by the IDs that callers gave them, kept for as long as retries are expected. */
 export class Operations {
-  readonly #done = new Map<string, Done>();
+  readonly #byId = new Map<string, Done[]>();
+  /** In insertion order, which is age order. */
+  readonly #byAge = new Set<Done>();
   readonly #now: () => number;
   readonly #retentionMs: number;
 
@@ -22,35 +31,54 @@ export class Operations {
     this.#retentionMs = retentionMs;
   }
 
-  /** Whether the operation was done before. `field` names the ID. Throws `ID_REUSED` if the ID belongs to another one. */
-  wasDone(field: OperationField, id: string, fingerprint: string): boolean {
-    const known = this.#done.get(`${field}:${id}`);
-    if (known === undefined || known.forgetAt <= this.#now()) {
-      return false;
-    }
-    if (known.fingerprint !== fingerprint) {
+  /** Whether the operation was done before. Throws `ID_REUSED` if it was done with another fingerprint. */
+  wasDone({ field, ownerId, id }: OperationKey, fingerprint: string): boolean {
+    const known = this.#kept(id).find((done) => done.field === field && done.ownerId === ownerId);
+    if (known !== undefined && known.fingerprint !== fingerprint) {
       throw idReused(field, id);
     }
-    return true;
+    return known !== undefined;
   }
 
-  /** The changes of all operations with this ID. `undefined` if there are none. */
-  changesOf(id: string): readonly ChangeKey[] | undefined {
-    const done = OPERATION_FIELDS.flatMap((field) => this.#done.get(`${field}:${id}`) ?? []).filter(
-      ({ forgetAt }) => forgetAt > this.#now(),
-    );
-    return done.length === 0 ? undefined : done.flatMap(({ changes }) => changes);
+  /** The latest changes of all operations with this ID. */
+  traceOf(id: string): Pick<ReferenceTrace, "corrections" | "lacksCorrections"> {
+    const done = this.#kept(id);
+    const changes = done.flatMap((each) => each.changes).slice(-CORRECTIONS_NAMED_MAX);
+    return {
+      corrections: done.length === 0 ? undefined : changes,
+      lacksCorrections: changes.length >= CORRECTIONS_NAMED_MAX,
+    };
   }
 
-  remember(field: OperationField, id: string, fingerprint: string, changes: readonly ChangeKey[]): void {
+  remember(key: OperationKey, fingerprint: string, changes: readonly ChangeKey[]): void {
     const now = this.#now();
-    // Insertion order is age order, so expired entries come first.
-    for (const [key, { forgetAt }] of this.#done) {
-      if (forgetAt > now) {
+    for (const done of this.#byAge) {
+      if (done.forgetAt > now) {
         break;
       }
-      this.#done.delete(key);
+      this.#forget(done);
     }
-    this.#done.set(`${field}:${id}`, { fingerprint, changes, forgetAt: now + this.#retentionMs });
+    const done = { ...key, fingerprint, changes, forgetAt: now + this.#retentionMs };
+    this.#byAge.add(done);
+    const others = this.#byId.get(key.id);
+    if (others === undefined) {
+      this.#byId.set(key.id, [done]);
+    } else {
+      others.push(done);
+    }
+  }
+
+  #kept(id: string): readonly Done[] {
+    return (this.#byId.get(id) ?? []).filter(({ forgetAt }) => forgetAt > this.#now());
+  }
+
+  #forget(done: Done): void {
+    this.#byAge.delete(done);
+    const others = (this.#byId.get(done.id) ?? []).filter((other) => other !== done);
+    if (others.length === 0) {
+      this.#byId.delete(done.id);
+    } else {
+      this.#byId.set(done.id, others);
+    }
   }
 }

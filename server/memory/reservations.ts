@@ -176,7 +176,8 @@ export class Reservations implements ReservationStore {
     const record = this.#known(reservationId);
     const lines = sumLines(request.lines);
     const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
-    if (this.#operations.wasDone("return_id", returnId, contentFingerprint)) {
+    const operation = { field: "return_id", ownerId: reservationId, id: returnId } as const;
+    if (this.#operations.wasDone(operation, contentFingerprint)) {
       return reservationOf(record);
     }
     if (record.state !== "committed") {
@@ -209,7 +210,7 @@ export class Reservations implements ReservationStore {
       });
       changes.push({ productId, version: product.version });
     }
-    this.#operations.remember("return_id", returnId, contentFingerprint, changes);
+    this.#operations.remember(operation, contentFingerprint, changes);
     record.returnIds = [...record.returnIds, returnId].slice(-RETURNS_NAMED_MAX);
     this.#rememberEnded(record);
     return reservationOf(record);

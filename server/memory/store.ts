@@ -129,7 +129,7 @@ export class MemoryStore implements InventoryStore {
     }
     const trace = {
       reservation: this.reservations.traceOf(referenceId),
-      corrections: this.#operations.changesOf(referenceId),
+      ...this.#operations.traceOf(referenceId),
     };
     return findChanges(query, page, trace, async (id, before, limit): Promise<HistoryPart> => {
       const changes = this.#changesBelow(id, before);
@@ -155,7 +155,8 @@ export class MemoryStore implements InventoryStore {
   async countStock(count: StockCount): Promise<Ledger> {
     const { productId, countId, reason, actor } = count;
     const contentFingerprint = fingerprint([productId, count.count, count.expectedVersion, reason]);
-    if (this.#operations.wasDone("count_id", countId, contentFingerprint)) {
+    const operation = { field: "count_id", ownerId: productId, id: countId } as const;
+    if (this.#operations.wasDone(operation, contentFingerprint)) {
       return ledgerOf(this.#products.known(productId));
     }
     const product = this.#products.visible(productId);
@@ -170,14 +171,15 @@ export class MemoryStore implements InventoryStore {
       });
       changes.push({ productId, version: product.version });
     }
-    this.#operations.remember("count_id", countId, contentFingerprint, changes);
+    this.#operations.remember(operation, contentFingerprint, changes);
     return ledgerOf(product);
   }
 
   async adjustStock(adjustment: StockAdjustment): Promise<Ledger> {
     const { productId, delta, adjustmentId, reason, actor } = adjustment;
     const contentFingerprint = fingerprint([productId, delta, reason]);
-    if (this.#operations.wasDone("adjustment_id", adjustmentId, contentFingerprint)) {
+    const operation = { field: "adjustment_id", ownerId: productId, id: adjustmentId } as const;
+    if (this.#operations.wasDone(operation, contentFingerprint)) {
       return ledgerOf(this.#products.known(productId));
     }
     const product = this.#products.visible(productId);
@@ -190,7 +192,7 @@ export class MemoryStore implements InventoryStore {
       product.adjusted += delta;
     });
     const changes = [{ productId, version: product.version }];
-    this.#operations.remember("adjustment_id", adjustmentId, contentFingerprint, changes);
+    this.#operations.remember(operation, contentFingerprint, changes);
     return ledgerOf(product);
   }
 

@@ -3,9 +3,9 @@ import type { Logger } from "pino";
 import type { Collection } from "../inventory/collection.ts";
 import type { ChangeFeed, FeedListener } from "../inventory/feed.ts";
 import type { StockChange } from "../inventory/ledger.ts";
-import { RedisConnection } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { checkLayout, checkServing } from "./connection/requirements.ts";
+import { openPrimaries, type Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
@@ -57,6 +57,7 @@ interface RedisFeedOptions {
  * blocking read wait for it.
  */
 export class RedisFeed implements ChangeFeed {
+  readonly #primaries: Primaries;
   readonly #connection: RedisConnection;
   readonly #keys: Keys;
   readonly #log: Logger;
@@ -79,14 +80,9 @@ export class RedisFeed implements ChangeFeed {
     this.#log = options.log;
     this.#damagedRecords =
       options.damagedRecords ?? new DamagedRecords(options.log, options.instruments?.metrics);
-    this.#connection = new RedisConnection(
-      "feed",
-      options.endpoint,
-      options.log,
-      options.instruments,
-      checkServing,
-    );
-    this.#snapshot = new SnapshotReader(this.#connection, options.keys, this.#damagedRecords);
+    this.#primaries = openPrimaries(options);
+    this.#connection = this.#primaries.open("feed", 0);
+    this.#snapshot = new SnapshotReader(() => this.#connection, options.keys, this.#damagedRecords);
     this.#streams = Array.from({ length: options.keys.buckets }, (_, bucket) => options.keys.changes(bucket));
   }
 
@@ -97,6 +93,7 @@ export class RedisFeed implements ChangeFeed {
   async stop(): Promise<void> {
     this.#stopping.abort();
     this.#connection.close();
+    this.#primaries.close();
     await this.#running;
   }
 
@@ -228,7 +225,7 @@ export class RedisFeed implements ChangeFeed {
 
   /** Compares the positions with the streams. */
   async #checkPositions(): Promise<Continuity> {
-    this.#foundDataId = await checkLayout(this.#connection.client, this.#keys);
+    this.#foundDataId = (await this.#primaries.checkLayout(this.#connection.client)).dataId;
     if (this.#dataId !== undefined && this.#foundDataId !== this.#dataId) {
       return "other data";
     }

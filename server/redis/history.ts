@@ -1,6 +1,7 @@
 import { z } from "zod";
 import {
   type ChangeKey,
+  CORRECTIONS_NAMED_MAX,
   findChanges,
   type HistoryPart,
   type ReferenceChanges,
@@ -10,7 +11,7 @@ import {
 } from "../inventory/change-history.ts";
 import type { StockChange } from "../inventory/ledger.ts";
 import type { ChangesPage } from "../inventory/store.ts";
-import type { RedisConnection } from "./connection/client.ts";
+import { type Primaries, sendByCommand } from "./connection/primaries.ts";
 import type { DamagedRecords } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { decodeChange } from "./reply.ts";
@@ -26,12 +27,12 @@ const ReferenceRecord = z.preprocess(
 /** Reads the histories of products, and the records that say which products a reference has changed. */
 export class RedisHistory {
   readonly #keys: Keys;
-  readonly #reads: RedisConnection;
+  readonly #primaries: Primaries;
   readonly #damagedRecords: DamagedRecords;
 
-  constructor(keys: Keys, reads: RedisConnection, damagedRecords: DamagedRecords) {
+  constructor(keys: Keys, primaries: Primaries, damagedRecords: DamagedRecords) {
     this.#keys = keys;
-    this.#reads = reads;
+    this.#primaries = primaries;
     this.#damagedRecords = damagedRecords;
   }
 
@@ -62,7 +63,7 @@ export class RedisHistory {
     }
     const key = this.#keys.history(productId);
     const newest = before === undefined ? "+" : `(${before}-0`;
-    const entries = await this.#reads.send((client) =>
+    const entries = await this.#primaries.send(this.#keys.bucketOf(productId), (client) =>
       client.xrevrange(key, newest, "-", "COUNT", limit).catch((error) => {
         this.#damagedRecords.foundForeignType("stream", key, error);
         return [];
@@ -85,11 +86,16 @@ export class RedisHistory {
     const referenceKeys = Array.from({ length: this.#keys.buckets }, (_, bucket) =>
       this.#keys.reference(bucket, referenceId),
     );
-    const [reservation, ...references] = await this.#reads.send((client) =>
-      Promise.all([
-        this.#readText("reservation", reservationKey, client.get(reservationKey)),
-        ...referenceKeys.map((key) => this.#readText("reference", key, client.get(key))),
-      ]),
+    const records = [
+      { kind: "reservation", key: reservationKey, bucket: this.#keys.bucketOf(referenceId) } as const,
+      ...referenceKeys.map((key, bucket) => ({ kind: "reference", key, bucket }) as const),
+    ];
+    const [reservation, ...references] = await sendByCommand(
+      this.#primaries,
+      records,
+      ({ bucket }) => bucket,
+      (client, group) =>
+        Promise.all(group.map(({ kind, key }) => this.#readText(kind, key, client.get(key)))),
     );
     const corrections = references.flatMap((text, index) => {
       const changes =
@@ -102,6 +108,7 @@ export class RedisHistory {
           ? undefined
           : this.#damagedRecords.decode("reservation", reservationKey, () => decodeTrace(reservation)),
       corrections: corrections.length === 0 ? undefined : corrections.flat(),
+      lacksCorrections: corrections.some((changes) => changes.length >= CORRECTIONS_NAMED_MAX),
     };
   }
 

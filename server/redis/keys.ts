@@ -1,14 +1,19 @@
 import { crc32 } from "node:zlib";
 
 /**
- * Default of INVENTORY_BUCKETS. A bucket is the unit of the change stream and of publishing, not of
+ * Default of INVENTORY_BUCKETS on one primary. A bucket is the unit of the change stream and of publishing there, not of
  * storage: 8 let several servers share the publishing, and one blocking read over all streams stays cheap.
  */
 export const BUCKETS_DEFAULT = 8;
-export const BUCKETS_MAX = 64;
+/**
+ * Default of INVENTORY_BUCKETS in a Cluster. A bucket is one slot there, the unit that moves to another primary: 64 spread
+ * evenly over up to about 16 primaries. Each costs every server one blocking connection.
+ */
+export const CLUSTER_BUCKETS_DEFAULT = 64;
+export const BUCKETS_MAX = 256;
 
 /** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
-export const LAYOUT_VERSION = 2;
+export const LAYOUT_VERSION = 3;
 
 /** Kinds of records, as the scripts, the log and the metrics name those that are damaged. */
 export const RECORD_KINDS = [
@@ -26,13 +31,16 @@ export const RECORD_KINDS = [
 ] as const;
 export type RecordKind = (typeof RECORD_KINDS)[number];
 
+/** Operations whose ID is kept to recognize a repetition. */
+export type OperationKind = "count" | "adjust" | "return";
+
 /**
- * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}`,
+ * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}` or `{b128}`,
  * so that the keys of one product share a slot.
  *
  * | key | type | holds |
  * |---|---|---|
- * | `{b00}:layout` | hash | `version` and `buckets`, checked at every connection; `data`, a random ID of the data |
+ * | `{b00}:layout` | hash | `version` and `buckets`, checked at every connection; `data`, a random ID of the data; `marked`, 1 once every bucket has its marker |
  * | `{bNN}:bucket` | hash | the fence of the bucket (scripts/fence.lua) |
  * | `{bNN}:p:<product>` | hash | the ledger and the fences, one letter each (scripts/ledger.lua) |
  * | `{bNN}:d:<product>` | string | the seller's details, a JSON array |
@@ -41,7 +49,7 @@ export type RecordKind = (typeof RECORD_KINDS)[number];
  * | `{bNN}:changes` | stream | changes of all products of the bucket |
  * | `{bNN}:outbox` | hash | lease and cursor of the bucket's publisher (scripts/outbox.lua) |
  * | `{b00}:publishers` | sorted set | publishers by the time at which their announcement expires, ms |
- * | `{bNN}:op:<kind>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
+ * | `{bNN}:op:count:<product>:<ID>`, `{bNN}:op:adjust:<product>:<ID>`, `{bNN}:op:return:<reservation>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
  * | `{bNN}:ref:<ID>` | string | by the ID of a count, adjustment or return: product and version of its changes, JSON; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
@@ -109,8 +117,13 @@ export class Keys {
     return "{b00}:publishers";
   }
 
-  operation(kind: string, id: string): string {
-    return `${this.#tagOf(id)}:op:${kind}:${id}`;
+  /**
+   * The record of a completed operation, in the bucket of its owner: the product of a count or adjustment, the reservation
+   * of a return. The ID is unique per kind and owner. IDs may contain colons, so those of the owner are escaped.
+   */
+  operation(kind: OperationKind, ownerId: string, id: string): string {
+    const owner = ownerId.replaceAll("%", "%25").replaceAll(":", "%3A");
+    return `${this.#tagOf(ownerId)}:op:${kind}:${owner}:${id}`;
   }
 
   /**
@@ -131,7 +144,7 @@ export class Keys {
 
   /** KEYS of read-products.lua for one product. */
   readKeys(productId: string): string[] {
-    return [this.ledger(productId), this.details(productId), this.plain(productId)];
+    return [this.ledger(productId), this.details(productId)];
   }
 
   /** Ledger, history and change stream: the keys that `record` in scripts/ledger.lua writes, in the order of KEYS. */
@@ -141,10 +154,10 @@ export class Keys {
 
   /** The keys of an operation that may create a product. */
   creationKeys(productId: string): string[] {
-    return [...this.recordKeys(productId), this.products(this.bucketOf(productId)), this.plain(productId)];
+    return [...this.recordKeys(productId), this.products(this.bucketOf(productId))];
   }
 
-  /** The plain key in which the Go service keeps a product's count. */
+  /** The plain key in which the Go service keeps a product's count. It has a slot of its own, so no script has it in KEYS. */
   plain(productId: string): string {
     return productId;
   }

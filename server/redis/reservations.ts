@@ -29,10 +29,11 @@ import type {
   ReturnRequest,
 } from "../inventory/store.ts";
 import { ActiveReservations } from "./active-reservations.ts";
-import type { RedisConnection } from "./connection/client.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import type { PlainKeys } from "./plain-keys.ts";
 import type { ReplyReader } from "./reply.ts";
 import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./reservation-record.ts";
 
@@ -46,17 +47,25 @@ const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
-  readonly #reads: RedisConnection;
+  readonly #plainKeys: PlainKeys;
+  readonly #primaries: Primaries;
   readonly #damagedRecords: DamagedRecords;
   readonly #active: ActiveReservations;
   #firstBucket = 0;
 
-  constructor(keys: Keys, mutations: Mutations, reads: RedisConnection, damagedRecords: DamagedRecords) {
+  constructor(
+    keys: Keys,
+    mutations: Mutations,
+    plainKeys: PlainKeys,
+    primaries: Primaries,
+    damagedRecords: DamagedRecords,
+  ) {
     this.#keys = keys;
     this.#mutations = mutations;
-    this.#reads = reads;
+    this.#plainKeys = plainKeys;
+    this.#primaries = primaries;
     this.#damagedRecords = damagedRecords;
-    this.#active = new ActiveReservations(keys, reads, damagedRecords);
+    this.#active = new ActiveReservations(keys, primaries, damagedRecords);
   }
 
   async reserve({ reservationId, lines: sentLines, ttlMs, actor }: ReserveRequest): Promise<Reservation> {
@@ -65,7 +74,7 @@ export class RedisReservations implements ReservationStore {
     let status = reply.text();
     if (status === "absent") {
       const absent = textsOf(reply);
-      const adopted = await Promise.all(absent.map((id) => this.#mutations.adopt(id, this.#keys)));
+      const adopted = await Promise.all(absent.map((id) => this.#plainKeys.adopt(id)));
       const missing = absent.find((_, index) => adopted[index] === undefined);
       if (missing !== undefined) {
         throw productUnknown(missing);
@@ -155,7 +164,7 @@ export class RedisReservations implements ReservationStore {
       name: "return_units",
       keys: [
         this.#keys.reservation(reservationId),
-        this.#keys.operation("return", returnId),
+        this.#keys.operation("return", reservationId, returnId),
         this.#keys.reference(this.#keys.bucketOf(reservationId), returnId),
       ],
       args: [
@@ -194,7 +203,7 @@ export class RedisReservations implements ReservationStore {
 
   async get(reservationId: string): Promise<Reservation> {
     const key = this.#keys.reservation(reservationId);
-    const text = await this.#reads.send((client) =>
+    const text = await this.#primaries.send(this.#keys.bucketOf(reservationId), (client) =>
       client.get(key).catch((error) => this.#damagedRecords.foundForeignType("reservation", key, error)),
     );
     if (text === null) {

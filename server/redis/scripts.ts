@@ -41,7 +41,7 @@ export function announceScript(): Script {
   return load("announce-publisher");
 }
 
-/** Checks the data of every bucket, and raises its incarnation under another primary. */
+/** Checks the data of a bucket, and raises its incarnation under another primary. */
 export function fenceScript(): Script {
   return load("fence");
 }

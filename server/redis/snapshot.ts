@@ -13,15 +13,16 @@ const REREAD_MAX = 100;
 
 /** Reads the state of every product. Damaged records are reported and left out. */
 export class SnapshotReader {
-  readonly #connection: RedisConnection;
+  /** The connection to the primary of a bucket. */
+  readonly #connectionOf: (bucket: number) => RedisConnection;
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #script = loadScript();
   /** Products whose ledger was damaged when it was last read, by bucket. */
   readonly #damaged = new Map<string, number>();
 
-  constructor(connection: RedisConnection, keys: Keys, damagedRecords: DamagedRecords) {
-    this.#connection = connection;
+  constructor(connectionOf: (bucket: number) => RedisConnection, keys: Keys, damagedRecords: DamagedRecords) {
+    this.#connectionOf = connectionOf;
     this.#keys = keys;
     this.#damagedRecords = damagedRecords;
   }
@@ -48,7 +49,7 @@ export class SnapshotReader {
   }
 
   async *#ids(bucket: number): AsyncGenerator<string[]> {
-    const { client } = this.#connection;
+    const { client } = this.#connectionOf(bucket);
     const products = this.#keys.products(bucket);
     try {
       yield* pages((cursor) => client.sscan(products, cursor, "COUNT", PRODUCTS_PER_CALL_MAX));
@@ -91,7 +92,7 @@ export class SnapshotReader {
     let ledgers: unknown;
     try {
       const ledgerKeys = ids.map((id) => this.#keys.ledger(id, bucket));
-      ledgers = await this.#connection.run(this.#script, ledgerKeys, []);
+      ledgers = await this.#connectionOf(bucket).run(this.#script, ledgerKeys, []);
     } catch (error) {
       if (isErrorReply(error) && refusalOf(error.message) === undefined) {
         return error;
@@ -99,7 +100,7 @@ export class SnapshotReader {
       throw error;
     }
     const detailsKeys = ids.map((id) => this.#keys.details(id, bucket));
-    const details = await this.#connection.client.mget(detailsKeys);
+    const details = await this.#connectionOf(bucket).client.mget(detailsKeys);
     try {
       return decodeStates(ids, new ReplyReader([ledgers]).text(), (index) => {
         const text = details[index];

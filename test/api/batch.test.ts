@@ -322,6 +322,6 @@ describe("batches while Redis goes away", { skip: need("redis-server").missing }
     // Batches take turns, so the rest of a batch that went on would be done by the end of this one.
     const next = ids.map((productId) => ({ productId, delta: 1, adjustmentId: `next-${productId}` }));
     await supply.batchAdjustStock({ requests: next });
-    assert.ok((await direct.keys("{b*}:op:adjust:late-*")).length < SIZE_MAX);
+    assert.ok((await direct.keys("{b*}:op:adjust:*:late-*")).length < SIZE_MAX);
   });
 });

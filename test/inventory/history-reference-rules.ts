@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
-import { positionOf, RETURNS_NAMED_MAX } from "../../server/inventory/change-history.ts";
+import {
+  CORRECTIONS_NAMED_MAX,
+  positionOf,
+  RETURNS_NAMED_MAX,
+} from "../../server/inventory/change-history.ts";
 import type { StockChange } from "../../server/inventory/ledger.ts";
 import type { InventoryStore } from "../../server/inventory/store.ts";
 import { until } from "../support/until.ts";
@@ -111,6 +115,36 @@ export function referenceRules(storeOf: () => InventoryStore, makeStore: MakeSto
       "returned",
     ]);
     assert.equal(truncated, false);
+  });
+
+  it("an ID that more products of a bucket share than its record names: the latest ones, as truncated", async () => {
+    const store = storeOf();
+    const shared = newId("stocktake");
+    const inBucket = Array.from({ length: 5_000 }, () => newId("p")).filter((id) => store.bucketOf(id) === 0);
+    const ids = inBucket.slice(0, CORRECTIONS_NAMED_MAX + 20);
+    assert.equal(ids.length, CORRECTIONS_NAMED_MAX + 20);
+    const [last = "", ...first] = ids.toReversed();
+    await Promise.all(
+      ids.map((productId) =>
+        store.putProduct({ productId, declared: 1, details: undefined, updateTimeMicros: U }),
+      ),
+    );
+    await Promise.all(first.map((productId) => adjust(store, productId, 1, shared)));
+    await adjust(store, last, 1, shared);
+    const { changes, truncated } = await store.findChanges(
+      { referenceId: shared, productId: undefined },
+      ALL,
+    );
+    assert.equal(truncated, true);
+    assert.equal(changes.length, CORRECTIONS_NAMED_MAX);
+    assert.equal(new Set(changes.map(({ ledger }) => ledger.productId)).size, CORRECTIONS_NAMED_MAX);
+    assert.ok(changes.some(({ ledger }) => ledger.productId === last));
+    const dropped = ids.find((id) => changes.every(({ ledger }) => ledger.productId !== id)) ?? "";
+    for (const productId of [last, dropped]) {
+      const found = await store.findChanges({ referenceId: shared, productId }, ALL);
+      assert.deepEqual(stepsOf(found.changes), [[productId, "adjusted", shared]]);
+      assert.equal(found.truncated, false);
+    }
   });
 
   it("an unknown ID: nothing, and it may have been forgotten", async () => {

@@ -127,7 +127,7 @@ export function returnRules(newFixture: () => ReservationFixture): void {
     await fixture.repeated(id, () => fixture.return(id, first, lines));
   });
 
-  it("rejects an ID of another return, of any reservation", async () => {
+  it("rejects an ID of another return of the reservation, and accepts it for another reservation", async () => {
     const fixture = newFixture();
     const [lamp, torch] = [await fixture.shelf(10), await fixture.shelf(5)];
     const [one, two, active] = [newId("r"), newId("r"), newId("r")];
@@ -142,13 +142,16 @@ export function returnRules(newFixture: () => ReservationFixture): void {
       const { message } = await fixture.refused("ID_REUSED", () => fixture.return(one, returnId, lines));
       assert.match(message, /return_id/);
     }
+    await fixture.return(two, returnId, [lamp.units(2)]);
+    await fixture.repeated(two, () => fixture.return(two, returnId, [lamp.units(2)]));
     await fixture.refused("ID_REUSED", () => fixture.return(two, returnId, [lamp.units(1)]));
     await fixture.refused("RESERVATION_UNKNOWN", () => fixture.return(newId("r"), returnId, [lamp.units(1)]));
     // Operation IDs of other kinds do not collide.
     const { productId } = lamp;
     await fixture.store.adjustStock({ productId, delta: 1, adjustmentId: returnId, reason: "" });
-    await fixture.return(two, one, [lamp.units(1)]);
-    await lamp.expect({ adjusted: 1, sold: 2 });
+    await fixture.return(two, one, [torch.units(1)]);
+    await lamp.expect({ adjusted: 1, sold: 1 });
+    await torch.expect({ sold: 1 });
   });
 
   it("rejects more than was sold and not yet returned, all lines or none, and does not use up the ID", async () => {

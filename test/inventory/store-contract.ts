@@ -144,6 +144,22 @@ async function refused(code: InventoryErrorCode, call: Promise<unknown>): Promis
 }
 
 /** The store contract, as one test suite for every store. */
+/** Two products in one bucket, and, if the store has several buckets, two in different ones. */
+function shelfPairs(store: InventoryStore): [Shelf, Shelf][] {
+  const shelf = new Shelf(store);
+  const others = Array.from({ length: 100 }, () => new Shelf(store));
+  const isTogether = ({ productId }: Shelf) => store.bucketOf(productId) === store.bucketOf(shelf.productId);
+  const [second, third] = others.filter(isTogether);
+  const apart = others.find((other) => !isTogether(other));
+  assert.ok(second !== undefined && third !== undefined);
+  return apart === undefined
+    ? [[shelf, second]]
+    : [
+        [shelf, second],
+        [third, apart],
+      ];
+}
+
 export function describeStoreContract(
   name: string,
   makeStore: MakeStore,
@@ -567,19 +583,29 @@ function countRules(newShelf: () => Shelf): void {
     assert.deepEqual([gone.deleted, gone.version], [true, 4]);
   });
 
-  it("rejects an ID of another count", async () => {
-    const [shelf, other] = [newShelf(), newShelf()];
+  it("rejects an ID of another count of the product", async () => {
+    const shelf = newShelf();
     await shelf.put(U, 10);
-    await other.put(U, 10);
     await shelf.count(7, "count", { expectedVersion: 1n, reason: "yearly" });
     const same = { expectedVersion: 1n, reason: "yearly" };
-    await shelf.refused("ID_REUSED", () => shelf.count(8, "count", same));
+    const error = await shelf.refused("ID_REUSED", () => shelf.count(8, "count", same));
+    assert.match(error.message, /count_id/);
     await shelf.refused("ID_REUSED", () => shelf.count(7, "count", { ...same, expectedVersion: undefined }));
     await shelf.refused("ID_REUSED", () => shelf.count(7, "count", { ...same, expectedVersion: 2n }));
     await shelf.refused("ID_REUSED", () => shelf.count(7, "count", { ...same, reason: "" }));
-    const elsewhere = { ...same, countId: shelf.id("count") };
-    const error = await other.refused("ID_REUSED", () => other.count(7, "", elsewhere));
-    assert.match(error.message, /count_id/);
+  });
+
+  it("applies counts of several products with one ID, each once", async () => {
+    for (const [shelf, other] of shelfPairs(newShelf().store)) {
+      await shelf.put(U, 10);
+      await other.put(U, 10);
+      const countId = shelf.id("count");
+      await shelf.count(7, "", { countId });
+      assert.equal((await other.count(7, "", { countId })).adjusted, -3);
+      await shelf.unchangedBy(() => shelf.count(7, "", { countId }));
+      await other.unchangedBy(() => other.count(7, "", { countId }));
+      await other.refused("ID_REUSED", () => other.count(8, "", { countId }));
+    }
   });
 
   it("accepts exactly one of many concurrent counts at one version", async () => {
@@ -666,17 +692,43 @@ function adjustmentRules(newShelf: () => Shelf): void {
     assert.equal((await shelf.unchangedBy(() => shelf.adjust(-8, "lost"))).deleted, true);
   });
 
-  it("rejects an ID of another adjustment", async () => {
-    const [shelf, other] = [newShelf(), newShelf()];
+  it("rejects an ID of another adjustment of the product", async () => {
+    const shelf = newShelf();
     await shelf.put(U, 10);
-    await other.put(U, 10);
     await shelf.adjust(3, "found", { reason: "attic" });
-    await shelf.refused("ID_REUSED", () => shelf.adjust(4, "found", { reason: "attic" }));
+    const error = await shelf.refused("ID_REUSED", () => shelf.adjust(4, "found", { reason: "attic" }));
+    assert.match(error.message, /adjustment_id/);
     await shelf.refused("ID_REUSED", () => shelf.adjust(-3, "found", { reason: "attic" }));
     await shelf.refused("ID_REUSED", () => shelf.adjust(3, "found", { reason: "cellar" }));
-    const elsewhere = { reason: "attic", adjustmentId: shelf.id("found") };
-    const error = await other.refused("ID_REUSED", () => other.adjust(3, "", elsewhere));
-    assert.match(error.message, /adjustment_id/);
+  });
+
+  it("applies adjustments of several products with one ID, each once", async () => {
+    for (const [shelf, other] of shelfPairs(newShelf().store)) {
+      await shelf.put(U, 10);
+      await other.put(U, 10);
+      const adjustmentId = shelf.id("found");
+      await shelf.adjust(3, "", { adjustmentId });
+      assert.equal((await other.adjust(3, "", { adjustmentId })).adjusted, 3);
+      await shelf.unchangedBy(() => shelf.adjust(3, "", { adjustmentId }));
+      await other.unchangedBy(() => other.adjust(3, "", { adjustmentId }));
+      await other.refused("ID_REUSED", () => other.adjust(4, "", { adjustmentId }));
+    }
+  });
+
+  it("distinguishes operations where a colon joins product and ID to the same text", async () => {
+    const { store } = newShelf();
+    const [first, second] = Array.from({ length: 2_000 }, (_, n) => `${RUN}-c${n}`).flatMap((id) =>
+      store.bucketOf(id) === store.bucketOf(`${id}:a`)
+        ? [new Shelf(store, id), new Shelf(store, `${id}:a`)]
+        : [],
+    );
+    assert.ok(first !== undefined && second !== undefined);
+    await first.put(U, 10);
+    await second.put(U, 10);
+    await first.adjust(1, "", { adjustmentId: "a:b" });
+    assert.equal((await second.adjust(1, "", { adjustmentId: "b" })).adjusted, 1);
+    await first.count(4, "", { countId: "a:b" });
+    assert.equal((await second.count(4, "", { countId: "b" })).adjusted, -6);
   });
 
   it("has separate IDs for counts and adjustments", async () => {

@@ -208,9 +208,9 @@ const foreignKeys: readonly Fault[] = [
   foreignKey("the products", (id) => keys.products(keys.bucketOf(`new-${id}`))),
   foreignKey("the reservation", (id) => keys.reservation(id)),
   foreignKey("the deadlines", (id) => keys.deadlines(keys.bucketOf(id))),
-  foreignKey("the return", (id) => keys.operation("return", `return-${id}`)),
-  foreignKey("the adjustment", (id) => keys.operation("adjust", `adjust-${id}`)),
-  foreignKey("the count", (id) => keys.operation("count", `count-${id}`)),
+  foreignKey("the return", (id) => keys.operation("return", id, `return-${id}`)),
+  foreignKey("the adjustment", (id) => keys.operation("adjust", `a-${id}`, `adjust-${id}`)),
+  foreignKey("the count", (id) => keys.operation("count", `a-${id}`, `count-${id}`)),
   foreignKey("the collections", () => keys.collections()),
 ];
 

@@ -326,7 +326,8 @@ export type ReturnReservationRequest = Message<"inventory.v1.ReturnReservationRe
   reservationId: string;
 
   /**
-   * The client's ID of this return, which makes a retry idempotent.
+   * The client's ID of this return, which makes a retry idempotent. Unique per
+   * reservation: returns of several reservations may have the same ID.
    *
    * @generated from field: string return_id = 2;
    */

@@ -306,7 +306,8 @@ export type CountStockRequest = Message<"inventory.v1.CountStockRequest"> & {
   expectedVersion?: bigint | undefined;
 
   /**
-   * The client's ID of this count, which makes a retry idempotent.
+   * The client's ID of this count, which makes a retry idempotent. Unique per
+   * product: counts of several products may have the same ID.
    *
    * @generated from field: string count_id = 4;
    */
@@ -359,7 +360,8 @@ export type AdjustStockRequest = Message<"inventory.v1.AdjustStockRequest"> & {
   delta?: number | undefined;
 
   /**
-   * The client's ID of this adjustment, which makes a retry idempotent.
+   * The client's ID of this adjustment, which makes a retry idempotent. Unique
+   * per product: adjustments of several products may have the same ID.
    *
    * @generated from field: string adjustment_id = 3;
    */

@@ -10,8 +10,11 @@ local function operation_status(key, fingerprint)
   return seen == fingerprint and 'repeated' or 'reused'
 end
 
+-- As CORRECTIONS_NAMED_MAX in inventory/change-history.ts.
+local corrections_named_max = 256
+
 -- Plans the record of the changes that the operation with this ID has made: JSON, for each change product ID and version.
--- Another kind of operation may have the same ID and the same bucket, so its changes are kept. A damaged record is replaced.
+-- Other operations may have the same ID and the same bucket, so their latest changes are kept. A damaged record is replaced.
 local function plan_reference(plan, key, changes)
   local known = attempt(read, 'reference', 'GET', key)
   local ran, all = pcall(cjson.decode, known or '[]')
@@ -20,6 +23,9 @@ local function plan_reference(plan, key, changes)
   end
   for _, change in ipairs(changes) do
     all[#all + 1] = change
+  end
+  while #all > corrections_named_max do
+    table.remove(all, 1)
   end
   plan_write(plan, 'SET', key, cjson.encode(all), 'PX', operation_retention_ms)
 end
