@@ -1,12 +1,13 @@
 #!/bin/sh
 # Starts a node of a Redis Cluster. A new node belongs to no cluster until create-cluster.sh adds it.
-#   NODE       the name of this node on the network
+#   NODE       the name under which the service reaches this node, with PORT
 #   NODES      host:port host:port …   all nodes of the cluster
 #   PORT       6379 unless given
 #   DATA       the folder of its data, /data unless given
 #   ADDRESS    the address that it announces; without it, the one at which the other nodes reach it
 set -eu
 data=${DATA:-/data}
+port=${PORT:-6379}
 
 has_data() { [ -e "$data/appendonlydir" ] && [ -e "$data/nodes.conf" ]; }
 
@@ -14,7 +15,7 @@ has_data() { [ -e "$data/appendonlydir" ] && [ -e "$data/nodes.conf" ]; }
 listed_as_primary() {
   for node in $NODES; do
     timeout 2 redis-cli -h "${node%:*}" -p "${node##*:}" cluster nodes 2>/dev/null |
-      grep -E "@[0-9]+,$NODE(,[^ ]*)? master(,fail\?)? .* [0-9]+(-[0-9]+)?\$" || true
+      grep -E ":$port@[0-9]+,$NODE(,[^ ]*)? master(,fail\?)? .* [0-9]+(-[0-9]+)?\$" || true
   done
 }
 
@@ -32,5 +33,5 @@ if ! has_data; then
 fi
 
 cd "$(dirname "$0")"
-exec redis-server cluster.conf --dir "$data" --port "${PORT:-6379}" \
+exec redis-server cluster.conf --dir "$data" --port "$port" \
   --cluster-announce-hostname "$NODE" ${ADDRESS:+--cluster-announce-ip "$ADDRESS"}

@@ -10,7 +10,6 @@ import {
   planRanges,
   SLOTS,
   type SlotRange,
-  slotOf,
 } from "../../tools/cluster-plan/slots.ts";
 
 const COUNTS = [8, 64, 100, 256].flatMap((buckets) =>
@@ -56,14 +55,6 @@ function assertEven(counts: readonly number[]): void {
 }
 
 describe("the plan of a cluster's slots", () => {
-  it("computes slots as Redis does", () => {
-    // CLUSTER KEYSLOT of Redis 7.0.15.
-    assert.equal(slotOf("123456789"), 12_739);
-    assert.equal(slotOf("{b00}:layout"), 1_741);
-    assert.equal(slotOf("{b63}:changes"), slotOf("b63"));
-    assert.equal(slotOf("{}:a"), 4_330);
-  });
-
   it("gives each bucket a slot of its own", () => {
     for (const buckets of [8, 64, 256]) assert.equal(new Set(bucketSlots(buckets)).size, buckets);
   });

@@ -6,11 +6,10 @@
  * It changes nothing. With --node it takes REDIS_USERNAME, REDIS_PASSWORD and REDIS_TLS from the environment.
  */
 import { parseArgs } from "node:util";
-import { BUCKETS_MAX } from "../../server/redis/keys.ts";
+import { BUCKETS_MAX, CLUSTER_BUCKETS_DEFAULT } from "../../server/redis/keys.ts";
 import { type ClusterView, type PrimaryNode, readCluster } from "./nodes.ts";
 import { countBuckets, evenRanges, type Move, planMoves, planRanges, type SlotRange } from "./slots.ts";
 
-const BUCKETS_OF_A_CLUSTER = 64;
 const REDIS_PORT = 6379;
 const exitUsage = 2;
 
@@ -19,7 +18,7 @@ class UsageError extends Error {}
 try {
   const { values } = parseArgs({
     options: {
-      buckets: { type: "string", default: String(BUCKETS_OF_A_CLUSTER) },
+      buckets: { type: "string", default: String(CLUSTER_BUCKETS_DEFAULT) },
       primaries: { type: "string" },
       node: { type: "string" },
       remove: { type: "string", multiple: true, default: [] },

@@ -1,4 +1,5 @@
 /** Which slot of a Redis Cluster a bucket is in, and which slots each primary gets. */
+import keySlot from "cluster-key-slot";
 import { Keys } from "../../server/redis/keys.ts";
 
 export const SLOTS = 16_384;
@@ -17,21 +18,10 @@ export interface Move {
   readonly buckets: number;
 }
 
-/** The slot of a key: CRC-16/XMODEM of its hash tag, modulo 16384 (Redis Cluster specification, "Key distribution model"). */
-export function slotOf(key: string): number {
-  const [, tag = key] = /^[^{]*\{([^}]+)\}/.exec(key) ?? [];
-  let crc = 0;
-  for (const byte of Buffer.from(tag)) {
-    crc ^= byte << 8;
-    for (let bit = 0; bit < 8; bit++) crc = ((crc & 0x8000) === 0 ? crc << 1 : (crc << 1) ^ 0x1021) & 0xffff;
-  }
-  return crc % SLOTS;
-}
-
 /** The slots of all buckets, ascending. All keys of a bucket are in its slot. */
 export function bucketSlots(buckets: number): number[] {
   const keys = new Keys(buckets);
-  return Array.from({ length: buckets }, (_, bucket) => slotOf(keys.changes(bucket))).sort((a, b) => a - b);
+  return Array.from({ length: buckets }, (_, bucket) => keySlot(keys.marker(bucket))).sort((a, b) => a - b);
 }
 
 /** One range for each primary, with equal numbers of buckets: they differ by one at most. */
