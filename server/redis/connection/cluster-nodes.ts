@@ -7,6 +7,8 @@ export interface ClusterNode {
   readonly address: HostAndPort;
   /** The IP address, by which MOVED may name the node although it has a host name. */
   readonly ip: string;
+  /** Whether the node describes itself. It knows its own address best. */
+  readonly isSelf: boolean;
   readonly isPrimary: boolean;
   /** Whether the node that describes it, or most primaries, cannot reach it. */
   readonly isFailing: boolean;
@@ -35,6 +37,7 @@ export function decodeClusterNodes(text: string, self: HostAndPort): ClusterNode
         id,
         address: { host: hostname === "" ? ip : hostname, port: Number(port) },
         ip,
+        isSelf: flags.includes("myself"),
         isPrimary: flags.includes("master"),
         isFailing: flags.includes("fail") || flags.includes("fail?"),
         epoch: Number(epoch),

@@ -47,7 +47,7 @@ export class SlotMap {
   readonly #clients = new Map<string, Redis>();
   readonly #timer: NodeJS.Timeout;
   #owners: (Owner | undefined)[];
-  /** Nodes with slots, as they were last described, the newest claims first. */
+  /** Nodes with slots, as they were last described, the newest claims first; of equal ones, what a node says of itself. */
   #claims: readonly ClusterNode[] = [];
   /** Slots that a node has said to be elsewhere since the last refresh. */
   readonly #moves = new Map<number, Owner>();
@@ -172,11 +172,10 @@ export class SlotMap {
     if (this.#isClosed || answers.length === 0) {
       return;
     }
-    // A greater epoch comes first.
     this.#claims = answers
       .flat()
       .filter(({ isPrimary, slots }) => isPrimary && slots.length > 0)
-      .toSorted((a, b) => b.epoch - a.epoch);
+      .toSorted((a, b) => b.epoch - a.epoch || Number(b.isSelf) - Number(a.isSelf));
     this.#moves.clear();
     const newest = new Map(this.#claims.toReversed().map((node) => [node.id, node]));
     this.#primaries = [...newest.values()].filter(({ id, slots }) =>

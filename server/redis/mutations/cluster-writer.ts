@@ -247,7 +247,13 @@ export class ClusterWriter implements MutationWriter, HealthPart {
   async #prepare(owner: Owner, client: Redis, replicationId: string): Promise<void> {
     const { primaries, fence, acks, log } = this.#options;
     const layout = await primaries.checkLayout(client, fence.dataId);
-    await this.#check(client, replicationId, primaries.map.byOwner.get(owner.name)?.buckets ?? [], layout);
+    const buckets = primaries.map.byOwner.get(owner.name)?.buckets ?? [];
+    const refused = await this.#check(client, replicationId, buckets, layout);
+    const down = [...refused.values()].find((error) => redirectionOf(error)?.kind === "CLUSTERDOWN");
+    if (down !== undefined) {
+      // For some seconds after its start, and in a minority partition. It serves no bucket.
+      throw down;
+    }
     if (!layout.hasMarkers && fence.hasCheckedAll) {
       await primaries.recordMarkers();
     }
