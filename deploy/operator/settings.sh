@@ -12,16 +12,20 @@ redis_primary() {
   redis-cli -h "${primary:?no Sentinel names a primary}" "$@"
 }
 
-# Runs redis-cli on the first node of REDIS_CLUSTER that responds, and follows redirections.
+# Runs redis-cli on the first node of REDIS_CLUSTER that responds, and follows redirections. With --scan as the first argument it
+# runs on every primary in REDIS_CLUSTER.
 redis_cluster() {
-  local node
+  local node role
   for node in ${REDIS_CLUSTER//,/ }; do
-    [ "$(timeout 2 redis-cli -h "${node%:*}" -p "${node##*:}" ping 2>/dev/null)" = PONG ] || continue
-    redis-cli -c -h "${node%:*}" -p "${node##*:}" "$@"
-    return
+    role=$(timeout 2 redis-cli -h "${node%:*}" -p "${node##*:}" role 2>/dev/null | head -n 1)
+    if [ "$1" != --scan ]; then
+      [ -n "$role" ] || continue
+      redis-cli -c -h "${node%:*}" -p "${node##*:}" "$@"
+      return
+    fi
+    [ "$role" != master ] || redis-cli -h "${node%:*}" -p "${node##*:}" "$@"
   done
-  echo "No node of REDIS_CLUSTER responds" >&2
-  return 1
+  [ "$1" = --scan ] || { echo "No node of REDIS_CLUSTER responds" >&2 && return 1; }
 }
 if [ -n "${REDIS_CLUSTER-}" ]; then REDIS=redis_cluster; else REDIS=redis_primary; fi
 export REDIS
