@@ -10,7 +10,8 @@ import type {
 } from "../inventory/outbox.ts";
 import type { RedisConnection } from "./connection/client.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { openPrimaries, type Primaries } from "./connection/primaries.ts";
+import { openPrimaries } from "./connection/open-primaries.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";

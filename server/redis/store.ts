@@ -20,7 +20,8 @@ import {
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { openPrimaries, type Primaries } from "./connection/primaries.ts";
+import { openPrimaries } from "./connection/open-primaries.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";

@@ -161,6 +161,34 @@ describe("the router of a Redis Cluster", { skip: need("redis-server").missing }
     assert.deepEqual(store.cluster?.degraded(), []);
   });
 
+  it("authenticates at every node", async () => {
+    for (const { direct } of cluster.nodes) {
+      await direct.acl("SETUSER", "router", "on", ">secret", "~*", "&*", "+@all");
+    }
+    const adjust = (by: RedisStore, adjustmentId: string) =>
+      Promise.all(
+        [0, 1, 2].map((bucket) =>
+          by.adjustStock({ productId: productOf(bucket), delta: 1, adjustmentId, reason: "" }),
+        ),
+      );
+    const [right, wrong] = ["secret", "guessed"].map((password) => {
+      const endpoint = {
+        password,
+        cluster: { addresses: parseAddresses(cluster.addresses), tls: false, username: "router" },
+      };
+      return new RedisStore({ endpoint, log, keys });
+    });
+    assert.ok(right && wrong);
+    try {
+      await Promise.all([right.start(START_MS_MAX), wrong.start(500)]);
+      await adjust(right, "authenticated");
+      await isUnavailable(adjust(wrong, "refused"));
+      assert.notEqual(await wrong.unreadyReason(), undefined);
+    } finally {
+      await Promise.all([right.close(), wrong.close()]);
+    }
+  });
+
   it("answers for a product that does not exist, whose plain key is at another node", async () => {
     for (let n = 0; n < 20; n++) {
       await assert.rejects(store.getLedger(`nothing-${n}`), { code: "PRODUCT_UNKNOWN" });

@@ -3,7 +3,8 @@ import type { Logger } from "pino";
 import type { InventoryError } from "../../inventory/errors.ts";
 import { observed, type RedisInstruments } from "../instruments.ts";
 import type { Script } from "../scripts.ts";
-import { addressOptions, CONNECT_MS_MAX, DISCONNECT_MS_MAX, type RedisEndpoint } from "./endpoint.ts";
+import { addressOptions } from "./connection-options.ts";
+import { CONNECT_MS_MAX, DISCONNECT_MS_MAX, type RedisEndpoint } from "./endpoint.ts";
 import {
   errorReplyKind,
   isErrorReply,

@@ -1,6 +1,3 @@
-import type { RedisOptions } from "ioredis";
-import { connectorTo } from "./node-connector.ts";
-
 /** Address and credentials of Redis: one server, a primary that Sentinels name, or a Cluster. */
 export interface RedisEndpoint {
   /** Where Redis is. It may carry user, password and database; `rediss:` means TLS. Absent with the others below. */
@@ -55,37 +52,6 @@ export interface HostAndPort {
 export const CONNECT_MS_MAX = 1_000;
 /** How long a closing connection waits for the peer's FIN before it is destroyed, ms. */
 export const DISCONNECT_MS_MAX = 100;
-
-/** The part of ioredis's options that says where to connect, besides the URL. */
-export function addressOptions({
-  password,
-  sentinel,
-  node,
-}: RedisEndpoint): Omit<RedisOptions, "replyMapping"> {
-  const credentials = password === undefined ? {} : { password };
-  if (node !== undefined) {
-    return {
-      ...credentials,
-      ...(node.username !== undefined && { username: node.username }),
-      Connector: connectorTo(node),
-    };
-  }
-  if (sentinel === undefined) {
-    return credentials;
-  }
-  const { addresses, masterName, password: sentinelPassword, tls, nodeUsername } = sentinel;
-  return {
-    ...credentials,
-    ...(nodeUsername !== undefined && { username: nodeUsername }),
-    sentinels: addresses.map((address) => ({ ...address })),
-    name: masterName,
-    role: "master",
-    ...(sentinelPassword !== undefined && { sentinelPassword }),
-    // A frozen Sentinel must not hold up the others.
-    sentinelCommandTimeout: CONNECT_MS_MAX,
-    ...(tls && { tls: {}, sentinelTLS: {}, enableTLSForSentinelMode: true }),
-  };
-}
 
 /** What an operator may read of the address: no credentials. */
 export function describeEndpoint({ url, sentinel, cluster }: RedisEndpoint): string {

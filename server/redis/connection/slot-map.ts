@@ -1,4 +1,3 @@
-import keySlot from "cluster-key-slot";
 import { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Keys } from "../keys.ts";
@@ -7,6 +6,7 @@ import { RedisRequirementError } from "./client.ts";
 import { type ClusterNode, decodeClusterNodes, serves } from "./cluster-nodes.ts";
 import { type ClusterEndpoint, CONNECT_MS_MAX, formatAddress, type HostAndPort } from "./endpoint.ts";
 import { isErrorReply, redirectionOf } from "./error-replies.ts";
+import { keySlot } from "./key-slot.ts";
 
 /** How long a node may take to describe the Cluster, ms. */
 const ANSWER_MS_MAX = 300;

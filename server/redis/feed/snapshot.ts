@@ -1,10 +1,10 @@
-import type { ProductState } from "../inventory/feed.ts";
-import type { RedisConnection } from "./connection/client.ts";
-import { isErrorReply, refusalOf } from "./connection/error-replies.ts";
-import type { DamagedRecords } from "./damaged-records.ts";
-import type { Keys } from "./keys.ts";
-import { decodeDetails, decodeStates, ReplyReader } from "./reply.ts";
-import { loadScript } from "./scripts.ts";
+import type { ProductState } from "../../inventory/feed.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { isErrorReply, refusalOf } from "../connection/error-replies.ts";
+import type { DamagedRecords } from "../damaged-records.ts";
+import type { Keys } from "../keys.ts";
+import { decodeDetails, decodeStates, ReplyReader } from "../reply.ts";
+import { loadScript } from "../scripts.ts";
 
 /** Products read in one call: about 3 ms of Redis's time. */
 const PRODUCTS_PER_CALL_MAX = 500;
@@ -13,16 +13,15 @@ const REREAD_MAX = 100;
 
 /** Reads the state of every product. Damaged records are reported and left out. */
 export class SnapshotReader {
-  /** The connection to the primary of a bucket. */
-  readonly #connectionOf: (bucket: number) => RedisConnection;
+  readonly #connection: RedisConnection;
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #script = loadScript();
   /** Products whose ledger was damaged when it was last read, by bucket. */
   readonly #damaged = new Map<string, number>();
 
-  constructor(connectionOf: (bucket: number) => RedisConnection, keys: Keys, damagedRecords: DamagedRecords) {
-    this.#connectionOf = connectionOf;
+  constructor(connection: RedisConnection, keys: Keys, damagedRecords: DamagedRecords) {
+    this.#connection = connection;
     this.#keys = keys;
     this.#damagedRecords = damagedRecords;
   }
@@ -49,7 +48,7 @@ export class SnapshotReader {
   }
 
   async *#ids(bucket: number): AsyncGenerator<string[]> {
-    const { client } = this.#connectionOf(bucket);
+    const { client } = this.#connection;
     const products = this.#keys.products(bucket);
     try {
       yield* pages((cursor) => client.sscan(products, cursor, "COUNT", PRODUCTS_PER_CALL_MAX));
@@ -92,7 +91,7 @@ export class SnapshotReader {
     let ledgers: unknown;
     try {
       const ledgerKeys = ids.map((id) => this.#keys.ledger(id, bucket));
-      ledgers = await this.#connectionOf(bucket).run(this.#script, ledgerKeys, []);
+      ledgers = await this.#connection.run(this.#script, ledgerKeys, []);
     } catch (error) {
       if (isErrorReply(error) && refusalOf(error.message) === undefined) {
         return error;
@@ -100,7 +99,7 @@ export class SnapshotReader {
       throw error;
     }
     const detailsKeys = ids.map((id) => this.#keys.details(id, bucket));
-    const details = await this.#connectionOf(bucket).client.mget(detailsKeys);
+    const details = await this.#connection.client.mget(detailsKeys);
     try {
       return decodeStates(ids, new ReplyReader([ledgers]).text(), (index) => {
         const text = details[index];
