@@ -18,6 +18,7 @@ export class Source {
   readonly client: Redis;
   readonly keys: Keys;
   readonly layoutVersion: number;
+  readonly isSharded = false;
   /** The reservation of each return, of layout 2. Filled by the inspection. */
   readonly ownersOfReturns = new Map<string, string>();
   readonly #outbox = outboxScript();
