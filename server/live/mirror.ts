@@ -207,7 +207,12 @@ export class Mirror implements FeedListener {
   }
 
   onProducts(states: readonly ProductState[], partition = ONLY): void {
-    this.#apply(states, partition);
+    this.#apply(
+      states,
+      partition,
+      (state) => state,
+      (state) => state,
+    );
   }
 
   onLoaded(partition = ONLY): void {
@@ -228,7 +233,7 @@ export class Mirror implements FeedListener {
   }
 
   onChanges(changes: readonly StockChange[], partition = ONLY): void {
-    this.#apply(this.#statesAfter(changes), partition);
+    this.#apply(changes, partition, ({ ledger }) => ledger, stateAfter);
   }
 
   onSuperseded(): void {
@@ -277,37 +282,27 @@ export class Mirror implements FeedListener {
     return row === NO_ROW ? 0 : this.table.version(row);
   }
 
-  /** Lazy: a change without details takes those of the product's previous change, which must be applied before. */
-  *#statesAfter(changes: readonly StockChange[]): Generator<ProductState> {
-    for (const { ledger, changeTimeMs, details } of changes) {
-      yield {
-        productId: ledger.productId,
-        available: available(ledger),
-        version: ledger.version,
-        updateTimeMs: changeTimeMs,
-        details: details ?? this.#find(ledger.productId)?.details,
-        deleted: ledger.deleted,
-        isReserved: ledger.reserved > 0,
-        isShort: shortfall(ledger) > 0,
-      };
-    }
-  }
-
   #find(productId: string): ProductState | undefined {
     const row = this.table.find(productId);
     return row === NO_ROW ? undefined : this.table.state(row);
   }
 
-  /** Applies newer states, and emits one change per product. */
-  #apply(states: Iterable<ProductState>, partition: number): void {
+  /** Applies newer states, and emits one change per product. `stateAfter` returns the new state of a known product. */
+  #apply<Item>(
+    items: readonly Item[],
+    partition: number,
+    identify: (item: Item) => Pick<ProductState, "productId" | "version">,
+    stateAfter: (item: Item, known: ProductState | undefined) => ProductState,
+  ): void {
     const { table } = this;
     const { acknowledged, ignoresVersions, unreported } = this.#partition(partition);
     const changed = new Map<number, MirrorChange>();
-    for (const after of states) {
-      const { productId, version } = after;
+    for (const item of items) {
+      const { productId, version } = identify(item);
       let row = table.find(productId);
       if (row === NO_ROW || version > table.version(row) || ignoresVersions) {
         const known = row === NO_ROW ? undefined : table.state(row);
+        const after = stateAfter(item, known);
         row = table.put(after, row, partition);
         acknowledged.onDelivered(productId, version);
         const earlier = changed.get(row);
@@ -335,4 +330,21 @@ export class Mirror implements FeedListener {
       this.#events.emit("change", changed);
     }
   }
+}
+
+/** A change without details leaves those that the product has. */
+function stateAfter(
+  { ledger, changeTimeMs, details }: StockChange,
+  known: ProductState | undefined,
+): ProductState {
+  return {
+    productId: ledger.productId,
+    available: available(ledger),
+    version: ledger.version,
+    updateTimeMs: changeTimeMs,
+    details: details ?? known?.details,
+    deleted: ledger.deleted,
+    isReserved: ledger.reserved > 0,
+    isShort: shortfall(ledger) > 0,
+  };
 }

@@ -278,6 +278,30 @@ describe("RedisFeed", { skip }, () => {
     assert.ok(fixture.follower.loads.length <= 2, `it loaded ${fixture.follower.loads.length} times`);
   });
 
+  it("skips to the newest state of a product within a read, and counts what it skips", async () => {
+    await using fixture = await Fixture.open((opening) => opening.put("p", 1_000));
+    await fixture.proxy.cut();
+    const reserve = (n: number) =>
+      fixture.store.reservations.reserve({
+        reservationId: `r${n}`,
+        lines: [{ productId: "p", quantity: 1 }],
+        ttlMs: 60_000,
+      });
+    await reserve(1);
+    await fixture.put("p", 2_000, "another name");
+    for (let n = 2; n <= 10; n++) {
+      await reserve(n);
+    }
+    await fixture.adjust("p", 5);
+    await reserve(11);
+    await reserve(12);
+    await fixture.proxy.pass();
+    await fixture.caughtUp(["p"]);
+    assert.equal(fixture.mirror.get("p")?.available, 1_993);
+    assert.equal(fixture.mirror.get("p")?.details?.name, "another name", "details are never skipped");
+    assert.deepEqual([fixture.follower.changes, fixture.follower.superseded], [3, 11]);
+  });
+
   it("detects an empty Redis", async () => {
     await using fixture = await Fixture.open(putAll);
     await fixture.raw.flushall();

@@ -6,6 +6,7 @@ import {
   compareNatural,
   NaturalKeyWriter,
 } from "../products/text-order.ts";
+import type { IdRanks } from "./id-ranks.ts";
 import { numberKey, type RadixKey, sortRows, textKey } from "./sort-rows.ts";
 import { type Rows, SortedIndex } from "./sorted-index.ts";
 
@@ -41,7 +42,7 @@ export class ProductOrder {
   readonly #table: ProductTable;
   #isBuilt = false;
 
-  constructor(table: ProductTable, order: SortOrder) {
+  constructor(table: ProductTable, order: SortOrder, { compare: compareIds }: IdRanks) {
     this.#table = table;
     this.movedBy = MOVED_BY[order];
     const numberOf = numberIn(table, order);
@@ -49,8 +50,8 @@ export class ProductOrder {
       ? (a: number, b: number): number => numberOf(a) - numberOf(b)
       : (a: number, b: number): number => compareNatural(table.sortName(a), table.sortName(b));
     this.numberOf = numberOf;
-    this.compareIds = (a, b) => (a === b ? 0 : compareBytes(table.idBytes(a), table.idBytes(b)));
-    this.compare = (a, b) => (a === b ? 0 : compareKeys(a, b) || this.compareIds(a, b));
+    this.compareIds = compareIds;
+    this.compare = (a, b) => (a === b ? 0 : compareKeys(a, b) || compareIds(a, b));
     this.index = new SortedIndex(this.compare);
   }
 
@@ -121,13 +122,11 @@ export class CollectionOrder {
   readonly #table: ProductTable;
   #isBuilt = false;
 
-  constructor(table: ProductTable) {
+  constructor(table: ProductTable, ids: IdRanks) {
     this.#table = table;
     this.index = new SortedIndex(
       (a, b) =>
-        table.collection(a) - table.collection(b) ||
-        table.price(a) - table.price(b) ||
-        compareBytes(table.idBytes(a), table.idBytes(b)),
+        table.collection(a) - table.collection(b) || table.price(a) - table.price(b) || ids.compare(a, b),
     );
   }
 

@@ -1,12 +1,12 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { FeedListener } from "../../inventory/feed.ts";
-import type { StockChange } from "../../inventory/ledger.ts";
 import type { RedisConnection } from "../connection/client.ts";
 import type { DamagedRecords } from "../damaged-records.ts";
 import type { Keys } from "../keys.ts";
-import { decodeChange, decodeCollections } from "../reply.ts";
+import { decodeCollections } from "../reply.ts";
 import type { LoadLimit } from "./load-limit.ts";
+import { decodeNewest } from "./newest-changes.ts";
 import { SnapshotReader } from "./snapshot.ts";
 import { type Continuity, type StreamEntry, StreamPositions } from "./stream-positions.ts";
 
@@ -138,9 +138,8 @@ export class Follower {
       if (this.#isStopping) {
         return;
       }
-      const changes = this.#advance(reply ?? []);
-      if (changes.length > 0) {
-        this.#listener.onChanges(changes, this.#partition);
+      for (const [stream, entries] of reply ?? []) {
+        this.#report(stream, entries);
       }
       const isComplete = (reply ?? []).every(([, entries]) => entries.length < CHANGES_PER_READ_MAX);
       if (isComplete) {
@@ -159,16 +158,16 @@ export class Follower {
       : client.xread("COUNT", CHANGES_PER_READ_MAX, "BLOCK", this.#blockMs, "STREAMS", ...from);
   }
 
-  /** Moves the positions behind the entries of a reply, and decodes them. */
-  #advance(reply: readonly (readonly [stream: string, entries: readonly StreamEntry[]])[]): StockChange[] {
-    return reply.flatMap(([stream, entries]) => {
-      this.#positions.advance(stream, entries);
-      return entries.flatMap(
-        (entry) =>
-          this.#options.damagedRecords.decode("stream", `${stream} ${entry[0]}`, () => decodeChange(entry)) ??
-          [],
-      );
-    });
+  /** Moves the position of a stream behind entries, and reports them. */
+  #report(stream: string, entries: readonly StreamEntry[]): void {
+    this.#positions.advance(stream, entries);
+    const { changes, superseded } = decodeNewest(stream, entries, this.#options.damagedRecords);
+    if (superseded.size > 0) {
+      this.#listener.onSuperseded(superseded);
+    }
+    if (changes.length > 0) {
+      this.#listener.onChanges(changes, this.#partition);
+    }
   }
 
   /** Reports what the change streams do not have. */
