@@ -1,5 +1,5 @@
 /** Which slot of a Redis Cluster a bucket is in, and which slots each primary gets. */
-import keySlot from "cluster-key-slot";
+import { keySlot } from "../../server/redis/connection/key-slot.ts";
 import { Keys } from "../../server/redis/keys.ts";
 
 export const SLOTS = 16_384;

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import keySlot from "cluster-key-slot";
+import { keySlot } from "../../../server/redis/connection/key-slot.ts";
 import { CLUSTER_BUCKETS_DEFAULT, Keys } from "../../../server/redis/keys.ts";
 import { startTestApp, type TestApp } from "../../support/app.ts";
 import { freePort } from "../../support/free-port.ts";
