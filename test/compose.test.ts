@@ -407,6 +407,15 @@ describe("docker-compose.cluster.yml", () => {
       );
       assert.deepEqual(Object.keys(depends_on), [...nodes, "cluster-create", "topics"]);
       assert.deepEqual(environment, { REDIS_SENTINELS: "", REDIS_CLUSTER: addresses.join(",") });
+      const all = { ...inventory.environment, ...environment, AUTH_TOKENS_FILE: "", AUTH_TOKENS: TOKENS };
+      const { redis, buckets } = readConfig(
+        Object.fromEntries(Object.entries(all).map(([key, value]) => [key, String(value)])),
+      );
+      assert.deepEqual(
+        redis?.cluster?.addresses.map(({ host, port }) => `${host}:${port}`),
+        addresses,
+      );
+      assert.deepEqual([redis?.acks, buckets], [1, 64]);
     }
     assert.equal(changed("operator").environment["REDIS_CLUSTER"], addresses.join(","));
   });

@@ -26,7 +26,12 @@ import {
 // Tests of the manifests without a cluster. `npm run kubernetes:check` decodes them with Kubernetes' own types.
 
 const root = join(import.meta.dirname, "..");
-const OVERLAYS = ["overlays/dev", "overlays/production", "overlays/production-with-redis"] as const;
+const OVERLAYS = [
+  "overlays/dev",
+  "overlays/production",
+  "overlays/production-with-redis",
+  "overlays/cluster",
+] as const;
 /** What an operator adds to a copy of an overlay. */
 const MONITORING = "components/monitoring";
 /** The deployments of each overlay. */
@@ -36,6 +41,8 @@ const POOLS: readonly { readonly overlay: (typeof OVERLAYS)[number]; readonly po
   { overlay: "overlays/production", pool: "orders" },
   { overlay: "overlays/production-with-redis", pool: "shoppers" },
   { overlay: "overlays/production-with-redis", pool: "orders" },
+  { overlay: "overlays/cluster", pool: "shoppers" },
+  { overlay: "overlays/cluster", pool: "orders" },
 ];
 const POOL = "app.kubernetes.io/component";
 
@@ -311,6 +318,7 @@ for (const { overlay, pool } of POOLS) {
       const needed = [
         53,
         ...(config.redis?.sentinel?.addresses.map(({ port }) => port) ?? []),
+        ...(config.redis?.cluster?.addresses.map(({ port }) => port) ?? []),
         Number(new URL(config.redis?.url ?? "redis://redis:6379").port),
         ...(config.kafka?.brokers ?? []).map((broker) => Number(broker.split(":")[1])),
       ];
