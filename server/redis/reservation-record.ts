@@ -79,6 +79,11 @@ export function decodeTrace(text: string): ReservationTrace {
   };
 }
 
+/** Whether the text says only that attempts of a reservation were refused, in a Cluster: there is no such reservation. */
+export function isRefusal(text: string): boolean {
+  return text.startsWith("refused ");
+}
+
 /** Decodes the state that a script returns with a refusal. */
 export function decodeState(text: string): ReservationState {
   return z.enum(RESERVATION_STATES).parse(text);
