@@ -271,7 +271,7 @@ export class RedisMetrics {
     if (node === undefined) {
       this.#replicas.set(online);
     } else {
-      this.#replicas.remove();
+      this.#replicas.remove({});
       this.#replicas.set({ node }, online);
     }
   }
