@@ -12,6 +12,7 @@ import { measureLedgers } from "./ledgers.ts";
 import { measureLive } from "./live.ts";
 import { measureReservationMemory } from "./memory.ts";
 import { type Line, lineOf, tableOf } from "./outcome.ts";
+import { measurePostgres } from "./postgres.ts";
 import { CORES } from "./processes.ts";
 import { measureReserve } from "./reserve.ts";
 import { measureScale } from "./scale.ts";
@@ -26,6 +27,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   batch: measureBatch,
   bulk: measureBulk,
   reserve: measureReserve,
+  postgres: measurePostgres,
   fanout: measureFanOut,
   live: measureLive,
   kafka: measureKafka,

@@ -48,7 +48,7 @@ export const measureUnary: Bench = async (context) => {
   const service = servers.use(await startService(redis));
   const stock = servers.use(await startNodePeer("stock-connect.ts", { ...env, PROTOCOL: "h2" }));
   const grpcJs = servers.use(await startNodePeer("grpc-js.ts", env));
-  const built = await buildGoPeer();
+  const built = await buildGoPeer(".");
   const go = built.binary && servers.use(await startGoPeer(built.binary, redis.url));
   if (go) {
     await setPlainCount(redis.url);
