@@ -8,6 +8,7 @@ import { measureBulk } from "./bulk.ts";
 import { measureFanOut } from "./fanout.ts";
 import { measureJson } from "./json.ts";
 import { measureKafka } from "./kafka.ts";
+import { measureLatency } from "./latency.ts";
 import { measureLedgers } from "./ledgers.ts";
 import { measureLive } from "./live.ts";
 import { measureReservationMemory } from "./memory.ts";
@@ -28,6 +29,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   bulk: measureBulk,
   reserve: measureReserve,
   postgres: measurePostgres,
+  latency: measureLatency,
   fanout: measureFanOut,
   live: measureLive,
   kafka: measureKafka,

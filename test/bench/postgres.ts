@@ -11,7 +11,7 @@ import {
   together,
   whileWatching,
 } from "./processes.ts";
-import { perCore, type Turn, takeTurns, values } from "./rounds.ts";
+import { perCore, type Turn, takeTurns, values, warmUp } from "./rounds.ts";
 
 const PRODUCTS = 1_000;
 const HOT_PRODUCT = PRODUCTS + 1;
@@ -58,9 +58,11 @@ export const measurePostgres: Bench = async (context) => {
     );
     return { value: result, serverBusy };
   };
+  const serviceTurn = () => callService(service, cpuOf(redis), PRODUCT_IDS);
+  await warmUp([serviceTurn], context.signal);
   const turns = await takeTurns(
     {
-      service: () => callService(service, cpuOf(redis), PRODUCT_IDS),
+      service: serviceTurn,
       pgbench: () => pgbench(1, PRODUCTS),
       [GO]: go ? () => callService(go, postgres, PRODUCT_IDS) : undefined,
       "service, one product": () => callService(service, cpuOf(redis), [productIdOf(HOT_PRODUCT)]),

@@ -20,9 +20,9 @@ const PRODUCT_ID = productIdOf(1);
 
 const TARGETS: Readonly<Record<string, number>> = {
   "connect-node's adapter": 6,
-  "bare node:http2": 0.7,
+  "bare node:http2": 0.8,
   "@grpc/grpc-js": 1.2,
-  [GO]: 0.5,
+  [GO]: 1,
 };
 
 const METHODS = {

@@ -51,6 +51,24 @@ export interface Jobs {
       readonly latenciesMs: number[];
     }
   >;
+  /**
+   * Reserves at a fixed rate, whether or not earlier calls have been answered. A latency counts from the time at which the call
+   * was due, so a server that pauses is charged for every call that was due meanwhile.
+   */
+  readonly orderAtRate: Job<
+    {
+      readonly url: string;
+      readonly productIds: readonly string[];
+      readonly perSecond: number;
+      readonly seconds: number;
+    },
+    {
+      readonly latenciesMs: number[];
+      readonly refused: number;
+      /** How long after it was due a call was sent, ms: what of the latencies is the generator's own. */
+      readonly latenessMs: number[];
+    }
+  >;
   /** Puts products from concurrent callers, `perCall` in each call; with 1, by PutProduct. */
   readonly putProducts: Job<
     { readonly url: string; readonly perCall: number; readonly callers: number; readonly seconds: number },
@@ -71,7 +89,15 @@ export interface Jobs {
 
 export type JobName = keyof Jobs;
 
-const CONNECTIONS_MAX = 8;
+/** Connections of up to 128 callers. */
+const CONNECTIONS_MIN = 8;
+/**
+ * Callers of one connection, on average: calls rotate over the connections, and a server closes a connection with more than
+ * its 100 concurrent streams.
+ */
+const CALLERS_PER_CONNECTION = 16;
+/** For the calls that are in flight while a server pauses: 64 × 100 streams. */
+const OPEN_LOOP_CONNECTIONS = 64;
 const RESERVERS = 32;
 const LATENCIES_KEPT_MAX = 100_000;
 const IMPORTED_PRODUCTS = 50_000;
@@ -151,7 +177,7 @@ export const JOBS: {
 
   async order({ url, productIds, callers, commits, seconds }) {
     const orders = new Orders(productIds[0] ?? "");
-    const caller = new Caller(url, Math.min(callers, CONNECTIONS_MAX));
+    const caller = new Caller(url, connectionsFor(callers));
     const startedAt = performance.now();
     let made = 0;
     let next = 0;
@@ -178,6 +204,35 @@ export const JOBS: {
     return { orders: made, refused, seconds: secondsSince(startedAt), latenciesMs };
   },
 
+  async orderAtRate({ url, productIds, perSecond, seconds }) {
+    const orders = new Orders(productIds[0] ?? "");
+    const caller = new Caller(url, OPEN_LOOP_CONNECTIONS);
+    const latenciesMs: number[] = [];
+    const latenessMs: number[] = [];
+    const count = Math.floor(perSecond * seconds);
+    let refused = 0;
+    const startedAt = performance.now();
+    const dueAt = (n: number): number => startedAt + (n * 1_000) / perSecond;
+    const send = async (n: number): Promise<void> => {
+      const call = orders.reserve(orders.newId(), productIds[n % productIds.length] ?? "");
+      latenessMs.push(performance.now() - dueAt(n));
+      refused += await untilDone(() => caller.call(call));
+      latenciesMs.push(performance.now() - dueAt(n));
+    };
+    const sent: Promise<void>[] = [];
+    while (sent.length < count) {
+      const now = performance.now();
+      while (sent.length < count && dueAt(sent.length) <= now) {
+        sent.push(send(sent.length));
+      }
+      // A timer of Node is due in a millisecond at the earliest.
+      await pause(1);
+    }
+    await Promise.all(sent);
+    caller.close();
+    return { latenciesMs, refused, latenessMs };
+  },
+
   async putProducts({ url, perCall, callers, seconds }) {
     const supply = createClient(SupplyService, createGrpcTransport({ baseUrl: url }));
     const startedAt = performance.now();
@@ -202,7 +257,7 @@ export const JOBS: {
 
   async call({ url, path, frames, callers, seconds }) {
     const calls = frames.map((frame) => ({ path, frame: Buffer.from(frame, "base64") }));
-    const caller = new Caller(url, Math.min(callers, CONNECTIONS_MAX));
+    const caller = new Caller(url, connectionsFor(callers));
     const latenciesMs: number[] = [];
     const startedAt = performance.now();
     let made = 0;
@@ -267,6 +322,10 @@ function reserverOf(
     await untilDone(() => caller.call(call));
   };
   return { crowd, reserve, close: () => caller.close() };
+}
+
+function connectionsFor(callers: number): number {
+  return Math.min(callers, Math.max(CONNECTIONS_MIN, Math.ceil(callers / CALLERS_PER_CONNECTION)));
 }
 
 async function atOnce(count: number, work: () => Promise<void>): Promise<void> {
