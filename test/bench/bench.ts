@@ -16,6 +16,7 @@ import { type Line, lineOf, tableOf } from "./outcome.ts";
 import { measurePostgres } from "./postgres.ts";
 import { CORES } from "./processes.ts";
 import { measureReserve } from "./reserve.ts";
+import { measureSale } from "./sale.ts";
 import { measureScale } from "./scale.ts";
 import { measureUnary } from "./unary.ts";
 
@@ -30,6 +31,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   reserve: measureReserve,
   postgres: measurePostgres,
   latency: measureLatency,
+  sale: measureSale,
   fanout: measureFanOut,
   live: measureLive,
   kafka: measureKafka,

@@ -19,13 +19,15 @@ export interface CatalogOptions {
   readonly soldOutEvery?: number;
   /** The default of the service unless given. */
   readonly buckets?: number;
+  /** Units of each product that is not sold out; `UNITS` unless given. */
+  readonly units?: number;
 }
 
 /** Puts products, numbered from 1, into Redis through the service's own store, like sellers' events. */
 export async function fillCatalog(
   redisUrl: string,
   products: number,
-  { soldOutEvery = Number.POSITIVE_INFINITY, buckets = BUCKETS_DEFAULT }: CatalogOptions = {},
+  { soldOutEvery = Number.POSITIVE_INFINITY, buckets = BUCKETS_DEFAULT, units = UNITS }: CatalogOptions = {},
 ): Promise<void> {
   const keys = new Keys(buckets);
   const store = new RedisStore({ endpoint: { url: redisUrl }, log: pino({ level: "silent" }), keys });
@@ -44,7 +46,7 @@ export async function fillCatalog(
           price: 5 + ((n * 7_919) % 20_000) / 100,
           collectionId: `collection-${n % COLLECTIONS}`,
         },
-        declared: n % soldOutEvery === 0 ? 0 : UNITS,
+        declared: n % soldOutEvery === 0 ? 0 : units,
         updateTimeMicros: 1,
       });
     });

@@ -69,6 +69,22 @@ export interface Jobs {
       readonly latenessMs: number[];
     }
   >;
+  /** A flash sale: each buyer reserves one unit, and does not try again after a refusal. */
+  readonly buy: Job<
+    {
+      readonly url: string;
+      readonly productId: string;
+      readonly buyers: number;
+      /** Buyers whose calls are in flight at once. */
+      readonly callers: number;
+    },
+    {
+      readonly reserved: number;
+      readonly refused: number;
+      readonly seconds: number;
+      readonly latenciesMs: number[];
+    }
+  >;
   /** Puts products from concurrent callers, `perCall` in each call; with 1, by PutProduct. */
   readonly putProducts: Job<
     { readonly url: string; readonly perCall: number; readonly callers: number; readonly seconds: number },
@@ -231,6 +247,27 @@ export const JOBS: {
     await Promise.all(sent);
     caller.close();
     return { latenciesMs, refused, latenessMs };
+  },
+
+  async buy({ url, productId, buyers, callers }) {
+    const orders = new Orders(productId);
+    const caller = new Caller(url, connectionsFor(callers));
+    const latenciesMs: number[] = [];
+    let left = buyers;
+    let refused = 0;
+    const startedAt = performance.now();
+    await atOnce(callers, async () => {
+      while (left-- > 0) {
+        const call = orders.reserve(orders.newId(), productId);
+        const sentAt = performance.now();
+        await caller.call(call).catch(() => {
+          refused += 1;
+        });
+        latenciesMs.push(performance.now() - sentAt);
+      }
+    });
+    caller.close();
+    return { reserved: buyers - refused, refused, seconds: secondsSince(startedAt), latenciesMs };
   },
 
   async putProducts({ url, perCall, callers, seconds }) {
