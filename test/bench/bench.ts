@@ -106,7 +106,7 @@ if (Object.keys(kept).length > 1) {
 }
 if (leftOut.length > 0) {
   process.stdout.write(
-    `\nLeft out: ${leftOut.join(", ")}. "npm run provision" installs what they need where it can.\n`,
+    `\nLeft out: ${leftOut.join(", ")}. "node tools/provision.ts --bench" installs what they need where it can.\n`,
   );
 }
 if (failed.length > 0) {

@@ -12,8 +12,6 @@ const CALLERS = 50;
 /** Shares of the capacity that the same round has measured. */
 const LOADS = [0.3, 0.7];
 const QUANTILES = { p50: 0.5, p99: 0.99, "p99.9": 0.999 } as const;
-/** A p99.9 needs some thousand calls. */
-const SECONDS_MIN = 2;
 
 /** Latency of Reserve at fixed rates of arrival (open loop), from the time at which each call was due. */
 export const measureLatency: Bench = async (context) => {
@@ -23,7 +21,7 @@ export const measureLatency: Bench = async (context) => {
   const service = servers.use(await startService(redis));
   const load = servers.use(new LoadProcess(context.signal));
   const { url } = service;
-  const seconds = Math.max(SECONDS_MIN, context.seconds);
+  const { seconds } = context;
 
   /** Reserves/s of callers that wait for each response (closed loop). */
   const measureCapacity = async (): Promise<Turn> => {
@@ -32,7 +30,7 @@ export const measureLatency: Bench = async (context) => {
       productIds: PRODUCT_IDS,
       callers: CALLERS,
       commits: false,
-      seconds: context.seconds,
+      seconds,
     };
     const { result, serverBusy } = await whileWatching(service, () => load.run("order", asked));
     return {
