@@ -5,6 +5,7 @@ import { cacheDir } from "../support/programs.ts";
 import { measureBatch } from "./batch.ts";
 import { type Bench, type BenchContext, ProgramMissing } from "./bench-context.ts";
 import { measureBulk } from "./bulk.ts";
+import { measureCluster } from "./cluster.ts";
 import { measureFanOut } from "./fanout.ts";
 import { measureJson } from "./json.ts";
 import { measureKafka } from "./kafka.ts";
@@ -33,6 +34,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   postgres: measurePostgres,
   latency: measureLatency,
   sale: measureSale,
+  cluster: measureCluster,
   fanout: measureFanOut,
   live: measureLive,
   kafka: measureKafka,

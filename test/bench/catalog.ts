@@ -1,5 +1,9 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Redis } from "ioredis";
 import { pino } from "pino";
+import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { inParallel } from "./in-parallel.ts";
@@ -40,12 +44,7 @@ export async function fillCatalog(
       const n = index + 1;
       await store.putProduct({
         productId: productIdOf(n),
-        details: {
-          name: `${ADJECTIVES[n % ADJECTIVES.length]} ${NOUNS[n % NOUNS.length]} No. ${n}`,
-          description: "Made of what lasts, by people who are paid for it. Washes at thirty degrees.",
-          price: 5 + ((n * 7_919) % 20_000) / 100,
-          collectionId: `collection-${n % COLLECTIONS}`,
-        },
+        details: detailsOf(n),
         declared: n % soldOutEvery === 0 ? 0 : units,
         updateTimeMicros: 1,
       });
@@ -55,6 +54,31 @@ export async function fillCatalog(
     client.disconnect();
     await store.close();
   }
+}
+
+/** Puts products, numbered from 1, through the API of a service, whatever store it has. */
+export async function putCatalog(url: string, products: number): Promise<void> {
+  const supply = createClient(SupplyService, createGrpcTransport({ baseUrl: url }));
+  const requests = Array.from({ length: products }, (_, index) => ({
+    productId: productIdOf(index + 1),
+    declared: UNITS,
+    product: detailsOf(index + 1),
+    updateTime: timestampFromMs(1),
+  }));
+  const { results } = await supply.batchPutProducts({ requests });
+  const failed = results.find(({ error }) => error !== undefined)?.error;
+  if (failed !== undefined) {
+    throw new Error(`A product was refused: ${failed.message}`);
+  }
+}
+
+function detailsOf(n: number) {
+  return {
+    name: `${ADJECTIVES[n % ADJECTIVES.length]} ${NOUNS[n % NOUNS.length]} No. ${n}`,
+    description: "Made of what lasts, by people who are paid for it. Washes at thirty degrees.",
+    price: 5 + ((n * 7_919) % 20_000) / 100,
+    collectionId: `collection-${n % COLLECTIONS}`,
+  };
 }
 
 const ADJECTIVES = ["Enamel", "Stoneware", "Walnut", "Linen", "Brass", "Felt", "Copper"];

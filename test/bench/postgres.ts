@@ -5,6 +5,7 @@ import { buildGoPeer, startGoPostgresPeer } from "./peers/go-peer.ts";
 import { startPostgres } from "./peers/postgres.ts";
 import {
   type Contestant,
+  type CpuMeter,
   cpuOf,
   startPinnedRedis,
   startService,
@@ -39,7 +40,7 @@ export const measurePostgres: Bench = async (context) => {
 
   const callService = async (
     server: Contestant,
-    store: Pick<Contestant, "cpuSeconds">,
+    store: CpuMeter,
     productIds: readonly string[],
   ): Promise<Turn> => {
     const asked = { url: server.url, productIds, callers: CALLERS, commits: true, seconds: context.seconds };

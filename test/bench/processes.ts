@@ -25,15 +25,19 @@ const run = promisify(execFile);
 export const CORES =
   findProgram("taskset") && availableParallelism() > 1 ? { server: 0, load: 1 } : undefined;
 
+/** Something whose CPU time is measured: a server or several. */
+export interface CpuMeter {
+  /** CPU seconds used by all its threads; `undefined` without /proc. */
+  readonly cpuSeconds: () => Promise<number | undefined>;
+}
+
 /** A server under test: this service or a peer. */
-export interface Contestant extends AsyncDisposable {
+export interface Contestant extends CpuMeter, AsyncDisposable {
   readonly pid: number;
   /** Where it listens, `http://127.0.0.1:PORT`. */
   readonly url: string;
   /** Time from its start until it was ready, ms. */
   readonly startMs: number;
-  /** CPU seconds used by all its threads; `undefined` without /proc. */
-  readonly cpuSeconds: () => Promise<number | undefined>;
   /** Its output. */
   readonly output: () => string;
   /** Bytes of memory after a garbage collection. Node only. */
@@ -52,13 +56,17 @@ interface ContestantCommand {
 
 /** This service like `npm start`, without logs and demo, on a Redis. */
 export function startService(redis: RedisServer, env: NodeJS.ProcessEnv = {}): Promise<Contestant> {
+  return startServiceWith({ REDIS_URL: redis.url, ...env });
+}
+
+/** This service on a Redis that the environment names. */
+export function startServiceWith(env: NodeJS.ProcessEnv): Promise<Contestant> {
   return startContestant({
     command: process.execPath,
     args: [...NODE_ARGS, ...PROFILE_ARGS, MAIN],
     env: {
       // No load shedding: the benchmark measures the maximum rate.
       SHED_DELAY_MS: "0",
-      REDIS_URL: redis.url,
       HOST: "127.0.0.1",
       DEMO: "off",
       LOG_LEVEL: "warn",
@@ -144,7 +152,7 @@ export async function startPinnedRedis(options: RedisOptions = {}): Promise<Redi
 }
 
 /** The CPU time of a Redis, like a contestant's. */
-export function cpuOf(redis: RedisServer): Pick<Contestant, "cpuSeconds"> {
+export function cpuOf(redis: RedisServer): CpuMeter {
   return { cpuSeconds: () => cpuSecondsOf(redis.pid) };
 }
 
@@ -203,7 +211,7 @@ export async function runLoad(
 
 /** Runs an action, and measures the share of a core that the server, or several together, used meanwhile. */
 export async function whileWatching<T>(
-  server: Pick<Contestant, "cpuSeconds">,
+  server: CpuMeter,
   action: () => Promise<T>,
 ): Promise<{ readonly result: T; readonly serverBusy: number | undefined }> {
   const [before, startedAt] = [await server.cpuSeconds(), performance.now()];
@@ -221,7 +229,7 @@ export async function cpuSecondsOf(pid: number): Promise<number | undefined> {
 }
 
 /** Several servers as one, whose CPU time is the sum of theirs. */
-export function together(...servers: readonly Pick<Contestant, "cpuSeconds">[]) {
+export function together(...servers: readonly CpuMeter[]): CpuMeter {
   return {
     cpuSeconds: async (): Promise<number | undefined> => {
       const all = await Promise.all(servers.map(({ cpuSeconds }) => cpuSeconds()));

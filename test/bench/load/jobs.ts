@@ -42,6 +42,8 @@ export interface Jobs {
       readonly productIds: readonly string[];
       readonly callers: number;
       readonly commits: boolean;
+      /** 1 unless given: neighbours in `productIds`. */
+      readonly lines?: number;
       readonly seconds: number;
     },
     {
@@ -191,8 +193,8 @@ export const JOBS: {
     crowds.delete(name);
   },
 
-  async order({ url, productIds, callers, commits, seconds }) {
-    const orders = new Orders(productIds[0] ?? "");
+  async order({ url, productIds, callers, commits, lines = 1, seconds }) {
+    const orders = new Orders(productIds[0] ?? "", lines);
     const caller = new Caller(url, connectionsFor(callers));
     const startedAt = performance.now();
     let made = 0;
@@ -202,7 +204,8 @@ export const JOBS: {
     await atOnce(callers, async () => {
       while (secondsSince(startedAt) < seconds) {
         const id = orders.newId();
-        const calls = [orders.reserve(id, productIds[next++ % productIds.length] ?? "")];
+        const products = Array.from({ length: lines }, () => productIds[next++ % productIds.length] ?? "");
+        const calls = [orders.reserve(id, ...products)];
         if (commits) {
           calls.push(orders.commit(id));
         }
