@@ -41,11 +41,11 @@ export function lineOf({ what, unit, here, peer, target }: Outcome): Line {
   };
 }
 
-const COLUMNS = ["what", "here", "compared with", "there", "ratio", "target", ""] as const;
+export const COLUMNS = ["what", "here", "compared with", "there", "ratio", "target", "verdict"] as const;
 
-/** Formats rows as a Markdown table that is also readable on a terminal. */
-export function tableOf(lines: readonly Line[]): string {
-  const rows = lines.map((line) => [
+/** The texts of a line in the order of `COLUMNS`. */
+export function cellsOf(line: Line): string[] {
+  return [
     line.what,
     `${withSpread(line.here)} ${line.unit}`,
     line.peer?.name ?? "",
@@ -53,16 +53,24 @@ export function tableOf(lines: readonly Line[]): string {
     line.peer ? withSpread(line.peer.ratio) : "",
     targetText(line),
     line.isMet === undefined ? "" : line.isMet ? "met" : "NOT MET",
-  ]);
-  const widths = COLUMNS.map((name, column) =>
+  ];
+}
+
+/** Formats lines as a Markdown table that is also readable on a terminal. */
+export function tableOf(lines: readonly Line[]): string {
+  return markdownTable(COLUMNS, lines.map(cellsOf));
+}
+
+export function markdownTable(columns: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = columns.map((name, column) =>
     Math.max(name.length, ...rows.map((row) => row[column]?.length ?? 0)),
   );
   const layOut = (cells: readonly string[], fill = " "): string =>
     `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0, fill)).join(" | ")} |`;
   return [
-    layOut(COLUMNS),
+    layOut(columns),
     layOut(
-      COLUMNS.map(() => ""),
+      columns.map(() => ""),
       "-",
     ),
     ...rows.map((row) => layOut(row)),
