@@ -12,7 +12,7 @@ import {
   together,
   whileWatching,
 } from "./processes.ts";
-import { perCore, type Turn, takeTurns, values, warmUp } from "./rounds.ts";
+import { cpuMicros, type Turn, takeTurns, values, warmUp } from "./rounds.ts";
 
 const PRODUCTS = 1_000;
 const HOT_PRODUCT = PRODUCTS + 1;
@@ -53,9 +53,12 @@ export const measurePostgres: Bench = async (context) => {
     }
     return { value: orders / seconds, serverBusy, loadBusy: result.cpuSeconds / seconds };
   };
-  const pgbench = async (firstProduct: number, lastProduct: number): Promise<Turn> => {
+  const pgbench = async (form: "transactions" | "statements", isHot = false): Promise<Turn> => {
+    const products = isHot
+      ? { firstProduct: HOT_PRODUCT, lastProduct: HOT_PRODUCT }
+      : { firstProduct: 1, lastProduct: PRODUCTS };
     const { result, serverBusy } = await whileWatching(postgres, () =>
-      postgres.pgbench({ ...context, firstProduct, lastProduct }),
+      postgres.pgbench({ ...context, form, ...products }),
     );
     return { value: result, serverBusy };
   };
@@ -64,48 +67,61 @@ export const measurePostgres: Bench = async (context) => {
   const turns = await takeTurns(
     {
       service: serviceTurn,
-      pgbench: () => pgbench(1, PRODUCTS),
+      pgbench: () => pgbench("transactions"),
+      "pgbench, one statement each": () => pgbench("statements"),
       [GO]: go ? () => callService(go, postgres, PRODUCT_IDS) : undefined,
       "service, one product": () => callService(service, cpuOf(redis), [productIdOf(HOT_PRODUCT)]),
-      "pgbench, one product": () => pgbench(HOT_PRODUCT, HOT_PRODUCT),
+      "pgbench, one product": () => pgbench("transactions", true),
+      "pgbench, one product, one statement each": () => pgbench("statements", true),
     },
     { ...context, note: (line) => context.note(line.replace("server ", "servers and their stores ")) },
   );
   await checkTotals(postgres.query);
-  const what = "Reserve + Commit, 1,000 products, 50 callers";
-  const goTurns = turns[GO] ?? [];
+  const goTurns = turns[GO];
+  const inOrders = (
+    what: string,
+    here: readonly Turn[],
+    name: string,
+    there: readonly Turn[],
+    atLeast?: number,
+  ) => ({
+    what,
+    unit: "orders/s",
+    here: values(here),
+    peer: { name, there: values(there) },
+    target: atLeast === undefined ? undefined : { atLeast },
+  });
+  const [what, hot] = ["Reserve + Commit, 1,000 products", "Reserve + Commit, one hot product"];
+  const [transactions, statements] = ["PostgreSQL by pgbench", "the same, one statement a call"];
   return [
+    inOrders(what, turns.service, transactions, turns.pgbench, 1.5),
+    inOrders(what, turns.service, statements, turns["pgbench, one statement each"]),
+    ...(goTurns === undefined || goTurns.length === 0
+      ? []
+      : [inOrders(what, turns.service, `${GO} and PostgreSQL`, goTurns, 3)]),
+    inOrders(hot, turns["service, one product"], transactions, turns["pgbench, one product"], 15),
+    inOrders(
+      hot,
+      turns["service, one product"],
+      statements,
+      turns["pgbench, one product, one statement each"],
+    ),
     {
-      what,
-      unit: "orders/s",
-      here: values(turns.service),
-      peer: { name: "PostgreSQL by pgbench, 50 clients", there: values(turns.pgbench) },
-      target: { atLeast: 1.5 },
+      what: `${what}, CPU time of the service and Redis`,
+      unit: "µs an order",
+      here: cpuMicros(turns.service),
+      peer: { name: "of PostgreSQL by pgbench", there: cpuMicros(turns.pgbench) },
     },
-    ...(goTurns.length === 0
+    ...(goTurns === undefined || goTurns.length === 0
       ? []
       : [
           {
-            what,
-            unit: "orders/s",
-            here: values(turns.service),
-            peer: { name: `${GO} and PostgreSQL`, there: values(goTurns) },
-            target: { atLeast: 3 },
+            what: `${what}, CPU time of the service and Redis`,
+            unit: "µs an order",
+            here: cpuMicros(turns.service),
+            peer: { name: `of ${GO} and PostgreSQL`, there: cpuMicros(goTurns) },
           },
         ]),
-    {
-      what: "Reserve + Commit, one hot product, 50 callers",
-      unit: "orders/s",
-      here: values(turns["service, one product"]),
-      peer: { name: "PostgreSQL by pgbench, 50 clients", there: values(turns["pgbench, one product"]) },
-      target: { atLeast: 15 },
-    },
-    {
-      what: `${what}, by the CPU time of the service and Redis`,
-      unit: "orders/CPU s",
-      here: perCore(turns.service),
-      peer: { name: "PostgreSQL's CPU time by pgbench", there: perCore(turns.pgbench) },
-    },
   ];
 };
 

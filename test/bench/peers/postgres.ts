@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { chown, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chown, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -9,7 +9,7 @@ import { startServerProcess } from "../../support/server-process.ts";
 import { Hopeless, until } from "../../support/until.ts";
 import { cpuSecondsOfTree, runLoad } from "../processes.ts";
 
-const SQL = join(import.meta.dirname, "go/postgres");
+const SQL = join(import.meta.dirname, "postgres");
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 30_000;
 const CLIENTS = 50;
@@ -33,6 +33,8 @@ export interface PostgresServer extends AsyncDisposable {
 }
 
 export interface PgbenchOptions {
+  /** Each call of Orders is a transaction of plain statements, or a single statement. */
+  readonly form: "transactions" | "statements";
   readonly firstProduct: number;
   readonly lastProduct: number;
   readonly seconds: number;
@@ -110,11 +112,18 @@ export async function startPostgres(productIds: readonly string[], units: number
       url: `postgres://${USER}@127.0.0.1:${port}/postgres`,
       cpuSeconds: () => cpuSecondsOfTree(server.pid),
       query,
-      pgbench: async ({ firstProduct, lastProduct, seconds, signal }) => {
-        const script = join(dir, "order.pgbench");
-        await writeFile(script, await pgbenchScript(firstProduct, lastProduct));
+      pgbench: async ({ form, firstProduct, lastProduct, seconds, signal }) => {
         const command = [
-          ...[join(bin, "pgbench"), ...connection, "-n", "-M", "prepared", "-f", script],
+          ...[
+            join(bin, "pgbench"),
+            ...connection,
+            "-n",
+            "-M",
+            "prepared",
+            "-f",
+            join(SQL, `${form}.pgbench`),
+          ],
+          ...["-D", `first=${firstProduct}`, "-D", `last=${lastProduct}`],
           ...["-c", String(CLIENTS), "-j", "1", "-T", String(Math.max(1, Math.round(seconds))), "postgres"],
         ];
         const { output } = await runLoad(command, signal, { pinned: false });
@@ -148,21 +157,4 @@ async function unprivileged(dir: string): Promise<string[]> {
 
 async function runFirst([command = "", ...args]: readonly string[], cwd: string): Promise<void> {
   await run(command, args, { cwd });
-}
-
-/** One order: the statements that the Go service runs, with pgbench's variables in place of their parameters. */
-async function pgbenchScript(firstProduct: number, lastProduct: number): Promise<string> {
-  const statement = async (file: string, parameters: readonly string[]): Promise<string> => {
-    const text = (await readFile(join(SQL, file), "utf8")).replace(/^--.*\n/gm, "").trim();
-    return `${text.replace(/\$(\d)/g, (_, index) => parameters[Number(index) - 1] ?? "NULL")};`;
-  };
-  const order = "('order-' || :order::text)";
-  const product = "('product-' || lpad(:product::text, 7, '0'))";
-  return [
-    `\\set product random(${firstProduct}, ${lastProduct})`,
-    "\\set order random(1, 9000000000000000000)",
-    await statement("reserve.sql", [product, "1", order, "600"]),
-    await statement("commit.sql", [order]),
-    "",
-  ].join("\n");
 }
