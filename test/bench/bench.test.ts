@@ -32,8 +32,8 @@ describe("npm run bench", () => {
     const { stdout } = await run(process.execPath, [BENCH, "latency"], { env });
     assert.match(stdout, /Reserve at 70% of it \(open loop\), p99 .* ≤ 5 times +\| (met|NOT MET) /);
     const { stdout: table } = await run(process.execPath, [BENCH, "--table"], { env });
-    assert.match(table, /^\| latency +\| Reserve at 70% .* 1 × 0\.1 s/m);
-    assert.match(table, /^\| unary +\| not measured /m);
+    assert.match(table, /^\| `latency` +\| Reserve at 70% .* 1 × 0\.1 s/m);
+    assert.match(table, /^\| `unary` +\| not measured /m);
   });
 
   it("refuses an unknown name with exit code 2, and lists the known ones", async () => {

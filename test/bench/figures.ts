@@ -1,7 +1,7 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cacheDir } from "../support/programs.ts";
-import { COLUMNS, cellsOf, type Line, markdownTable } from "./outcome.ts";
+import { type Line, markdownTable, resultOf, targetText, verdictOf } from "./outcome.ts";
 
 /** The last figures of a row, as they are kept in the cache. */
 interface Figures {
@@ -22,14 +22,23 @@ export async function keptTable(rows: readonly string[]): Promise<string> {
   for (const row of rows) {
     const text = await readFile(fileOf(row), "utf8").catch(() => undefined);
     if (text === undefined) {
-      cells.push([row, "not measured", ...COLUMNS.slice(1).map(() => ""), ""]);
+      cells.push([`\`${row}\``, "not measured", "", "", "", ""]);
       continue;
     }
     const { machine, rounds, seconds, lines } = JSON.parse(text) as Figures;
     const measured = `${machine.time.slice(0, 16).replace("T", " ")}, ${rounds} × ${seconds} s`;
-    cells.push(...lines.map((line) => [row, ...cellsOf(line), measured]));
+    cells.push(
+      ...lines.map((line) => [
+        `\`${row}\``,
+        line.what,
+        resultOf(line),
+        targetText(line),
+        verdictOf(line),
+        measured,
+      ]),
+    );
   }
-  return markdownTable(["row", ...COLUMNS, "measured (UTC)"], cells);
+  return markdownTable(["row", "what", "result", "target", "verdict", "measured (UTC)"], cells);
 }
 
 function fileOf(row: string): string {

@@ -41,10 +41,10 @@ export function lineOf({ what, unit, here, peer, target }: Outcome): Line {
   };
 }
 
-export const COLUMNS = ["what", "here", "compared with", "there", "ratio", "target", "verdict"] as const;
+const COLUMNS = ["what", "here", "compared with", "there", "ratio", "target", "verdict"] as const;
 
 /** The texts of a line in the order of `COLUMNS`. */
-export function cellsOf(line: Line): string[] {
+function cellsOf(line: Line): string[] {
   return [
     line.what,
     `${withSpread(line.here)} ${line.unit}`,
@@ -52,8 +52,18 @@ export function cellsOf(line: Line): string[] {
     line.peer ? withSpread(line.peer.there) : "",
     line.peer ? withSpread(line.peer.ratio) : "",
     targetText(line),
-    line.isMet === undefined ? "" : line.isMet ? "met" : "NOT MET",
+    verdictOf(line),
   ];
+}
+
+/** The result in one text: the ratio first where there is one. */
+export function resultOf({ here, unit, peer }: Line): string {
+  const figures = `${withSpread(here)} ${unit}`;
+  return peer === undefined ? figures : `${withSpread(peer.ratio)} × ${peer.name}: ${figures}`;
+}
+
+export function verdictOf({ isMet }: Line): string {
+  return isMet === undefined ? "" : isMet ? "met" : "NOT MET";
 }
 
 /** Formats lines as a Markdown table that is also readable on a terminal. */
@@ -77,7 +87,7 @@ export function markdownTable(columns: readonly string[], rows: readonly (readon
   ].join("\n");
 }
 
-function targetText({ target, peer, unit }: Line): string {
+export function targetText({ target, peer, unit }: Line): string {
   if (target === undefined) {
     return "";
   }

@@ -110,7 +110,7 @@ export const measurePostgres: Bench = async (context) => {
       what: `${what}, CPU time of the service and Redis`,
       unit: "µs an order",
       here: cpuMicros(turns.service),
-      peer: { name: "of PostgreSQL by pgbench", there: cpuMicros(turns.pgbench) },
+      peer: { name: "that of PostgreSQL by pgbench", there: cpuMicros(turns.pgbench) },
     },
     ...(goTurns === undefined || goTurns.length === 0
       ? []
@@ -119,7 +119,7 @@ export const measurePostgres: Bench = async (context) => {
             what: `${what}, CPU time of the service and Redis`,
             unit: "µs an order",
             here: cpuMicros(turns.service),
-            peer: { name: `of ${GO} and PostgreSQL`, there: cpuMicros(goTurns) },
+            peer: { name: `that of ${GO} and PostgreSQL`, there: cpuMicros(goTurns) },
           },
         ]),
   ];
