@@ -7,6 +7,7 @@ import { SupplyService } from "../../gen/inventory/v1/supply_pb.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { inParallel } from "./in-parallel.ts";
+import { untilDone } from "./load/caller.ts";
 
 const IN_FLIGHT = 2_048;
 const COLLECTIONS = 20;
@@ -42,11 +43,14 @@ export async function fillCatalog(
     await store.start(5_000);
     await inParallel(products, IN_FLIGHT, async (index) => {
       const n = index + 1;
-      await store.putProduct({
-        productId: productIdOf(n),
-        details: detailsOf(n),
-        declared: n % soldOutEvery === 0 ? 0 : units,
-        updateTimeMicros: 1,
+      // A busy machine may refuse some; putting a product once more changes nothing.
+      await untilDone(async () => {
+        await store.putProduct({
+          productId: productIdOf(n),
+          details: detailsOf(n),
+          declared: n % soldOutEvery === 0 ? 0 : units,
+          updateTimeMicros: 1,
+        });
       });
     });
   } finally {
