@@ -15,7 +15,7 @@ describe("the end of a process that is profiled", () => {
   it("writes the profile, although a thread of libuv's pool works", async () => {
     const folder = await mkdtemp(join(tmpdir(), "inventory-exit-"));
     const exit = new URL("../server/exit.ts", import.meta.url).href;
-    const script = `import { readFile } from "node:fs"; import { exitNow } from "${exit}"; readFile("/dev/null", () => {}); exitNow(0);`;
+    const script = `import { open } from "node:fs"; import { exitNow } from "${exit}"; open("/dev/null", "r", () => {}); exitNow(0);`;
     try {
       await run(process.execPath, [
         ...["--cpu-prof", `--cpu-prof-dir=${folder}`, "--input-type=module", "--eval", script],
