@@ -9,6 +9,8 @@ export interface ShortLine {
   readonly productId: string;
   readonly requested: number;
   readonly available: number;
+  /** The version of the product at which this was so. */
+  readonly version?: number | undefined;
 }
 
 /**

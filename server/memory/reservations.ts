@@ -72,7 +72,7 @@ export class Reservations implements ReservationStore {
       const product = products[index];
       const left = product ? available(ledgerOf(product)) : 0;
       if (left < quantity) {
-        shortage.push({ productId, requested: quantity, available: left });
+        shortage.push({ productId, requested: quantity, available: left, version: product?.version });
       }
     }
     if (shortage.length > 0) {
@@ -229,6 +229,11 @@ export class Reservations implements ReservationStore {
     );
   }
 
+  async findKnown(reservationIds: readonly string[]): Promise<ReadonlySet<string>> {
+    this.#forget();
+    return new Set(reservationIds.filter((id) => this.#records.has(id)));
+  }
+
   async get(reservationId: string): Promise<Reservation> {
     return reservationOf(this.#known(reservationId));
   }
@@ -287,7 +292,7 @@ export class Reservations implements ReservationStore {
         ? 0
         : available({ ...ledger, reserved: ledger.reserved - own });
       if (left < units) {
-        shortage.push({ productId, requested: units, available: left });
+        shortage.push({ productId, requested: units, available: left, version: product.version });
       }
     }
     if (shortage.length > 0) {

@@ -84,11 +84,16 @@ export function decodeState(text: string): ReservationState {
   return z.enum(RESERVATION_STATES).parse(text);
 }
 
-/** Decodes the rest of a reply `short`: product ID, requested, available of each short line. */
+/** Decodes the rest of a reply `short`: product ID, requested, available and version of each short line. */
 export function decodeShortage(reply: ReplyReader): ShortLine[] {
   const lines: ShortLine[] = [];
   for (let productId = reply.optionalText(); productId !== undefined; productId = reply.optionalText()) {
-    lines.push({ productId, requested: reply.integer(), available: reply.integer() });
+    lines.push({
+      productId,
+      requested: reply.integer(),
+      available: reply.integer(),
+      version: reply.integer(),
+    });
   }
   return lines;
 }

@@ -29,7 +29,7 @@ import type {
   ReturnRequest,
 } from "../inventory/store.ts";
 import { ActiveReservations } from "./active-reservations.ts";
-import type { Primaries } from "./connection/primaries.ts";
+import { type Primaries, sendByCommand } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
@@ -199,6 +199,22 @@ export class RedisReservations implements ReservationStore {
       default:
         throw unexpectedStatus(status);
     }
+  }
+
+  async findKnown(reservationIds: readonly string[]): Promise<ReadonlySet<string>> {
+    const exist = await sendByCommand(
+      this.#primaries,
+      reservationIds,
+      (id) => this.#keys.bucketOf(id),
+      async (client, ids) => {
+        const keys = ids.map((id) => this.#keys.reservation(id));
+        // Nearly always none exists, which one command shows.
+        return (await client.exists(keys)) === 0
+          ? ids.map(() => 0)
+          : Promise.all(keys.map((key) => client.exists(key)));
+      },
+    );
+    return new Set(reservationIds.filter((_, index) => exist[index] === 1));
   }
 
   async get(reservationId: string): Promise<Reservation> {

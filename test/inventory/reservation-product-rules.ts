@@ -66,7 +66,7 @@ export function deletionRules(newFixture: () => ReservationFixture): void {
     ];
     assert.deepEqual(
       refusals.map(({ shortage }) => shortage),
-      [[short(shelf, 3, 0)], [short(shelf, 2, 0)]],
+      [[short(shelf, 3, 0, 5)], [short(shelf, 2, 0, 5)]],
     );
     await shelf.put(10, U + 2);
     expectReservation(await fixture.commit(expired), { revived: true });

@@ -134,7 +134,8 @@ end
 -- ARGV  reservation ID, fingerprint of the lines, time to live in ms; then for each line product ID,
 --       bucket, quantity
 -- reply 'ok', the reservation; 'reused'; 'released_before'; 'absent', product IDs to adopt
---       from plain keys; 'unknown', product ID; 'short', and for each short line product ID, requested, available
+--       from plain keys; 'unknown', product ID; 'short', and for each short line product ID, requested, available,
+--       version of the product
 operations.reserve = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2] }
   local id = a[1]
@@ -159,6 +160,7 @@ operations.reserve = function(k, a, plan)
       short[#short + 1] = product_id
       short[#short + 1] = quantity
       short[#short + 1] = available(p)
+      short[#short + 1] = p.V
     end
     lines[i] = { product_id, bucket, quantity }
     products[i] = p
@@ -235,6 +237,7 @@ operations.commit_reservation = function(k, a, plan)
         short[#short + 1] = line[1]
         short[#short + 1] = sold[i]
         short[#short + 1] = left
+        short[#short + 1] = p.V
       end
     end
   end

@@ -24,7 +24,7 @@ mirror.on("change", () => {
 const handler = connectNodeAdapter({
   routes: (router) => {
     router.service(StockService, stockService(live));
-    router.service(ReservationService, reservationService(store.reservations));
+    router.service(ReservationService, reservationService(store.reservations, live.soldOut));
     router.rpc(StockService.method.watchStock, async function* ({ productIds }, { signal }) {
       while (!signal.aborted) {
         const changed = nextChange.promise;
