@@ -1,4 +1,3 @@
-import { z } from "zod";
 import {
   type ChangeKey,
   CORRECTIONS_NAMED_MAX,
@@ -14,15 +13,9 @@ import type { ChangesPage } from "../inventory/store.ts";
 import { type Primaries, sendByCommand } from "./connection/primaries.ts";
 import type { DamagedRecords } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
+import { decodeReference } from "./reference-record.ts";
 import { decodeChange } from "./reply.ts";
 import { decodeTrace } from "./reservation-record.ts";
-
-/** A reference record as scripts/correction.lua writes it: product and version of each change. */
-const ReferenceRecord = z.preprocess(
-  // Lua writes an empty list as an empty object.
-  (list) => (Array.isArray(list) || Object.keys(Object(list)).length > 0 ? list : []),
-  z.array(z.tuple([z.string(), z.int().min(1)])),
-);
 
 /** Reads the histories of products, and the records that say which products a reference has changed. */
 export class RedisHistory {
@@ -127,8 +120,6 @@ export class RedisHistory {
   }
 
   #decodeReference(key: string, text: string): readonly ChangeKey[] | undefined {
-    return this.#damagedRecords.decode("reference", key, () =>
-      ReferenceRecord.parse(JSON.parse(text)).map(([productId, version]) => ({ productId, version })),
-    );
+    return this.#damagedRecords.decode("reference", key, () => decodeReference(text));
   }
 }

@@ -14,6 +14,8 @@ export const BUCKETS_MAX = 256;
 
 /** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
 export const LAYOUT_VERSION = 3;
+/** Stands in the place of the version until a copy of the data is complete. */
+export const UNFINISHED_COPY = "unfinished copy";
 
 /** Kinds of records, as the scripts, the log and the metrics name those that are damaged. */
 export const RECORD_KINDS = [

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Redis } from "ioredis";
-import { type Keys, LAYOUT_VERSION } from "../keys.ts";
+import { type Keys, LAYOUT_VERSION, UNFINISHED_COPY } from "../keys.ts";
 import { RedisRequirementError } from "./client.ts";
 
 /**
@@ -50,17 +50,25 @@ export async function checkLayout(client: Redis, keys: Keys, expectedData?: stri
     layout = await readLayout(client, keys);
   }
   const [version, buckets, data, marked] = layout;
+  if (version !== String(LAYOUT_VERSION)) {
+    throw new RedisRequirementError(layoutRefusal(String(version)));
+  }
   if (buckets !== String(keys.buckets)) {
     throw new RedisRequirementError(
       `INVENTORY_BUCKETS is ${keys.buckets}, but this Redis was laid out with ${buckets} buckets; start with INVENTORY_BUCKETS=${buckets}`,
     );
   }
-  if (version !== String(LAYOUT_VERSION)) {
-    throw new RedisRequirementError(
-      `This Redis has key layout ${version}, and this release writes layout ${LAYOUT_VERSION}; run the release that belongs to the data`,
-    );
-  }
   return { dataId: String(data), hasMarkers: marked === "1" };
+}
+
+function layoutRefusal(version: string): string {
+  if (version === UNFINISHED_COPY) {
+    return "This Redis holds an unfinished copy of a ledger; empty it and run npm run copy-ledger again";
+  }
+  const found = `This Redis has key layout ${version}, and this release writes layout ${LAYOUT_VERSION}`;
+  return version === "2"
+    ? `${found}; copy the data with npm run copy-ledger (see "Moving the data" in docs/operations.md)`
+    : `${found}; run the release that belongs to the data`;
 }
 
 /** Records that every bucket has its marker. */
