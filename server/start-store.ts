@@ -66,6 +66,9 @@ async function startRedisStore(
     instruments,
   });
   health.addPart(store.replication);
+  if (store.cluster !== undefined) {
+    health.addPart(store.cluster);
+  }
   try {
     await store.start(STORE_START_MS_MAX);
   } catch (error) {

@@ -10,7 +10,8 @@ import type {
 } from "../inventory/outbox.ts";
 import type { RedisConnection } from "./connection/client.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { openPrimaries, type Primaries } from "./connection/primaries.ts";
+import { openPrimaries } from "./connection/open-primaries.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
@@ -33,6 +34,12 @@ interface RedisOutboxOptions {
   readonly instruments?: RedisInstruments;
 }
 
+/** The connection for a group of buckets. */
+interface Lane {
+  readonly connection: RedisConnection;
+  readonly acknowledgement: Acknowledgement;
+}
+
 /**
  * The outbox over the change streams in Redis, on connections of its own, because its long replies would delay
  * reservations: one for each group of buckets that one command may touch.
@@ -41,8 +48,7 @@ export class RedisOutbox implements ChangeOutbox {
   readonly buckets: number;
   readonly #primaries: Primaries;
   /** By the bucket that stands for the group. */
-  readonly #connections: ReadonlyMap<number, RedisConnection>;
-  readonly #acknowledgement: Acknowledgement;
+  readonly #lanes: ReadonlyMap<number, Lane>;
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #outbox = outboxScript();
@@ -50,13 +56,12 @@ export class RedisOutbox implements ChangeOutbox {
   readonly #read = readScript();
 
   constructor(options: RedisOutboxOptions) {
-    const { endpoint, keys, log, damagedRecords, instruments } = options;
+    const { keys, log, damagedRecords, instruments } = options;
     this.buckets = keys.buckets;
     this.#keys = keys;
     this.#damagedRecords = damagedRecords ?? new DamagedRecords(log, instruments?.metrics);
-    this.#acknowledgement = new Acknowledgement(endpoint, instruments);
     this.#primaries = openPrimaries(options);
-    this.#connections = this.#open(this.#primaries);
+    this.#lanes = this.#open(options);
   }
 
   async announce(owner: string, ttlMs: number): Promise<number> {
@@ -154,15 +159,14 @@ export class RedisOutbox implements ChangeOutbox {
   }
 
   async close(): Promise<void> {
-    this.#acknowledgement.close();
-    for (const connection of this.#connections.values()) {
+    for (const { connection } of this.#lanes.values()) {
       connection.close();
     }
     this.#primaries.close();
   }
 
   #scan(bucket: number, cursor: string): Promise<[string, string[]]> {
-    return this.#connectionOf(bucket).send((client) =>
+    return this.#laneOf(bucket).connection.send((client) =>
       client.sscan(this.#keys.products(bucket), cursor, "COUNT", PRODUCTS_PER_SNAPSHOT_BATCH),
     );
   }
@@ -192,10 +196,10 @@ export class RedisOutbox implements ChangeOutbox {
    * connection, so the script writes a field first.
    */
   async #confirm(bucket: number): Promise<void> {
-    if (this.#acknowledgement.needed > 0) {
+    const { connection, acknowledgement } = this.#laneOf(bucket);
+    if (acknowledgement.needed > 0) {
       const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
-      const connection = this.#connectionOf(bucket);
-      await connection.send(() => this.#acknowledgement.run(connection, this.#outbox, keys, ["beat"]));
+      await connection.send(() => acknowledgement.run(connection, this.#outbox, keys, ["beat"]));
     }
   }
 
@@ -205,26 +209,28 @@ export class RedisOutbox implements ChangeOutbox {
     keys: readonly string[],
     args: readonly (string | number)[],
   ): Promise<unknown> {
-    const connection = this.#connectionOf(bucket);
+    const { connection } = this.#laneOf(bucket);
     return connection.send(() => connection.run(script, keys, args));
   }
 
-  #open(primaries: Primaries): Map<number, RedisConnection> {
+  #open({ endpoint, instruments }: RedisOutboxOptions): Map<number, Lane> {
+    const primaries = this.#primaries;
     const groups = new Set(Array.from({ length: this.buckets }, (_, bucket) => primaries.groupOf(bucket)));
     return new Map(
       [...groups].map((group) => {
         const connection = primaries.open("outbox", group, (client) => primaries.checkLayout(client));
-        return [group, connection];
+        const acknowledgement = new Acknowledgement(endpoint.acks ?? 0, primaries.confirmation, instruments);
+        return [group, { connection, acknowledgement }];
       }),
     );
   }
 
-  #connectionOf(bucket: number): RedisConnection {
-    const connection = this.#connections.get(this.#primaries.groupOf(bucket));
-    if (connection === undefined) {
+  #laneOf(bucket: number): Lane {
+    const lane = this.#lanes.get(this.#primaries.groupOf(bucket));
+    if (lane === undefined) {
       throw new RangeError(`There is no bucket ${bucket}`);
     }
-    return connection;
+    return lane;
   }
 }
 

@@ -1,4 +1,3 @@
-import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import {
   CHANGES_KEPT_DEFAULT,
@@ -20,16 +19,19 @@ import {
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
-import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { openPrimaries, type Primaries } from "./connection/primaries.ts";
+import { openPrimaries } from "./connection/open-primaries.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys, type OperationKind } from "./keys.ts";
+import type { OnAcknowledged } from "./mutations/batch.ts";
+import { ClusterWriter } from "./mutations/cluster-writer.ts";
 import { Fence } from "./mutations/fence.ts";
-import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations/mutations.ts";
-import { WriteConnections } from "./mutations/write-connections.ts";
+import type { Mutation, MutationWriter } from "./mutations/mutation.ts";
+import { Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import { openWriter } from "./mutations/open-writer.ts";
 import { WriteProbe } from "./mutations/write-probe.ts";
 import { PlainKeys } from "./plain-keys.ts";
 import { ProductReader } from "./product-reader.ts";
@@ -66,7 +68,7 @@ export class RedisStore implements InventoryStore {
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
-  readonly #writes: WriteConnections;
+  readonly #writer: MutationWriter;
   readonly #primaries: Primaries;
   readonly #mutations: Mutations;
   readonly #plainKeys: PlainKeys;
@@ -79,25 +81,22 @@ export class RedisStore implements InventoryStore {
     this.#keys = options.keys ?? new Keys(BUCKETS_DEFAULT);
     this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
-    const prepare = async (client: Redis): Promise<void> => {
-      const layout = await this.#primaries.checkLayout(client, this.#fence.dataId);
-      const isNewPrimary = await this.#fence.check(client, layout);
-      if (!layout.hasMarkers && this.#fence.hasCheckedAll) {
-        await this.#primaries.recordMarkers(client);
-      }
-      if (isNewPrimary) {
-        await warnOfDurability(client, endpoint.acks ?? 0, log);
-      }
-    };
     this.#primaries = openPrimaries({ endpoint, keys: this.#keys, log, instruments });
-    this.#writes = new WriteConnections({ endpoint, primaries: this.#primaries, instruments, prepare });
-    this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
-      operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
-      changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
-      onAcknowledged: options.onAcknowledged ?? (() => {}),
-      damagedRecords: this.#damagedRecords,
-      instruments,
+    this.#writer = openWriter({
+      primaries: this.#primaries,
+      acks: endpoint.acks ?? 0,
+      fence: this.#fence,
+      keys: this.#keys,
+      log,
+      batch: {
+        operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
+        changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
+        onAcknowledged: options.onAcknowledged ?? (() => {}),
+        damagedRecords: this.#damagedRecords,
+        instruments,
+      },
     });
+    this.#mutations = new Mutations(this.#writer, this.#keys, instruments);
     this.#plainKeys = new PlainKeys(this.#keys, this.#primaries, this.#mutations);
     this.reservations = new RedisReservations(
       this.#keys,
@@ -120,7 +119,7 @@ export class RedisStore implements InventoryStore {
     const { promise: timeout, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, waitMs);
     try {
-      await Promise.race([Promise.all([this.#writes.firstReady, this.#primaries.firstReady]), timeout]);
+      await Promise.race([Promise.all([this.#writer.firstReady, this.#primaries.firstReady]), timeout]);
     } finally {
       clearTimeout(timer);
     }
@@ -317,14 +316,18 @@ export class RedisStore implements InventoryStore {
     return this.#fence;
   }
 
+  /** The state of the Cluster, for the health report. `undefined` on one primary. */
+  get cluster(): HealthPart | undefined {
+    return this.#writer instanceof ClusterWriter ? this.#writer : undefined;
+  }
+
   async unreadyReason(): Promise<string | undefined> {
-    return this.#writes.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
+    return this.#writer.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
   }
 
   async close(): Promise<void> {
     this.#mutations.close();
     this.#products.close();
-    this.#writes.close();
     this.#primaries.close();
   }
 

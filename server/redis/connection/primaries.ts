@@ -1,12 +1,8 @@
 import type { Redis } from "ioredis";
-import type { Logger } from "pino";
 import type { InventoryError } from "../../inventory/errors.ts";
-import type { RedisInstruments } from "../instruments.ts";
-import type { Keys } from "../keys.ts";
 import type { Script } from "../scripts.ts";
-import { type Prepare, RedisConnection } from "./client.ts";
-import type { RedisEndpoint } from "./endpoint.ts";
-import { checkLayout, checkServing, type Layout, recordMarkers } from "./requirements.ts";
+import type { Prepare, RedisConnection } from "./client.ts";
+import type { Layout } from "./requirements.ts";
 
 /** Whether commands can be sent now. */
 export interface Availability {
@@ -15,6 +11,14 @@ export interface Availability {
   readonly unavailability: InventoryError | undefined;
   /** Calls `then` once, when commands can be sent again. */
   onceReady(then: () => void): void;
+}
+
+/** Confirms that a primary was not replaced by one of its replicas. */
+export interface PrimaryConfirmation {
+  /** Who confirms it, as the subject of a sentence. */
+  readonly by: string;
+  /** Whether the node that `client` is connected to is still a primary. */
+  confirms(client: Redis): Promise<boolean>;
 }
 
 /** The primaries that hold the buckets: one for all of them, or those of a Cluster. */
@@ -44,14 +48,16 @@ export interface Primaries {
    */
   open(name: string, bucket: number, prepare?: Prepare): RedisConnection;
   /**
-   * Checks the layout of the data (`checkLayout`), and resolves with it. `client` is connected to the
-   * primary that is checked; in a Cluster the primary of bucket 0 is read instead, which has the layout.
+   * Reads and checks the layout of the data, as `checkLayout` in requirements.ts. `client` is connected to the primary that
+   * is checked; in a Cluster the primary of bucket 0 is read instead, which has the layout.
    */
   checkLayout(client: Redis, expectedData?: string): Promise<Layout>;
   /** Records that every bucket has its marker, at the primary that `checkLayout` reads. */
   recordMarkers(client: Redis): Promise<void>;
   /** Resolves when reads are first served. Rejects with `RedisRequirementError`. */
   readonly firstReady: Promise<unknown>;
+  /** Who confirms that a primary was not replaced. `undefined` if nothing fails over automatically. */
+  readonly confirmation: PrimaryConfirmation | undefined;
   /** Why no bucket can be read, or `undefined`. */
   readonly unreadyReason: string | undefined;
   close(): void;
@@ -92,84 +98,4 @@ export async function sendByCommand<Item, Result>(
     }),
   );
   return results;
-}
-
-export interface PrimariesOptions {
-  readonly endpoint: RedisEndpoint;
-  readonly keys: Keys;
-  readonly log: Logger;
-  readonly instruments?: RedisInstruments;
-}
-
-/** The primaries of the endpoint. Connects on first use. */
-export function openPrimaries(options: PrimariesOptions): Primaries {
-  return new OnePrimary(options);
-}
-
-/** One primary, which holds every bucket. */
-class OnePrimary implements Primaries {
-  readonly #options: PrimariesOptions;
-  #connection: RedisConnection | undefined;
-
-  constructor(options: PrimariesOptions) {
-    this.#options = options;
-  }
-
-  groupOf(): number {
-    return 0;
-  }
-
-  send<T>(_bucket: number, send: (client: Redis) => Promise<T>): Promise<T> {
-    return this.#reads.send(send);
-  }
-
-  sendForKey<T>(_key: string, send: (client: Redis) => Promise<T>): Promise<T> {
-    return this.#reads.send(send);
-  }
-
-  run(
-    _bucket: number,
-    script: Script,
-    keys: readonly string[],
-    args: readonly (string | number)[],
-  ): Promise<unknown> {
-    return this.#reads.run(script, keys, args);
-  }
-
-  availability(): Availability {
-    return this.#reads;
-  }
-
-  open(name: string, _bucket: number, prepare?: Prepare): RedisConnection {
-    const { endpoint, log, instruments } = this.#options;
-    return new RedisConnection(name, endpoint, log, instruments, async (client) => {
-      await checkServing(client);
-      await prepare?.(client);
-    });
-  }
-
-  checkLayout(client: Redis, expectedData?: string): Promise<Layout> {
-    return checkLayout(client, this.#options.keys, expectedData);
-  }
-
-  recordMarkers(client: Redis): Promise<void> {
-    return recordMarkers(client, this.#options.keys);
-  }
-
-  get firstReady(): Promise<unknown> {
-    return this.#reads.firstReady;
-  }
-
-  get unreadyReason(): string | undefined {
-    return this.#reads.unreadyReason;
-  }
-
-  close(): void {
-    this.#connection?.close();
-  }
-
-  get #reads(): RedisConnection {
-    this.#connection ??= this.open("reads", 0);
-    return this.#connection;
-  }
 }

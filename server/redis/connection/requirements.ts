@@ -4,14 +4,20 @@ import { type Keys, LAYOUT_VERSION, UNFINISHED_COPY } from "../keys.ts";
 import { RedisRequirementError } from "./client.ts";
 
 /**
- * Checks that Redis serves: a primary, not in Cluster mode, whose data is loaded. Disconnects from a replica, which was the
+ * Checks that Redis serves: a primary in the expected mode whose data is loaded. Disconnects from a replica, which was the
  * primary before a failover.
  */
-export async function checkServing(client: Redis): Promise<void> {
+export async function checkServing(client: Redis, mode: "one primary" | "cluster"): Promise<void> {
   const info = await client.info("cluster", "replication", "persistence");
-  if (info.includes("cluster_enabled:1")) {
+  const isCluster = info.includes("cluster_enabled:1");
+  if (isCluster && mode === "one primary") {
     throw new RedisRequirementError(
-      "REDIS_URL points at a Redis Cluster, which the ledger cannot use: one reservation is one atomic step over many products; give it a single primary",
+      "REDIS_URL, REDIS_HOST or REDIS_SENTINELS names a node of a Redis Cluster; set REDIS_CLUSTER to some of its nodes instead",
+    );
+  }
+  if (!isCluster && mode === "cluster") {
+    throw new RedisRequirementError(
+      "REDIS_CLUSTER names a node that is not in Cluster mode; set REDIS_URL to use a single Redis",
     );
   }
   if (/^loading:1/m.test(info)) {
@@ -21,6 +27,11 @@ export async function checkServing(client: Redis): Promise<void> {
     client.disconnect(true);
     throw new Error("This Redis is a replica; reconnecting to find the primary");
   }
+}
+
+/** What identifies a primary in a reply of INFO: another one after a promotion and after a restart. */
+export function replicationIdIn(info: string): string {
+  return /^master_replid:(\w+)/m.exec(info)?.[1] ?? "";
 }
 
 /** The layout of the keys in Redis. */

@@ -2,7 +2,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { HealthPart } from "../../ops/health.ts";
 import { RedisRequirementError } from "../connection/client.ts";
-import type { Layout } from "../connection/requirements.ts";
+import { type Layout, replicationIdIn } from "../connection/requirements.ts";
 import type { Keys } from "../keys.ts";
 import type { RedisMetrics } from "../metrics.ts";
 import { decodeChange, list } from "../reply.ts";
@@ -73,6 +73,19 @@ export class Fence implements HealthPart {
     return { primaries: [...primaries], suspect: this.#lostChanges !== undefined };
   }
 
+  /** Whether this server has checked a bucket at the primary with this replication ID. */
+  isChecked(bucket: number, replicationId: string): boolean {
+    return this.#checked.get(bucket)?.replicationId === replicationId;
+  }
+
+  /** Makes the bucket unchecked: a primary has refused it, because another server has raised its incarnation. */
+  forget(bucket: number): void {
+    const known = this.#checked.get(bucket);
+    if (known !== undefined) {
+      this.#checked.set(bucket, { ...known, replicationId: "" });
+    }
+  }
+
   /** Notes the newest change of a bucket that was acknowledged to a caller. */
   acknowledged(bucket: number, change: AcknowledgedChange): void {
     const known = this.#acknowledged.get(bucket);
@@ -116,7 +129,7 @@ export class Fence implements HealthPart {
   }
 
   async #check(client: Redis, layout: Layout, buckets: readonly number[]): Promise<boolean> {
-    const replicationId = /^master_replid:(\w+)/m.exec(await client.info("replication"))?.[1] ?? "";
+    const replicationId = replicationIdIn(await client.info("replication"));
     const isUnchecked = (bucket: number) => this.#checked.get(bucket)?.replicationId !== replicationId;
     const moved = buckets.filter((bucket) => this.#checked.has(bucket) && isUnchecked(bucket));
     const isNew = buckets.some(isUnchecked);
