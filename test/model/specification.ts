@@ -145,7 +145,8 @@ function putProduct(
 function correction(state: State, call: Call & { kind: "count" | "adjust" }): Step {
   const product = state.products.get(call.productId);
   const { kind, ...content } = call;
-  const key = kind === "count" ? `count ${call.countId}` : `adjust ${call.adjustmentId}`;
+  const id = kind === "count" ? call.countId : call.adjustmentId;
+  const key = `${kind} ${JSON.stringify([call.productId, id])}`;
   const requested = JSON.stringify(content);
   const before = state.done.get(key);
   if (before !== undefined) {
@@ -293,7 +294,7 @@ function commit(state: State, held: Held, call: Call & { kind: "commit" }): Step
 
 function returnUnits(state: State, held: Held, call: Call & { kind: "return" }): Step {
   const { reservationId, returnId, lines } = call;
-  const key = `return ${returnId}`;
+  const key = `return ${JSON.stringify([reservationId, returnId])}`;
   const requested = `${reservationId} ${sorted(lines)}`;
   const before = state.done.get(key);
   if (before !== undefined) {
