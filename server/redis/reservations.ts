@@ -35,7 +35,13 @@ import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import type { PlainKeys } from "./plain-keys.ts";
 import type { ReplyReader } from "./reply.ts";
-import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./reservation-record.ts";
+import {
+  decodeLines,
+  decodeReservation,
+  decodeShortage,
+  decodeState,
+  encodeLines,
+} from "./reservation-record.ts";
 
 /** Weight of a commit or release in a batch: only the record holds the number of products it touches. */
 const PRODUCTS_OF_A_RESERVATION = 3;
@@ -83,6 +89,8 @@ export class RedisReservations implements ReservationStore {
       status = reply.text();
     }
     switch (status) {
+      case "held":
+        return newReservation(request, reply.integer());
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "short":
@@ -282,7 +290,8 @@ export class RedisReservations implements ReservationStore {
         reservationId,
         linesFingerprint(lines),
         ttlMs,
-        ...lines.flatMap(({ productId, quantity }) => [productId, this.#keys.bucketOf(productId), quantity]),
+        encodeLines(lines, this.#keys),
+        ...lines.flatMap(({ productId, quantity }) => [productId, quantity]),
       ],
       products: lines.length,
       isIdempotent: true,
@@ -310,6 +319,20 @@ export class RedisReservations implements ReservationStore {
   #reservationKeys(reservationId: string): string[] {
     return [this.#keys.reservation(reservationId), this.#keys.deadlines(this.#keys.bucketOf(reservationId))];
   }
+}
+
+/** The reservation that a request has just made. */
+function newReservation({ reservationId, lines, ttlMs }: ReserveRequest, createTimeMs: number): Reservation {
+  return {
+    reservationId,
+    state: "active",
+    lines,
+    committedLines: [],
+    createTimeMs,
+    expireTimeMs: createTimeMs + ttlMs,
+    endTimeMs: undefined,
+    revived: false,
+  };
 }
 
 function textsOf(reply: ReplyReader): string[] {
