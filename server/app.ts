@@ -22,6 +22,7 @@ import { Catalog } from "./live/catalog/catalog.ts";
 import { addLiveMetrics, countingChanges } from "./live/metrics.ts";
 import { Mirror } from "./live/mirror.ts";
 import { LiveReads } from "./live/reads.ts";
+import { SoldOutGate } from "./live/sold-out-gate.ts";
 import { Hub } from "./live/watch/hub.ts";
 import { startAdmin } from "./ops/admin.ts";
 import { addBuildInfo, type BuildInfo, readBuildInfo } from "./ops/build-info.ts";
@@ -177,6 +178,12 @@ function startLiveView(
     reads: new LiveReads(mirror, store),
     catalog: new Catalog(mirror),
     hub: new Hub(mirror, { heartbeatMs: config.watchHeartbeatMs, ...options.watchLimits }),
+    soldOut: new SoldOutGate({
+      mirror,
+      reservations: store.reservations,
+      // Asking the embedded store costs no more than looking up an ID.
+      ageMsMax: config.redis ? config.soldOutMs : 0,
+    }),
   };
   addLiveMetrics(registry, { ...live, lowStockMax: config.page.lowStockMax });
   feed.start(countingChanges(registry, mirror));

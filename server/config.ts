@@ -57,6 +57,8 @@ export interface Config {
   readonly buckets: number;
   /** Changes kept of each product. */
   readonly changesKept: number;
+  /** How long a server repeats the store's refusal of a sold-out product, ms; 0: never. */
+  readonly soldOutMs: number;
   readonly operationRetentionMs: number;
   /** Time between becoming unready and refusing connections, so that a load balancer notices in time. */
   readonly drainWaitMs: number;
@@ -222,6 +224,7 @@ const Environment = AccessEnvironment.extend({
   DEMO_RESERVE: setting.flag().optional(),
   LANE: setting.flag().default(true),
   INVENTORY_BUCKETS: setting.integer(BUCKETS_DEFAULT, 1, BUCKETS_MAX).removeDefault().optional(),
+  INVENTORY_SOLD_OUT_MS: setting.integer(100, 0, 1_000),
   INVENTORY_HISTORY: setting.integer(CHANGES_KEPT_DEFAULT, 1, CHANGES_KEPT_MAX),
   OPERATION_RETENTION_HOURS: setting.integer(OPERATION_RETENTION_MS_DEFAULT / HOUR_MS, 24, 8_760),
   DRAIN_WAIT_MS: setting.integer(0, 0, 60_000),
@@ -295,6 +298,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     buckets:
       env.INVENTORY_BUCKETS ?? (redis?.cluster === undefined ? BUCKETS_DEFAULT : CLUSTER_BUCKETS_DEFAULT),
     changesKept: env.INVENTORY_HISTORY,
+    soldOutMs: env.INVENTORY_SOLD_OUT_MS,
     operationRetentionMs: env.OPERATION_RETENTION_HOURS * HOUR_MS,
     drainWaitMs: env.DRAIN_WAIT_MS,
     drainMsMax: env.DRAIN_DEADLINE_MS,

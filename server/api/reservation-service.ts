@@ -14,11 +14,15 @@ import {
   reservationToken,
 } from "./reservation-requests.ts";
 
-export function reservationService(reservations: ReservationStore): ServiceImpl<typeof ReservationService> {
+/** Reserve goes through the gate of sold-out products, everything else to the store. */
+export function reservationService(
+  reservations: ReservationStore,
+  soldOut: Pick<ReservationStore, "reserve">,
+): ServiceImpl<typeof ReservationService> {
   return {
     async reserve(request, context) {
       return {
-        reservation: toReservation(await reservations.reserve(readReserve(request, actorOf(context)))),
+        reservation: toReservation(await soldOut.reserve(readReserve(request, actorOf(context)))),
       };
     },
     async commitReservation(request, context) {

@@ -39,7 +39,7 @@ export function inventoryServices(
   const inventory = legacyInventory(live);
   const stock = stockService(live);
   const supply = supplyService(store, live, instruments);
-  const reservation = reservationService(store.reservations);
+  const reservation = reservationService(store.reservations, live.soldOut);
   return {
     register(router) {
       router.service(Inventory, inventory);

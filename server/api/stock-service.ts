@@ -6,6 +6,7 @@ import type { Stock } from "../inventory/ledger.ts";
 import type { Catalog } from "../live/catalog/catalog.ts";
 import type { Mirror } from "../live/mirror.ts";
 import type { LiveReads, Read } from "../live/reads.ts";
+import type { SoldOutGate } from "../live/sold-out-gate.ts";
 import type { Hub } from "../live/watch/hub.ts";
 import { updatesOf } from "../live/watch/watch-updates.ts";
 import { callIn } from "../rpc/call.ts";
@@ -20,6 +21,7 @@ export interface LiveView {
   readonly reads: LiveReads;
   readonly catalog: Catalog;
   readonly hub: Hub;
+  readonly soldOut: SoldOutGate;
 }
 
 /** The service of the Go implementation that this one replaces. */

@@ -9,6 +9,8 @@ export interface ShortLine {
   readonly productId: string;
   readonly requested: number;
   readonly available: number;
+  /** The version of the product at which this was so. */
+  readonly version?: number | undefined;
 }
 
 /**
@@ -70,5 +72,19 @@ export class InventoryError extends Error {
     this.shortage = options.shortage ?? [];
     this.refusal = options.refusal ?? code.toLowerCase();
     this.actual = options.actual;
+  }
+}
+
+/**
+ * Creates an error without a stack trace. For refusals that are a normal outcome and frequent: their stack is of no use,
+ * and capturing it takes longer than the rest of a refusal's creation.
+ */
+export function withoutStack<T extends Error>(create: () => T): T {
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    return create();
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
   }
 }

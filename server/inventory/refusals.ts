@@ -1,4 +1,4 @@
-import { type FieldViolation, InventoryError, type ShortLine } from "./errors.ts";
+import { type FieldViolation, InventoryError, type ShortLine, withoutStack } from "./errors.ts";
 import { QUANTITY_MAX, UPDATE_AHEAD_MS_MAX } from "./ledger.ts";
 import type { EventTime } from "./product-event.ts";
 import type { Line, ReservationState } from "./reservation.ts";
@@ -60,10 +60,8 @@ export function stockShort(shortage: readonly ShortLine[]): InventoryError {
   const lines = shortage.map(
     (line) => `${line.requested} of ${show(line.productId)}: ${line.available} are available`,
   );
-  return new InventoryError("STOCK_SHORT", `Cannot reserve ${lines.join("; ")}`, {
-    shortage,
-    refusal: "short",
-  });
+  const message = `Cannot reserve ${lines.join("; ")}`;
+  return withoutStack(() => new InventoryError("STOCK_SHORT", message, { shortage, refusal: "short" }));
 }
 
 export function reservationUnknown(reservationId: string): InventoryError {

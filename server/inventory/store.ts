@@ -107,6 +107,9 @@ export interface ReservationStore {
    */
   return(request: ReturnRequest): Promise<Reservation>;
 
+  /** Those of the IDs that have a record, readable or damaged. */
+  findKnown(reservationIds: readonly string[]): Promise<ReadonlySet<string>>;
+
   /** `RESERVATION_UNKNOWN`. */
   get(reservationId: string): Promise<Reservation>;
 

@@ -2,11 +2,13 @@ import { Counter, Gauge, type Registry } from "prom-client";
 import type { FeedListener, ProductState } from "../inventory/feed.ts";
 import { CHANGE_CAUSES, type StockChange, shortfall } from "../inventory/ledger.ts";
 import type { Mirror } from "./mirror.ts";
+import type { SoldOutGate } from "./sold-out-gate.ts";
 import type { Hub } from "./watch/hub.ts";
 
 interface LiveMetricsSources {
   readonly mirror: Mirror;
   readonly hub: Hub;
+  readonly soldOut: SoldOutGate;
   /** A product with 1 to this many available units counts as low. */
   readonly lowStockMax: number;
 }
@@ -17,7 +19,10 @@ type Level = "out" | "low" | "plenty";
  * Adds the metrics of stock, mirror and watches. No metric has a product as a label: a shop has a million of them. Call
  * it before the feed starts.
  */
-export function addLiveMetrics(registry: Registry, { mirror, hub, lowStockMax }: LiveMetricsSources): void {
+export function addLiveMetrics(
+  registry: Registry,
+  { mirror, hub, soldOut, lowStockMax }: LiveMetricsSources,
+): void {
   const registers = [registry];
   const products: Record<Level, number> = { out: 0, low: 0, plenty: 0 };
   const count = (state: ProductState | undefined, difference: number): void => {
@@ -67,6 +72,15 @@ export function addLiveMetrics(registry: Registry, { mirror, hub, lowStockMax }:
     collect() {
       this.reset();
       this.inc(hub.readerWaits);
+    },
+  });
+  new Counter({
+    name: "inventory_sold_out_refusals_total",
+    help: "Reserve calls of sold-out products that this server refused without running them in the store",
+    registers,
+    collect() {
+      this.reset();
+      this.inc(soldOut.refusals);
     },
   });
   new Counter({

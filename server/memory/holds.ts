@@ -160,7 +160,7 @@ export class Holds {
       const ledger = ledgerOf(product);
       const left = available({ ...ledger, reserved: ledger.reserved - (held.get(productId) ?? 0) });
       if (left < quantity) {
-        shortage.push({ productId, requested: quantity, available: left });
+        shortage.push({ productId, requested: quantity, available: left, version: product.version });
       }
     }
     return unknown.length + shortage.length === 0 ? undefined : { status: "short", unknown, shortage };

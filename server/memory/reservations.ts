@@ -62,6 +62,10 @@ export class Reservations implements ReservationStore {
     );
   }
 
+  async findKnown(reservationIds: readonly string[]): Promise<ReadonlySet<string>> {
+    return new Set(reservationIds.filter((id) => this.#bucket.decisions.traceOf(id) !== undefined));
+  }
+
   async get(reservationId: string): Promise<Reservation> {
     const reply = this.#bucket.decisions.read({ step: "read", bucket: 0, reservationId });
     if (reply.status === "absent") {

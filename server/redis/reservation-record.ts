@@ -8,6 +8,7 @@ import {
   type Reservation,
   type ReservationState,
 } from "../inventory/reservation.ts";
+import type { Keys } from "./keys.ts";
 import type { ReplyReader } from "./reply.ts";
 
 const LineRecord = z.tuple([z.string(), z.int().min(0), z.int().min(1)]);
@@ -40,6 +41,13 @@ const ReservationRecord = z.union([
 
 function areOfDifferentProducts(lines: readonly z.infer<typeof LineRecord>[]): boolean {
   return new Set(lines.map(([productId]) => productId)).size === lines.length;
+}
+
+/** Encodes the lines of a record, for scripts/reservation.lua. */
+export function encodeLines(lines: readonly Line[], keys: Keys): string {
+  return JSON.stringify(
+    lines.map(({ productId, quantity }) => [productId, keys.bucketOf(productId), quantity]),
+  );
 }
 
 /** Decodes the lines of a record, as a script returns them. */
@@ -90,11 +98,16 @@ export function decodeState(text: string): ReservationState {
   return z.enum(RESERVATION_STATES).parse(text);
 }
 
-/** Decodes the rest of a reply `short`: product ID, requested, available of each short line. */
+/** Decodes the rest of a reply `short`: product ID, requested, available and version of each short line. */
 export function decodeShortage(reply: ReplyReader): ShortLine[] {
   const lines: ShortLine[] = [];
   for (let productId = reply.optionalText(); productId !== undefined; productId = reply.optionalText()) {
-    lines.push({ productId, requested: reply.integer(), available: reply.integer() });
+    lines.push({
+      productId,
+      requested: reply.integer(),
+      available: reply.integer(),
+      version: reply.integer(),
+    });
   }
   return lines;
 }

@@ -29,13 +29,19 @@ import type {
   ReturnRequest,
 } from "../inventory/store.ts";
 import { ActiveReservations } from "./active-reservations.ts";
-import type { Primaries } from "./connection/primaries.ts";
+import { type Primaries, sendByCommand } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import type { PlainKeys } from "./plain-keys.ts";
 import type { ReplyReader } from "./reply.ts";
-import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./reservation-record.ts";
+import {
+  decodeLines,
+  decodeReservation,
+  decodeShortage,
+  decodeState,
+  encodeLines,
+} from "./reservation-record.ts";
 
 /** Weight of a commit or release in a batch: only the record holds the number of products it touches. */
 const PRODUCTS_OF_A_RESERVATION = 3;
@@ -83,6 +89,8 @@ export class RedisReservations implements ReservationStore {
       status = reply.text();
     }
     switch (status) {
+      case "held":
+        return newReservation(request, reply.integer());
       case "ok":
         return decodeReservation(reservationId, reply.text());
       case "short":
@@ -201,6 +209,10 @@ export class RedisReservations implements ReservationStore {
     }
   }
 
+  findKnown(reservationIds: readonly string[]): Promise<ReadonlySet<string>> {
+    return findRecords(this.#keys, this.#primaries, reservationIds);
+  }
+
   async get(reservationId: string): Promise<Reservation> {
     const key = this.#keys.reservation(reservationId);
     const text = await this.#primaries.send(this.#keys.bucketOf(reservationId), (client) =>
@@ -266,7 +278,8 @@ export class RedisReservations implements ReservationStore {
         reservationId,
         linesFingerprint(lines),
         ttlMs,
-        ...lines.flatMap(({ productId, quantity }) => [productId, this.#keys.bucketOf(productId), quantity]),
+        encodeLines(lines, this.#keys),
+        ...lines.flatMap(({ productId, quantity }) => [productId, quantity]),
       ],
       products: lines.length,
       isIdempotent: true,
@@ -294,6 +307,41 @@ export class RedisReservations implements ReservationStore {
   #reservationKeys(reservationId: string): string[] {
     return [this.#keys.reservation(reservationId), this.#keys.deadlines(this.#keys.bucketOf(reservationId))];
   }
+}
+
+/** The IDs under which there is a record. */
+export async function findRecords(
+  keys: Keys,
+  primaries: Primaries,
+  reservationIds: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const exist = await sendByCommand(
+    primaries,
+    reservationIds,
+    (id) => keys.bucketOf(id),
+    async (client, ids) => {
+      const names = ids.map((id) => keys.reservation(id));
+      // Nearly always none exists, which one command shows.
+      return (await client.exists(names)) === 0
+        ? ids.map(() => 0)
+        : Promise.all(names.map((name) => client.exists(name)));
+    },
+  );
+  return new Set(reservationIds.filter((_, index) => exist[index] === 1));
+}
+
+/** The reservation that a request has just made. */
+function newReservation({ reservationId, lines, ttlMs }: ReserveRequest, createTimeMs: number): Reservation {
+  return {
+    reservationId,
+    state: "active",
+    lines,
+    committedLines: [],
+    createTimeMs,
+    expireTimeMs: createTimeMs + ttlMs,
+    endTimeMs: undefined,
+    revived: false,
+  };
 }
 
 function lineAt(lines: readonly Line[], index: number): Line {

@@ -3,7 +3,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { ShortageSchema } from "../../gen/inventory/v1/reservation_pb.ts";
-import { InventoryError, type InventoryErrorCode } from "../inventory/errors.ts";
+import { InventoryError, type InventoryErrorCode, withoutStack } from "../inventory/errors.ts";
 import { toInt32 } from "../wire/stock-changed.ts";
 import { isMalformedRequest } from "./request/malformed.ts";
 
@@ -40,7 +40,10 @@ export function toConnectError(error: unknown): ConnectError {
   if (!(error instanceof InventoryError)) {
     return new ConnectError("Internal server error", Code.Internal, undefined, undefined, error);
   }
-  return new ConnectError(error.message, CODES[error.code], undefined, detailsOf(error), error);
+  // The stack is that of the cause.
+  return withoutStack(
+    () => new ConnectError(error.message, CODES[error.code], undefined, detailsOf(error), error),
+  );
 }
 
 type Details = ConstructorParameters<typeof ConnectError>[3];

@@ -57,6 +57,7 @@ export function settling(store: InventoryStore, state: ClusterState): InventoryS
     extend: (...args) => settled(reservations.extend(...args)),
     return: (request) => settled(reservations.return(request)),
     expireDue: (limit) => settled(reservations.expireDue(limit)),
+    findKnown: (ids) => reservations.findKnown(ids),
     get: (id) => reservations.get(id),
     list: (page) => reservations.list(page),
     listOfProduct: (productId, page) => reservations.listOfProduct(productId, page),

@@ -208,11 +208,11 @@ export function lateCommitRules(newFixture: () => ReservationFixture): void {
     await fixture.reserve(newId("r"), [lamp.units(1)]);
     await fixture.store.setSafetyStock(bulb.productId, 1);
     const { shortage } = await fixture.refused("STOCK_SHORT", () => fixture.commit(id));
-    assert.deepEqual(shortage, [short(lamp, 3, 2), short(bulb, 1, 0)]);
+    assert.deepEqual(shortage, [short(lamp, 3, 2, 4), short(bulb, 1, 0, 4)]);
     const part = await fixture.refused("STOCK_SHORT", () =>
       fixture.commit(id, [torch.units(1), bulb.units(1)]),
     );
-    assert.deepEqual(part.shortage, [short(bulb, 1, 0)]);
+    assert.deepEqual(part.shortage, [short(bulb, 1, 0, 4)]);
     await fixture.expectState(id, { state: "expired", revived: false });
     await lamp.count(4);
     await fixture.store.setSafetyStock(bulb.productId, 0);

@@ -231,8 +231,9 @@ export function expectReservation(reservation: Reservation, expected: Partial<Re
   assert.ok((reservation.endTimeMs ?? reservation.createTimeMs) >= reservation.createTimeMs);
 }
 
-export function short(shelf: Shelf, requested: number, available: number): ShortLine {
-  return { productId: shelf.productId, requested, available };
+/** A short line of a product that is at `version`; 1 is that of a new shelf. */
+export function short(shelf: Shelf, requested: number, available: number, version = 1): ShortLine {
+  return { productId: shelf.productId, requested, available, version };
 }
 
 /** Waits by the clock of this machine, which is also the store's. */

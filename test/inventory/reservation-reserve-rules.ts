@@ -54,13 +54,13 @@ export function reserveRules(newFixture: () => ReservationFixture): void {
     await fixture.store.setSafetyStock(shelf.productId, 2);
     await fixture.reserve(newId("r"), [shelf.units(5)]);
     const refusal = await fixture.refused("STOCK_SHORT", () => fixture.reserve(newId("r"), [shelf.units(4)]));
-    assert.deepEqual(refusal.shortage, [short(shelf, 4, 3)]);
+    assert.deepEqual(refusal.shortage, [short(shelf, 4, 3, 3)]);
     await fixture.reserve(newId("r"), [shelf.units(3)]);
     const none = await fixture.refused("STOCK_SHORT", () => fixture.reserve(newId("r"), [shelf.units(1)]));
-    assert.deepEqual(none.shortage, [short(shelf, 1, 0)]);
+    assert.deepEqual(none.shortage, [short(shelf, 1, 0, 4)]);
     await shelf.count(0);
     const below = await fixture.refused("STOCK_SHORT", () => fixture.reserve(newId("r"), [shelf.units(1)]));
-    assert.deepEqual(below.shortage, [short(shelf, 1, 0)], "below 0 shows as 0");
+    assert.deepEqual(below.shortage, [short(shelf, 1, 0, 5)], "below 0 shows as 0");
   });
 
   it("rejects all lines if one product is unknown", async () => {
@@ -135,6 +135,21 @@ export function reserveRules(newFixture: () => ReservationFixture): void {
     await shelf.expect({ reserved: 2, version: 2 });
   });
 
+  it("tells which IDs have a record, whatever their state", async () => {
+    const fixture = newFixture();
+    const shelf = await fixture.shelf(10);
+    const [active, expired, tombstone] = [newId("r"), newId("r"), newId("r")];
+    const [refused, unknown] = [newId("r"), newId("r")];
+    const { reservations } = fixture.store;
+    await fixture.reserve(active, [shelf.units(1)]);
+    await fixture.reserveExpired(expired, [shelf.units(1)]);
+    await reservations.release(tombstone);
+    await fixture.refused("STOCK_SHORT", () => fixture.reserve(refused, [shelf.units(11)]));
+    const known = await reservations.findKnown([unknown, tombstone, active, refused, expired]);
+    assert.deepEqual([...known].sort(), [active, expired, tombstone].sort());
+    assert.deepEqual([...(await reservations.findKnown([unknown]))], []);
+  });
+
   it("holds no unit twice for concurrent buyers", async () => {
     const fixture = newFixture();
     const [lamp, torch] = [await fixture.shelf(20), await fixture.shelf(1_000)];
@@ -150,7 +165,7 @@ export function reserveRules(newFixture: () => ReservationFixture): void {
     for (const outcome of outcomes) {
       if (outcome.status === "rejected") {
         assert.ok(outcome.reason instanceof InventoryError);
-        assert.deepEqual(outcome.reason.shortage, [short(lamp, 1, 0)]);
+        assert.deepEqual(outcome.reason.shortage, [short(lamp, 1, 0, 21)]);
       }
     }
     await lamp.expect({ reserved: 20, version: 21, available: 0 });

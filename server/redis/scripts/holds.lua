@@ -157,7 +157,7 @@ end
 -- KEYS  hold, undecided; then for each product of the lines and the effects ledger, history, changes
 -- ARGV  reservation ID, epoch, fingerprint, lines as JSON, effects as JSON, product IDs in the order of KEYS as JSON
 -- reply 'ok'; 'superseded'; 'absent', product IDs to adopt from plain keys; 'short', IDs of deleted products as JSON, and for each short line
---       product ID, requested, available
+--       product ID, requested, available, version
 operations.hold = function(k, a, plan)
   local id, epoch, print, lines = a[1], tonumber(a[2]), a[3], cjson.decode(a[4])
   local keys, effects = hold_keys(k, cjson.decode(a[6])), cjson.decode(a[5])
@@ -183,6 +183,7 @@ operations.hold = function(k, a, plan)
         short[#short + 1] = line[1]
         short[#short + 1] = line[2]
         short[#short + 1] = left
+        short[#short + 1] = p.V
       end
     end
   end

@@ -5,10 +5,9 @@
 -- of the seller's events in µs: P newest create or update, X newest details, K newest deletion.
 -- Q and R have the time and the delivery of the newest declaration and of the newest details (product-event.lua).
 --
--- Numbers are Lua doubles, exact up to 2^53; redis.call writes them with %.17g, so microseconds
--- of any year up to 2255 survive. Format them with %d, never with tostring or ..: those round to 14 digits.
+-- Numbers are Lua doubles, exact up to 2^53, so microseconds of any year up to 2255 survive. Format them with %d, never with tostring or ..: those round to 14 digits.
 
-local operation_retention_ms = tonumber(ARGV[1])
+local operation_retention_ms = ARGV[1]
 local update_ahead_ms_max = tonumber(ARGV[4])
 local quantity_max = 2147483647
 
@@ -42,8 +41,8 @@ local function raise_ledger_damage(key, texts)
   raise_damage('ledger', key, 'a field is not an integer')
 end
 
--- Reads a product, or nil. store_product writes exactly the fields that are assigned to the result.
-local function load_product(key)
+-- Reads the ledger of a product as Redis has it, or nil.
+local function read_ledger(key)
   local f = read('ledger', 'HMGET', key, 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K')
   local D, A, S, H, F = tonumber(f[1]), tonumber(f[3]), tonumber(f[4]), tonumber(f[5]), tonumber(f[6])
   local V, T = tonumber(f[7]), tonumber(f[8])
@@ -64,9 +63,22 @@ local function load_product(key)
     or (f[2] and not U) or (f[9] and not P) or (f[10] and not X) or (f[11] and not K) then
     raise_ledger_damage(key, f)
   end
-  return setmetatable({}, { __index = {
-    D = D, U = U, A = A, S = S, H = H, F = F, V = V, T = T, P = P, X = X, K = K,
-  } })
+  return { D = D, U = U, A = A, S = S, H = H, F = F, V = V, T = T, P = P, X = X, K = K }
+end
+
+-- A product as the earlier operations of the batch have left it, or nil. The caller assigns the fields that it changes to
+-- the result. They take effect when a plan with them runs (plan_ledger).
+local function load_product(key)
+  local ledger = ledgers[key]
+  if not ledger then
+    ledger = read_ledger(key)
+    if not ledger then
+      return nil
+    end
+    ledger.__index = ledger
+    ledgers[key] = ledger
+  end
+  return setmetatable({}, ledger)
 end
 
 -- Reads a ledger that must exist: a reservation or a completed operation refers to it.
@@ -95,16 +107,6 @@ local function available(p)
   return math.max(0, on_hand(p) - p.H - p.F)
 end
 
--- Plans the write of the assigned fields; of a new product all of them.
-local function store_product(plan, key, p)
-  local write = { 'HSET', key }
-  for name, value in pairs(p) do
-    write[#write + 1] = name
-    write[#write + 1] = value
-  end
-  plan_command(plan, write)
-end
-
 -- D U A S H F V T, then 1 if deleted, else 0, separated by spaces; U is empty if absent.
 local function ledger_text(p)
   return string.format('%d %s %d %d %d %d %d %d %d', p.D, p.U and string.format('%d', p.U) or '',
@@ -121,7 +123,7 @@ end
 local function record(plan, keys, product_id, p, cause, available_before, reference, reason, details, by)
   p.V = p.V + 1
   p.T = now_ms
-  store_product(plan, keys.ledger, p)
+  plan_ledger(plan, keys.ledger, p)
   local change = string.format('%s %d %s ', cause, available(p) - available_before, ledger_text(p))
     .. (by or actor) .. '\n' .. product_id .. '\n' .. reference .. '\n' .. (details or '') .. '\n' .. reason
   if keys.is_derived then

@@ -37,7 +37,7 @@ local function compare_with_register(key, name, at, delivery, fence)
   if at ~= fence then
     return at - fence
   end
-  local known = read('ledger', 'HGET', key, name)
+  local known = ledgers[key] and ledgers[key][name] or read('ledger', 'HGET', key, name)
   local known_at, known_delivery = string.match(known or '', '^(%d+) (.+)$')
   return compare_deliveries(delivery, tonumber(known_at) == fence and known_delivery or nil)
 end
@@ -121,7 +121,7 @@ operations.put_product = function(k, a, plan)
     local cause = (details_changed and not declared_changed and not appeared) and 'details' or 'declared'
     record(plan, keys, product_id, p, cause, available_before, '', '', (details_changed or appeared) and details_after or nil)
   else
-    store_product(plan, keys.ledger, p)
+    plan_ledger(plan, keys.ledger, p)
   end
   if not won or is_deleted(p) then
     return reply('stale', p)
@@ -154,7 +154,7 @@ operations.delete_product = function(k, a, plan)
   if never_seen or (not was_deleted and is_deleted(p)) then
     record(plan, keys, product_id, p, 'deleted', available(p), '', '')
   else
-    store_product(plan, keys.ledger, p)
+    plan_ledger(plan, keys.ledger, p)
   end
   return reply(status, p)
 end

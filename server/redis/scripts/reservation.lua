@@ -78,12 +78,10 @@ local function load_reservation(key)
   return r, text
 end
 
-local function plan_active(plan, keys, id, r)
+local function plan_active(plan, keys, id, expires, text)
   check_type('deadlines', 'ZCARD', keys.deadlines)
-  local text = cjson.encode(r)
-  plan_write(plan, 'ZADD', keys.deadlines, r.expires, id)
+  plan_write(plan, 'ZADD', keys.deadlines, string.format('%d', expires), id)
   plan_write(plan, 'SET', keys.record, text)
-  return { 'ok', text }
 end
 
 -- The deadline is removed last: one that remains is removed by the next expiry.
@@ -169,10 +167,11 @@ end
 
 -- reserve
 -- KEYS  reservation, deadlines; then for each line ledger, history, changes
--- ARGV  reservation ID, fingerprint of the lines, time to live in ms; then for each line product ID,
---       bucket, quantity
--- reply 'ok', the reservation; 'reused'; 'released_before'; 'absent', product IDs to adopt
---       from plain keys; 'unknown', product ID; 'short', and for each short line product ID, requested, available
+-- ARGV  reservation ID, fingerprint of the lines, time to live in ms, the lines as JSON as in the record; then for each
+--       line product ID, quantity
+-- reply 'held', time in ms; 'ok', the reservation, for a repetition; 'reused'; 'released_before'; 'absent', product IDs to adopt
+--       from plain keys; 'unknown', product ID; 'short', and for each short line product ID, requested, available,
+--       version of the product
 operations.reserve = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2] }
   local id = a[1]
@@ -185,9 +184,9 @@ operations.reserve = function(k, a, plan)
     end
     return { 'ok', text }
   end
-  local lines, products, absent, short = {}, {}, { 'absent' }, { 'short' }
-  for i = 1, (#a - 3) / 3 do
-    local product_id, bucket, quantity = a[3 * i + 1], tonumber(a[3 * i + 2]), tonumber(a[3 * i + 3])
+  local products, absent, short = {}, { 'absent' }, { 'short' }
+  for i = 1, (#a - 4) / 2 do
+    local product_id, quantity = a[2 * i + 3], tonumber(a[2 * i + 4])
     local p = load_product(k[3 * i])
     if p == nil then
       absent[#absent + 1] = product_id
@@ -197,8 +196,8 @@ operations.reserve = function(k, a, plan)
       short[#short + 1] = product_id
       short[#short + 1] = quantity
       short[#short + 1] = available(p)
+      short[#short + 1] = p.V
     end
-    lines[i] = { product_id, bucket, quantity }
     products[i] = p
   end
   if #absent > 1 then
@@ -206,16 +205,17 @@ operations.reserve = function(k, a, plan)
   elseif #short > 1 then
     return short
   end
-  for i, line in ipairs(lines) do
-    local p = products[i]
+  for i, p in ipairs(products) do
     local available_before = available(p)
-    p.H = p.H + line[3]
+    p.H = p.H + tonumber(a[2 * i + 4])
     local line_keys = { ledger = k[3 * i], history = k[3 * i + 1], changes = k[3 * i + 2] }
-    record(plan, line_keys, line[1], p, 'reserved', available_before, id, '')
+    record(plan, line_keys, a[2 * i + 3], p, 'reserved', available_before, id, '')
   end
-  return plan_active(plan, keys, id, {
-    state = 'active', lines = lines, print = a[2], created = now_ms, expires = now_ms + tonumber(a[3]),
-  })
+  -- Written by hand: encoding a table costs more than a change of the ledger.
+  local expires = now_ms + tonumber(a[3])
+  plan_active(plan, keys, id, expires, string.format(
+    '{"state":"active","lines":%s,"print":"%s","created":%d,"expires":%d}', a[4], a[2], now_ms, expires))
+  return { 'held', now_ms }
 end
 
 -- commit_reservation
@@ -255,6 +255,7 @@ operations.commit_reservation = function(k, a, plan)
         short[#short + 1] = line[1]
         short[#short + 1] = sold[i]
         short[#short + 1] = left
+        short[#short + 1] = p.V
       end
     end
   end
@@ -314,7 +315,9 @@ operations.extend_reservation = function(k, a, plan)
     return { 'ended', r.state == 'active' and 'expired' or r.state }
   end
   r.expires = now_ms + tonumber(a[2])
-  return plan_active(plan, keys, a[1], r)
+  local text = cjson.encode(r)
+  plan_active(plan, keys, a[1], r.expires, text)
+  return { 'ok', text }
 end
 
 -- return_units

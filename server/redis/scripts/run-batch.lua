@@ -48,6 +48,7 @@ for i, operation in ipairs(cjson.decode(ARGV[5])) do
   replies[i] = reply
   needs_replication = needs_replication or (name ~= 'expire_due' and not replies_without_state[reply[1]])
 end
+write_ledgers()
 -- WAIT covers the writes of its own connection alone. A reply may depend on what another connection has just written, so a
 -- batch without a change writes the field `beat`, for WAIT to wait for. The statuses in replies_without_state refuse the
 -- operation, so a failover cannot invalidate them.

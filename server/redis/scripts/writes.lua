@@ -6,14 +6,16 @@
 -- The writes of one operation: planned and checked first, then run.
 --
 -- Redis does not roll back a script. A command that fails leaves the writes before it in place, and units could be held
--- by no reservation. So an operation only reads, decides and plans its writes; run_plan runs them after it has returned.
+-- by no reservation. So an operation only reads, decides and plans its writes; run_plan runs them after it has returned, and
+-- write_ledgers writes the ledgers at the end of the batch, in the same atomic step.
 -- What could make a write fail is checked before: the type of its key, by reading the key or by check_type, and the
 -- permission of this user. Redis itself checks the permission for the keys in KEYS; plan_write checks that for the
 -- command, and check_permission that for a key which is not in KEYS. Memory, disk, replicas and the role of this server were
 -- checked before the script started, because of the shebang line.
 
-local changes_kept = tonumber(ARGV[2])
-local changes_kept_per_product = tonumber(ARGV[3])
+-- Redis formats a number in a command with %.17g, which costs more than a string of digits.
+local changes_kept = ARGV[2]
+local changes_kept_per_product = ARGV[3]
 
 -- Changed products of all operations: product ID and new version, alternating.
 local changed = {}
@@ -77,9 +79,14 @@ local function check_type(kind, command, key)
   end
 end
 
--- `records`: writes to the state that later operations read. `changes`: entries of the streams.
+-- The ledgers that operations of this batch have loaded or changed, by key, and the names of the fields that were changed.
+-- Operations on the same product share one read and one write: of a hot product nearly all operations of a batch.
+local ledgers, changed_fields = {}, {}
+
+-- `records`: writes to the state that later operations read. `ledgers`: by key the changed fields of a ledger, or all of
+-- a new one. `changes`: entries of the streams.
 local function new_plan()
-  return { records = {}, changes = {} }
+  return { records = {}, ledgers = {}, changes = {} }
 end
 
 local function check_permission(command, key, ...)
@@ -104,6 +111,15 @@ local function plan_write(plan, ...)
   plan_command(plan, { ... })
 end
 
+-- Plans the change of a ledger. `fields` may change until the plan runs.
+local function plan_ledger(plan, key, fields)
+  if not is_permitted.HSET then
+    check_permission('HSET', key, 'V', '')
+    is_permitted.HSET = true
+  end
+  plan.ledgers[key] = fields
+end
+
 -- Plans an entry of the change stream and of the product's history.
 local function plan_change(plan, keys, product_id, version, text)
   if not is_permitted.XADD then
@@ -114,7 +130,7 @@ local function plan_change(plan, keys, product_id, version, text)
   plan.changes[#plan.changes + 1] = { keys = keys, product_id = product_id, version = version, text = text }
 end
 
--- XADD fails if the key is not a stream or has a later ID. The ledger was already written at that point.
+-- XADD fails if the key is not a stream or has a later ID. The change is made all the same.
 local function add_entry(stream, kept, exactness, id, text)
   local added = redis.pcall('XADD', stream, 'MAXLEN', exactness, kept, id, 'c', text)
   if is_error(added) then
@@ -124,9 +140,43 @@ local function add_entry(stream, kept, exactness, id, text)
   return added
 end
 
+-- Changes a ledger for the later operations of the batch. write_ledgers writes it.
+local function change_ledger(key, fields)
+  local ledger, names = ledgers[key], changed_fields[key]
+  if not ledger then
+    ledger = {}
+    ledger.__index = ledger
+    ledgers[key] = ledger
+  end
+  if not names then
+    names = {}
+    changed_fields[key] = names
+  end
+  for name, value in pairs(fields) do
+    ledger[name] = value
+    names[name] = true
+  end
+end
+
+-- Writes the changed ledgers, once for the whole batch.
+local function write_ledgers()
+  for key, names in pairs(changed_fields) do
+    local ledger, write = ledgers[key], { 'HSET', key }
+    for name in pairs(names) do
+      local value = ledger[name]
+      write[#write + 1] = name
+      write[#write + 1] = type(value) == 'number' and string.format('%d', value) or value
+    end
+    redis.call(unpack(write))
+  end
+end
+
 local function run_plan(plan)
   for _, write in ipairs(plan.records) do
     redis.call(unpack(write))
+  end
+  for key, fields in pairs(plan.ledgers) do
+    change_ledger(key, fields)
   end
   for _, change in ipairs(plan.changes) do
     local keys, version, text = change.keys, change.version, change.text

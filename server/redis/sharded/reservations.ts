@@ -20,7 +20,7 @@ import type { Keys } from "../keys.ts";
 import type { RedisMetrics } from "../metrics.ts";
 import type { Mutations } from "../mutations/mutations.ts";
 import type { PlainKeys } from "../plain-keys.ts";
-import { DEADLINE_AHEAD_MS_MAX } from "../reservations.ts";
+import { DEADLINE_AHEAD_MS_MAX, findRecords } from "../reservations.ts";
 import { dueBuckets } from "./overdue.ts";
 import { Repair } from "./repair.ts";
 import { decodeDecided, mutationOf, replyTo } from "./steps.ts";
@@ -96,6 +96,10 @@ export class ShardedReservations implements ReservationStore {
         return ledger && onHand(ledger);
       }),
     );
+  }
+
+  findKnown(reservationIds: readonly string[]): Promise<ReadonlySet<string>> {
+    return findRecords(this.#keys, this.#primaries, reservationIds);
   }
 
   async get(reservationId: string): Promise<Reservation> {

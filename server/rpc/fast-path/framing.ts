@@ -1,7 +1,9 @@
-import type { ConnectError } from "@connectrpc/connect";
+import { type ConnectError, encodeBinaryHeader } from "@connectrpc/connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { trailerFlag, trailerSerialize } from "@connectrpc/connect/protocol-grpc-web";
-import { withGrpcMessage } from "../grpc-message.ts";
+import { StatusSchema } from "../../../gen/google/rpc/status_pb.ts";
+import { encodeGrpcMessage, withGrpcMessage } from "../grpc-message.ts";
+import { toStatus } from "../status.ts";
 
 // Framing that unary calls and streams share.
 
@@ -30,8 +32,14 @@ export function openEnvelope(body: Buffer): Buffer | undefined {
   return isWhole ? body.subarray(PREFIX_BYTES) : undefined;
 }
 
-/** The trailers of a gRPC error. */
+/** The trailers of a gRPC error. `Headers` are costly, and most errors have no metadata. */
 export function grpcErrorTrailers(error: ConnectError, trailers?: Headers): Record<string, string> {
+  if (trailers === undefined && error.metadata.keys().next().done) {
+    const status = { "grpc-status": String(error.code), "grpc-message": encodeGrpcMessage(error.rawMessage) };
+    return error.details.length === 0
+      ? status
+      : { ...status, "grpc-status-details-bin": encodeBinaryHeader(toStatus(error), StatusSchema) };
+  }
   return Object.fromEntries(withGrpcMessage(setTrailerStatus(new Headers(trailers), error)));
 }
 

@@ -13,13 +13,14 @@ if ARGV[5] == 'reserve' then
   local keys = product_keys(product_id, 0)
   reply = operations.reserve(
     { reservation[1], reservation[2], keys.ledger, keys.history, keys.changes },
-    { id, 'a-fingerprint-of-lines', 600000, product_id, 0, 1 }, plan)
+    { id, 'a-fingerprint-of-lines', 600000, '[["' .. product_id .. '",0,1]]', product_id, 1 }, plan)
 else
   reply = operations.commit_reservation(reservation, { id, '' }, plan)
 end
-if reply[1] ~= 'ok' then
+if reply[1] ~= 'ok' and reply[1] ~= 'held' then
   redis.call('DECR', KEYS[1])
   return redis.error_reply('ERR ' .. reply[1])
 end
 run_plan(plan)
+write_ledgers()
 return reply

@@ -26,7 +26,7 @@ const handler = connectNodeAdapter({
   routes: (router) => {
     router.service(Inventory, legacyInventory(live));
     router.service(StockService, stockService(live));
-    router.service(ReservationService, reservationService(store.reservations));
+    router.service(ReservationService, reservationService(store.reservations, live.soldOut));
     router.rpc(StockService.method.watchStock, async function* ({ productIds }, { signal }) {
       while (!signal.aborted) {
         const changed = nextChange.promise;

@@ -3,6 +3,7 @@ import { pino } from "pino";
 import { Catalog } from "../../../server/live/catalog/catalog.ts";
 import { Mirror } from "../../../server/live/mirror.ts";
 import { LiveReads } from "../../../server/live/reads.ts";
+import { SoldOutGate } from "../../../server/live/sold-out-gate.ts";
 import { Hub } from "../../../server/live/watch/hub.ts";
 import { RedisFeed } from "../../../server/redis/feed/feed.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../../server/redis/keys.ts";
@@ -29,6 +30,7 @@ export async function openLiveStore() {
     reads: new LiveReads(mirror, store),
     catalog: new Catalog(mirror),
     hub: new Hub(mirror),
+    soldOut: new SoldOutGate({ mirror, reservations: store.reservations, ageMsMax: 0 }),
   };
   new RedisFeed({ endpoint, keys, log }).start(mirror);
   while (!mirror.isLoaded) {
