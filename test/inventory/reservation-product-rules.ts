@@ -61,7 +61,10 @@ export function deletionRules(newFixture: () => ReservationFixture): void {
     await fixture.reserveLapsed(lapsed, [shelf.units(2)]);
     await shelf.delete();
     const { shortage } = await fixture.refused("STOCK_SHORT", () => fixture.commit(expired));
-    assert.deepEqual(shortage, [short(shelf, 3, 0, 5)]);
+    assert.deepEqual(
+      shortage?.map(({ version: _, ...line }) => line),
+      [{ productId: shelf.productId, requested: 3, available: 0 }],
+    );
     expectReservation(await fixture.commit(lapsed), { revived: true });
     await shelf.put(10, U + 2);
     expectReservation(await fixture.commit(expired), { revived: true });

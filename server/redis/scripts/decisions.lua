@@ -76,6 +76,13 @@ local function plan_sale(plan, keys, id, r, sold, revived)
   return plan_end(plan, keys, id, r, 'committed')
 end
 
+-- Plans an active reservation with its deadline.
+local function plan_deadline(plan, keys, id, r)
+  local text = cjson.encode(r)
+  plan_active(plan, keys, id, r.expires, text)
+  return { 'ok', text }
+end
+
 -- read_reservation
 -- KEYS  record
 -- reply 'ok', the record; 'absent', next epoch
@@ -103,7 +110,7 @@ operations.decide = function(k, a, plan)
   for i = 1, (#a - 4) / 3 do
     lines[i] = { a[3 * i + 2], tonumber(a[3 * i + 3]), tonumber(a[3 * i + 4]) }
   end
-  return plan_active(plan, keys, a[1], {
+  return plan_deadline(plan, keys, a[1], {
     state = 'active', lines = lines, print = a[3], created = now_ms, expires = now_ms + tonumber(a[4]),
     epoch = epoch, attempt = a[3], revision = 0, refused = refused > 0 and refused or nil,
   })
@@ -227,7 +234,7 @@ operations.extend = function(k, a, plan)
     return { 'ended', r.state == 'active' and 'expired' or r.state }
   end
   r.expires = now_ms + tonumber(a[2])
-  return plan_active(plan, keys, a[1], r)
+  return plan_deadline(plan, keys, a[1], r)
 end
 
 -- return
