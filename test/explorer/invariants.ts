@@ -232,6 +232,9 @@ export function checkAnswers(calls: readonly Answered[], entryOf: (id: string) =
       if (answer && "reservation" in answer) {
         checkAnswer(call, answer.reservation, record);
       }
+      if (call.after !== undefined && answer && "code" in answer && answer.code === "RESERVATION_UNKNOWN") {
+        throw new Violation(`${call.name} was answered that there is no reservation, after ${call.after}`);
+      }
     }
     if (record !== undefined && record.fingerprint !== undefined) {
       checkExplained(record, "reserve", ofId);
