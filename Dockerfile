@@ -31,7 +31,7 @@ COPY --from=dependencies /app/node_modules node_modules
 COPY package.json ./
 COPY gen gen
 COPY web/view web/view
-COPY tools/adopt.ts tools/message.ts tools/probe-health.ts tools/redrive.ts tools/token.js tools/
+COPY tools/adopt.ts tools/copy-ledger.ts tools/message.ts tools/probe-health.ts tools/redrive.ts tools/token.js tools/
 COPY cli cli
 COPY server server
 COPY --from=page /app/dist/web dist/web

@@ -9,7 +9,7 @@ import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./ops/lo
 import { SAMPLERS, type TracingSettings } from "./ops/tracing.ts";
 import type { RedisEndpoint } from "./redis/connection/endpoint.ts";
 import { parseAddresses, readRedisEndpoint } from "./redis/connection/settings.ts";
-import { BUCKETS_DEFAULT, BUCKETS_MAX } from "./redis/keys.ts";
+import { BUCKETS_DEFAULT, BUCKETS_MAX, CLUSTER_BUCKETS_DEFAULT } from "./redis/keys.ts";
 import type { CallLimits } from "./rpc/middleware/limits.ts";
 import { readTls, type TlsSettings } from "./tls-settings.ts";
 import { findUnknownVariables, type UnknownVariable } from "./unknown-variables.ts";
@@ -148,6 +148,7 @@ const Environment = AccessEnvironment.extend({
   REDIS_SENTINELS: setting.addresses().default([]),
   REDIS_MASTER_NAME: z.string().default("inventory"),
   REDIS_SENTINEL_PASSWORD: z.string().optional(),
+  REDIS_CLUSTER: setting.addresses().default([]),
   REDIS_ACKS: setting.integer(0, 0, 5),
   KAFKA_BROKERS: z
     .string()
@@ -220,7 +221,7 @@ const Environment = AccessEnvironment.extend({
   DEMO: setting.flag().optional(),
   DEMO_RESERVE: setting.flag().optional(),
   LANE: setting.flag().default(true),
-  INVENTORY_BUCKETS: setting.integer(BUCKETS_DEFAULT, 1, BUCKETS_MAX),
+  INVENTORY_BUCKETS: setting.integer(BUCKETS_DEFAULT, 1, BUCKETS_MAX).removeDefault().optional(),
   INVENTORY_HISTORY: setting.integer(CHANGES_KEPT_DEFAULT, 1, CHANGES_KEPT_MAX),
   OPERATION_RETENTION_HOURS: setting.integer(OPERATION_RETENTION_MS_DEFAULT / HOUR_MS, 24, 8_760),
   DRAIN_WAIT_MS: setting.integer(0, 0, 60_000),
@@ -291,7 +292,8 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     watchHeartbeatMs: env.WATCH_HEARTBEAT_MS,
     ...demo,
     fastPath: env.LANE,
-    buckets: env.INVENTORY_BUCKETS,
+    buckets:
+      env.INVENTORY_BUCKETS ?? (redis?.cluster === undefined ? BUCKETS_DEFAULT : CLUSTER_BUCKETS_DEFAULT),
     changesKept: env.INVENTORY_HISTORY,
     operationRetentionMs: env.OPERATION_RETENTION_HOURS * HOUR_MS,
     drainWaitMs: env.DRAIN_WAIT_MS,

@@ -86,8 +86,27 @@ describe("readConfig", () => {
       { TRUSTED_PROXIES: "192.0.2.7, 10.0.0.0/8,fd00::/8" },
       { trustedProxies: ["192.0.2.7", "10.0.0.0/8", "fd00::/8"] },
     ],
+    [
+      { REDIS_CLUSTER: "a:6379, [fd00::1]:6380", REDIS_USERNAME: "u", REDIS_PASSWORD: "p", REDIS_TLS: "on" },
+      {
+        buckets: 64,
+        redis: {
+          password: "p",
+          cluster: {
+            addresses: [
+              { host: "a", port: 6379 },
+              { host: "fd00::1", port: 6380 },
+            ],
+            username: "u",
+            tls: true,
+          },
+        },
+      },
+    ],
+    [{ REDIS_CLUSTER: "a:6379", INVENTORY_BUCKETS: "8" }, { buckets: 8 }],
+    [{ REDIS_URL: "redis://r" }, { buckets: 8 }],
     [{ INVENTORY_BUCKETS: "1" }, { buckets: 1 }],
-    [{ INVENTORY_BUCKETS: "64" }, { buckets: 64 }],
+    [{ INVENTORY_BUCKETS: "256" }, { buckets: 256 }],
     [{ INVENTORY_HISTORY: "1" }, { changesKept: 1 }],
     [{ INVENTORY_HISTORY: "10000" }, { changesKept: 10_000 }],
     [{ OPERATION_RETENTION_HOURS: "8760" }, { operationRetentionMs: 8_760 * 3_600_000 }],
@@ -110,6 +129,7 @@ describe("readConfig", () => {
       /begins with redis:\/\/ or rediss:\/\//,
     ],
     ["REDIS_PORT", ["0", "65536", "x"], /whole number from 1 to 65535/],
+    ["REDIS_CLUSTER", ["a", "a:1,b", "redis://a:1", "a:1,,b:2"], /host:port/],
     ["KAFKA_BROKERS", ["broker", "a:1,b", "a:x", "a:1,,b:2", ","], /host:port/],
     ["TRUSTED_PROXIES", ["edge", "10.0.0.0/33", "10.0.0/8", "10.0.0.1,,10.0.0.2", "*"], /address,network/],
     ["LOG_LEVEL", ["loud", "INFO", "30"], /one of trace, debug, info, warn, error, fatal, silent/],
@@ -118,7 +138,7 @@ describe("readConfig", () => {
     ["INVENTORY_HISTORY", ["0", "10001", "-1", "all"], /whole number from 1 to 10000/],
     ["DEMO_RESERVE", ["yes"], /on or off/],
     ["SHOP_NAME", ["x".repeat(61), "a\nb"], /1 to 60 characters/],
-    ["INVENTORY_BUCKETS", ["0", "65", "-8"], /whole number from 1 to 64/],
+    ["INVENTORY_BUCKETS", ["0", "257", "-8"], /whole number from 1 to 256/],
     ["OPERATION_RETENTION_HOURS", ["23", "8761"], /whole number from 24 to 8760/],
     ["DRAIN_WAIT_MS", ["60001", "-1"], /whole number from 0 to 60000/],
     ["DRAIN_DEADLINE_MS", ["600001", "10s"], /whole number from 0 to 600000/],
@@ -141,12 +161,25 @@ describe("readConfig", () => {
     }
   }
 
+  it("refuses a Redis Cluster beside another address of Redis", () => {
+    for (const [name, value] of [
+      ["REDIS_URL", "redis://r"],
+      ["REDIS_HOST", "r"],
+      ["REDIS_SENTINELS", "a:26379"],
+    ] as const) {
+      assert.deepEqual(faultsOf({ REDIS_CLUSTER: "a:6379", [name]: value }), [
+        `${name} and REDIS_CLUSTER are both set; the nodes of the Cluster name its primaries, so unset ${name}`,
+      ]);
+    }
+  });
+
   it("refuses reservations of visitors with Redis, however it is configured, and without the demo", () => {
     for (const value of ["on", "true", "1"]) {
       for (const other of [
         { REDIS_URL: "redis://r" },
         { REDIS_HOST: "r" },
         { REDIS_SENTINELS: "a:26379,b:26379" },
+        { REDIS_CLUSTER: "a:6379,b:6379" },
         { REDIS_URL: "redis://r", DEMO: "on" },
       ]) {
         assert.deepEqual(faultsOf({ DEMO_RESERVE: value, ...other }), [

@@ -57,7 +57,7 @@ describe("an invalid environment", { timeout: HANG_MS }, () => {
       LOG_LEVEL: "loud",
       LOG_FORMAT: "xml",
       DEMO: "perhaps",
-      INVENTORY_BUCKETS: "65",
+      INVENTORY_BUCKETS: "257",
       OPERATION_RETENTION_HOURS: "23",
       DRAIN_WAIT_MS: "-1",
       DRAIN_DEADLINE_MS: "1e3",

@@ -1,6 +1,7 @@
+import type { Redis } from "ioredis";
 import { compareIds, positionOf, type Reservation } from "../inventory/reservation.ts";
 import type { ProductReservations, ReservationsPage } from "../inventory/store.ts";
-import type { RedisConnection } from "./connection/client.ts";
+import { type Primaries, sendByCommand } from "./connection/primaries.ts";
 import type { DamagedRecords } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { decodeReservation } from "./reservation-record.ts";
@@ -18,12 +19,12 @@ interface Deadline {
 /** Lists the active reservations in Redis, from the deadlines of all buckets. */
 export class ActiveReservations {
   readonly #keys: Keys;
-  readonly #reads: RedisConnection;
+  readonly #primaries: Primaries;
   readonly #damagedRecords: DamagedRecords;
 
-  constructor(keys: Keys, reads: RedisConnection, damagedRecords: DamagedRecords) {
+  constructor(keys: Keys, primaries: Primaries, damagedRecords: DamagedRecords) {
     this.#keys = keys;
-    this.#reads = reads;
+    this.#primaries = primaries;
     this.#damagedRecords = damagedRecords;
   }
 
@@ -60,14 +61,7 @@ export class ActiveReservations {
   }
 
   async count(): Promise<number> {
-    const counts = await this.#reads.send((client) =>
-      Promise.all(
-        Array.from({ length: this.#keys.buckets }, (_, bucket) => {
-          const key = this.#keys.deadlines(bucket);
-          return this.#skipDamaged(key, 0, client.zcard(key));
-        }),
-      ),
-    );
+    const counts = await this.#ofEachBucket((client, key) => this.#skipDamaged(key, 0, client.zcard(key)));
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
@@ -78,8 +72,11 @@ export class ActiveReservations {
     if (last === undefined) {
       return { reservations: [], next: undefined };
     }
-    const texts = await this.#reads.send((client) =>
-      client.mget(due.map(({ id }) => this.#keys.reservation(id))),
+    const texts = await sendByCommand(
+      this.#primaries,
+      due,
+      ({ id }) => this.#keys.bucketOf(id),
+      (client, group) => client.mget(group.map(({ id }) => this.#keys.reservation(id))),
     );
     const reservations = due.flatMap(({ id, deadline }, index) => {
       const text = texts[index];
@@ -108,22 +105,17 @@ export class ActiveReservations {
   ): Promise<Deadline[]> {
     const end = expireBeforeMs === undefined ? "+inf" : `(${expireBeforeMs}`;
     const isWithin = after !== undefined && after.expireTimeMs < (expireBeforeMs ?? Number.POSITIVE_INFINITY);
-    const found = await this.#reads.send((client) =>
-      Promise.all(
-        Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.deadlines(bucket)).flatMap(
-          (key) => {
-            const from = after === undefined ? "-inf" : `(${after.expireTimeMs}`;
-            const later = client.zrangebyscore(key, from, end, "WITHSCORES", "LIMIT", 0, limit);
-            // Deadlines in the same millisecond are ordered by ID.
-            const ranges = isWithin
-              ? [later, client.zrangebyscore(key, after.expireTimeMs, after.expireTimeMs, "WITHSCORES")]
-              : [later];
-            return ranges.map((range) => this.#skipDamaged<string[]>(key, [], range));
-          },
-        ),
-      ),
-    );
+    const found = await this.#ofEachBucket(async (client, key) => {
+      const from = after === undefined ? "-inf" : `(${after.expireTimeMs}`;
+      const later = client.zrangebyscore(key, from, end, "WITHSCORES", "LIMIT", 0, limit);
+      // Deadlines in the same millisecond are ordered by ID.
+      const ranges = isWithin
+        ? [later, client.zrangebyscore(key, after.expireTimeMs, after.expireTimeMs, "WITHSCORES")]
+        : [later];
+      return Promise.all(ranges.map((range) => this.#skipDamaged<string[]>(key, [], range)));
+    });
     return found
+      .flat()
       .flatMap(deadlinesOf)
       .filter(
         ({ id, deadline }) =>
@@ -131,6 +123,17 @@ export class ActiveReservations {
       )
       .sort((a, b) => a.deadline - b.deadline || compareIds(a.id, b.id))
       .slice(0, limit);
+  }
+
+  /** Reads from the deadlines of every bucket. */
+  #ofEachBucket<T>(read: (client: Redis, key: string) => Promise<T>): Promise<T[]> {
+    const buckets = Array.from({ length: this.#keys.buckets }, (_, bucket) => bucket);
+    return sendByCommand(
+      this.#primaries,
+      buckets,
+      (bucket) => bucket,
+      (client, group) => Promise.all(group.map((bucket) => read(client, this.#keys.deadlines(bucket)))),
+    );
   }
 
   /** Resolves with `empty` if the key is not a sorted set: the other buckets are read all the same. */

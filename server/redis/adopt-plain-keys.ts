@@ -1,9 +1,9 @@
 import type { Redis } from "ioredis";
 import { InventoryError } from "../inventory/errors.ts";
-import { QUANTITY_MAX } from "../inventory/ledger.ts";
 import type { InventoryStore } from "../inventory/store.ts";
 import { Violations } from "../inventory/validation.ts";
 import type { Keys } from "./keys.ts";
+import { countIn } from "./plain-keys.ts";
 
 /** Keys that Redis visits in one step of the scan: well below a millisecond of its time. */
 const KEYS_PER_STEP = 500;
@@ -59,7 +59,7 @@ async function adoptStep(
       if (!isId(name)) {
         return "not-an-id";
       }
-      if (!isCount(values[index] ?? "")) {
+      if (countIn(values[index] ?? "") === undefined) {
         return "not-a-count";
       }
       if ((await client.exists(keys.ledger(name))) === 1) {
@@ -73,11 +73,6 @@ async function adoptStep(
   for (const [index, name] of names.entries()) {
     onKey(name, kinds[index] ?? "not-a-count", values[index] ?? "");
   }
-}
-
-/** As `adopt` in scripts/ledger.lua. */
-function isCount(value: string): boolean {
-  return /^\d{1,10}$/.test(value) && Number(value) <= QUANTITY_MAX;
 }
 
 function isId(name: string): boolean {

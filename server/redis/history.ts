@@ -1,4 +1,3 @@
-import { z } from "zod";
 import {
   type ChangeKey,
   CORRECTIONS_NAMED_MAX,
@@ -11,28 +10,22 @@ import {
 } from "../inventory/change-history.ts";
 import type { StockChange } from "../inventory/ledger.ts";
 import type { ChangesPage } from "../inventory/store.ts";
-import type { RedisConnection } from "./connection/client.ts";
+import { type Primaries, sendByCommand } from "./connection/primaries.ts";
 import type { DamagedRecords } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
+import { decodeReference } from "./reference-record.ts";
 import { decodeChange } from "./reply.ts";
-import { decodeTrace } from "./reservation-record.ts";
-
-/** A reference record as scripts/correction.lua writes it: product and version of each change. */
-const ReferenceRecord = z.preprocess(
-  // Lua writes an empty list as an empty object.
-  (list) => (Array.isArray(list) || Object.keys(Object(list)).length > 0 ? list : []),
-  z.array(z.tuple([z.string(), z.int().min(1)])),
-);
+import { decodeTrace, isRefusal } from "./reservation-record.ts";
 
 /** Reads the histories of products, and the records that say which products a reference has changed. */
 export class RedisHistory {
   readonly #keys: Keys;
-  readonly #reads: RedisConnection;
+  readonly #primaries: Primaries;
   readonly #damagedRecords: DamagedRecords;
 
-  constructor(keys: Keys, reads: RedisConnection, damagedRecords: DamagedRecords) {
+  constructor(keys: Keys, primaries: Primaries, damagedRecords: DamagedRecords) {
     this.#keys = keys;
-    this.#reads = reads;
+    this.#primaries = primaries;
     this.#damagedRecords = damagedRecords;
   }
 
@@ -63,7 +56,7 @@ export class RedisHistory {
     }
     const key = this.#keys.history(productId);
     const newest = before === undefined ? "+" : `(${before}-0`;
-    const entries = await this.#reads.send((client) =>
+    const entries = await this.#primaries.send(this.#keys.bucketOf(productId), (client) =>
       client.xrevrange(key, newest, "-", "COUNT", limit).catch((error) => {
         this.#damagedRecords.foundForeignType("stream", key, error);
         return [];
@@ -86,11 +79,16 @@ export class RedisHistory {
     const referenceKeys = Array.from({ length: this.#keys.buckets }, (_, bucket) =>
       this.#keys.reference(bucket, referenceId),
     );
-    const [reservation, ...references] = await this.#reads.send((client) =>
-      Promise.all([
-        this.#readText("reservation", reservationKey, client.get(reservationKey)),
-        ...referenceKeys.map((key) => this.#readText("reference", key, client.get(key))),
-      ]),
+    const records = [
+      { kind: "reservation", key: reservationKey, bucket: this.#keys.bucketOf(referenceId) } as const,
+      ...referenceKeys.map((key, bucket) => ({ kind: "reference", key, bucket }) as const),
+    ];
+    const [reservation, ...references] = await sendByCommand(
+      this.#primaries,
+      records,
+      ({ bucket }) => bucket,
+      (client, group) =>
+        Promise.all(group.map(({ kind, key }) => this.#readText(kind, key, client.get(key)))),
     );
     const corrections = references.flatMap((text, index) => {
       const changes =
@@ -99,7 +97,7 @@ export class RedisHistory {
     });
     return {
       reservation:
-        reservation === undefined
+        reservation === undefined || isRefusal(reservation)
           ? undefined
           : this.#damagedRecords.decode("reservation", reservationKey, () => decodeTrace(reservation)),
       corrections: corrections.length === 0 ? undefined : corrections.flat(),
@@ -122,8 +120,6 @@ export class RedisHistory {
   }
 
   #decodeReference(key: string, text: string): readonly ChangeKey[] | undefined {
-    return this.#damagedRecords.decode("reference", key, () =>
-      ReferenceRecord.parse(JSON.parse(text)).map(([productId, version]) => ({ productId, version })),
-    );
+    return this.#damagedRecords.decode("reference", key, () => decodeReference(text));
   }
 }

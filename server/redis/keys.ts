@@ -1,14 +1,21 @@
 import { crc32 } from "node:zlib";
 
 /**
- * Default of INVENTORY_BUCKETS. A bucket is the unit of the change stream and of publishing, not of
+ * Default of INVENTORY_BUCKETS on one primary. A bucket is the unit of the change stream and of publishing there, not of
  * storage: 8 let several servers share the publishing, and one blocking read over all streams stays cheap.
  */
 export const BUCKETS_DEFAULT = 8;
-export const BUCKETS_MAX = 64;
+/**
+ * Default of INVENTORY_BUCKETS in a Cluster. A bucket is one slot there, the unit that moves to another primary: 64 spread
+ * evenly over up to about 16 primaries. Each costs every server one blocking connection.
+ */
+export const CLUSTER_BUCKETS_DEFAULT = 64;
+export const BUCKETS_MAX = 256;
 
 /** Version of the key layout below. Incremented when a release changes it so that older servers must not write. */
 export const LAYOUT_VERSION = 3;
+/** Stands in the place of the version until a copy of the data is complete. */
+export const UNFINISHED_COPY = "unfinished copy";
 
 /** Kinds of records, as the scripts, the log and the metrics name those that are damaged. */
 export const RECORD_KINDS = [
@@ -22,6 +29,9 @@ export const RECORD_KINDS = [
   "reservation",
   "deadline",
   "deadlines",
+  "hold",
+  "undecided",
+  "owed",
   "outbox",
 ] as const;
 export type RecordKind = (typeof RECORD_KINDS)[number];
@@ -30,12 +40,12 @@ export type RecordKind = (typeof RECORD_KINDS)[number];
 export type OperationKind = "count" | "adjust" | "return";
 
 /**
- * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}`,
+ * Names every key in Redis. All but the adopted plain keys carry their bucket as a hash tag, `{b03}` or `{b128}`,
  * so that the keys of one product share a slot.
  *
  * | key | type | holds |
  * |---|---|---|
- * | `{b00}:layout` | hash | `version` and `buckets`, checked at every connection; `data`, a random ID of the data |
+ * | `{b00}:layout` | hash | `version` and `buckets`, checked at every connection; `data`, a random ID of the data; `marked`, 1 once every bucket has its marker |
  * | `{bNN}:bucket` | hash | the fence of the bucket (scripts/fence.lua) |
  * | `{bNN}:p:<product>` | hash | the ledger and the fences, one letter each (scripts/ledger.lua) |
  * | `{bNN}:d:<product>` | string | the seller's details, a JSON array |
@@ -48,6 +58,9 @@ export type OperationKind = "count" | "adjust" | "return";
  * | `{bNN}:ref:<ID>` | string | by the ID of a count, adjustment or return: product and version of its changes, JSON; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
+ * | `{bNN}:owed` | sorted set | in a Cluster: reservations with effects that are not settled, by time, ms (scripts/decisions.lua) |
+ * | `{bNN}:x:<reservation>` | string | in a Cluster: what a reservation holds and has sold in this bucket, JSON (scripts/holds.lua) |
+ * | `{bNN}:undecided` | sorted set | in a Cluster: reservations whose hold may not be decided, by time, ms |
  * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON with its delivery (empty if deleted) |
  * | `<product>` | string | a count written by the Go service; read, never written |
  */
@@ -137,9 +150,21 @@ export class Keys {
     return `${this.#tag(bucket)}:deadlines`;
   }
 
+  owed(bucket: number): string {
+    return `${this.#tag(bucket)}:owed`;
+  }
+
+  hold(bucket: number, reservationId: string): string {
+    return `${this.#tag(bucket)}:x:${reservationId}`;
+  }
+
+  undecided(bucket: number): string {
+    return `${this.#tag(bucket)}:undecided`;
+  }
+
   /** KEYS of read-products.lua for one product. */
   readKeys(productId: string): string[] {
-    return [this.ledger(productId), this.details(productId), this.plain(productId)];
+    return [this.ledger(productId), this.details(productId)];
   }
 
   /** Ledger, history and change stream: the keys that `record` in scripts/ledger.lua writes, in the order of KEYS. */
@@ -149,10 +174,10 @@ export class Keys {
 
   /** The keys of an operation that may create a product. */
   creationKeys(productId: string): string[] {
-    return [...this.recordKeys(productId), this.products(this.bucketOf(productId)), this.plain(productId)];
+    return [...this.recordKeys(productId), this.products(this.bucketOf(productId))];
   }
 
-  /** The plain key in which the Go service keeps a product's count. */
+  /** The plain key in which the Go service keeps a product's count. It has a slot of its own, so no script has it in KEYS. */
   plain(productId: string): string {
     return productId;
   }

@@ -10,6 +10,13 @@ export type RedisKind = (typeof REDIS_KINDS)[number];
 const SECONDS_BUCKETS = [0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1];
 const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
+/** The buckets of one node of a Cluster. */
+export interface BucketCounts {
+  readonly node: string;
+  readonly buckets: number;
+  readonly unavailable: number;
+}
+
 /** Metrics of the connections to Redis. */
 export class RedisMetrics {
   readonly #seconds: Histogram<"kind">;
@@ -20,11 +27,15 @@ export class RedisMetrics {
   readonly #reconnects: Counter<"connection">;
   readonly #acknowledgements: Histogram;
   readonly #unacknowledged: Counter;
-  readonly #replicas: Gauge;
+  readonly #replicas: Gauge<"node">;
   readonly #failovers: Counter;
   readonly #suspect: Gauge;
+  readonly #overdue: Gauge<"set">;
+  readonly #oldestOverdue: Gauge<"set">;
   readonly #queues = new Map<RedisKind, () => number>();
-  readonly #connections = new Map<string, () => boolean>();
+  readonly #connections = new Map<string, Set<() => boolean>>();
+  readonly #topologyChanges: Counter;
+  #bucketCounts: () => Iterable<BucketCounts> = () => [];
   #damagedRecords: (() => ReadonlyMap<RecordKind, number>) | undefined;
 
   constructor(registry: Registry) {
@@ -89,9 +100,11 @@ export class RedisMetrics {
     });
     this.#replicas = new Gauge({
       name: "inventory_redis_replicas_online",
-      help: "Replicas in step with the primary when last counted, at most a second ago under load",
+      help: "Replicas in step with the primary when last counted, at most a second ago under load; in a Cluster by primary",
+      labelNames: ["node"],
       registers,
     });
+    this.#replicas.set(0);
     this.#failovers = new Counter({
       name: "inventory_redis_failovers_total",
       help: "Times that this server found another primary, or a restarted one",
@@ -100,6 +113,48 @@ export class RedisMetrics {
     this.#suspect = new Gauge({
       name: "inventory_redis_suspect",
       help: "1 if acknowledged changes were missing after a failover or restart, until this server restarts",
+      registers,
+    });
+    this.#topologyChanges = new Counter({
+      name: "inventory_redis_topology_changes_total",
+      help: "Times that buckets had other primaries in the Redis Cluster: failovers and moved slots",
+      registers,
+    });
+    const bucketCounts = () => this.#bucketCounts();
+    new Gauge({
+      name: "inventory_redis_cluster_buckets",
+      help: "Buckets whose primary in the Redis Cluster is this node",
+      labelNames: ["node"],
+      registers,
+      collect() {
+        this.reset();
+        for (const { node, buckets } of bucketCounts()) {
+          this.set({ node }, buckets);
+        }
+      },
+    });
+    new Gauge({
+      name: "inventory_redis_cluster_buckets_unavailable",
+      help: "Buckets that this server cannot write, by the node that is or was their primary",
+      labelNames: ["node"],
+      registers,
+      collect() {
+        this.reset();
+        for (const { node, unavailable } of bucketCounts()) {
+          this.set({ node }, unavailable);
+        }
+      },
+    });
+    this.#overdue = new Gauge({
+      name: "inventory_sharded_overdue_buckets",
+      help: "Redis Cluster: buckets in which the last sweep found reservations whose steps were left undone, by set",
+      labelNames: ["set"],
+      registers,
+    });
+    this.#oldestOverdue = new Gauge({
+      name: "inventory_sharded_oldest_seconds",
+      help: "Redis Cluster: the longest time that such a reservation has waited for its repair, by set",
+      labelNames: ["set"],
       registers,
     });
     const countDamaged = () => this.#damagedRecords?.() ?? new Map<RecordKind, number>();
@@ -129,15 +184,24 @@ export class RedisMetrics {
     const connections = this.#connections;
     new Gauge({
       name: "inventory_redis_up",
-      help: "1 if the connection is ready, else 0",
-      labelNames: ["connection"],
+      help: "1 if the connection is ready, else 0; in a Cluster by node, or of the connections for all buckets",
+      labelNames: ["connection", "node"],
       registers,
       collect() {
-        for (const [connection, isReady] of connections) {
-          this.set({ connection }, isReady() ? 1 : 0);
+        this.reset();
+        for (const [name, states] of connections) {
+          const [connection = "", node] = name.split("@");
+          const isReady = [...states].every((state) => state());
+          this.set({ connection, ...(node !== undefined && { node }) }, isReady ? 1 : 0);
         }
       },
     });
+  }
+
+  /** Notes what a sweep of a Cluster found that servers had left undone: buckets with overdue reservations, and the longest wait in s. */
+  setOverdue(set: "undecided" | "owed", buckets: number, oldestSeconds: number): void {
+    this.#overdue.set({ set }, buckets);
+    this.#oldestOverdue.set({ set }, oldestSeconds);
   }
 
   addDamagedRecords(count: () => ReadonlyMap<RecordKind, number>): void {
@@ -152,17 +216,36 @@ export class RedisMetrics {
     this.#errorReplies.inc({ reply });
   }
 
-  addConnection(connection: string, isReady: () => boolean): void {
-    this.#connections.set(connection, isReady);
-    this.#reconnects.inc({ connection }, 0);
+  /** Adds a connection, `<name>` or `<name>@<node>`. Several may have the same name. */
+  addConnection(name: string, isReady: () => boolean): void {
+    const states = this.#connections.get(name) ?? new Set();
+    this.#connections.set(name, states.add(isReady));
+    this.#reconnects.inc({ connection: connectionIn(name) }, 0);
+  }
+
+  removeConnection(name: string, isReady: () => boolean): void {
+    const states = this.#connections.get(name);
+    states?.delete(isReady);
+    if (states?.size === 0) {
+      this.#connections.delete(name);
+    }
+  }
+
+  /** Sets how the buckets of a Cluster are counted. */
+  countBuckets(counts: () => Iterable<BucketCounts>): void {
+    this.#bucketCounts = counts;
+  }
+
+  topologyChanged(): void {
+    this.#topologyChanges.inc();
   }
 
   addQueue(kind: RedisKind, length: () => number): void {
     this.#queues.set(kind, length);
   }
 
-  reconnected(connection: string): void {
-    this.#reconnects.inc({ connection });
+  reconnected(name: string): void {
+    this.#reconnects.inc({ connection: connectionIn(name) });
   }
 
   /** Records the end of a command: replied to after `ms`, or failed with `error`. */
@@ -183,8 +266,14 @@ export class RedisMetrics {
     }
   }
 
-  setReplicas(online: number): void {
-    this.#replicas.set(online);
+  /** `node` names the primary in a Cluster. */
+  setReplicas(online: number, node?: string): void {
+    if (node === undefined) {
+      this.#replicas.set(online);
+    } else {
+      this.#replicas.remove();
+      this.#replicas.set({ node }, online);
+    }
   }
 
   failedOver(): void {
@@ -198,4 +287,9 @@ export class RedisMetrics {
   sent(kind: RedisKind, operations: number): void {
     this.#operations.observe({ kind }, operations);
   }
+}
+
+/** A connection's name without its node. */
+function connectionIn(name: string): string {
+  return name.split("@", 1)[0] ?? name;
 }

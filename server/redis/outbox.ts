@@ -8,9 +8,10 @@ import type {
   OutboxLease,
   OutboxState,
 } from "../inventory/outbox.ts";
-import { RedisConnection } from "./connection/client.ts";
+import type { RedisConnection } from "./connection/client.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { checkLayout } from "./connection/requirements.ts";
+import { openPrimaries } from "./connection/open-primaries.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
@@ -22,6 +23,9 @@ import { announceScript, outboxScript, readScript, type Script } from "./scripts
 /** Products of one snapshot batch: about a millisecond of Redis's time. */
 const PRODUCTS_PER_SNAPSHOT_BATCH = 256;
 
+/** The bucket whose slot has the list of publishers. */
+const PUBLISHERS_BUCKET = 0;
+
 interface RedisOutboxOptions {
   readonly endpoint: RedisEndpoint;
   readonly keys: Keys;
@@ -30,33 +34,44 @@ interface RedisOutboxOptions {
   readonly instruments?: RedisInstruments;
 }
 
-/** The outbox over the change streams in Redis, on a connection of its own: its long replies would delay reservations. */
+/** The connection for a group of buckets. */
+interface Lane {
+  readonly connection: RedisConnection;
+  readonly acknowledgement: Acknowledgement;
+}
+
+/**
+ * The outbox over the change streams in Redis, on connections of its own, because its long replies would delay
+ * reservations: one for each group of buckets that one command may touch.
+ */
 export class RedisOutbox implements ChangeOutbox {
   readonly buckets: number;
-  readonly #connection: RedisConnection;
-  readonly #acknowledgement: Acknowledgement;
+  readonly #primaries: Primaries;
+  /** By the bucket that stands for the group. */
+  readonly #lanes: ReadonlyMap<number, Lane>;
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #outbox = outboxScript();
   readonly #announce = announceScript();
   readonly #read = readScript();
 
-  constructor({ endpoint, keys, log, damagedRecords, instruments }: RedisOutboxOptions) {
+  constructor(options: RedisOutboxOptions) {
+    const { keys, log, damagedRecords, instruments } = options;
     this.buckets = keys.buckets;
     this.#keys = keys;
     this.#damagedRecords = damagedRecords ?? new DamagedRecords(log, instruments?.metrics);
-    this.#acknowledgement = new Acknowledgement(endpoint, instruments);
-    this.#connection = new RedisConnection("outbox", endpoint, log, instruments, (client) =>
-      checkLayout(client, keys),
-    );
+    this.#primaries = openPrimaries(options);
+    this.#lanes = this.#open(options);
   }
 
   async announce(owner: string, ttlMs: number): Promise<number> {
-    return Number(await this.#run(this.#announce, [this.#keys.publishers()], [owner, ttlMs]));
+    return Number(
+      await this.#run(PUBLISHERS_BUCKET, this.#announce, [this.#keys.publishers()], [owner, ttlMs]),
+    );
   }
 
   async retire(owner: string): Promise<void> {
-    await this.#run(this.#announce, [this.#keys.publishers()], [owner, 0]);
+    await this.#run(PUBLISHERS_BUCKET, this.#announce, [this.#keys.publishers()], [owner, 0]);
   }
 
   async acquire(bucket: number, owner: string, leaseMs: number): Promise<OutboxLease | undefined> {
@@ -113,7 +128,7 @@ export class RedisOutbox implements ChangeOutbox {
     do {
       const [next, productIds] = await this.#scan(bucket, cursor);
       const keys = productIds.flatMap((productId) => this.#keys.readKeys(productId));
-      const replies = keys.length === 0 ? [] : list(await this.#run(this.#read, keys, []));
+      const replies = keys.length === 0 ? [] : list(await this.#run(bucket, this.#read, keys, []));
       await this.#confirm(bucket);
       yield productIds.flatMap((productId, index) => {
         const reply = new ReplyReader(replies[index]);
@@ -144,19 +159,21 @@ export class RedisOutbox implements ChangeOutbox {
   }
 
   async close(): Promise<void> {
-    this.#acknowledgement.close();
-    this.#connection.close();
+    for (const { connection } of this.#lanes.values()) {
+      connection.close();
+    }
+    this.#primaries.close();
   }
 
   #scan(bucket: number, cursor: string): Promise<[string, string[]]> {
-    return this.#connection.send((client) =>
+    return this.#laneOf(bucket).connection.send((client) =>
       client.sscan(this.#keys.products(bucket), cursor, "COUNT", PRODUCTS_PER_SNAPSHOT_BATCH),
     );
   }
 
   async #call(bucket: number, operation: string, ...args: (string | number)[]): Promise<ReplyReader> {
     const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
-    const reply = new ReplyReader(await this.#run(this.#outbox, keys, [operation, ...args]));
+    const reply = new ReplyReader(await this.#run(bucket, this.#outbox, keys, [operation, ...args]));
     if (reply.peek() === "damaged") {
       const [, reason] = reply.all();
       this.#damagedRecords.found("outbox", this.#keys.outbox(bucket), String(reason));
@@ -179,16 +196,41 @@ export class RedisOutbox implements ChangeOutbox {
    * connection, so the script writes a field first.
    */
   async #confirm(bucket: number): Promise<void> {
-    if (this.#acknowledgement.needed > 0) {
+    const { connection, acknowledgement } = this.#laneOf(bucket);
+    if (acknowledgement.needed > 0) {
       const keys = [this.#keys.outbox(bucket), this.#keys.changes(bucket)];
-      await this.#connection.send(() =>
-        this.#acknowledgement.run(this.#connection, this.#outbox, keys, ["beat"]),
-      );
+      await connection.send(() => acknowledgement.run(connection, this.#outbox, keys, ["beat"]));
     }
   }
 
-  #run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
-    return this.#connection.send(() => this.#connection.run(script, keys, args));
+  #run(
+    bucket: number,
+    script: Script,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    const { connection } = this.#laneOf(bucket);
+    return connection.send(() => connection.run(script, keys, args));
+  }
+
+  #open({ endpoint, instruments }: RedisOutboxOptions): Map<number, Lane> {
+    const primaries = this.#primaries;
+    const groups = new Set(Array.from({ length: this.buckets }, (_, bucket) => primaries.groupOf(bucket)));
+    return new Map(
+      [...groups].map((group) => {
+        const connection = primaries.open("outbox", group, (client) => primaries.checkLayout(client));
+        const acknowledgement = new Acknowledgement(endpoint.acks ?? 0, primaries.confirmation, instruments);
+        return [group, { connection, acknowledgement }];
+      }),
+    );
+  }
+
+  #laneOf(bucket: number): Lane {
+    const lane = this.#lanes.get(this.#primaries.groupOf(bucket));
+    if (lane === undefined) {
+      throw new RangeError(`There is no bucket ${bucket}`);
+    }
+    return lane;
   }
 }
 

@@ -1,12 +1,14 @@
 import { InventoryError } from "../inventory/errors.ts";
 import type { ProductDetails } from "../inventory/ledger.ts";
-import type { RedisConnection } from "./connection/client.ts";
 import { isErrorReply } from "./connection/error-replies.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import { instrumented, type RedisInstruments } from "./instruments.ts";
 import type { Keys } from "./keys.ts";
+import { callLimits } from "./mutations/call-limits.ts";
 import { Coalescer } from "./mutations/coalescer.ts";
-import { callLimits, type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import { unexpectedStatus } from "./mutations/mutations.ts";
+import type { PlainKeys } from "./plain-keys.ts";
 import { decodeDetails, decodeLedger, type LedgerState, list, ReplyReader } from "./reply.ts";
 import { readScript } from "./scripts.ts";
 
@@ -25,28 +27,57 @@ interface ProductReaderOptions {
   readonly instruments: RedisInstruments;
 }
 
-/** Reads single products. Reads that arrive together share one script call. */
+/** Reads single products. Reads of one group of buckets that arrive together share one script call. */
 export class ProductReader {
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
-  readonly #mutations: Mutations;
-  readonly #coalescer: Coalescer<string, ReplyReader>;
+  readonly #plainKeys: PlainKeys;
+  readonly #primaries: Primaries;
+  readonly #instruments: RedisInstruments;
+  readonly #script = readScript();
+  /** By the bucket that stands for the group. */
+  readonly #coalescers = new Map<number, Coalescer<string, ReplyReader>>();
 
   constructor(
-    connection: RedisConnection,
-    mutations: Mutations,
+    primaries: Primaries,
+    plainKeys: PlainKeys,
     { keys, damagedRecords, instruments }: ProductReaderOptions,
   ) {
     this.#keys = keys;
     this.#damagedRecords = damagedRecords;
-    this.#mutations = mutations;
-    const script = readScript();
-    this.#coalescer = new Coalescer({
+    this.#plainKeys = plainKeys;
+    this.#primaries = primaries;
+    this.#instruments = instruments;
+    instruments.metrics?.addQueue("reads", () => this.#queued());
+  }
+
+  #queued(): number {
+    let queued = 0;
+    for (const coalescer of this.#coalescers.values()) {
+      queued += coalescer.queued;
+    }
+    return queued;
+  }
+
+  #coalescerOf(productId: string): Coalescer<string, ReplyReader> {
+    const group = this.#primaries.groupOf(this.#keys.bucketOf(productId));
+    let coalescer = this.#coalescers.get(group);
+    if (coalescer === undefined) {
+      coalescer = this.#newCoalescer(group);
+      this.#coalescers.set(group, coalescer);
+    }
+    return coalescer;
+  }
+
+  #newCoalescer(group: number): Coalescer<string, ReplyReader> {
+    const keys = this.#keys;
+    return new Coalescer({
       send: async (batch) => {
         const distinct = [...new Set(batch)];
         const replies = list(
-          await connection.run(
-            script,
+          await this.#primaries.run(
+            group,
+            this.#script,
             distinct.flatMap((id) => keys.readKeys(id)),
             [],
           ),
@@ -59,15 +90,14 @@ export class ProductReader {
       batchWeightMax: PRODUCTS_PER_BATCH_MAX,
       inFlightMax: BATCHES_IN_FLIGHT_MAX,
       shouldResend: (_, error) => !isErrorReply(error),
-      ...instrumented("reads", () => "read_product", instruments),
-      ...callLimits(connection),
+      ...instrumented("reads", () => "read_product", this.#instruments),
+      ...callLimits(this.#primaries.availability(group)),
     });
-    instruments.metrics?.addQueue("reads", () => this.#coalescer.queued);
   }
 
   /** Reads a product, and adopts it from its plain key if it has no ledger yet. `undefined` if there is neither. */
   async read(productId: string): Promise<StoredProduct | undefined> {
-    const reply = await this.#coalescer.submit(productId);
+    const reply = await this.#coalescerOf(productId).submit(productId);
     const key = this.#keys.ledger(productId);
     const status = reply.text();
     switch (status) {
@@ -82,12 +112,10 @@ export class ProductReader {
           details: this.#decodeDetails(productId, reply.optionalText(), reply.optionalText()),
         };
       }
-      case "adoptable": {
-        const adopted = await this.#mutations.adopt(productId, this.#keys);
+      case "absent": {
+        const adopted = await this.#plainKeys.adopt(productId);
         return adopted && { ...decodeLedger(productId, adopted.text()), details: undefined };
       }
-      case "absent":
-        return undefined;
       case "damaged": {
         const reason = reply.text();
         this.#damagedRecords.found("ledger", key, reason);
@@ -126,6 +154,8 @@ export class ProductReader {
   }
 
   close(): void {
-    this.#coalescer.close();
+    for (const coalescer of this.#coalescers.values()) {
+      coalescer.close();
+    }
   }
 }

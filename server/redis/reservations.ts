@@ -29,10 +29,11 @@ import type {
   ReturnRequest,
 } from "../inventory/store.ts";
 import { ActiveReservations } from "./active-reservations.ts";
-import type { RedisConnection } from "./connection/client.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { type DamagedRecords, recordDamaged } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { type Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import type { PlainKeys } from "./plain-keys.ts";
 import type { ReplyReader } from "./reply.ts";
 import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./reservation-record.ts";
 
@@ -40,23 +41,31 @@ import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./r
 const PRODUCTS_OF_A_RESERVATION = 3;
 
 /** A later deadline than this is a damaged record: the longest time to live, and a day by which clocks may differ. */
-const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
+export const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 
 /** The reservations in Redis. Every mutation is one operation of scripts/reservation.lua or scripts/expiry.lua. */
 export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;
-  readonly #reads: RedisConnection;
+  readonly #plainKeys: PlainKeys;
+  readonly #primaries: Primaries;
   readonly #damagedRecords: DamagedRecords;
   readonly #active: ActiveReservations;
   #firstBucket = 0;
 
-  constructor(keys: Keys, mutations: Mutations, reads: RedisConnection, damagedRecords: DamagedRecords) {
+  constructor(
+    keys: Keys,
+    mutations: Mutations,
+    plainKeys: PlainKeys,
+    primaries: Primaries,
+    damagedRecords: DamagedRecords,
+  ) {
     this.#keys = keys;
     this.#mutations = mutations;
-    this.#reads = reads;
+    this.#plainKeys = plainKeys;
+    this.#primaries = primaries;
     this.#damagedRecords = damagedRecords;
-    this.#active = new ActiveReservations(keys, reads, damagedRecords);
+    this.#active = new ActiveReservations(keys, primaries, damagedRecords);
   }
 
   async reserve({ reservationId, lines: sentLines, ttlMs, actor }: ReserveRequest): Promise<Reservation> {
@@ -64,8 +73,8 @@ export class RedisReservations implements ReservationStore {
     let reply = await this.#reserveOnce(request);
     let status = reply.text();
     if (status === "absent") {
-      const absent = textsOf(reply);
-      const adopted = await Promise.all(absent.map((id) => this.#mutations.adopt(id, this.#keys)));
+      const absent = reply.texts();
+      const adopted = await Promise.all(absent.map((id) => this.#plainKeys.adopt(id)));
       const missing = absent.find((_, index) => adopted[index] === undefined);
       if (missing !== undefined) {
         throw productUnknown(missing);
@@ -194,7 +203,7 @@ export class RedisReservations implements ReservationStore {
 
   async get(reservationId: string): Promise<Reservation> {
     const key = this.#keys.reservation(reservationId);
-    const text = await this.#reads.send((client) =>
+    const text = await this.#primaries.send(this.#keys.bucketOf(reservationId), (client) =>
       client.get(key).catch((error) => this.#damagedRecords.foundForeignType("reservation", key, error)),
     );
     if (text === null) {
@@ -285,14 +294,6 @@ export class RedisReservations implements ReservationStore {
   #reservationKeys(reservationId: string): string[] {
     return [this.#keys.reservation(reservationId), this.#keys.deadlines(this.#keys.bucketOf(reservationId))];
   }
-}
-
-function textsOf(reply: ReplyReader): string[] {
-  const texts: string[] = [];
-  for (let text = reply.optionalText(); text !== undefined; text = reply.optionalText()) {
-    texts.push(text);
-  }
-  return texts;
 }
 
 function lineAt(lines: readonly Line[], index: number): Line {

@@ -9,7 +9,17 @@ export interface Script {
 }
 
 /** The operations of the mutation script. They share local functions, so they are concatenated into one script. */
-const OPERATIONS = ["writes", "ledger", "product-event", "correction", "reservation", "expiry", "probe"];
+const OPERATIONS = [
+  "writes",
+  "ledger",
+  "product-event",
+  "correction",
+  "reservation",
+  "expiry",
+  "holds",
+  "decisions",
+  "probe",
+];
 
 /** Runs a batch of mutations. */
 export function mutationScript(): Script {
@@ -41,7 +51,7 @@ export function announceScript(): Script {
   return load("announce-publisher");
 }
 
-/** Checks the data of every bucket, and raises its incarnation under another primary. */
+/** Checks the data of a bucket, and raises its incarnation under another primary. */
 export function fenceScript(): Script {
   return load("fence");
 }

@@ -1,4 +1,3 @@
-import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import {
   CHANGES_KEPT_DEFAULT,
@@ -20,18 +19,21 @@ import {
 } from "../inventory/refusals.ts";
 import type { ChangesPage, InventoryStore, StockAdjustment, StockCount } from "../inventory/store.ts";
 import type { HealthPart } from "../ops/health.ts";
-import { RedisConnection } from "./connection/client.ts";
-import { warnOfDurability } from "./connection/durability.ts";
 import type { RedisEndpoint } from "./connection/endpoint.ts";
-import { checkLayout, checkServing } from "./connection/requirements.ts";
+import { openPrimaries } from "./connection/open-primaries.ts";
+import type { Primaries } from "./connection/primaries.ts";
 import { DamagedRecords } from "./damaged-records.ts";
 import { RedisHistory } from "./history.ts";
 import type { RedisInstruments } from "./instruments.ts";
 import { BUCKETS_DEFAULT, Keys, type OperationKind } from "./keys.ts";
+import type { OnAcknowledged } from "./mutations/batch.ts";
+import { ClusterWriter } from "./mutations/cluster-writer.ts";
 import { Fence } from "./mutations/fence.ts";
-import { type Mutation, Mutations, type OnAcknowledged, unexpectedStatus } from "./mutations/mutations.ts";
-import { WriteConnections } from "./mutations/write-connections.ts";
+import type { Mutation, MutationWriter } from "./mutations/mutation.ts";
+import { Mutations, unexpectedStatus } from "./mutations/mutations.ts";
+import { openWriter } from "./mutations/open-writer.ts";
 import { WriteProbe } from "./mutations/write-probe.ts";
+import { PlainKeys } from "./plain-keys.ts";
 import { ProductReader } from "./product-reader.ts";
 import {
   decodeCollections,
@@ -43,6 +45,10 @@ import {
   stockOf,
 } from "./reply.ts";
 import { RedisReservations } from "./reservations.ts";
+import { ShardedReservations } from "./sharded/reservations.ts";
+
+/** The bucket whose slot has the collections. */
+const COLLECTIONS_BUCKET = 0;
 
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;
@@ -55,17 +61,23 @@ interface RedisStoreOptions {
   readonly onAcknowledged?: OnAcknowledged;
   readonly damagedRecords?: DamagedRecords;
   readonly instruments?: RedisInstruments;
+  /**
+   * How reservations are stored: `together`, each call as one script call over all of its buckets, which only one primary can
+   * run; or `sharded`, in steps of one bucket each. The default depends on the endpoint. Data is written by one of them only.
+   */
+  readonly reservations?: "together" | "sharded";
 }
 
 /** The ledger in Redis. Each mutation is one operation of scripts/run-batch.lua. */
 export class RedisStore implements InventoryStore {
-  readonly reservations: RedisReservations;
+  readonly reservations: RedisReservations | ShardedReservations;
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
-  readonly #writes: WriteConnections;
-  readonly #reads: RedisConnection;
+  readonly #writer: MutationWriter;
+  readonly #primaries: Primaries;
   readonly #mutations: Mutations;
+  readonly #plainKeys: PlainKeys;
   readonly #probe: WriteProbe;
   readonly #products: ProductReader;
   readonly #history: RedisHistory;
@@ -75,28 +87,44 @@ export class RedisStore implements InventoryStore {
     this.#keys = options.keys ?? new Keys(BUCKETS_DEFAULT);
     this.#damagedRecords = options.damagedRecords ?? new DamagedRecords(log, instruments.metrics);
     this.#fence = new Fence(this.#keys, log, instruments.metrics);
-    const prepare = async (client: Redis): Promise<void> => {
-      const isNewPrimary = await this.#fence.check(
-        client,
-        await checkLayout(client, this.#keys, this.#fence.dataId),
-      );
-      if (isNewPrimary) {
-        await warnOfDurability(client, endpoint.acks ?? 0, log);
-      }
-    };
-    this.#writes = new WriteConnections({ endpoint, log, instruments, prepare });
-    this.#reads = new RedisConnection("reads", endpoint, log, instruments, checkServing);
-    this.#mutations = new Mutations(this.#writes, this.#fence, this.#keys, {
-      operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
-      changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
-      onAcknowledged: options.onAcknowledged ?? (() => {}),
-      damagedRecords: this.#damagedRecords,
-      instruments,
+    this.#primaries = openPrimaries({ endpoint, keys: this.#keys, log, instruments });
+    this.#writer = openWriter({
+      primaries: this.#primaries,
+      acks: endpoint.acks ?? 0,
+      fence: this.#fence,
+      keys: this.#keys,
+      log,
+      batch: {
+        operationRetentionMs: options.operationRetentionMs ?? OPERATION_RETENTION_MS_DEFAULT,
+        changesKeptPerProduct: options.changesKept ?? CHANGES_KEPT_DEFAULT,
+        onAcknowledged: options.onAcknowledged ?? (() => {}),
+        damagedRecords: this.#damagedRecords,
+        instruments,
+      },
     });
-    this.reservations = new RedisReservations(this.#keys, this.#mutations, this.#reads, this.#damagedRecords);
-    this.#history = new RedisHistory(this.#keys, this.#reads, this.#damagedRecords);
+    this.#mutations = new Mutations(this.#writer, this.#keys, instruments);
+    this.#plainKeys = new PlainKeys(this.#keys, this.#primaries, this.#mutations);
+    this.reservations =
+      (options.reservations ?? (endpoint.cluster ? "sharded" : "together")) === "sharded"
+        ? new ShardedReservations({
+            keys: this.#keys,
+            mutations: this.#mutations,
+            plainKeys: this.#plainKeys,
+            primaries: this.#primaries,
+            damagedRecords: this.#damagedRecords,
+            readLedgers: (ids) => this.batchGetLedgers(ids),
+            metrics: instruments.metrics,
+          })
+        : new RedisReservations(
+            this.#keys,
+            this.#mutations,
+            this.#plainKeys,
+            this.#primaries,
+            this.#damagedRecords,
+          );
+    this.#history = new RedisHistory(this.#keys, this.#primaries, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
-    this.#products = new ProductReader(this.#reads, this.#mutations, {
+    this.#products = new ProductReader(this.#primaries, this.#plainKeys, {
       keys: this.#keys,
       damagedRecords: this.#damagedRecords,
       instruments,
@@ -108,7 +136,7 @@ export class RedisStore implements InventoryStore {
     const { promise: timeout, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, waitMs);
     try {
-      await Promise.race([Promise.all([this.#writes.firstReady, this.#reads.firstReady]), timeout]);
+      await Promise.race([Promise.all([this.#writer.firstReady, this.#primaries.firstReady]), timeout]);
     } finally {
       clearTimeout(timer);
     }
@@ -162,13 +190,12 @@ export class RedisStore implements InventoryStore {
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
     const { productId, updateTimeMicros, declared, details, actor } = event;
-    const reply = await this.#mutations.run({
+    const reply = await this.#runEvent(productId, {
       name: "put_product",
       keys: [
         ...this.#keys.recordKeys(productId),
         this.#keys.details(productId),
         this.#keys.products(this.#keys.bucketOf(productId)),
-        this.#keys.plain(productId),
       ],
       args: [
         productId,
@@ -186,7 +213,7 @@ export class RedisStore implements InventoryStore {
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
     const { productId, updateTimeMicros, actor } = event;
-    const reply = await this.#mutations.run({
+    const reply = await this.#runEvent(productId, {
       name: "delete_product",
       keys: this.#keys.creationKeys(productId),
       args: [productId, updateTimeMicros ?? ""],
@@ -292,7 +319,7 @@ export class RedisStore implements InventoryStore {
 
   async listCollections(): Promise<Collection[]> {
     const key = this.#keys.collections();
-    const entries = await this.#reads.send((client) =>
+    const entries = await this.#primaries.send(COLLECTIONS_BUCKET, (client) =>
       client.hgetall(key).catch((error) => {
         this.#damagedRecords.foundForeignType("collection", key, error);
         return {};
@@ -306,15 +333,22 @@ export class RedisStore implements InventoryStore {
     return this.#fence;
   }
 
+  /** The state of the Cluster, for the health report. `undefined` on one primary. */
+  get cluster(): HealthPart | undefined {
+    return this.#writer instanceof ClusterWriter ? this.#writer : undefined;
+  }
+
   async unreadyReason(): Promise<string | undefined> {
-    return this.#writes.unreadyReason ?? this.#reads.unreadyReason ?? (await this.#probe.unreadyReason());
+    return this.#writer.unreadyReason ?? this.#primaries.unreadyReason ?? (await this.#probe.unreadyReason());
   }
 
   async close(): Promise<void> {
+    if (this.reservations instanceof ShardedReservations) {
+      await this.reservations.close();
+    }
     this.#mutations.close();
     this.#products.close();
-    this.#writes.close();
-    this.#reads.close();
+    this.#primaries.close();
   }
 
   #correctionKeys(productId: string, kind: OperationKind, id: string): string[] {
@@ -322,11 +356,21 @@ export class RedisStore implements InventoryStore {
     return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, productId, id), reference];
   }
 
+  /**
+   * Runs a seller's event, whose last argument is the count in the product's plain key. The event runs first without it, and
+   * again with it only if the product has no ledger.
+   */
+  async #runEvent(productId: string, event: Mutation): Promise<ReplyReader> {
+    const run = (plain: string | number) => this.#mutations.run({ ...event, args: [...event.args, plain] });
+    const reply = await run("");
+    return reply.peek() === "absent" ? run((await this.#plainKeys.count(productId)) ?? "none") : reply;
+  }
+
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */
   async #mutateKnown(productId: string, mutation: Mutation): Promise<[string, ReplyReader]> {
     let reply = await this.#mutations.run(mutation);
     let status = reply.text();
-    if (status === "absent" && (await this.#mutations.adopt(productId, this.#keys)) !== undefined) {
+    if (status === "absent" && (await this.#plainKeys.adopt(productId)) !== undefined) {
       reply = await this.#mutations.run(mutation);
       status = reply.text();
     }

@@ -15,6 +15,7 @@ import { type Line, lineOf, tableOf } from "./outcome.ts";
 import { CORES } from "./processes.ts";
 import { measureReserve } from "./reserve.ts";
 import { measureScale } from "./scale.ts";
+import { measureStream } from "./stream.ts";
 import { measureUnary } from "./unary.ts";
 
 // npm run bench: every row of docs/benchmarks.md; npm run bench -- NAME …: some of them. A missed target is not a failure.
@@ -29,6 +30,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   fanout: measureFanOut,
   live: measureLive,
   kafka: measureKafka,
+  stream: measureStream,
   scale: measureScale,
   memory: measureReservationMemory,
   ledgers: measureLedgers,

@@ -4,11 +4,11 @@ import { cp, rename, rm } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import type { FeedListener, ProductState } from "../../server/inventory/feed.ts";
-import type { StockChange } from "../../server/inventory/ledger.ts";
+import type { FeedListener, FeedPartitions, ProductState } from "../../server/inventory/feed.ts";
+import type { ChangeCause, StockChange } from "../../server/inventory/ledger.ts";
 import { Mirror } from "../../server/live/mirror.ts";
 import { LiveReads } from "../../server/live/reads.ts";
-import { RedisFeed } from "../../server/redis/feed.ts";
+import { RedisFeed } from "../../server/redis/feed/feed.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { startTestApp } from "../support/app.ts";
@@ -28,30 +28,45 @@ class Follower implements FeedListener {
   readonly loads: boolean[] = [];
   loaded = 0;
   changes = 0;
+  superseded = 0;
   checks = 0;
   /** How often it was proved that everything was reported. */
   proofs = 0;
   /** Called with each part of a snapshot, before it is applied. */
   onPart: () => void = () => undefined;
 
-  onLoading(isOtherData: boolean): void {
+  onStart(partitions: FeedPartitions): void {
+    this.mirror.onStart(partitions);
+  }
+
+  onLoading(isOtherData: boolean, partition: number): void {
     this.loads.push(isOtherData);
-    this.mirror.onLoading(isOtherData);
+    this.mirror.onLoading(isOtherData, partition);
   }
 
-  onProducts(states: readonly ProductState[]): void {
+  onProducts(states: readonly ProductState[], partition: number): void {
     this.onPart();
-    this.mirror.onProducts(states);
+    this.mirror.onProducts(states, partition);
   }
 
-  onLoaded(): void {
+  onLoaded(partition: number): void {
     this.loaded += 1;
-    this.mirror.onLoaded();
+    this.mirror.onLoaded(partition);
   }
 
-  onChanges(changes: readonly StockChange[]): void {
+  onUnavailable(partition: number): void {
+    this.mirror.onUnavailable(partition);
+  }
+
+  onChanges(changes: readonly StockChange[], partition: number): void {
     this.changes += changes.length;
-    this.mirror.onChanges(changes);
+    this.mirror.onChanges(changes, partition);
+  }
+
+  onSuperseded(causes: ReadonlyMap<ChangeCause, number>): void {
+    for (const count of causes.values()) {
+      this.superseded += count;
+    }
   }
 
   onCollections(collections: Parameters<FeedListener["onCollections"]>[0]): void {
@@ -59,9 +74,9 @@ class Follower implements FeedListener {
     this.mirror.onCollections(collections);
   }
 
-  onCurrent(atMs: number): void {
+  onCurrent(atMs: number, partition: number): void {
     this.proofs += 1;
-    this.mirror.onCurrent(atMs);
+    this.mirror.onCurrent(atMs, partition);
   }
 }
 

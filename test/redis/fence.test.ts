@@ -100,6 +100,29 @@ describe("the fence", { skip }, () => {
     await setup.declare("fence-2", 7, 3);
   });
 
+  it("refuses a bucket that has lost its marker, also after a restart of the server, until it is accepted", async () => {
+    const marker = "{b03}:bucket";
+    const { redis, client, store } = setup;
+    assert.equal(await client.hget("{b00}:layout", "marked"), "1");
+    await client.del(marker);
+    await client.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+    await until(
+      async () => /Bucket 3 has lost its data/.test((await store.unreadyReason()) ?? ""),
+      "the store says why it is not ready",
+    );
+    const start = async () => {
+      const restarted = new RedisStore({ endpoint: { url: redis.url }, log: pino({ level: "silent" }) });
+      await restarted.start(5_000).finally(() => restarted.close());
+    };
+    await assert.rejects(start(), /Bucket 3 has lost its data/);
+    assert.equal(await client.exists(marker), 0, "nothing is written to it");
+    await client.hdel("{b00}:layout", "marked");
+    await start();
+    assert.equal(await client.hget("{b00}:layout", "marked"), "1");
+    await until(async () => (await store.unreadyReason()) === undefined, "the first store is ready again");
+    await setup.declare("fence-4", 5, 1);
+  });
+
   it("refuses a Redis that came back empty", async () => {
     await setup.declare("fence-3", 5, 1);
     await setup.client.flushall();

@@ -6,7 +6,7 @@ import { pino } from "pino";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { RedisRequirementError } from "../../server/redis/connection/client.ts";
 import { durabilityWarnings } from "../../server/redis/connection/durability.ts";
-import { Keys } from "../../server/redis/keys.ts";
+import { BUCKETS_MAX, Keys } from "../../server/redis/keys.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { describeBulkContract } from "../inventory/bulk-contract.ts";
@@ -108,6 +108,38 @@ describe("RedisStore", { skip }, () => {
       const put = { productId: "p3", details, declared: undefined, updateTimeMicros: 1_600_000_000_000_000 };
       assert.equal((await store.putProduct(put)).ledger.declared, 9);
       assert.equal((await store.putProduct({ ...put, declared: 4 })).ledger.declared, 4);
+    });
+
+    it("once, by whatever calls of several servers come first", async () => {
+      await using one = disposable(await openStore(redis.url));
+      await using other = disposable(await openStore(redis.url));
+      const put = { details: undefined, declared: undefined, updateTimeMicros: 1_600_000_000_000_000 };
+      const calls: ((store: RedisStore, productId: string) => Promise<unknown>)[] = [
+        (store, productId) => store.getStock(productId),
+        (store, productId) => store.putProduct({ productId, ...put }),
+        (store, productId) => store.setSafetyStock(productId, 1),
+        (store, productId) =>
+          store.reservations.reserve({
+            reservationId: randomUUID(),
+            lines: [{ productId, quantity: 1 }],
+            ttlMs: 60_000,
+          }),
+      ];
+      const productIds = Array.from({ length: 20 }, () => `raced-${randomUUID()}`);
+      await client.mset(Object.fromEntries(productIds.map((id) => [id, "5"])));
+      await Promise.all(
+        productIds.flatMap((id) => [one, other].flatMap((store) => calls.map((call) => call(store, id)))),
+      );
+      for (const productId of productIds) {
+        const changes = await one.listChanges(productId, { limit: 100, beforeVersion: undefined });
+        const adoptions = changes.filter(({ actor }) => actor === "system:adopt");
+        assert.deepEqual(
+          adoptions.map(({ ledger }) => [ledger.version, ledger.declared]),
+          [[1, 5]],
+        );
+        const { declared, reserved } = await one.getLedger(productId);
+        assert.deepEqual([declared, reserved], [5, 2]);
+      }
     });
 
     for (const text of ["", "x5", "-1", "1.5", " 5", "2147483648", "99999999999"]) {
@@ -288,6 +320,53 @@ describe("RedisStore", { skip }, () => {
     assert.match(warnings({ "min-replicas-to-write": "0" }), /set 'min-replicas-to-write 1'/);
     assert.match(warnings({ "min-replicas-max-lag": "10" }), /set 'min-replicas-max-lag 2'/);
     assert.match(warnings({ "repl-ping-replica-period": "10" }), /set 'repl-ping-replica-period 1'/);
+  });
+});
+
+describe("RedisStore with the maximum number of buckets", { skip }, () => {
+  it("changes, lists and expires in buckets with tags of two and of three digits", async () => {
+    await using redis = await startRedis();
+    const keys = new Keys(BUCKETS_MAX);
+    await using store = disposable(new RedisStore({ endpoint: { url: redis.url }, log, keys }));
+    await store.start(5_000);
+    const ids = Array.from({ length: 5_000 }, (_, n) => `p${n}`);
+    const low = ids.find((id) => keys.bucketOf(id) < 10) ?? "";
+    const high = ids.find((id) => keys.bucketOf(id) >= 200) ?? "";
+    const lines = [low, high].map((productId) => ({ productId, quantity: 2 }));
+    for (const productId of [low, high]) {
+      await store.putProduct({ productId, details: undefined, declared: 10, updateTimeMicros: 1 });
+      await store.adjustStock({ productId, delta: 1, adjustmentId: "found", reason: "" });
+    }
+    const { reservations } = store;
+    for (const [reservationId, ttlMs] of [
+      [low, 3_600_000],
+      [high, 0],
+    ] as const) {
+      await reservations.reserve({ reservationId, lines, ttlMs });
+    }
+    await until(async () => {
+      await reservations.expireDue(10);
+      return (await reservations.get(high)).state === "expired";
+    }, "the reservation has expired");
+    await reservations.commit({ reservationId: low, lines: undefined, strict: false });
+    await reservations.return({
+      reservationId: low,
+      returnId: "back",
+      lines: [{ productId: high, quantity: 1 }],
+    });
+    const found = await store.findChanges(
+      { referenceId: "found", productId: undefined },
+      { limit: 10, after: undefined },
+    );
+    assert.equal(found.changes.length, 2);
+    const numbers = await Promise.all([low, high].map((id) => store.getLedger(id)));
+    assert.deepEqual(
+      numbers.map(({ adjusted, sold, reserved }) => [adjusted, sold, reserved]),
+      [
+        [1, 2, 0],
+        [1, 1, 0],
+      ],
+    );
   });
 });
 

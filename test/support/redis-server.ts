@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +18,8 @@ export interface RedisOptions {
   readonly port?: number;
   /** A temporary folder unless given. A given one is not removed when the server stops. */
   readonly dir?: string;
+  /** Files by name, written to the folder before the first start. */
+  readonly files?: Readonly<Record<string, string>>;
   /** Further arguments, such as `["--maxmemory", "10mb"]`. */
   readonly args?: readonly string[];
 }
@@ -56,6 +58,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   const temporaryDir =
     options.dir === undefined ? await mkdtemp(join(tmpdir(), "inventory-redis-")) : undefined;
   const dir = options.dir ?? temporaryDir ?? "";
+  for (const [name, text] of Object.entries(options.files ?? {})) await writeFile(join(dir, name), text);
 
   function start(port: number): Promise<ServerProcess> {
     const settings = {

@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Collection } from "../../inventory/collection.ts";
 import type { Mirror } from "../mirror.ts";
 import { CHANGED, CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
+import type { RowSet } from "../products/row-set.ts";
 import { foldText } from "../products/text-order.ts";
 import { CollectionIds } from "./collection-ids.ts";
 import type { ListPage, ListQuery } from "./list-query.ts";
@@ -14,7 +15,6 @@ import {
   type SortOrder,
   sortById,
 } from "./product-orders.ts";
-import type { RowSet } from "./row-set.ts";
 import { partition, type Rows } from "./sorted-index.ts";
 import { StockIndex } from "./stock-index.ts";
 import { TextIndex } from "./text-index.ts";

@@ -1,6 +1,6 @@
 import { CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
+import { RowSet } from "../products/row-set.ts";
 import { CollectionOrder, ProductOrder } from "./product-orders.ts";
-import { RowSet } from "./row-set.ts";
 
 /** The visible products that are in stock. */
 export class StockIndex {

@@ -3,7 +3,8 @@ import type { Logger } from "pino";
 import type { InventoryError } from "../../inventory/errors.ts";
 import { observed, type RedisInstruments } from "../instruments.ts";
 import type { Script } from "../scripts.ts";
-import { addressOptions, CONNECT_MS_MAX, type RedisEndpoint } from "./endpoint.ts";
+import { addressOptions } from "./connection-options.ts";
+import { CONNECT_MS_MAX, DISCONNECT_MS_MAX, type RedisEndpoint } from "./endpoint.ts";
 import {
   errorReplyKind,
   isErrorReply,
@@ -23,8 +24,6 @@ export const RESPONSE_MS_MAX = 900;
  * `RESPONSE_MS_MAX`, so that a stall of this process is not mistaken for a stall of Redis.
  */
 const SOCKET_TIMEOUT_MS = 3_000;
-/** How long a closing connection waits for the peer's FIN before it is destroyed. */
-const DISCONNECT_MS_MAX = 100;
 /** Interval between two checks of a Redis that does not meet a requirement. */
 const REQUIREMENT_RETRY_MS = 1_000;
 const RECONNECT_MS_MIN = 50;
@@ -62,6 +61,7 @@ export class RedisConnection {
   readonly #prepare: Prepare;
   readonly #instruments: RedisInstruments;
   readonly #stopListening: (() => void) | undefined;
+  readonly #onErrorReply: ((text: string) => void) | undefined;
   readonly #first = Promise.withResolvers<void>();
   #readyWaiters: (() => void)[] = [];
   #isReady = false;
@@ -69,6 +69,7 @@ export class RedisConnection {
   #outageSince: number | undefined = performance.now();
   #outageLoggedAt: number | undefined;
   #requirementLoggedAt = Number.NEGATIVE_INFINITY;
+  readonly #readiness = () => this.#isReady;
   #closed = false;
   #cause: Error | undefined;
   /** The error reply with which Redis rejects the connection. */
@@ -90,7 +91,7 @@ export class RedisConnection {
     this.#log = log;
     this.#prepare = prepare;
     this.#instruments = instruments;
-    instruments.metrics?.addConnection(name, () => this.#isReady);
+    instruments.metrics?.addConnection(name, this.#readiness);
     this.firstReady = this.#first.promise;
     this.firstReady.catch(() => {});
     this.client = createClient(endpoint, {
@@ -106,7 +107,10 @@ export class RedisConnection {
       // READONLY: a replica that was the primary before a failover. Reconnect to find the new primary.
       reconnectOnError: (error) => error.message.startsWith("READONLY"),
     });
-    this.#stopListening = endpoint.sentinel && onFailover(endpoint.sentinel, log, () => this.reconnect());
+    this.#stopListening =
+      endpoint.node?.onMoved(() => this.reconnect()) ??
+      (endpoint.sentinel && onFailover(endpoint.sentinel, log, () => this.reconnect()));
+    this.#onErrorReply = endpoint.node?.onErrorReply;
     reportProtectedMode(this.client, (text) => this.#onRejection(text));
     this.client.on("ready", () => void this.#onReady());
     this.client.on("close", () => this.#onClose());
@@ -199,6 +203,7 @@ export class RedisConnection {
   /** As `noteError`, for an error reply inside the reply of a script. */
   noteErrorReply(text: string): void {
     this.#instruments.metrics?.errorReply(errorReplyKind(text));
+    this.#onErrorReply?.(text);
     const refusal = refusalOf(text);
     if (refusal === undefined) {
       return;
@@ -222,6 +227,7 @@ export class RedisConnection {
   close(): void {
     this.#closed = true;
     this.#isReady = false;
+    this.#instruments.metrics?.removeConnection(this.#name, this.#readiness);
     this.#stopListening?.();
     this.client.disconnect();
   }

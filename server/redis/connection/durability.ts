@@ -10,14 +10,22 @@ export interface Durability {
   readonly acks: number;
   /** Replicas in step with the primary. */
   readonly replicas: number;
+  /** Whether this is a node of a Cluster. */
+  readonly isCluster?: boolean;
 }
 
-const SETTINGS = ["append*", "maxmemory-policy", "min-replicas-*", "repl-ping-replica-period"];
+const SETTINGS = [
+  "append*",
+  "cluster-require-full-coverage",
+  "maxmemory-policy",
+  "min-replicas-*",
+  "repl-ping-replica-period",
+];
 /** Seconds between a replica's acknowledgements, so that its lag is known in time. */
 const REPL_PING_PERIOD = 1;
 
 /** A sentence for each setting that can lose acknowledged stock, with the value to set. */
-export function durabilityWarnings({ config, acks, replicas }: Durability): string[] {
+export function durabilityWarnings({ config, acks, replicas, isCluster = false }: Durability): string[] {
   const warnings: string[] = [];
   if (config["appendonly"] !== "yes") {
     warnings.push("appendonly is not 'yes': a restart of Redis loses stock; set 'appendonly yes'");
@@ -30,6 +38,11 @@ export function durabilityWarnings({ config, acks, replicas }: Durability): stri
   if (policy !== undefined && policy !== "noeviction") {
     warnings.push(
       `maxmemory-policy is '${policy}': Redis may evict stock; set 'maxmemory-policy noeviction'`,
+    );
+  }
+  if (isCluster && config["cluster-require-full-coverage"] === "yes") {
+    warnings.push(
+      "cluster-require-full-coverage is 'yes': one lost shard makes all others refuse; set 'cluster-require-full-coverage no'",
     );
   }
   return [...warnings, ...replicationWarnings({ config, acks, replicas })];
@@ -73,20 +86,31 @@ function replicationWarnings({ config, acks, replicas }: Durability): string[] {
 }
 
 /** Logs a warning for each setting of this Redis that can lose stock, and one if the settings cannot be read. */
-export async function warnOfDurability(client: Redis, acks: number, log: Logger): Promise<void> {
+export async function warnOfDurability(
+  client: Redis,
+  acks: number,
+  log: Logger,
+  node?: string,
+): Promise<void> {
   const replicas = countOnline(await client.info("replication"));
+  const fields = node === undefined ? {} : { node };
   let reply: unknown;
   try {
     reply = await client.config("GET", ...(SETTINGS as [string, ...string[]]));
   } catch (error) {
     log.warn(
-      { err: error },
+      { err: error, ...fields },
       "Redis refused CONFIG GET: its durability settings were not checked; see docs/operations.md",
     );
     return;
   }
-  for (const warning of durabilityWarnings({ config: configOf(reply), acks, replicas })) {
-    log.warn(`Redis: ${warning}`);
+  for (const warning of durabilityWarnings({
+    config: configOf(reply),
+    acks,
+    replicas,
+    isCluster: node !== undefined,
+  })) {
+    log.warn(fields, `Redis: ${warning}`);
   }
 }
 

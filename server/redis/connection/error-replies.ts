@@ -25,8 +25,20 @@ export const REFUSALS = [
 ] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
+/** Error replies of a node of a Cluster that does not serve the slot, or not now. Nothing ran. */
+export const REDIRECTIONS = ["MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"] as const;
+export type Redirection = (typeof REDIRECTIONS)[number];
+
 /** Kinds of error replies, as a label of the metrics. */
-export const ERROR_REPLIES = [...REFUSALS, "NOSCRIPT", "WRONGTYPE", "other"] as const;
+export const ERROR_REPLIES = [
+  ...REFUSALS,
+  "ASK",
+  "MOVED",
+  "NOSCRIPT",
+  "TRYAGAIN",
+  "WRONGTYPE",
+  "other",
+] as const;
 export type ErrorReplyKind = (typeof ERROR_REPLIES)[number];
 
 /** Refusals whose text does not begin with their kind. */
@@ -45,6 +57,16 @@ export function isErrorReply(error: unknown): error is Error {
 export function refusalOf(text: string): Refusal | undefined {
   const first = /^[A-Z]+/.exec(text)?.[0];
   return REFUSALS.find((refusal) => refusal === first) ?? TEXTS.find(([pattern]) => pattern.test(text))?.[1];
+}
+
+/** The redirection that an error is, or that caused it; `undefined` if it is none. */
+export function redirectionOf(
+  error: unknown,
+): { readonly kind: Redirection; readonly text: string } | undefined {
+  const reply = error instanceof InventoryError ? error.cause : error;
+  const text = reply instanceof Error ? reply.message : "";
+  const kind = REDIRECTIONS.find((redirection) => text.startsWith(`${redirection} `));
+  return kind === undefined ? undefined : { kind, text };
 }
 
 /** The kind of an error reply. */

@@ -1,12 +1,14 @@
 import type { Redis } from "ioredis";
 import type { SentinelEndpoint } from "./endpoint.ts";
+import type { PrimaryConfirmation } from "./primaries.ts";
 import { connectToSentinel } from "./sentinel-monitor.ts";
 
 /** How long a Sentinel may take to answer, ms. */
 const ANSWER_MS_MAX = 200;
 
 /** Asks the Sentinels about the primary. Connects at the first question. */
-export class SentinelQuorum {
+export class SentinelQuorum implements PrimaryConfirmation {
+  readonly by = "a majority of the Sentinels";
   readonly #endpoint: SentinelEndpoint;
   #clients: readonly Redis[] | undefined;
 
@@ -15,10 +17,11 @@ export class SentinelQuorum {
   }
 
   /**
-   * Whether most Sentinels name the Redis process with this run ID as the primary and consider it up, and none of those
-   * that answer is failing over. An automatic failover needs a majority that considers the primary down.
+   * Whether most Sentinels name the Redis process that `client` is connected to as the primary and consider it up, and none
+   * of those that answer is failing over. An automatic failover needs a majority that considers the primary down.
    */
-  async confirms(runId: string): Promise<boolean> {
+  async confirms(client: Redis): Promise<boolean> {
+    const runId = /^run_id:(\w+)/m.exec(await client.info("server"))?.[1] ?? "";
     this.#clients ??= this.#endpoint.addresses.map((address) => {
       const client = connectToSentinel(address, this.#endpoint, { commandTimeout: ANSWER_MS_MAX });
       // The monitor of the Sentinels logs those that are unreachable.

@@ -10,6 +10,7 @@ export interface RedisVariables {
   readonly REDIS_TLS: boolean;
   readonly REDIS_SENTINELS: readonly HostAndPort[];
   readonly REDIS_MASTER_NAME: string;
+  readonly REDIS_CLUSTER: readonly HostAndPort[];
   readonly REDIS_SENTINEL_PASSWORD?: string | undefined;
   readonly REDIS_ACKS: number;
 }
@@ -26,11 +27,30 @@ export function parseAddresses(text: string): HostAndPort[] {
 }
 
 /**
- * REDIS_SENTINELS, else REDIS_URL, else REDIS_HOST with its port, as the Go service had them; `undefined` if none is
- * set. Appends errors to `faults`.
+ * REDIS_CLUSTER, else REDIS_SENTINELS, else REDIS_URL, else REDIS_HOST with its port, as the Go service had them; `undefined` if
+ * none is set. Appends errors to `faults`.
  */
 export function readRedisEndpoint(env: RedisVariables, faults: string[]): RedisEndpoint | undefined {
   const { REDIS_URL: url, REDIS_HOST: host, REDIS_PASSWORD: password, REDIS_ACKS: acks } = env;
+  if (env.REDIS_CLUSTER.length > 0) {
+    const others = {
+      REDIS_URL: url,
+      REDIS_HOST: host,
+      REDIS_SENTINELS: env.REDIS_SENTINELS.length > 0 ? "set" : undefined,
+    };
+    for (const [name, value] of Object.entries(others)) {
+      if (value !== undefined) {
+        faults.push(
+          `${name} and REDIS_CLUSTER are both set; the nodes of the Cluster name its primaries, so unset ${name}`,
+        );
+      }
+    }
+    return {
+      password,
+      acks,
+      cluster: { addresses: env.REDIS_CLUSTER, tls: env.REDIS_TLS, username: env.REDIS_USERNAME },
+    };
+  }
   if (env.REDIS_SENTINELS.length > 0) {
     for (const [name, value] of Object.entries({ REDIS_URL: url, REDIS_HOST: host })) {
       if (value !== undefined) {

@@ -1,8 +1,8 @@
 import type { Redis } from "ioredis";
 import { InventoryError } from "../../inventory/errors.ts";
 import type { RedisConnection } from "../connection/client.ts";
-import type { RedisEndpoint } from "../connection/endpoint.ts";
-import { SentinelQuorum } from "../connection/sentinel-quorum.ts";
+import { isErrorReply } from "../connection/error-replies.ts";
+import type { PrimaryConfirmation } from "../connection/primaries.ts";
 import type { RedisInstruments } from "../instruments.ts";
 import type { Script } from "../scripts.ts";
 
@@ -17,6 +17,12 @@ const NEEDED_REPLICAS_MS_MAX = 500;
 export const REPLICA_LAG_SECONDS_MAX = 2;
 /** Interval between two readings of the list of replicas, ms. */
 const REPLICAS_REFRESH_MS = 1_000;
+
+/** The keys and arguments of one call of a script. */
+export interface ScriptCall {
+  readonly keys: readonly string[];
+  readonly args: readonly (string | number)[];
+}
 
 /** The primary has the change, but it is not certain that it survives a failover. */
 export class NotReplicated extends InventoryError {
@@ -39,48 +45,81 @@ export class Acknowledgement {
   /** How many replicas must acknowledge; 0 turns waiting off. */
   readonly needed: number;
   readonly #instruments: RedisInstruments;
-  readonly #sentinels: SentinelQuorum | undefined;
+  readonly #confirmation: PrimaryConfirmation | undefined;
+  readonly #node: string | undefined;
   #online = 0;
   /** The most replicas that were ever online. */
   #onlineMost = 0;
   #refreshedAt = Number.NEGATIVE_INFINITY;
 
+  /** `confirmation` is asked when a replica is missing. `node` names the primary in a Cluster. */
   constructor(
-    { acks = 0, sentinel }: Pick<RedisEndpoint, "acks" | "sentinel">,
+    acks: number,
+    confirmation: PrimaryConfirmation | undefined,
     instruments: RedisInstruments = {},
+    node?: string,
   ) {
     this.needed = acks;
+    this.#node = node;
     this.#instruments = instruments;
-    this.#sentinels = sentinel && new SentinelQuorum(sentinel);
-  }
-
-  close(): void {
-    this.#sentinels?.close();
+    this.#confirmation = confirmation;
   }
 
   /** Runs a script. Rejects with the error of ioredis, or with `NotReplicated` if too few replicas acknowledge in time. */
-  run(
+  async run(
     connection: RedisConnection,
     script: Script,
     keys: readonly string[],
     args: readonly (string | number)[],
   ): Promise<unknown> {
-    const { client } = connection;
-    return connection.sendScript(script, (command, text) =>
-      this.#confirmed(client, client[command](text, keys.length, ...keys, ...args)),
-    );
+    const [outcome] = await this.runAll(connection, script, [{ keys, args }]);
+    if (outcome?.status !== "fulfilled") {
+      throw outcome?.reason;
+    }
+    return outcome.value;
   }
 
-  /** The reply, once enough replicas have what was written with it. */
-  async #confirmed(client: Redis, reply: Promise<unknown>): Promise<unknown> {
-    if (this.needed === 0) {
-      return await reply;
+  /**
+   * Runs a script several times in one pipeline, and then waits for the replicas once. Resolves with the outcome of each call,
+   * which fails as `run` does.
+   */
+  async runAll(
+    connection: RedisConnection,
+    script: Script,
+    calls: readonly ScriptCall[],
+  ): Promise<PromiseSettledResult<unknown>[]> {
+    const outcomes = await this.#send(connection, "evalsha", script.sha1, calls);
+    // NOSCRIPT is a reply: nothing ran, so sending the source is safe.
+    const unknown = outcomes.flatMap((outcome, index) => (isNoScript(outcome) ? [index] : []));
+    if (unknown.length > 0) {
+      const again = unknown.map((index) => calls[index] as ScriptCall);
+      const sent = await this.#send(connection, "eval", script.source, again);
+      for (const [position, index] of unknown.entries()) {
+        connection.noteError((outcomes[index] as PromiseRejectedResult).reason);
+        outcomes[index] = sent[position] as PromiseSettledResult<unknown>;
+      }
     }
-    // Both are sent at once. Waiting for all outcomes leaves no rejection without a handler.
-    const [run, confirmed] = await Promise.allSettled([reply, this.#confirm(client)]);
-    if (run.status === "rejected") throw run.reason;
-    if (confirmed.status === "rejected") throw confirmed.reason;
-    return run.value;
+    return outcomes;
+  }
+
+  async #send(
+    { client }: RedisConnection,
+    command: "evalsha" | "eval",
+    text: string,
+    calls: readonly ScriptCall[],
+  ): Promise<PromiseSettledResult<unknown>[]> {
+    const replies = calls.map(({ keys, args }) => client[command](text, keys.length, ...keys, ...args));
+    if (this.needed === 0) {
+      return await Promise.allSettled(replies);
+    }
+    // All are sent at once. Waiting for all outcomes leaves no rejection without a handler.
+    const [outcomes, [confirmed]] = await Promise.all([
+      Promise.allSettled(replies),
+      Promise.allSettled([this.#confirm(client)]),
+    ]);
+    return confirmed.status === "fulfilled"
+      ? outcomes
+      : outcomes.map((outcome) => (outcome.status === "rejected" ? outcome : confirmed));
   }
 
   /** Waits for the replicas to have the newest write of this connection. */
@@ -110,13 +149,12 @@ export class Acknowledgement {
    * follow this primary and acknowledge: they will drop the change when they follow the new one.
    */
   async #problemOfPrimary(client: Redis, acknowledged: number): Promise<string | undefined> {
-    if (this.#sentinels === undefined || acknowledged >= this.#onlineMost) {
+    if (this.#confirmation === undefined || acknowledged >= this.#onlineMost) {
       return undefined;
     }
-    const runId = /^run_id:(\w+)/m.exec(await client.info("server"))?.[1] ?? "";
-    return (await this.#sentinels.confirms(runId))
+    return (await this.#confirmation.confirms(client))
       ? undefined
-      : "the Sentinels do not confirm the primary that has it";
+      : `${this.#confirmation.by} does not confirm the primary that has it`;
   }
 
   /** Counts the online replicas, once per interval. */
@@ -126,7 +164,7 @@ export class Acknowledgement {
     this.#refreshedAt = now;
     this.#online = countOnline(await client.info("replication"));
     this.#onlineMost = Math.max(this.#onlineMost, this.#online);
-    this.#instruments.metrics?.setReplicas(this.#online);
+    this.#instruments.metrics?.setReplicas(this.#online, this.#node);
   }
 }
 
@@ -134,4 +172,12 @@ export class Acknowledgement {
 export function countOnline(info: string): number {
   const replicas = info.matchAll(/^slave\d+:.*state=online,.*lag=(\d+)/gm);
   return [...replicas].filter(([, lag]) => Number(lag) <= REPLICA_LAG_SECONDS_MAX).length;
+}
+
+function isNoScript(outcome: PromiseSettledResult<unknown>): boolean {
+  return (
+    outcome.status === "rejected" &&
+    isErrorReply(outcome.reason) &&
+    outcome.reason.message.startsWith("NOSCRIPT")
+  );
 }

@@ -5,8 +5,8 @@ import type { BatchObserver, ItemTrace } from "../instruments.ts";
 
 /** How a coalescer forms and sends batches. */
 export interface CoalescerOptions<Item, Result> extends BatchObserver<Item> {
-  /** Sends one batch. Resolves with one result per item, in the order of the items. */
-  readonly send: (items: readonly Item[]) => Promise<readonly Result[]>;
+  /** Sends one batch. Resolves with one result or `Failure` per item, in the order of the items. Rejects if all failed. */
+  readonly send: (items: readonly Item[]) => Promise<readonly (Result | Failure)[]>;
   /** Weight that one item adds to a batch, such as the number of products it touches. */
   readonly weightOf: (item: Item) => number;
   /** Maximum weight of a batch; a heavier item is sent alone. Bounds how long one script blocks Redis. */
@@ -25,9 +25,9 @@ export interface CoalescerOptions<Item, Result> extends BatchObserver<Item> {
   readonly responseMsMax: number;
   /** Queue timeout, ms. An item that is still queued by then is rejected with `OVERLOADED`. An item that was sent waits for its result. */
   readonly queueMsMax: number;
-  /** Whether to resend the item once after its batch failed with this error. */
+  /** Whether to resend the item once after it or its batch failed with this error. */
   readonly shouldResend: (item: Item, error: unknown) => boolean;
-  /** Maps the error of a failed batch to the error that each item's caller gets. */
+  /** Maps the error of a failed item or batch to the error that the item's caller gets. */
   readonly errorOf: (error: unknown) => unknown;
   /** Whether a batch can be sent now. */
   readonly isReady: () => boolean;
@@ -35,6 +35,15 @@ export interface CoalescerOptions<Item, Result> extends BatchObserver<Item> {
   readonly unavailability: () => InventoryError | undefined;
   /** Calls `then` once, when batches can be sent again. */
   readonly onceReady: (then: () => void) => void;
+}
+
+/** The failure of one item of a batch. */
+export class Failure {
+  readonly error: unknown;
+
+  constructor(error: unknown) {
+    this.error = error;
+  }
 }
 
 interface Entry<Item, Result> {
@@ -64,16 +73,20 @@ export class Coalescer<Item, Result> {
   #lastResponseAt = Number.NEGATIVE_INFINITY;
   #isFlushScheduled = false;
   #isAwaitingReady = false;
-  #isClosed = false;
+  /** The error of items that are submitted, or still queued, after the coalescer was closed. */
+  #closed: unknown;
 
   constructor(options: CoalescerOptions<Item, Result>) {
     this.#options = options;
   }
 
-  /** Queues the item for the next batch. Resolves with its result. */
-  submit(item: Item): Promise<Result> {
+  /**
+   * Queues the item for the next batch. Resolves with its result. `submittedAt` is the time (`performance.now()`) from which
+   * its timeouts count.
+   */
+  submit(item: Item, submittedAt = performance.now()): Promise<Result> {
     const { queueMax, responseMsMax, unavailability, weightOf } = this.#options;
-    const unavailable = this.#isClosed ? storeUnavailable() : unavailability();
+    const unavailable = this.#closed ?? unavailability();
     if (unavailable !== undefined) {
       return Promise.reject(unavailable);
     }
@@ -91,9 +104,12 @@ export class Coalescer<Item, Result> {
       weight: weightOf(item),
       resolve,
       reject,
-      submittedAt: performance.now(),
+      submittedAt,
       trace: this.#options.trace?.(item),
-      timer: withResponseTimeout(responseMsMax, (expiredAtMs) => this.#onResponseTimeout(entry, expiredAtMs)),
+      timer: withResponseTimeout(
+        Math.max(0, submittedAt + responseMsMax - performance.now()),
+        (expiredAtMs) => this.#onResponseTimeout(entry, expiredAtMs),
+      ),
       isSettled: false,
       isSent: false,
       isResent: false,
@@ -108,11 +124,11 @@ export class Coalescer<Item, Result> {
     return this.#queue.length;
   }
 
-  /** Rejects all queued and all future items with `STORE_UNAVAILABLE`. */
-  close(): void {
-    this.#isClosed = true;
+  /** Rejects all queued and all future items: with `STORE_UNAVAILABLE` unless an error is given. */
+  close(error: unknown = storeUnavailable()): void {
+    this.#closed ??= error;
     for (const entry of this.#queue.splice(0)) {
-      this.#fail(entry, storeUnavailable());
+      this.#fail(entry, error);
     }
   }
 
@@ -201,37 +217,42 @@ export class Coalescer<Item, Result> {
       if (results.length !== batch.length) {
         throw new Error(`${batch.length} operations were sent and ${results.length} results were received`);
       }
-      for (const [index, result] of results.entries()) {
-        const entry = batch[index];
-        if (entry !== undefined) {
-          this.#resolve(entry, result);
+      const failed: [Entry<Item, Result>, unknown][] = [];
+      for (const [index, entry] of batch.entries()) {
+        const result = results[index];
+        if (result instanceof Failure) {
+          failed.push([entry, result.error]);
+        } else {
+          this.#resolve(entry, result as Result);
         }
       }
+      this.#onFailed(failed);
     } catch (error) {
       this.#options.onEnded?.(performance.now() - sentAt, error);
-      this.#onBatchFailed(batch, error);
+      this.#onFailed(batch.map((entry) => [entry, error]));
     } finally {
       this.#inFlight -= 1;
       this.#flush();
     }
   }
 
-  #onBatchFailed(batch: readonly Entry<Item, Result>[], error: unknown): void {
+  #onFailed(failed: readonly (readonly [Entry<Item, Result>, unknown])[]): void {
     const resent: Entry<Item, Result>[] = [];
-    for (const entry of batch) {
-      if (
-        !this.#isClosed &&
-        !entry.isSettled &&
-        !entry.isResent &&
-        this.#options.shouldResend(entry.item, error)
-      ) {
+    for (const [entry, error] of failed) {
+      if (!entry.isSettled && !entry.isResent && this.#options.shouldResend(entry.item, error)) {
         entry.isResent = true;
         resent.push(entry);
       } else {
         this.#fail(entry, this.#options.errorOf(error));
       }
     }
-    this.#queue = [...resent, ...this.#queue];
+    if (this.#closed === undefined) {
+      this.#queue = [...resent, ...this.#queue];
+    } else {
+      for (const entry of resent) {
+        this.#fail(entry, this.#closed);
+      }
+    }
   }
 
   #resolve(entry: Entry<Item, Result>, result: Result): void {

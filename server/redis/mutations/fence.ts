@@ -2,6 +2,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { HealthPart } from "../../ops/health.ts";
 import { RedisRequirementError } from "../connection/client.ts";
+import { type Layout, replicationIdIn } from "../connection/requirements.ts";
 import type { Keys } from "../keys.ts";
 import type { RedisMetrics } from "../metrics.ts";
 import { decodeChange, list } from "../reply.ts";
@@ -17,13 +18,20 @@ export interface AcknowledgedChange {
 /** How a script begins its error reply when the bucket has another incarnation: nothing ran. */
 export const FENCED = "FENCED";
 
+/** A bucket as this server has checked it. */
+interface Checked {
+  /** Identifies the primary. Changes when a replica is promoted, Redis is restarted, or the slot moves. */
+  readonly replicationId: string;
+  readonly incarnation: string;
+}
+
 /**
  * Keeps this server from writing to a primary that it has not checked. Every batch names the data and the
  * incarnation that this server knows for each bucket it touches, and the script refuses it if the bucket has another.
  *
- * A new connection to a primary with another replication ID means a failover or a restart. Before anything is written
- * there, the newest acknowledged change of each bucket is looked up: what is missing was lost, and is reported. Then
- * the incarnation is raised, so that batches meant for the former primary are refused.
+ * A bucket at a primary with another replication ID means a failover, a restart or a moved slot. Before anything is
+ * written there, the newest acknowledged change of the bucket is looked up: if it is missing, changes were lost, which is
+ * reported. Then the incarnation is raised, so that batches meant for the former primary are refused.
  *
  * One entry per bucket is enough: a replica has a prefix of what its primary wrote.
  */
@@ -33,12 +41,11 @@ export class Fence implements HealthPart {
   readonly #log: Logger;
   readonly #metrics: RedisMetrics | undefined;
   readonly #script = fenceScript();
-  readonly #incarnations = new Map<number, string>();
+  readonly #checked = new Map<number, Checked>();
   readonly #acknowledged = new Map<number, AcknowledgedChange>();
+  readonly #checking = new Map<number, Promise<unknown>>();
   #dataId: string | undefined;
-  #replicationId: string | undefined;
   #lostChanges: string | undefined;
-  #checking: Promise<void> = Promise.resolve();
 
   constructor(keys: Keys, log: Logger, metrics: RedisMetrics | undefined) {
     this.#keys = keys;
@@ -46,9 +53,14 @@ export class Fence implements HealthPart {
     this.#metrics = metrics;
   }
 
-  /** The data that this server works with; `undefined` before the first connection. */
+  /** The data that this server works with; `undefined` before the first check. */
   get dataId(): string | undefined {
     return this.#dataId;
+  }
+
+  /** Whether this server has checked every bucket, so that each has a marker. */
+  get hasCheckedAll(): boolean {
+    return this.#checked.size === this.#keys.buckets;
   }
 
   /** What was lost in a failover or restart, if anything was. Kept until the process ends. */
@@ -57,7 +69,21 @@ export class Fence implements HealthPart {
   }
 
   details(): unknown {
-    return { primary: this.#replicationId ?? null, suspect: this.#lostChanges !== undefined };
+    const primaries = new Set([...this.#checked.values()].map(({ replicationId }) => replicationId));
+    return { primaries: [...primaries], suspect: this.#lostChanges !== undefined };
+  }
+
+  /** Whether this server has checked a bucket at the primary with this replication ID. */
+  isChecked(bucket: number, replicationId: string): boolean {
+    return this.#checked.get(bucket)?.replicationId === replicationId;
+  }
+
+  /** Makes the bucket unchecked: a primary has refused it, because another server has raised its incarnation. */
+  forget(bucket: number): void {
+    const known = this.#checked.get(bucket);
+    if (known !== undefined) {
+      this.#checked.set(bucket, { ...known, replicationId: "" });
+    }
   }
 
   /** Notes the newest change of a bucket that was acknowledged to a caller. */
@@ -75,65 +101,91 @@ export class Fence implements HealthPart {
     const touched = [...buckets] as number[];
     return {
       keys: touched.map((bucket) => this.#keys.marker(bucket)),
-      args: touched.map((bucket) => `${this.#dataId}:${this.#incarnations.get(bucket)}`),
+      args: touched.map((bucket) => `${this.#dataId}:${this.#checked.get(bucket)?.incarnation}`),
     };
   }
 
   /**
-   * Checks the primary that `client` is connected to, and reads the incarnation of every bucket. Rejects if it holds other
-   * data. Resolves with whether this primary was not known before. Checks of several connections run one after the other.
+   * Checks buckets at the primary that `client` is connected to, and reads the incarnation of each; by default all buckets.
+   * Resolves with whether any of them was not checked at this primary before. Rejects with `RedisRequirementError` if
+   * one holds other data or has lost its marker, and with the error reply if one is at another primary. Checks of the same
+   * bucket run one after the other.
    */
-  check(client: Redis, dataId: string): Promise<boolean> {
-    const checked = this.#checking.then(() => this.#check(client, dataId));
-    this.#checking = checked.then(
+  async check(client: Redis, layout: Layout, buckets: readonly number[] = this.#all()): Promise<boolean> {
+    const earlier = Promise.allSettled(buckets.map((bucket) => this.#checking.get(bucket)));
+    const checked = earlier.then(() => this.#check(client, layout, buckets));
+    const settled = checked.then(
       () => {},
       () => {},
     );
+    for (const bucket of buckets) {
+      this.#checking.set(bucket, settled);
+    }
     return checked;
   }
 
-  async #check(client: Redis, dataId: string): Promise<boolean> {
-    const replicationId = /^master_replid:(\w+)/m.exec(await client.info("replication"))?.[1] ?? "";
-    const isAnother = this.#replicationId !== undefined && this.#replicationId !== replicationId;
-    if (isAnother) {
-      await this.#compare(client);
+  #all(): number[] {
+    return Array.from({ length: this.#keys.buckets }, (_, bucket) => bucket);
+  }
+
+  async #check(client: Redis, layout: Layout, buckets: readonly number[]): Promise<boolean> {
+    const replicationId = replicationIdIn(await client.info("replication"));
+    const isUnchecked = (bucket: number) => this.#checked.get(bucket)?.replicationId !== replicationId;
+    const moved = buckets.filter((bucket) => this.#checked.has(bucket) && isUnchecked(bucket));
+    const isNew = buckets.some(isUnchecked);
+    await this.#compare(client, moved);
+    const replies = await this.#readMarkers(client, buckets, (bucket) => [
+      layout.dataId,
+      replicationId,
+      layout.hasMarkers || this.#checked.has(bucket) ? "1" : "0",
+    ]);
+    for (const [bucket, reply] of replies) {
+      const [status, value] = list(reply).map(String);
+      if (status !== "ok") {
+        throw new RedisRequirementError(refusalText(bucket, status === "empty" ? undefined : value, layout));
+      }
+      this.#checked.set(bucket, { replicationId, incarnation: String(value) });
     }
-    const markers = Array.from({ length: this.#keys.buckets }, (_, bucket) => this.#keys.marker(bucket));
-    const args = [dataId, replicationId];
-    const [status, ...incarnations] = list(
-      await client.eval(this.#script.source, markers.length, ...markers, ...args),
-    );
-    if (status !== "ok") {
-      throw new RedisRequirementError(
-        `This Redis holds the data ${String(incarnations[0])} in some buckets and ${dataId} in others; restore one of them`,
+    this.#dataId = layout.dataId;
+    if (moved.length > 0) {
+      this.#metrics?.failedOver();
+      this.#log.warn(
+        { replicationId, buckets: moved },
+        "Redis has another primary, or was restarted; its data was checked",
       );
     }
-    for (const [bucket, incarnation] of incarnations.entries()) {
-      this.#incarnations.set(bucket, String(incarnation));
-    }
-    const isNew = this.#replicationId !== replicationId;
-    this.#dataId = dataId;
-    this.#replicationId = replicationId;
-    if (isAnother) {
-      this.#metrics?.failedOver();
-      this.#log.warn({ replicationId }, "Redis has another primary, or was restarted; its data was checked");
-    }
     return isNew;
+  }
+
+  /** Runs the script for each bucket. Its first call caches it. */
+  async #readMarkers(
+    client: Redis,
+    buckets: readonly number[],
+    args: (bucket: number) => string[],
+  ): Promise<Map<number, unknown>> {
+    const { source, sha1 } = this.#script;
+    const [first, ...rest] = buckets;
+    const replies = new Map<number, unknown>();
+    if (first !== undefined) {
+      replies.set(first, await client.eval(source, 1, this.#keys.marker(first), ...args(first)));
+    }
+    const others = await Promise.all(
+      rest.map((bucket) => client.evalsha(sha1, 1, this.#keys.marker(bucket), ...args(bucket))),
+    );
+    for (const [index, bucket] of rest.entries()) {
+      replies.set(bucket, others[index]);
+    }
+    return replies;
   }
 
   /**
    * Looks for the newest acknowledged change of each bucket. Logs each loss once; the health report keeps it until restart.
    */
-  async #compare(client: Redis): Promise<void> {
-    for (const [bucket, change] of this.#acknowledged) {
-      const { entryId, productId, version } = change;
-      const [found] = await client.xrange(this.#keys.changes(bucket), entryId, entryId);
-      const isThere =
-        found === undefined
-          ? // The stream may have been trimmed up to here; the ledger has every change.
-            Number(await client.hget(this.#keys.ledger(productId), "V")) >= version
-          : isChange(found, productId, version);
-      if (!isThere) {
+  async #compare(client: Redis, buckets: readonly number[]): Promise<void> {
+    for (const bucket of buckets) {
+      const change = this.#acknowledged.get(bucket);
+      if (change !== undefined && !(await this.#hasChange(client, bucket, change))) {
+        const { entryId, productId, version } = change;
         this.#acknowledged.delete(bucket);
         this.#lostChanges = `Redis lost acknowledged changes: version ${version} of product ${productId} (bucket ${bucket}) is missing after a failover or restart`;
         this.#metrics?.setSuspect();
@@ -141,6 +193,24 @@ export class Fence implements HealthPart {
       }
     }
   }
+
+  async #hasChange(
+    client: Redis,
+    bucket: number,
+    { entryId, productId, version }: AcknowledgedChange,
+  ): Promise<boolean> {
+    const [found] = await client.xrange(this.#keys.changes(bucket), entryId, entryId);
+    return found === undefined
+      ? // The stream may have been trimmed up to here; the ledger has every change.
+        Number(await client.hget(this.#keys.ledger(productId), "V")) >= version
+      : isChange(found, productId, version);
+  }
+}
+
+function refusalText(bucket: number, found: string | undefined, { dataId }: Layout): string {
+  return found === undefined
+    ? `Bucket ${bucket} has lost its data: its marker is missing at this primary, and other buckets hold the data ${dataId}; restore it, or accept the bucket as it is (see "An empty bucket" in docs/operations.md)`
+    : `This Redis holds the data ${found} in some buckets and ${dataId} in others; restore one of them`;
 }
 
 function isChange(entry: unknown, productId: string, version: number): boolean {

@@ -144,17 +144,10 @@ local function add_product(plan, products, product_id)
 end
 
 -- Adopts the count that the Go service keeps in a plain key, as D with U = 0, so that the seller's
--- first event supersedes it. Returns the product, or nil if the key does not hold a count.
-local function adopt(plan, keys, product_id)
-  if redis.call('TYPE', keys.plain).ok ~= 'string' then
-    return nil
-  end
-  local text = redis.call('GET', keys.plain)
-  if not string.find(text, '^%d+$') or #text > 10 or tonumber(text) > quantity_max then
-    return nil
-  end
+-- first event supersedes it. The caller has read the key, which is in another slot.
+local function adopt(plan, keys, product_id, count)
   local p = new_product(keys.history)
-  p.D = tonumber(text)
+  p.D = count
   p.U = 0
   p.P = 0
   add_product(plan, keys.products, product_id)

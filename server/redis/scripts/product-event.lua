@@ -42,19 +42,33 @@ local function compare_with_register(key, name, at, delivery, fence)
   return compare_deliveries(delivery, tonumber(known_at) == fence and known_delivery or nil)
 end
 
+-- The product of a seller's event. Without a ledger it is adopted from the count `plain` in its plain key, or new if `plain`
+-- is 'none'. Nil if there is no ledger, and `plain` is '' because the caller has not read the plain key.
+local function product_of_event(plan, keys, product_id, plain)
+  local p = load_product(keys.ledger)
+  if p or plain == '' then
+    return p
+  end
+  return plain == 'none' and new_product(keys.history) or adopt(plan, keys, product_id, tonumber(plain))
+end
+
 -- put_product
--- KEYS  ledger, history, changes, details, products, plain
--- ARGV  product ID, time of the update in µs or '' for now, declared or '', details JSON or '', delivery or ''
--- reply 'applied' | 'unchanged' | 'stale', and the ledger; 'future', now in ms; 'range', declared and units on hand if it were applied
+-- KEYS  ledger, history, changes, details, products
+-- ARGV  product ID, time of the update in µs or '' for now, declared or '', details JSON or '', delivery or '', plain
+-- reply 'applied' | 'unchanged' | 'stale', and the ledger; 'future', now in ms; 'range', declared and units on hand if it
+--       were applied; 'absent' as in product_of_event
 operations.put_product = function(k, a, plan)
-  local keys = { ledger = k[1], history = k[2], changes = k[3], details = k[4], products = k[5], plain = k[6] }
+  local keys = { ledger = k[1], history = k[2], changes = k[3], details = k[4], products = k[5] }
   local product_id, declared, details = a[1], tonumber(a[3]), a[4] ~= '' and a[4] or nil
   local delivery = a[5] ~= '' and a[5] or nil
   local at = time_of_event(a[2])
   if at == nil then
     return { 'future', now_ms }
   end
-  local p = load_product(keys.ledger) or adopt(plan, keys, product_id) or new_product(keys.history)
+  local p = product_of_event(plan, keys, product_id, a[6])
+  if p == nil then
+    return { 'absent' }
+  end
   local was_deleted, available_before = is_deleted(p), available(p)
   local declared_before, declare_time_before = p.D, p.U
   local details_time_before, upsert_time_before = p.X, p.P
@@ -117,17 +131,20 @@ operations.put_product = function(k, a, plan)
 end
 
 -- delete_product
--- KEYS  ledger, history, changes, products, plain
--- ARGV  product ID, time of the deletion in µs or '' for now
--- reply 'applied' | 'unchanged' | 'stale', and the ledger; 'future', now in ms
+-- KEYS  ledger, history, changes, products
+-- ARGV  product ID, time of the deletion in µs or '' for now, plain
+-- reply 'applied' | 'unchanged' | 'stale', and the ledger; 'future', now in ms; 'absent' as in product_of_event
 operations.delete_product = function(k, a, plan)
-  local keys = { ledger = k[1], history = k[2], changes = k[3], products = k[4], plain = k[5] }
+  local keys = { ledger = k[1], history = k[2], changes = k[3], products = k[4] }
   local product_id = a[1]
   local at = time_of_event(a[2])
   if at == nil then
     return { 'future', now_ms }
   end
-  local p = load_product(keys.ledger) or adopt(plan, keys, product_id) or new_product(keys.history)
+  local p = product_of_event(plan, keys, product_id, a[3])
+  if p == nil then
+    return { 'absent' }
+  end
   local was_deleted, never_seen = is_deleted(p), p.T == 0
   local status = (at < (p.P or -1) or at < (p.K or -1)) and 'stale' or at == p.K and 'unchanged' or 'applied'
   p.K = math.max(at, p.K or -1)
@@ -143,16 +160,12 @@ operations.delete_product = function(k, a, plan)
 end
 
 -- adopt_product
--- KEYS  ledger, history, changes, products, plain
--- ARGV  product ID
--- reply 'ok' and the ledger if the product exists now; 'absent'
+-- KEYS  ledger, history, changes, products
+-- ARGV  product ID, count in its plain key
+-- reply 'ok' and the ledger, unchanged if there was one
 operations.adopt_product = function(k, a, plan)
-  local keys = { ledger = k[1], history = k[2], changes = k[3], products = k[4], plain = k[5] }
-  local p = load_product(keys.ledger) or adopt(plan, keys, a[1])
-  if p == nil then
-    return { 'absent' }
-  end
-  return reply('ok', p)
+  local keys = { ledger = k[1], history = k[2], changes = k[3], products = k[4] }
+  return reply('ok', load_product(keys.ledger) or adopt(plan, keys, a[1], tonumber(a[2])))
 end
 
 -- The name, the description and the delivery of a stored collection. Nothing of a damaged one: the next event repairs it.

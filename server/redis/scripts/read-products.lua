@@ -1,9 +1,8 @@
 -- Reads products in one atomic step.
 --
--- KEYS  for each product: ledger, details, plain
--- reply for each product: 'absent'; 'adoptable' if there is only a plain key of the Go service;
---       'ok', the ledger as ledger_text in ledger.lua writes it, the details JSON or null, and the error if the details
---       could not be read; or 'damaged' and the reason if the ledger could not be read
+-- KEYS  for each product: ledger, details
+-- reply for each product: 'absent'; 'ok', the ledger as ledger_text in ledger.lua writes it, the details JSON or null, and
+--       the error if the details could not be read; or 'damaged' and the reason if the ledger could not be read
 local function is_error(reply)
   return type(reply) == 'table' and reply.err ~= nil
 end
@@ -27,7 +26,7 @@ local function has_any(fields)
 end
 
 local replies = {}
-for i = 1, #KEYS, 3 do
+for i = 1, #KEYS, 2 do
   local f = read('HMGET', KEYS[i], 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'K')
   if is_error(f) then
     replies[#replies + 1] = { 'damaged', f.err }
@@ -40,8 +39,6 @@ for i = 1, #KEYS, 3 do
     local ledger = table.concat(f, ' ', 1, 8) .. (deleted and ' 1' or ' 0')
     local details = read('GET', KEYS[i + 1])
     replies[#replies + 1] = is_error(details) and { 'ok', ledger, false, details.err } or { 'ok', ledger, details }
-  elseif redis.call('TYPE', KEYS[i + 2]).ok == 'string' then
-    replies[#replies + 1] = { 'adoptable' }
   else
     replies[#replies + 1] = { 'absent' }
   end

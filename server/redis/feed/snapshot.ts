@@ -1,10 +1,10 @@
-import type { ProductState } from "../inventory/feed.ts";
-import type { RedisConnection } from "./connection/client.ts";
-import { isErrorReply, refusalOf } from "./connection/error-replies.ts";
-import type { DamagedRecords } from "./damaged-records.ts";
-import type { Keys } from "./keys.ts";
-import { decodeDetails, decodeStates, ReplyReader } from "./reply.ts";
-import { loadScript } from "./scripts.ts";
+import type { ProductState } from "../../inventory/feed.ts";
+import type { RedisConnection } from "../connection/client.ts";
+import { isErrorReply, refusalOf } from "../connection/error-replies.ts";
+import type { DamagedRecords } from "../damaged-records.ts";
+import type { Keys } from "../keys.ts";
+import { decodeDetails, decodeStates, ReplyReader } from "../reply.ts";
+import { loadScript } from "../scripts.ts";
 
 /** Products read in one call: about 3 ms of Redis's time. */
 const PRODUCTS_PER_CALL_MAX = 500;

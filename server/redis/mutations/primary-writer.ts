@@ -1,0 +1,140 @@
+import { isErrorReply } from "../connection/error-replies.ts";
+import { instrumented } from "../instruments.ts";
+import type { Keys } from "../keys.ts";
+import type { ReplyReader } from "../reply.ts";
+import { mutationScript } from "../scripts.ts";
+import { NotReplicated } from "./acknowledgement.ts";
+import { BatchCodec, type BatchOptions } from "./batch.ts";
+import { callLimits } from "./call-limits.ts";
+import { Coalescer, Failure } from "./coalescer.ts";
+import { FENCED, type Fence } from "./fence.ts";
+import type { Mutation, MutationWriter } from "./mutation.ts";
+import type { WriteConnections } from "./write-connections.ts";
+
+/** Maximum operations of one batch, and products they may touch in total: about 2 ms of Redis's time. */
+const MUTATIONS_PER_BATCH_MAX = 64;
+const PRODUCTS_PER_BATCH_MAX = 128;
+
+interface PrimaryWriterOptions {
+  readonly connections: WriteConnections;
+  readonly fence: Fence;
+  readonly keys: Keys;
+  readonly batch: BatchOptions;
+  /** The bucket that stands for those which one script call may touch. */
+  readonly groupOf: (bucket: number) => number;
+  /** Called after the primary has refused a bucket, because its incarnation is another one. Nothing ran. */
+  readonly onFenced: (bucket: number) => void;
+}
+
+/**
+ * Sends mutations to one primary. Those that arrive together share a batch: one script call for each group of buckets, in one
+ * pipeline, acknowledged together. Each mutation is atomic by itself, and has an outcome of its own.
+ */
+export class PrimaryWriter implements MutationWriter {
+  readonly #coalescer: Coalescer<Mutation, ReplyReader>;
+  readonly #connections: WriteConnections;
+  readonly #options: PrimaryWriterOptions;
+  readonly #codec: BatchCodec;
+  readonly #script = mutationScript();
+
+  constructor(options: PrimaryWriterOptions) {
+    this.#options = options;
+    this.#connections = options.connections;
+    this.#codec = new BatchCodec(options.fence, options.keys, options.batch);
+    this.#coalescer = new Coalescer({
+      send: (batch) => this.#send(batch),
+      weightOf: (mutation) => mutation.products,
+      batchItemsMax: MUTATIONS_PER_BATCH_MAX,
+      batchWeightMax: PRODUCTS_PER_BATCH_MAX,
+      inFlightMax: options.connections.capacity,
+      shouldResend: (mutation, error) => this.#shouldResend(mutation, error),
+      ...instrumented("mutations", ({ name }) => name, options.batch.instruments),
+      ...callLimits(options.connections),
+    });
+  }
+
+  /** `submittedAt` is the time (`performance.now()`) from which the response timeout counts. */
+  submit(mutation: Mutation, submittedAt?: number): Promise<ReplyReader> {
+    return this.#coalescer.submit(mutation, submittedAt);
+  }
+
+  get queued(): number {
+    return this.#coalescer.queued;
+  }
+
+  get firstReady(): Promise<unknown> {
+    return this.#connections.firstReady;
+  }
+
+  get unreadyReason(): string | undefined {
+    return this.#connections.unreadyReason;
+  }
+
+  /** Whether the outage has lasted so long that mutations are rejected at once. */
+  get isUnavailable(): boolean {
+    return this.#connections.unavailability !== undefined;
+  }
+
+  async probe(run: (bucket: number) => Promise<unknown>): Promise<void> {
+    await run(0);
+  }
+
+  noteErrorReply(text: string): void {
+    this.#connections.noteErrorReply(text);
+  }
+
+  close(): void {
+    this.#coalescer.close();
+    this.#connections.close();
+  }
+
+  /** Rejects what was not sent, and everything from now on, with `error`. What is in flight has `ms` to end. */
+  retire(error: Error, ms: number): void {
+    this.#coalescer.close(error);
+    setTimeout(() => this.#connections.close(), ms).unref();
+  }
+
+  #bucketOf({ keys }: Mutation): number {
+    return this.#options.keys.bucketIn(keys[0] ?? "") ?? 0;
+  }
+
+  async #send(batch: readonly Mutation[]): Promise<(ReplyReader | Failure)[]> {
+    const groups = [
+      ...Map.groupBy(batch.keys(), (index) =>
+        this.#options.groupOf(this.#bucketOf(batch[index] as Mutation)),
+      ),
+    ];
+    const replies = await this.#connections.run(
+      this.#script,
+      groups.map(([bucket, indexes]) => ({
+        bucket,
+        encode: () =>
+          this.#codec.encode(
+            indexes.map((index) => batch[index] as Mutation),
+            this.#connections.waitsForReplicas,
+          ),
+      })),
+    );
+    const results: (ReplyReader | Failure)[] = [];
+    for (const [position, [, indexes]] of groups.entries()) {
+      const outcome = replies[position];
+      const decoded = outcome?.status === "fulfilled" ? this.#codec.decode(outcome.value) : [];
+      if (outcome?.status === "fulfilled" && decoded.length !== indexes.length) {
+        throw new Error(`${indexes.length} operations were sent and ${decoded.length} replies were received`);
+      }
+      for (const [nth, index] of indexes.entries()) {
+        results[index] =
+          decoded[nth] ?? new Failure(outcome?.status === "rejected" ? outcome.reason : undefined);
+      }
+    }
+    return results;
+  }
+
+  #shouldResend(mutation: Mutation, error: unknown): boolean {
+    if (isErrorReply(error) && error.message.startsWith(FENCED)) {
+      this.#options.onFenced(this.#bucketOf(mutation));
+      return true;
+    }
+    return mutation.isIdempotent && !isErrorReply(error) && !(error instanceof NotReplicated);
+  }
+}
