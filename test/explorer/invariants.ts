@@ -270,6 +270,12 @@ function checkExplained(record: ReservationRecord, kind: Call["kind"], calls: re
   }
 }
 
+/** Whether the answer excludes that the call takes effect. A copy of a commit may arrive after the order is reserved. */
 function isRefusal(answer: Answer | undefined): boolean {
-  return answer !== undefined && "code" in answer && answer.code !== "STORE_UNAVAILABLE";
+  return (
+    answer !== undefined &&
+    "code" in answer &&
+    answer.code !== "STORE_UNAVAILABLE" &&
+    answer.code !== "RESERVATION_UNKNOWN"
+  );
 }

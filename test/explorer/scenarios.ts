@@ -190,7 +190,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [reserve("order", CART), reserve("rival", { b: 1 }), declare("b", 2), declare("a", 0)],
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 2),
+    long: bounds(1, 1, 1),
   },
   {
     name: "two carts: each takes the other's last unit",
@@ -198,7 +198,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [reserve("order", CART), reserve("rival", { b: 1, a: 1 })],
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 2),
+    long: bounds(1, 1, 1),
   },
   {
     name: "commit and release: race for an active reservation",
@@ -207,7 +207,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     given: [done(RESERVED)],
     calls: [commit("order"), commit("order", { a: 1 }), release("order")],
     small: bounds(1, 0, 1),
-    long: bounds(2, 1, 2),
+    long: bounds(1, 1, 2),
   },
   {
     name: "reserve to commit: a commit after the answer, a delayed reserve, a release",
@@ -257,7 +257,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     given: EXPIRED,
     calls: [commit("order"), commit("order"), declare("a", 0)],
     small: bounds(0, 1, 0),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 1, 0),
   },
   {
     name: "late commit: a reservation whose sweep is under way, with its return",
@@ -266,7 +266,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     given: [done(RESERVED), "deadline"],
     calls: [expire(), commit("order"), returns("order", "return", { a: 1 }, { after: commit("order") })],
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 0, 1),
   },
   {
     name: "return: of a commit whose effects nobody applied, twice, and another one",
@@ -287,7 +287,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [RESERVED, reserve("order", { a: 1 }), release("order")],
     small: bounds(0, 0, 1),
-    long: bounds(1, 0, 1),
+    long: bounds(1, 0, 0),
   },
   {
     name: "whole life: reserve, sweep, late commit and release, each at any time",
@@ -296,6 +296,6 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     calls: [RESERVED, expire(), commit("order"), release("order")],
     deadlinePasses: true,
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 0, 1),
   },
 ];
