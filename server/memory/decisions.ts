@@ -23,7 +23,14 @@ import type {
   Settle,
 } from "../inventory/sharded/messages.ts";
 import type { Operations } from "./operations.ts";
-import { deadlineOf, type ReservationRecord, reservationOf, unitsToSell } from "./reservation-record.ts";
+import {
+  deadlineOf,
+  effectOf,
+  newestEffect,
+  type ReservationRecord,
+  reservationOf,
+  unitsToSell,
+} from "./reservation-record.ts";
 
 /** What the home bucket of a reservation knows of it. */
 interface Entry {
@@ -73,6 +80,7 @@ export class Decisions {
     if (epoch !== entry.refused + 1) {
       return { status: "refused", nextEpoch: nextEpochOf(entry) };
     }
+    this.entries.set(reservationId, entry);
     const now = this.#now();
     entry.record = {
       reservationId,
@@ -103,6 +111,7 @@ export class Decisions {
       return { status: "decided", fingerprint: record.attemptFingerprint, effects };
     }
     entry.refused = Math.max(entry.refused, epoch);
+    this.entries.set(reservationId, entry);
     if (record === undefined) {
       this.#keepFor(reservationId);
     }
@@ -149,9 +158,9 @@ export class Decisions {
 
   revive({ reservationId, epoch, fingerprint, lines, actor }: Revive): ReviveReply {
     this.#forget();
-    const entry = this.#entry(reservationId);
-    const { record } = entry;
-    if (record?.state !== "expired" || epoch !== nextEpochOf(entry)) {
+    const entry = this.entries.get(reservationId);
+    const record = entry?.record;
+    if (entry === undefined || record?.state !== "expired" || epoch !== nextEpochOf(entry)) {
       return { status: "refused", nextEpoch: nextEpochOf(entry) };
     }
     record.epoch = epoch;
@@ -167,6 +176,7 @@ export class Decisions {
     const entry = this.#entry(reservationId);
     const record = entry.record ?? this.#tombstone(reservationId);
     entry.record = record;
+    this.entries.set(reservationId, entry);
     switch (record.state) {
       case "committed":
         return { status: "ended", state: "committed" };
@@ -177,7 +187,9 @@ export class Decisions {
         // Its units are already returned. The release prevents a late commit from reviving it.
         record.state = "released";
         record.endTimeMs = this.#now();
-        this.#keepFor(reservationId);
+        if (entry.effects.length === 0) {
+          this.#keepFor(reservationId);
+        }
         break;
       case "released":
         break;
@@ -347,9 +359,7 @@ export class Decisions {
   }
 
   #entry(reservationId: string): Entry {
-    const entry = this.entries.get(reservationId) ?? { refused: 0, record: undefined, effects: [] };
-    this.entries.set(reservationId, entry);
-    return entry;
+    return this.entries.get(reservationId) ?? { refused: 0, record: undefined, effects: [] };
   }
 
   #keepFor(reservationId: string): void {
@@ -378,31 +388,4 @@ function decided(record: ReservationRecord, effects: readonly Effect[]) {
 
 function nextEpochOf(entry: Entry | undefined): number {
   return Math.max(entry?.refused ?? 0, entry?.record?.epoch ?? 0) + 1;
-}
-
-function effectOf(
-  record: ReservationRecord,
-  cause: EffectCause,
-  referenceId: string,
-  actor: string | undefined,
-): Effect {
-  const { revision, epoch, state } = record;
-  return {
-    revision,
-    epoch,
-    cause,
-    referenceId,
-    actor,
-    targets: record.lines.map(({ productId, quantity }, index) => ({
-      productId,
-      held: state === "active" ? quantity : 0,
-      sold: state === "committed" ? (record.left[index] ?? 0) : 0,
-    })),
-  };
-}
-
-/** The state of a reservation as an effect, for a bucket that has lost what was applied there. */
-function newestEffect(record: ReservationRecord): Effect {
-  const cause = record.state === "active" ? "reserved" : record.state;
-  return effectOf(record, cause, record.reservationId, undefined);
 }

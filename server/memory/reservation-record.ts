@@ -4,6 +4,7 @@ import {
   type Reservation,
   type ReservationState,
 } from "../inventory/reservation.ts";
+import type { Effect, EffectCause } from "../inventory/sharded/messages.ts";
 
 /** A reservation of the memory store. */
 export interface ReservationRecord {
@@ -66,4 +67,32 @@ export function reservationOf(record: ReservationRecord): Reservation {
     endTimeMs: record.endTimeMs,
     revived: record.revived,
   };
+}
+
+/** What the newest decision, whose cause this is, changes in the ledgers. */
+export function effectOf(
+  record: ReservationRecord,
+  cause: EffectCause,
+  referenceId: string,
+  actor: string | undefined,
+): Effect {
+  const { revision, epoch, state } = record;
+  return {
+    revision,
+    epoch,
+    cause,
+    referenceId,
+    actor,
+    targets: record.lines.map(({ productId, quantity }, index) => ({
+      productId,
+      held: state === "active" ? quantity : 0,
+      sold: state === "committed" ? (record.left[index] ?? 0) : 0,
+    })),
+  };
+}
+
+/** The state of a reservation as an effect, for a bucket that has lost what was applied there. */
+export function newestEffect(record: ReservationRecord): Effect {
+  const cause = record.state === "active" ? "reserved" : record.state;
+  return effectOf(record, cause, record.reservationId, undefined);
 }

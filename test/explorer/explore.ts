@@ -1,20 +1,24 @@
 import { Explorer } from "./explorer.ts";
 import { SCENARIOS } from "./scenarios.ts";
 
-const [form = "long", pattern = ""] = process.argv.slice(2);
-for (const scenario of SCENARIOS.filter(({ name }) => name.includes(pattern))) {
-  const started = performance.now();
-  const { small, long, ...rest } = scenario;
-  const found = new Explorer({ ...rest, bounds: form === "long" ? long : small }).run(
-    Number(process.env["MAX"] ?? 20_000_000),
-  );
-  const seconds = (performance.now() - started) / 1_000;
+// The long form of explorer.test.ts: `npm run explore`, or `npm run explore -- NAME` for the scenarios whose name has NAME.
+
+const name = process.argv[2] ?? "";
+const number = new Intl.NumberFormat("en");
+for (const { small: _, long: bounds, ...scenario } of SCENARIOS) {
+  if (!scenario.name.includes(name)) {
+    continue;
+  }
+  const { states, transitions, depth, violation } = new Explorer({ ...scenario, bounds }).run();
+  const { duplicates, failures, repairs, attempts } = bounds;
   process.stdout.write(
-    `${scenario.name}: ${found.isExhausted ? "exhausted" : "cut"} ${found.states} states, ${found.transitions} transitions, depth ${found.depth}, ${seconds.toFixed(1)} s ${Math.round(process.memoryUsage().rss / 2 ** 20)} MiB\n`,
+    `| ${scenario.name} | ${duplicates} | ${failures} | ${repairs} | ${attempts} | ${number.format(states)} | ${number.format(transitions)} | ${depth} |\n`,
   );
-  if (found.violation) {
-    process.stdout.write(
-      `  ${found.violation.message}\n${found.violation.schedule.map((line, n) => `  ${n + 1}. ${line}\n`).join("")}`,
-    );
+  if (violation !== undefined) {
+    process.exitCode = 1;
+    process.stdout.write(`${violation.message}\n`);
+    for (const [n, step] of violation.schedule.entries()) {
+      process.stdout.write(`${n + 1}. ${step}\n`);
+    }
   }
 }

@@ -123,8 +123,14 @@ export class Explorer {
   readonly #positions = new Positions();
   /** By bucket state, input and clock: the bucket state after it, and its result. */
   readonly #steps = new Map<number, { readonly after: number; readonly result: number }>();
-  readonly #checked = new Set<string>();
+  /** The buckets with the clock, and the answers with their home buckets, that were checked. */
+  readonly #togetherChecked: VectorSet;
+  readonly #together: Int32Array;
+  readonly #answersChecked: VectorSet;
+  readonly #answers: Int32Array;
   readonly #calls: readonly Call[];
+  /** Where equal calls are, from the first to the one after the last. */
+  readonly #equalCalls: readonly (readonly [number, number])[];
   /** Calls that were made before the schedule begins. */
   readonly #made: Call[] = [];
   // Where a state's vector has what.
@@ -141,6 +147,14 @@ export class Explorer {
     });
     this.#bucketCount = Math.max(...Object.values(scenario.bucketOf)) + 1;
     this.#calls = [...scenario.calls].sort((a, b) => (a.name < b.name ? -1 : 1));
+    const names = this.#calls.map(({ name }) => name);
+    this.#equalCalls = [...new Set(names)]
+      .map((name) => [names.indexOf(name), names.lastIndexOf(name) + 1] as const)
+      .filter(([start, end]) => end - start > 1);
+    this.#together = new Int32Array(this.#bucketCount + 1);
+    this.#togetherChecked = new VectorSet(this.#together.length);
+    this.#answers = new Int32Array(2 * this.#calls.length);
+    this.#answersChecked = new VectorSet(this.#answers.length);
     const { duplicates, failures, repairs } = scenario.bounds;
     this.#callsAt = this.#bucketCount;
     this.#repairsAt = this.#callsAt + this.#calls.length;
@@ -264,14 +278,15 @@ export class Explorer {
         if (position.results[index] !== 0) {
           continue;
         }
-        const isRead = this.#positions.inputs.get(input).step === "read";
-        const isMessage = !["expire", "declare"].includes(this.#positions.inputs.get(input).step);
+        const { step, bucket } = this.#positions.inputs.get(input);
+        const isRead = step === "read";
+        const isMessage = step !== "expire" && step !== "declare";
         const act = (kind: number) => (kind << 16) | (at << 8) | index;
         next.set(state);
         begin(act(DELIVER));
         const result = this.#takeStep(next, input, clock);
-        const changed = next.some((value, n) => n < this.#bucketCount && value !== state[n]);
-        if (this.#positions.inputs.get(input).step === "expire" && !changed) {
+        const changed = next[bucket] !== state[bucket];
+        if (step === "expire" && !changed) {
           // Until something is due, a sweep has not begun.
           continue;
         }
@@ -367,28 +382,29 @@ export class Explorer {
   }
 
   #check(state: Int32Array): void {
-    const buckets = state.slice(0, this.#bucketCount);
+    const count = this.#bucketCount;
     const { clock } = unpacked(state[this.#length - 1] as number);
-    this.#checkOnce(`${buckets} ${clock}`, () => {
+    this.#together.set(state.subarray(0, count));
+    this.#together[count] = clock;
+    if (this.#togetherChecked.add(this.#together) < 0) {
+      const buckets = state.slice(0, count);
       checkBuckets(this.#bucketStates(buckets), this.#bucketOf);
       this.#repairAll(buckets, clock);
       checkRest(this.#bucketStates(buckets), this.#bucketOf);
-    });
-    const positions = this.#calls.map((_, n) => this.#positions.get(state[this.#callsAt + n] as number));
-    const homes = this.#calls.map(({ reservationId }) => state[this.#bucketOf(reservationId)]);
-    this.#checkOnce(`${homes} of ${positions.map(({ answerId }) => answerId)}`, () => {
-      const calls = this.#calls.map((call, n) => ({ call, answer: positions[n]?.answer }));
+    }
+    for (const [n, { reservationId }] of this.#calls.entries()) {
+      this.#answers[2 * n] = state[this.#bucketOf(reservationId)] as number;
+      this.#answers[2 * n + 1] = this.#positions.get(state[this.#callsAt + n] as number).answerId;
+    }
+    if (this.#answersChecked.add(this.#answers) < 0) {
+      const calls = this.#calls.map((call, n) => ({
+        call,
+        answer: this.#positions.get(state[this.#callsAt + n] as number).answer,
+      }));
       const made = this.#made.map((call) => ({ call, answer: undefined }));
       checkAnswers([...made, ...calls], (id) =>
         this.#bucketState(state[this.#bucketOf(id)] as number).entries.get(id),
       );
-    });
-  }
-
-  #checkOnce(key: string, check: () => void): void {
-    if (!this.#checked.has(key)) {
-      this.#checked.add(key);
-      check();
     }
   }
 
@@ -479,18 +495,10 @@ export class Explorer {
         state[at] = 0;
       }
     }
-    state.subarray(this.#repairsAt, this.#copiesAt).sort(descending);
-    state.subarray(this.#copiesAt, this.#length - 1).sort(descending);
-    for (let n = 0; n < this.#calls.length; ) {
-      const name = this.#calls[n]?.name;
-      let end = n + 1;
-      while (this.#calls[end]?.name === name) {
-        end += 1;
-      }
-      if (end - n > 1) {
-        state.subarray(this.#callsAt + n, this.#callsAt + end).sort();
-      }
-      n = end;
+    sortDescending(state, this.#repairsAt, this.#copiesAt);
+    sortDescending(state, this.#copiesAt, this.#length - 1);
+    for (const [start, end] of this.#equalCalls) {
+      sortDescending(state, this.#callsAt + start, this.#callsAt + end);
     }
   }
 
@@ -577,6 +585,14 @@ function isSwept({ program, turns }: Position): boolean {
   return program.key === "sweep" && turns.length > 0;
 }
 
-function descending(a: number, b: number): number {
-  return b - a;
+/** Sorts a part of a state, the largest first, so that free places are at the end. */
+function sortDescending(state: Int32Array, start: number, end: number): void {
+  for (let n = start + 1; n < end; n += 1) {
+    const value = state[n] as number;
+    let at = n;
+    for (; at > start && (state[at - 1] as number) < value; at -= 1) {
+      state[at] = state[at - 1] as number;
+    }
+    state[at] = value;
+  }
 }

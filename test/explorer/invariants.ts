@@ -232,6 +232,9 @@ export function checkAnswers(calls: readonly Answered[], entryOf: (id: string) =
       if (answer && "reservation" in answer) {
         checkAnswer(call, answer.reservation, record);
       }
+      if (call.after !== undefined && answer && "code" in answer && answer.code === "RESERVATION_UNKNOWN") {
+        throw new Violation(`${call.name} was answered that there is no reservation, after ${call.after}`);
+      }
     }
     if (record !== undefined && record.fingerprint !== undefined) {
       checkExplained(record, "reserve", ofId);
@@ -267,6 +270,12 @@ function checkExplained(record: ReservationRecord, kind: Call["kind"], calls: re
   }
 }
 
+/** Whether the answer excludes that the call takes effect. A copy of a commit may arrive after the order is reserved. */
 function isRefusal(answer: Answer | undefined): boolean {
-  return answer !== undefined && "code" in answer && answer.code !== "STORE_UNAVAILABLE";
+  return (
+    answer !== undefined &&
+    "code" in answer &&
+    answer.code !== "STORE_UNAVAILABLE" &&
+    answer.code !== "RESERVATION_UNKNOWN"
+  );
 }

@@ -128,22 +128,29 @@ export class ShardedReservations implements ReservationStore {
 
   /** Expires reservations in every bucket that can be reached. Rejects if none can. */
   async expireDue(limit: number): Promise<ExpiredReservation[]> {
+    const expired: ExpiredReservation[] = [];
     const due = await dueBuckets(
       this.#primaries,
       this.#keys,
       (bucket) => this.#keys.deadlines(bucket),
       Date.now(),
     );
-    // Divided among the buckets, so that one with many does not starve the others.
-    const share = Math.max(1, Math.floor(limit / Math.max(1, due.length)));
-    const expired = await Promise.allSettled(
-      due.slice(0, limit).map(({ bucket }) => this.#expire(bucket, share)),
-    );
-    const done = expired.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
-    if (done.length === 0 && expired[0]?.status === "rejected") {
-      throw expired[0].reason;
+    let buckets = due.map(({ bucket }) => bucket);
+    while (buckets.length > 0 && expired.length < limit) {
+      const room = limit - expired.length;
+      // Divided among the buckets, so that one with many does not starve the others.
+      const share = Math.max(1, Math.floor(room / buckets.length));
+      const outcomes = await Promise.allSettled(
+        buckets.slice(0, room).map((bucket) => this.#expire(bucket, share)),
+      );
+      if (outcomes.every(({ status }) => status === "rejected") && expired.length === 0) {
+        throw (outcomes[0] as PromiseRejectedResult).reason;
+      }
+      const counts = outcomes.map((each) => (each.status === "fulfilled" ? each.value.length : 0));
+      expired.push(...outcomes.flatMap((each) => (each.status === "fulfilled" ? each.value : [])));
+      buckets = buckets.filter((_, index) => counts[index] === share);
     }
-    return done.flat();
+    return expired;
   }
 
   /** Resolves when what this server has left to do after its answers is done. */
