@@ -6,7 +6,6 @@ import { pino } from "pino";
 import type { StockChange } from "../../server/inventory/ledger.ts";
 import type { InventoryStore } from "../../server/inventory/store.ts";
 import { RedisStore } from "../../server/redis/store.ts";
-import { withoutRefusedHolds } from "../inventory/reservation-fixture.ts";
 import { ask, type Call } from "../model/calls.ts";
 import { type Command, LONG_MS, PRODUCT_IDS, prefixed, program, RESERVATION_IDS } from "../model/programs.ts";
 import { need } from "../support/programs.ts";
@@ -133,4 +132,20 @@ async function everythingOf(store: InventoryStore, prefix: string): Promise<unkn
 
 function unitsIn(changes: readonly StockChange[]): readonly string[] {
   return changes.map(({ cause, referenceId, delta }) => `${cause} ${referenceId} ${delta}`).sort();
+}
+
+/**
+ * Changes, oldest first, without each hold that is followed directly by its release, as a refused reservation leaves them. Both
+ * stores lose the pairs of other reservations alike.
+ */
+function withoutRefusedHolds(changes: readonly StockChange[]): StockChange[] {
+  const kept: StockChange[] = [];
+  for (const change of changes) {
+    const last = kept.at(-1);
+    const isRefused =
+      last?.cause === "reserved" && change.cause === "released" && last.referenceId === change.referenceId;
+    if (isRefused) kept.pop();
+    else kept.push(change);
+  }
+  return kept;
 }
