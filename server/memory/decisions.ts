@@ -281,6 +281,7 @@ export class Decisions {
     return (
       record && {
         productIds: record.lines.map(({ productId }) => productId),
+        expireTimeMs: record.expireTimeMs,
         returnIds: record.returnIds,
         lacksReturns: record.returnIds.length >= RETURNS_NAMED_MAX,
       }

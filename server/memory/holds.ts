@@ -102,11 +102,13 @@ export class Holds {
   }
 
   #apply(reservationId: string, effects: readonly Effect[]): void {
-    const newest = effects.at(-1);
+    const known = this.records.get(reservationId);
+    const newer = effects.filter(({ revision }) => revision > (known?.revision ?? BEFORE_ANY));
+    const newest = newer.at(-1);
     if (newest === undefined) {
+      // Nothing new says that the hold is decided: it may have been taken after these effects were applied.
       return;
     }
-    const known = this.records.get(reservationId);
     const record: HoldRecord = known ?? {
       epoch: newest.epoch,
       fingerprint: "",
@@ -115,7 +117,7 @@ export class Holds {
       isCancelled: false,
     };
     this.records.set(reservationId, record);
-    for (const effect of effects.filter(({ revision }) => revision > record.revision)) {
+    for (const effect of newer) {
       for (const target of effect.targets) {
         this.#moveTo(target, record, effect, reservationId);
       }

@@ -69,11 +69,12 @@ export function decodeReservation(reservationId: string, text: string): Reservat
 
 /** Decodes what a record says about the changes of its reservation. Throws as `decodeReservation`. */
 export function decodeTrace(text: string): ReservationTrace {
-  const { lines = [], sold = [], left = [], returns } = ReservationRecord.parse(JSON.parse(text));
+  const { lines = [], expires, sold = [], left = [], returns } = ReservationRecord.parse(JSON.parse(text));
   // Releases that did not name the returns of a reservation have written records of this layout too.
   const hasReturned = sold.some((quantity, index) => quantity > (left[index] ?? 0));
   return {
     productIds: lines.map(([productId]) => productId),
+    expireTimeMs: expires,
     returnIds: returns,
     lacksReturns: returns.length >= RETURNS_NAMED_MAX || (hasReturned && returns.length === 0),
   };

@@ -207,15 +207,14 @@ function checkMoves(
   const { reservationId, state } = reservation;
   const causes = changes.filter((change) => change.referenceId === reservationId).map(({ cause }) => cause);
   const sequence = causes.join(" ");
-  const sellsSome = "committed";
   const allowed: Readonly<Record<Reservation["state"], readonly string[]>> = {
     active: ["reserved"],
     released: ["reserved released", "reserved expired"],
     expired: ["reserved expired"],
     committed: [
-      `reserved ${sellsSome}`,
+      "reserved committed",
       "reserved released",
-      `reserved expired ${sellsSome}`,
+      "reserved expired reserved committed",
       "reserved expired",
     ],
   };

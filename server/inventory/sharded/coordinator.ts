@@ -16,7 +16,7 @@ import type { CommitRequest, ReserveRequest, ReturnRequest } from "../store.ts";
 import type { Apply, Effect, Hold, HoldReply, Message, Reply, ReplyTo, Step } from "./messages.ts";
 
 /** Attempts of one call. Each further one means that another call with the same ID has taken over in between. */
-const ATTEMPTS_MAX = 8;
+const ATTEMPTS_MAX_DEFAULT = 8;
 
 /**
  * A part of the protocol: yields messages that may be sent at the same time, and continues with their replies, in the order of
@@ -46,14 +46,19 @@ export interface Attempt {
 export class Coordinator {
   readonly #bucketOf: (id: string) => number;
   readonly #readsFirst: boolean;
+  readonly #attemptsMax: number;
 
   /**
    * `bucketOf` names the bucket of a product or of a reservation. `readsFirst`: reserve holds nothing before it has read whether
-   * the ID is known. That takes a round trip more.
+   * the ID is known. That takes a round trip more. `attemptsMax` bounds the attempts of one call.
    */
-  constructor(bucketOf: (id: string) => number, { readsFirst = false } = {}) {
+  constructor(
+    bucketOf: (id: string) => number,
+    { readsFirst = false, attemptsMax = ATTEMPTS_MAX_DEFAULT } = {},
+  ) {
     this.#bucketOf = bucketOf;
     this.#readsFirst = readsFirst;
+    this.#attemptsMax = attemptsMax;
   }
 
   *reserve({ reservationId, ttlMs, actor, ...request }: ReserveRequest): Protocol<Outcome> {
@@ -64,10 +69,13 @@ export class Coordinator {
       followUp: this.abandon(attempt, this.#bucketsOf(lines), actor),
     });
     try {
-      for (let n = 0; n < ATTEMPTS_MAX; n += 1) {
+      for (let n = 0; n < this.#attemptsMax; n += 1) {
+        // Lines may be held under the first epoch before the record is read. A hold of a later epoch replaces earlier ones, so
+        // the record has to be read first: it may be decided.
+        const isEarly = n === 0 && !this.#readsFirst;
         const read = this.#atHome("read", reservationId);
-        const holds = this.#holds(attempt, lines, [], actor);
-        let [known, ...held] = yield* ask([read, ...(this.#readsFirst ? [] : holds)] as const);
+        const early = isEarly ? this.#holds(attempt, lines, [], actor) : [];
+        let [known, ...held] = yield* ask([read, ...early] as const);
         if (known.status === "ok") {
           if (known.fingerprint === attempt.fingerprint) {
             return { reservation: known.reservation };
@@ -78,15 +86,15 @@ export class Coordinator {
               : idReused("reservation_id", reservationId),
           );
         }
-        if (known.nextEpoch !== attempt.epoch) {
-          attempt = { ...attempt, epoch: known.nextEpoch };
+        if (isEarly && known.nextEpoch !== attempt.epoch) {
           continue;
         }
-        if (this.#readsFirst) {
-          held = [...(yield* ask(holds))];
+        attempt = { ...attempt, epoch: known.nextEpoch };
+        if (!isEarly) {
+          held = [...(yield* ask(this.#holds(attempt, lines, [], actor)))];
         }
         if (isSuperseded(held)) {
-          attempt = { ...attempt, epoch: yield* this.#nextEpoch(attempt) };
+          yield* this.#giveUp(attempt);
           continue;
         }
         const refusal = refusalOf(held, lines);
@@ -103,14 +111,12 @@ export class Coordinator {
             return ended(idReused("reservation_id", reservationId));
           case "released_before":
             return ended(releasedBeforeReserved(reservationId));
-          case "refused":
-            attempt = { ...attempt, epoch: decided.nextEpoch };
         }
       }
     } catch (error) {
       return ended(error);
     }
-    return ended(isContended(reservationId));
+    return ended(isContended(reservationId, this.#attemptsMax));
   }
 
   *commit({ reservationId, strict, actor, ...request }: CommitRequest): Protocol<Outcome> {
@@ -118,7 +124,7 @@ export class Coordinator {
     let abandoned: (() => Protocol<void>) | undefined;
     const ended = (error: unknown): Outcome => ({ error, ...(abandoned && { followUp: abandoned() }) });
     try {
-      for (let n = 0; n < ATTEMPTS_MAX; n += 1) {
+      for (let n = 0; n < this.#attemptsMax; n += 1) {
         const [reply] = yield* ask([
           { ...this.#atHome("commit", reservationId), lines, strict, actor },
         ] as const);
@@ -143,7 +149,7 @@ export class Coordinator {
         abandoned = () => this.abandon(attempt, this.#bucketsOf(sold), actor);
         const held = yield* ask(this.#holds(attempt, sold, effects, actor));
         if (isSuperseded(held)) {
-          yield* this.#nextEpoch(attempt);
+          yield* this.#giveUp(attempt);
           continue;
         }
         const shortage = shortageOf(held, sold);
@@ -160,7 +166,7 @@ export class Coordinator {
     } catch (error) {
       return ended(error);
     }
-    return ended(isContended(reservationId));
+    return ended(isContended(reservationId, this.#attemptsMax));
   }
 
   *release(reservationId: string, actor: string | undefined): Protocol<Outcome> {
@@ -257,10 +263,9 @@ export class Coordinator {
       : { reservation, followUp: this.settle(reservation.reservationId, effects) };
   }
 
-  /** Gives up an attempt that another one has superseded. Returns the epoch after it; the same if it is decided. */
-  *#nextEpoch({ reservationId, epoch }: Attempt): Protocol<number> {
-    const [reply] = yield* ask([{ ...this.#atHome("refuse", reservationId), epoch }] as const);
-    return reply.status === "refused" ? reply.nextEpoch : epoch;
+  /** Refuses the epoch of an attempt that another one has superseded, so that a later one may follow. */
+  *#giveUp({ reservationId, epoch }: Attempt): Protocol<void> {
+    yield* ask([{ ...this.#atHome("refuse", reservationId), epoch }] as const);
   }
 
   #atHome<Name extends string>(step: Name, reservationId: string): Step<Name> {
@@ -338,9 +343,9 @@ function shortageOf(held: readonly HoldReply[], lines: readonly Line[]) {
   );
 }
 
-function isContended(reservationId: string): InventoryError {
+function isContended(reservationId: string, attempts: number): InventoryError {
   return new InventoryError(
     "OVERLOADED",
-    `${ATTEMPTS_MAX} attempts for reservation ${reservationId} were superseded by other calls with its ID; try again shortly`,
+    `${attempts} attempts for reservation ${reservationId} were superseded by other calls with its ID; try again shortly`,
   );
 }

@@ -107,34 +107,42 @@ local function plan_hold(plan, keys, id, x, state)
   end
 end
 
--- Brings ledgers and hold to the targets of the effects that are newer than the hold. Returns the hold.
+-- Brings ledgers and hold to the targets of one effect.
+local function apply_effect(plan, keys, id, x, effect)
+  local returned = {}
+  for _, target in ipairs(effect.targets) do
+    local line = line_of(x.lines, target[1])
+    if not line then
+      line = { target[1], 0, 0 }
+      x.lines[#x.lines + 1] = line
+    end
+    local held, sold = target[2] - line[2], target[3] - line[3]
+    local cause = effect.cause == 'committed' and sold == 0 and 'released' or effect.cause
+    local reference = effect.cause == 'returned' and effect.reference or id
+    local version = plan_units(plan, keys, target[1], cause, reference, held, sold, effect.actor or '')
+    line[2], line[3] = target[2], target[3]
+    if version and effect.cause == 'returned' then
+      returned[#returned + 1] = { target[1], version }
+    end
+  end
+  if #returned > 0 then
+    local key = string.match(keys.hold, '^{b%d+}') .. ':ref:' .. effect.reference
+    check_permission('SET', key, '')
+    plan_reference(plan, key, returned)
+  end
+  x.revision = effect.revision
+end
+
+-- Applies the effects that are newer than the hold. Returns the hold. Older ones change nothing: the hold may be a later, undecided one.
 local function apply_effects(plan, keys, id, x, effects)
   local newest = effects[#effects]
+  if x and newest.revision <= x.revision then
+    return x
+  end
   x = x or { epoch = newest.epoch, print = '', revision = -1, lines = {} }
   for _, effect in ipairs(effects) do
     if effect.revision > x.revision then
-      local returned = {}
-      for _, target in ipairs(effect.targets) do
-        local line = line_of(x.lines, target[1])
-        if not line then
-          line = { target[1], 0, 0 }
-          x.lines[#x.lines + 1] = line
-        end
-        local held, sold = target[2] - line[2], target[3] - line[3]
-        local cause = effect.cause == 'committed' and sold == 0 and 'released' or effect.cause
-        local reference = effect.cause == 'returned' and effect.reference or id
-        local version = plan_units(plan, keys, target[1], cause, reference, held, sold, effect.actor or '')
-        line[2], line[3] = target[2], target[3]
-        if version and effect.cause == 'returned' then
-          returned[#returned + 1] = { target[1], version }
-        end
-      end
-      if #returned > 0 then
-        local key = string.match(keys.hold, '^{b%d+}') .. ':ref:' .. effect.reference
-        check_permission('SET', key, '')
-        plan_reference(plan, key, returned)
-      end
-      x.revision = effect.revision
+      apply_effect(plan, keys, id, x, effect)
     end
   end
   if newest.epoch >= x.epoch then
