@@ -2,16 +2,15 @@ import { type Logger, pino } from "pino";
 import type { InventoryStore, ReservationStore } from "../../server/inventory/store.ts";
 import { parseAddresses } from "../../server/redis/connection/settings.ts";
 import { Keys } from "../../server/redis/keys.ts";
+import { ShardedReservations } from "../../server/redis/sharded/reservations.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import type { MakeStore, StoreSettings, StoreUnderTest } from "../inventory/store-contract.ts";
 import { type RedisCluster, startRedisCluster } from "../support/redis-cluster.ts";
-import { until } from "../support/until.ts";
 import { ClusterState } from "./cluster-state.ts";
 
 /** Fewer than the default of a Cluster, so that it is cheap to read all; more than its primaries. */
 const BUCKETS = 16;
 const START_MS_MAX = 10_000;
-const SETTLED_MS_MAX = 10_000;
 const silent = pino({ level: "silent" });
 
 /** A store on a Cluster, and the state of its buckets as Redis has it. */
@@ -42,10 +41,10 @@ export async function openClusterStore(
  * The same store, except that calls on reservations resolve once their effects have reached the ledgers. The contract of a
  * Cluster lets them follow within milliseconds, and the suites of the contract read the ledgers at once.
  */
-export function settling(store: InventoryStore, state: ClusterState): InventoryStore {
+export function settling(store: RedisStore): InventoryStore {
   const settled = async <T>(call: Promise<T>): Promise<T> => {
     const [outcome] = await Promise.allSettled([call]);
-    await until(() => state.isSettled(), "every effect has reached the ledgers", SETTLED_MS_MAX);
+    if (store.reservations instanceof ShardedReservations) await store.reservations.settled();
     if (outcome.status === "rejected") throw outcome.reason;
     return outcome.value;
   };
@@ -79,9 +78,9 @@ export class ClusterPool implements AsyncDisposable {
 
   readonly makeStore: MakeStore = async (settings): Promise<StoreUnderTest> => {
     const cluster = this.#free.pop() ?? (await this.#start());
-    const { store, state } = await openClusterStore(cluster, settings);
+    const { store } = await openClusterStore(cluster, settings);
     return {
-      store: settling(store, state),
+      store: settling(store),
       recordsRefusedHolds: true,
       close: async () => {
         await store.close();

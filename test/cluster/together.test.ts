@@ -6,7 +6,7 @@ import { pino } from "pino";
 import type { StockChange } from "../../server/inventory/ledger.ts";
 import type { InventoryStore } from "../../server/inventory/store.ts";
 import { RedisStore } from "../../server/redis/store.ts";
-import { withoutRefusedHolds } from "../inventory/reservation-fixture.ts";
+import { withoutReleasedHolds } from "../inventory/reservation-fixture.ts";
 import { ask, type Call } from "../model/calls.ts";
 import { type Command, LONG_MS, PRODUCT_IDS, prefixed, program, RESERVATION_IDS } from "../model/programs.ts";
 import { need } from "../support/programs.ts";
@@ -50,7 +50,7 @@ describe("random programs", { skip: need("redis-server").missing }, () => {
     await fc.assert(
       fc.asyncProperty(program, async (commands) => {
         const prefix = `${RUN}.${++programsRun}`;
-        const stores = [together, settling(apart.store, apart.state)] as const;
+        const stores = [together, settling(apart.store)] as const;
         await runOnBoth(stores, commands, prefix, results);
         await apart.state.check((productId) => apart.store.getLedger(productId));
       }),
@@ -126,7 +126,7 @@ async function everythingOf(store: InventoryStore, prefix: string): Promise<unkn
   for (const id of PRODUCT_IDS) {
     const page = { limit: 100, beforeVersion: undefined };
     const changes = await store.listChanges(`${prefix}.${id}`, page).catch(() => []);
-    found.push(unitsIn(withoutRefusedHolds(changes.reverse())));
+    found.push(unitsIn(withoutReleasedHolds(changes.reverse())));
   }
   return found;
 }

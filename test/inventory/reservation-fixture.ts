@@ -22,10 +22,12 @@ let counters = 0;
 export class Shelf {
   readonly store: InventoryStore;
   readonly productId: string;
+  readonly #recordsRefusedHolds: boolean;
 
-  constructor(store: InventoryStore, productId: string) {
+  constructor(store: InventoryStore, productId: string, recordsRefusedHolds: boolean) {
     this.store = store;
     this.productId = productId;
+    this.#recordsRefusedHolds = recordsRefusedHolds;
   }
 
   units(quantity: number): Line {
@@ -72,7 +74,7 @@ export class Shelf {
     return (await this.store.listChanges(this.productId, page)).reverse();
   }
 
-  /** The changes since the product was declared: cause, delta, and reference ID. */
+  /** The changes since the product was declared, without holds of refused reservations: cause, delta, and reference ID. */
   async recorded(): Promise<[string, number, string][]> {
     const changes = await this.changes();
     assert.deepEqual(
@@ -81,7 +83,9 @@ export class Shelf {
       "versions have a gap",
     );
     assert.deepEqual(changes.at(-1)?.ledger, await this.ledger());
-    return changes.slice(1).map(({ cause, delta, referenceId }) => [cause, delta, referenceId]);
+    const recorded = changes.slice(1);
+    const kept = this.#recordsRefusedHolds ? await withoutRefusedHolds(this.store, recorded) : recorded;
+    return kept.map(({ cause, delta, referenceId }) => [cause, delta, referenceId]);
   }
 }
 
@@ -89,7 +93,7 @@ export class Shelf {
 export class ReservationFixture {
   readonly store: InventoryStore;
   readonly calls: ReservationStore;
-  readonly #recordsRefusedHolds: boolean;
+  readonly recordsRefusedHolds: boolean;
   readonly #shelves: Shelf[] = [];
   readonly #reservationIds: string[] = [];
 
@@ -99,11 +103,11 @@ export class ReservationFixture {
   ) {
     this.store = store;
     this.calls = store.reservations;
-    this.#recordsRefusedHolds = recordsRefusedHolds;
+    this.recordsRefusedHolds = recordsRefusedHolds;
   }
 
   async shelf(declared: number, productId = newId("p")): Promise<Shelf> {
-    const shelf = new Shelf(this.store, productId);
+    const shelf = new Shelf(this.store, productId, this.recordsRefusedHolds);
     await shelf.put(declared, U);
     this.#shelves.push(shelf);
     return shelf;
@@ -174,13 +178,13 @@ export class ReservationFixture {
   /** A ledger, without the version if refused holds may have raised it. */
   #visible(ledger: Ledger): Partial<Ledger> {
     const { version: _, ...others } = ledger;
-    return this.#recordsRefusedHolds ? others : ledger;
+    return this.recordsRefusedHolds ? others : ledger;
   }
 
   /** The changes, without those that a refused hold may have left. */
   #visibleChanges(changes: readonly StockChange[]): readonly unknown[] {
-    if (!this.#recordsRefusedHolds) return changes;
-    return withoutRefusedHolds(changes).map(({ cause, delta, referenceId, ledger }) => ({
+    if (!this.recordsRefusedHolds) return changes;
+    return withoutReleasedHolds(changes).map(({ cause, delta, referenceId, ledger }) => ({
       ...{ cause, delta, referenceId },
       ledger: this.#visible(ledger),
     }));
@@ -207,8 +211,11 @@ export class ReservationFixture {
   }
 }
 
-/** Changes, oldest first, without each hold that is followed directly by its release. */
-export function withoutRefusedHolds(changes: readonly StockChange[]): StockChange[] {
+/**
+ * Changes, oldest first, without each hold that is followed directly by its release, as a refused reservation leaves them. For
+ * comparisons, in which both sides lose the pairs of other reservations alike.
+ */
+export function withoutReleasedHolds(changes: readonly StockChange[]): StockChange[] {
   const kept: StockChange[] = [];
   for (const change of changes) {
     const last = kept.at(-1);
@@ -218,6 +225,23 @@ export function withoutRefusedHolds(changes: readonly StockChange[]): StockChang
     else kept.push(change);
   }
   return kept;
+}
+
+/** The changes without the holds, and their releases, of reservations that do not exist. */
+async function withoutRefusedHolds(
+  store: InventoryStore,
+  changes: readonly StockChange[],
+): Promise<StockChange[]> {
+  const holds = changes.filter(({ cause }) => cause === "reserved" || cause === "released");
+  const refused = new Set<string>();
+  for (const id of new Set(holds.map(({ referenceId }) => referenceId))) {
+    const isKnown = await store.reservations.get(id).then(
+      () => true,
+      () => false,
+    );
+    if (!isKnown) refused.add(id);
+  }
+  return changes.filter((change) => !holds.includes(change) || !refused.has(change.referenceId));
 }
 
 export function newId(word: string): string {
