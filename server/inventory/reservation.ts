@@ -70,6 +70,11 @@ export function linesFingerprint(lines: readonly Line[]): string {
   return fingerprint(sorted.flatMap(({ productId, quantity }) => [productId, quantity]));
 }
 
+/** Identifies the content of a return. The same for every store, because the data may move from one to another. */
+export function returnFingerprint(reservationId: string, lines: readonly Line[]): string {
+  return fingerprint([reservationId, linesFingerprint(lines)]);
+}
+
 /** The sold units per line, in the form of `Reservation.committedLines`. */
 export function committedLines(lines: readonly Line[], sold: readonly number[]): Line[] {
   const isAll = lines.every((line, index) => line.quantity === sold[index]);

@@ -146,11 +146,6 @@ export class Keys {
     return `${this.#tagOf(reservationId)}:r:${reservationId}`;
   }
 
-  /** What a reservation holds and has sold in a bucket of its products. */
-  hold(bucket: number, reservationId: string): string {
-    return `${this.#tag(bucket)}:x:${reservationId}`;
-  }
-
   deadlines(bucket: number): string {
     return `${this.#tag(bucket)}:deadlines`;
   }

@@ -1,5 +1,4 @@
 import { EXPIRY_ACTOR } from "../inventory/actor.ts";
-import { fingerprint } from "../inventory/operation.ts";
 import {
   commitTooLarge,
   idReused,
@@ -18,6 +17,7 @@ import {
   linesFingerprint,
   RESERVATION_TTL_MS_MAX,
   type Reservation,
+  returnFingerprint,
   sumLines,
 } from "../inventory/reservation.ts";
 import type {
@@ -167,7 +167,7 @@ export class RedisReservations implements ReservationStore {
 
   async return({ reservationId, returnId, lines: sentLines, actor }: ReturnRequest): Promise<Reservation> {
     const lines = sumLines(sentLines);
-    const contentFingerprint = fingerprint([reservationId, linesFingerprint(lines)]);
+    const contentFingerprint = returnFingerprint(reservationId, lines);
     const reply = await this.#mutations.run({
       name: "return_units",
       keys: [

@@ -8,12 +8,14 @@ import { CopyRefusedError, Source } from "../../server/redis/copy/source.ts";
 import { Target } from "../../server/redis/copy/target.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
 import { RedisStore } from "../../server/redis/store.ts";
-import { fill, observe, openStore, publishAll } from "../redis/copied-ledger.ts";
+import { fill, goesOn, observe, openStore, publishAll } from "../redis/copied-ledger.ts";
 import { need } from "../support/programs.ts";
 import { type RedisCluster, startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
+import { openClusterStore, settling } from "./cluster-stores.ts";
 
-const BUCKETS = 24;
+/** As `openClusterStore` has them. */
+const BUCKETS = 16;
 const keys = new Keys(BUCKETS);
 const log = pino({ level: "silent" });
 
@@ -100,6 +102,16 @@ describe("copy-ledger to a Redis Cluster", { skip: need("redis-server").missing 
       }
     }
     assert.equal(products, 40);
+  });
+
+  it("goes on: repetitions are recognised, and reservations end as if they had been made here", async () => {
+    const { store, state } = await openClusterStore(cluster);
+    try {
+      await goesOn(settling(store, state), 3);
+      await state.check(store);
+    } finally {
+      await store.close();
+    }
   });
 
   it("refuses a Cluster that is not empty on any of its nodes, and the ledger of a Cluster as source", async () => {

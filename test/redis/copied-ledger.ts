@@ -135,7 +135,9 @@ export async function observe(store: InventoryStore): Promise<unknown> {
 /** Repetitions are recognised, and reservations end. */
 export async function goesOn(store: InventoryStore, layout: number): Promise<void> {
   const { reservations } = store;
-  const isReused = (error: unknown) => error instanceof InventoryError && error.code === "ID_REUSED";
+  const hasCode = (code: string) => (error: unknown) =>
+    error instanceof InventoryError && error.code === code;
+  const isReused = hasCode("ID_REUSED");
   const version = async (n: number) => (await store.getLedger(productAt(n))).version;
   const productId = productAt(7);
   const known = await version(7);
@@ -159,4 +161,11 @@ export async function goesOn(store: InventoryStore, layout: number): Promise<voi
   assert.equal(await version(7), known + 2);
   const held = await reservations.list({ limit: 100, after: undefined, expireBeforeMs: undefined });
   assert.equal(held.length, 8);
+  const late = { reservationId: order("expired", 6), lines: undefined, strict: false };
+  assert.equal((await reservations.commit(late)).revived, true, "its units are held again");
+  const repeated = { reservationId: order("committed", 6), lines: undefined, strict: false };
+  assert.equal((await reservations.commit(repeated)).state, "committed");
+  await assert.rejects(reservations.release(order("committed", 6)), hasCode("RESERVATION_ENDED"));
+  const early = { reservationId: "tombstone", lines, ttlMs: HOUR_MS };
+  await assert.rejects(reservations.reserve(early), hasCode("RESERVATION_ENDED"));
 }

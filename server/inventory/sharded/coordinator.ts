@@ -11,7 +11,13 @@ import {
   returnTooLarge,
   stockShort,
 } from "../refusals.ts";
-import { type Line, linesFingerprint, type Reservation, sumLines } from "../reservation.ts";
+import {
+  type Line,
+  linesFingerprint,
+  type Reservation,
+  returnFingerprint,
+  sumLines,
+} from "../reservation.ts";
 import type { CommitRequest, ReserveRequest, ReturnRequest } from "../store.ts";
 import type { Apply, Effect, Hold, HoldReply, Message, Reply, ReplyTo, Step } from "./messages.ts";
 
@@ -200,7 +206,7 @@ export class Coordinator {
       {
         ...this.#atHome("return", reservationId),
         returnId,
-        fingerprint: linesFingerprint(lines),
+        fingerprint: returnFingerprint(reservationId, lines),
         lines: lines.map((line) => ({ ...line, onHand: onHandOf(line.productId) })),
         actor,
       },
