@@ -50,6 +50,15 @@ export class ReplyReader {
     return field;
   }
 
+  /** The rest of the fields. */
+  texts(): string[] {
+    const texts: string[] = [];
+    for (let text = this.optionalText(); text !== undefined; text = this.optionalText()) {
+      texts.push(text);
+    }
+    return texts;
+  }
+
   integer(): number {
     const field = this.#take();
     if (typeof field !== "number" || !Number.isSafeInteger(field)) {

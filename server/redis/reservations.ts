@@ -41,7 +41,7 @@ import { decodeLines, decodeReservation, decodeShortage, decodeState } from "./r
 const PRODUCTS_OF_A_RESERVATION = 3;
 
 /** A later deadline than this is a damaged record: the longest time to live, and a day by which clocks may differ. */
-const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
+export const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 
 /** The reservations in Redis. Every mutation is one operation of scripts/reservation.lua or scripts/expiry.lua. */
 export class RedisReservations implements ReservationStore {
@@ -73,7 +73,7 @@ export class RedisReservations implements ReservationStore {
     let reply = await this.#reserveOnce(request);
     let status = reply.text();
     if (status === "absent") {
-      const absent = textsOf(reply);
+      const absent = reply.texts();
       const adopted = await Promise.all(absent.map((id) => this.#plainKeys.adopt(id)));
       const missing = absent.find((_, index) => adopted[index] === undefined);
       if (missing !== undefined) {
@@ -294,14 +294,6 @@ export class RedisReservations implements ReservationStore {
   #reservationKeys(reservationId: string): string[] {
     return [this.#keys.reservation(reservationId), this.#keys.deadlines(this.#keys.bucketOf(reservationId))];
   }
-}
-
-function textsOf(reply: ReplyReader): string[] {
-  const texts: string[] = [];
-  for (let text = reply.optionalText(); text !== undefined; text = reply.optionalText()) {
-    texts.push(text);
-  }
-  return texts;
 }
 
 function lineAt(lines: readonly Line[], index: number): Line {

@@ -90,7 +90,7 @@ export class ClusterState {
 
   async #isDecided(bucket: number, id: string): Promise<boolean> {
     const [client, home] = [await this.#clientOf(bucket), await this.#clientOf(this.#keys.bucketOf(id))];
-    const hold = await client.get(this.#key(bucket, `x:${id}`));
+    const hold = await client.get(this.#keys.hold(bucket, id));
     return hold === null || isDecided(await home.get(this.#keys.reservation(id)), JSON.parse(hold));
   }
 
@@ -99,7 +99,7 @@ export class ClusterState {
     const members = await Promise.all(
       buckets.map(async (bucket) => {
         const client = await this.#clientOf(bucket);
-        const ids = await client.zrange(this.#key(bucket, set), "0", "-1");
+        const ids = await client.zrange(this.#keys[set](bucket), "0", "-1");
         return ids.map((id) => ({ bucket, id }));
       }),
     );
@@ -153,10 +153,6 @@ export class ClusterState {
     const node = this.#nodes[bucket];
     if (node === undefined) throw new RangeError(`There is no bucket ${bucket}`);
     return node.direct;
-  }
-
-  #key(bucket: number, rest: string): string {
-    return this.#keys.changes(bucket).replace(/changes$/, rest);
   }
 }
 
