@@ -197,7 +197,7 @@ export class ClusterPrimaries implements Primaries {
   /** Calls `send` with the connection to the primary, and again for as long as the node does not serve the slot. */
   async #rerouted<T>(place: Place, send: (connection: RedisConnection) => Promise<T>): Promise<T> {
     const deadline = performance.now() + RESPONSE_MS_MAX;
-    for (;;) {
+    for (let attempt = 1; ; attempt++) {
       const connection = await this.#whenReady(place, deadline);
       try {
         return await send(connection);
@@ -209,7 +209,8 @@ export class ClusterPrimaries implements Primaries {
         if (performance.now() >= deadline) {
           throw redirected(error);
         }
-        if (redirection.kind !== "MOVED") {
+        // Two nodes may disagree on a slot for a moment, so only the first MOVED is followed at once.
+        if (redirection.kind !== "MOVED" || attempt > 1) {
           await pause(RETRY_MS);
         }
       }
