@@ -101,7 +101,7 @@ export class ClusterPrimaries implements Primaries {
 
   open(name: string, bucket: number, prepare?: Prepare): RedisConnection {
     let connectedTo: Owner | undefined;
-    return this.#connect(name, prepare, {
+    return this.#connect(name, prepare, ofBucket(this.#options.log, bucket), {
       address: () => {
         connectedTo = this.map.ownerOf(bucket);
         return connectedTo?.address;
@@ -116,7 +116,7 @@ export class ClusterPrimaries implements Primaries {
 
   /** Opens a connection to one node. */
   openTo(name: string, owner: Owner, prepare?: Prepare): RedisConnection {
-    return this.#connect(`${name}@${owner.name}`, prepare, {
+    return this.#connect(`${name}@${owner.name}`, prepare, this.#options.log, {
       address: () => owner.address,
       onMoved: () => () => {},
       onErrorReply: (text) => this.map.noteErrorReply(text, owner.address),
@@ -250,9 +250,10 @@ export class ClusterPrimaries implements Primaries {
   #connect(
     name: string,
     prepare: Prepare | undefined,
+    log: Logger,
     node: Pick<NonNullable<RedisEndpoint["node"]>, "address" | "onMoved" | "onErrorReply">,
   ): RedisConnection {
-    const { cluster, endpoint, log, instruments } = this.#options;
+    const { cluster, endpoint, instruments } = this.#options;
     return new RedisConnection(
       name,
       {
@@ -294,6 +295,11 @@ export function redirected(error: unknown): unknown {
 /** The error for a caller whose keys no node is known to serve. */
 export function unassigned(place: string): InventoryError {
   return storeUnavailable(new Error(`No node of the Redis Cluster is known to serve ${place}`));
+}
+
+/** A logger of errors alone: the outage of a node is logged once, by its connections for reads and writes, not for each bucket. */
+function ofBucket(log: Logger, bucket: number): Logger {
+  return log.child({ bucket }, log.isLevelEnabled("error") ? { level: "error" } : {});
 }
 
 /** Calls `then` at the first of several events, and then removes the listener that `listen` returns. */
