@@ -101,7 +101,7 @@ export class ClusterPrimaries implements Primaries {
 
   open(name: string, bucket: number, prepare?: Prepare): RedisConnection {
     let connectedTo: Owner | undefined;
-    return this.#connect(name, prepare, {
+    return this.#connect(name, prepare, ofBucket(this.#options.log, bucket), {
       address: () => {
         connectedTo = this.map.ownerOf(bucket);
         return connectedTo?.address;
@@ -116,7 +116,7 @@ export class ClusterPrimaries implements Primaries {
 
   /** Opens a connection to one node. */
   openTo(name: string, owner: Owner, prepare?: Prepare): RedisConnection {
-    return this.#connect(`${name}@${owner.name}`, prepare, {
+    return this.#connect(`${name}@${owner.name}`, prepare, this.#options.log, {
       address: () => owner.address,
       onMoved: () => () => {},
       onErrorReply: (text) => this.map.noteErrorReply(text, owner.address),
@@ -197,7 +197,7 @@ export class ClusterPrimaries implements Primaries {
   /** Calls `send` with the connection to the primary, and again for as long as the node does not serve the slot. */
   async #rerouted<T>(place: Place, send: (connection: RedisConnection) => Promise<T>): Promise<T> {
     const deadline = performance.now() + RESPONSE_MS_MAX;
-    for (;;) {
+    for (let attempt = 1; ; attempt++) {
       const connection = await this.#whenReady(place, deadline);
       try {
         return await send(connection);
@@ -209,7 +209,8 @@ export class ClusterPrimaries implements Primaries {
         if (performance.now() >= deadline) {
           throw redirected(error);
         }
-        if (redirection.kind !== "MOVED") {
+        // Two nodes may disagree on a slot for a moment, so only the first MOVED is followed at once.
+        if (redirection.kind !== "MOVED" || attempt > 1) {
           await pause(RETRY_MS);
         }
       }
@@ -249,9 +250,10 @@ export class ClusterPrimaries implements Primaries {
   #connect(
     name: string,
     prepare: Prepare | undefined,
+    log: Logger,
     node: Pick<NonNullable<RedisEndpoint["node"]>, "address" | "onMoved" | "onErrorReply">,
   ): RedisConnection {
-    const { cluster, endpoint, log, instruments } = this.#options;
+    const { cluster, endpoint, instruments } = this.#options;
     return new RedisConnection(
       name,
       {
@@ -293,6 +295,11 @@ export function redirected(error: unknown): unknown {
 /** The error for a caller whose keys no node is known to serve. */
 export function unassigned(place: string): InventoryError {
   return storeUnavailable(new Error(`No node of the Redis Cluster is known to serve ${place}`));
+}
+
+/** A logger of errors alone: the outage of a node is logged once, by its connections for reads and writes, not for each bucket. */
+function ofBucket(log: Logger, bucket: number): Logger {
+  return log.child({ bucket }, log.isLevelEnabled("error") ? { level: "error" } : {});
 }
 
 /** Calls `then` at the first of several events, and then removes the listener that `listen` returns. */

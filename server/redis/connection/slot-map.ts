@@ -8,8 +8,8 @@ import { type ClusterEndpoint, CONNECT_MS_MAX, formatAddress, type HostAndPort }
 import { isErrorReply, redirectionOf } from "./error-replies.ts";
 import { keySlot } from "./key-slot.ts";
 
-/** How long a node may take to describe the Cluster, ms. */
-const ANSWER_MS_MAX = 300;
+/** How long a node may take to describe the Cluster, ms. Short, because a mutation may wait for it within its response timeout. */
+const ANSWER_MS_MAX = 200;
 /** Shortest interval between two refreshes, ms. */
 const REFRESH_MS_MIN = 1_000;
 /** Interval between refreshes while nothing asks for one, ms. */

@@ -73,7 +73,7 @@ export class ClusterWriter implements MutationWriter, HealthPart {
       throw new Error(`The operation ${mutation.name} has no key of a bucket`);
     }
     const submittedAt = performance.now();
-    for (;;) {
+    for (let attempt = 1; ; attempt++) {
       const writer = this.#writerOf(bucket);
       const waitedMs = performance.now() - submittedAt;
       try {
@@ -91,7 +91,8 @@ export class ClusterWriter implements MutationWriter, HealthPart {
         if (this.#isClosed || performance.now() - submittedAt >= RESPONSE_MS_MAX) {
           throw redirected(error);
         }
-        if (kind === "MOVED") {
+        // Two nodes may disagree on a slot for a moment, so only the first MOVED is followed at once.
+        if (kind === "MOVED" && attempt === 1) {
           continue;
         }
       }
