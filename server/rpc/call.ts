@@ -11,6 +11,8 @@ import { toConnectError } from "./errors.ts";
 /** Accepted form of a client's `x-request-id`. Any other value is replaced, so that it cannot forge log lines. */
 const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
 
+const NO_HEADERS: IncomingHttpHeaders = Object.freeze({});
+
 /** A cross-cutting concern of every call, on both paths. It sees the head of the request before the body is read. */
 export interface CallMiddleware {
   /** Rejects the call by throwing. Only the last middleware may return a promise. */
@@ -30,7 +32,6 @@ export interface CallHead {
 /** One call, from the head of its request to the end of its response. */
 export class Call implements CallHead {
   readonly method: DescMethod;
-  readonly headers: IncomingHttpHeaders;
   readonly caller: Caller;
   /** Milliseconds of `performance.now()`. */
   readonly startedAt = performance.now();
@@ -53,6 +54,7 @@ export class Call implements CallHead {
   outcome: Code | undefined = Code.InvalidArgument;
   /** Set by the tracing middleware. */
   traceId: string | undefined;
+  #headers: IncomingHttpHeaders;
   readonly #middleware: readonly CallMiddleware[];
   #enteredCount = 0;
   #admission: void | Promise<void> | undefined;
@@ -64,9 +66,21 @@ export class Call implements CallHead {
 
   constructor(head: CallHead, middleware: readonly CallMiddleware[]) {
     this.method = head.method;
-    this.headers = head.headers;
+    this.#headers = head.headers;
     this.caller = head.caller;
     this.#middleware = middleware;
+  }
+
+  /** Of the request. After `releaseRequest` only the request ID. */
+  get headers(): IncomingHttpHeaders {
+    return this.#headers;
+  }
+
+  /** Drops the request and its headers, for a call that stays open for long after its start. */
+  releaseRequest(): void {
+    this.request = undefined;
+    const { "x-request-id": requestId } = this.#headers;
+    this.#headers = requestId === undefined ? NO_HEADERS : { "x-request-id": requestId };
   }
 
   /** The caller's `x-request-id`, or a new UUID. */

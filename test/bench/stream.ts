@@ -51,7 +51,7 @@ export const measureStream: Bench = async (context) => {
 };
 
 /** Appends changes, and waits until the server has them all. */
-export async function follow(
+async function follow(
   server: Contestant,
   stream: ChangeWriter,
   changes: number,
@@ -77,7 +77,7 @@ async function hasAll(server: Contestant, versions: ReadonlyMap<string, number>)
 }
 
 /** Appends changes as `record` in server/redis/scripts/ledger.lua does, without the ledgers. */
-export class ChangeWriter implements Disposable {
+class ChangeWriter implements Disposable {
   readonly #client: Redis;
   readonly #keys = new Keys(BUCKETS_DEFAULT);
   readonly #versions = new Uint32Array(LARGE).fill(1);

@@ -54,6 +54,8 @@ export class StreamCall extends FastPathCall {
     try {
       if (!this.isOver) {
         this.#source = this.call.run(open);
+        this.call.releaseRequest();
+        this.#writer.releaseRequest();
         this.#source.start();
       }
     } catch (error) {

@@ -11,6 +11,8 @@ export interface StreamWriter {
   writeHead(headers: Record<string, string>): void;
   write(frame: Frame): void;
   end(end: StreamEnd): void;
+  /** Drops what is kept of the request's head. */
+  releaseRequest(): void;
 }
 
 export class Http2StreamWriter implements StreamWriter {
@@ -44,6 +46,10 @@ export class Http2StreamWriter implements StreamWriter {
       stream.once("wantTrailers", () => stream.sendTrailers(trailers));
     }
     stream.end(body);
+  }
+
+  releaseRequest(): void {
+    // Node keeps no headers of a stream.
   }
 }
 
@@ -82,5 +88,11 @@ export class Http1StreamWriter implements StreamWriter {
 
   end({ body }: StreamEnd): void {
     this.#response.end(body);
+  }
+
+  releaseRequest(): void {
+    const { req } = this.#response;
+    req.rawHeaders = [];
+    req.headers = {};
   }
 }
