@@ -7,6 +7,7 @@ export const FIRED_IN = {
     "InventoryClusterNotOk",
     "InventoryShardWithoutReplica",
     "InventorySlotsUnassigned",
+    "InventoryStepsOverdue",
   ],
   "test/deploy/alerts/redis.long.ts": [
     "InventoryErrorBudgetBurnsFast",
