@@ -16,10 +16,12 @@ import {
   together,
 } from "./processes.ts";
 import { type Turn, takeTurns, values, warmUp } from "./rounds.ts";
+import { ScriptCalls } from "./script-calls.ts";
 
 const PRODUCTS = 1_000;
 const PRODUCT_IDS = Array.from({ length: PRODUCTS }, (_, index) => productIdOf(index + 1));
-const CALLERS = 50;
+/** So many that a batch for one bucket has several operations, as on a primary that is nearly full. */
+const CALLERS = 500;
 const PRIMARIES = [3, 6];
 const LINES = [1, 3];
 const CLUSTER_BUCKETS = 64;
@@ -35,8 +37,9 @@ interface Shop {
   readonly primaries: number;
   readonly service: Contestant;
   readonly redis: CpuMeter;
-  /** CPU seconds per second without load. */
-  idle: { redis: number; service: number };
+  readonly scripts: ScriptCalls;
+  /** CPU seconds and script calls per second without load. */
+  idle: { redis: number; service: number; calls: number };
 }
 
 /** What an order costs, in CPU time: on one primary, and on a Redis Cluster, where it takes more script calls. */
@@ -48,7 +51,9 @@ export const measureCluster: Bench = async (context) => {
     const service = servers.use(await startServiceWith(env));
     await putCatalog(service.url, PRODUCTS);
     const meter = together(...redis.map(cpuOf));
-    shops.push({ name, primaries: redis.length, service, redis: meter, idle: { redis: 0, service: 0 } });
+    const scripts = servers.use(new ScriptCalls(redis.map(({ url }) => url)));
+    const idle = { redis: 0, service: 0, calls: 0 };
+    shops.push({ name, primaries: redis.length, service, redis: meter, scripts, idle });
   };
   const single = servers.use(await startPinnedRedis());
   await open("one primary", [single], { REDIS_URL: single.url });
@@ -66,15 +71,24 @@ export const measureCluster: Bench = async (context) => {
     }
   }
 
-  /** CPU seconds of Redis and of the service during an action, per second of its duration. */
-  const measure = async <T>({ service, redis }: Shop, action: () => Promise<T>) => {
-    const cpu = async () => [(await redis.cpuSeconds()) ?? 0, (await service.cpuSeconds()) ?? 0] as const;
-    const [before, startedAt] = [await cpu(), performance.now()];
+  /** CPU seconds of Redis and of the service, and script calls, during an action, per second of its duration. */
+  const measure = async <T>({ service, redis, scripts }: Shop, action: () => Promise<T>) => {
+    const used = async () => ({
+      redis: (await redis.cpuSeconds()) ?? 0,
+      service: (await service.cpuSeconds()) ?? 0,
+      calls: await scripts.count(),
+    });
+    const [before, startedAt] = [await used(), performance.now()];
     const result = await action();
-    const [after, seconds] = [await cpu(), (performance.now() - startedAt) / 1_000];
-    return { result, redis: (after[0] - before[0]) / seconds, service: (after[1] - before[1]) / seconds };
+    const [after, seconds] = [await used(), (performance.now() - startedAt) / 1_000];
+    return {
+      result,
+      redis: (after.redis - before.redis) / seconds,
+      service: (after.service - before.service) / seconds,
+      calls: (after.calls - before.calls) / seconds,
+    };
   };
-  const costs = new Map<string, { redis: number[]; service: number[] }>();
+  const costs = new Map<string, { redis: number[]; service: number[]; calls: number[] }>();
   const order = async (shop: Shop, lines: number): Promise<Turn> => {
     const asked = {
       url: shop.service.url,
@@ -84,16 +98,17 @@ export const measureCluster: Bench = async (context) => {
       lines,
       seconds: context.seconds,
     };
-    const { result, redis, service } = await measure(shop, () => load.run("order", asked));
+    const { result, redis, service, calls } = await measure(shop, () => load.run("order", asked));
     const { orders, refused, seconds } = result.answer;
     if (refused > 0) {
       context.note(`${refused} calls were refused and retried`);
     }
     const rate = orders / seconds;
-    const cost = costs.get(nameOf(shop, lines)) ?? { redis: [], service: [] };
+    const cost = costs.get(nameOf(shop, lines)) ?? { redis: [], service: [], calls: [] };
     costs.set(nameOf(shop, lines), cost);
     cost.redis.push((1_000_000 * (redis - shop.idle.redis)) / rate);
     cost.service.push((1_000_000 * (service - shop.idle.service)) / rate);
+    cost.calls.push((calls - shop.idle.calls) / rate);
     return { value: rate, serverBusy: service, loadBusy: result.cpuSeconds / seconds };
   };
 
@@ -102,8 +117,8 @@ export const measureCluster: Bench = async (context) => {
     context.signal,
   );
   for (const shop of shops) {
-    const { redis, service } = await measure(shop, () => pause(IDLE_SECONDS * 1_000));
-    shop.idle = { redis, service };
+    const { redis, service, calls } = await measure(shop, () => pause(IDLE_SECONDS * 1_000));
+    shop.idle = { redis, service, calls };
     context.note(
       `${shop.name}, idle: Redis ${percent(redis)}, the service ${percent(service)} of a core, which is not counted below`,
     );
@@ -119,7 +134,7 @@ export const measureCluster: Bench = async (context) => {
   if (one === undefined) {
     throw new RangeError("Nothing to compare a Cluster with");
   }
-  const recorded = (shop: Shop, lines: number, of: "redis" | "service"): number[] =>
+  const recorded = (shop: Shop, lines: number, of: "redis" | "service" | "calls"): number[] =>
     costs.get(nameOf(shop, lines))?.[of].slice(-context.rounds) ?? [];
   const outcomesOf = (cluster: Shop, lines: number): Outcome[] => {
     const predicted = scriptCalls(lines) / SCRIPT_CALLS_TOGETHER;
@@ -142,6 +157,12 @@ export const measureCluster: Bench = async (context) => {
         here: full(cluster),
         peer: { name: "one primary", there: full(one) },
         target: { atLeast: rounded(cluster.primaries / predicted / TOLERANCE) },
+      },
+      {
+        what: `${order}: script calls (a call has all operations of a batch on one bucket)`,
+        unit: "calls",
+        here: recorded(cluster, lines, "calls"),
+        peer: { name: "one primary", there: recorded(one, lines, "calls") },
       },
       {
         what: `${order}: by the clock, all nodes on one core`,

@@ -16,7 +16,7 @@ export async function keepFigures(row: string, figures: Figures): Promise<void> 
   await writeFile(fileOf(row), `${JSON.stringify(figures, null, 2)}\n`);
 }
 
-/** The last figures of the rows, each with the day on which it was measured: the table of docs/benchmarks.md. */
+/** The last figures that have a target, each with the time of its run: the table of docs/benchmarks.md. */
 export async function keptTable(rows: readonly string[]): Promise<string> {
   const cells: string[][] = [];
   for (const row of rows) {
@@ -28,14 +28,16 @@ export async function keptTable(rows: readonly string[]): Promise<string> {
     const { machine, rounds, seconds, lines } = JSON.parse(text) as Figures;
     const measured = `${machine.time.slice(0, 16).replace("T", " ")}, ${rounds} × ${seconds} s`;
     cells.push(
-      ...lines.map((line) => [
-        `\`${row}\``,
-        line.what,
-        resultOf(line),
-        targetText(line),
-        verdictOf(line),
-        measured,
-      ]),
+      ...lines
+        .filter(({ target }) => target !== undefined)
+        .map((line) => [
+          `\`${row}\``,
+          line.what,
+          resultOf(line),
+          targetText(line),
+          verdictOf(line),
+          measured,
+        ]),
     );
   }
   return markdownTable(["row", "what", "result", "target", "verdict", "measured (UTC)"], cells);

@@ -1,8 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { Redis } from "ioredis";
 import { ReserveRequestSchema } from "../../gen/inventory/v1/reservation_pb.ts";
 import { GetStockRequestSchema } from "../../gen/inventory/v1/stock_pb.ts";
 import { freePort } from "../support/free-port.ts";
@@ -14,6 +14,7 @@ import { h2load } from "./load/h2load.ts";
 import { LoadProcess } from "./load/load-process.ts";
 import { startPinnedRedis, startService } from "./processes.ts";
 import { perCore, type Turn, takeTurns, values } from "./rounds.ts";
+import { ScriptCalls } from "./script-calls.ts";
 import { quantile } from "./statistics.ts";
 
 const UNITS = 100;
@@ -76,11 +77,8 @@ export const measureSale: Bench = async (context) => {
   await writeFile(bodyFiles.refusal, FRAMES.refusal);
   await writeFile(bodyFiles.GetStock, FRAMES.GetStock);
   const answerBytes = (await askOnce(url, GET_STOCK, FRAMES.GetStock)).length;
-  const calls = await startCounting(redis.url);
-  servers.defer(calls.stop);
-  const idle = await calls.perSecond(
-    () => new Promise<void>((resolve) => setTimeout(resolve, IDLE_SECONDS * 1_000)),
-  );
+  const calls = servers.use(new ScriptCalls([redis.url]));
+  const idle = await calls.perSecond(() => pause(IDLE_SECONDS * 1_000));
   const callsPerSecond: number[] = [];
   const refuse = async (): Promise<Turn> => {
     const before = await refusalsOf(adminUrl);
@@ -139,22 +137,4 @@ const REFUSED_SHARE_MIN = 0.9;
 async function refusalsOf(adminUrl: string): Promise<number> {
   const labels = { grpc_method: "Reserve", grpc_code: "FailedPrecondition" };
   return (await scrape(adminUrl)).value("grpc_server_handled_total", labels) ?? 0;
-}
-
-/** Counts the scripts that clients call, by Redis's own statistics. */
-async function startCounting(redisUrl: string) {
-  const client = new Redis(redisUrl);
-  const count = async (): Promise<number> => {
-    const info = await client.info("commandstats");
-    const found = info.matchAll(/^cmdstat_(?:eval|evalsha|fcall):calls=(\d+)/gm);
-    return [...found].reduce((sum, [, calls]) => sum + Number(calls), 0);
-  };
-  return {
-    stop: () => client.disconnect(),
-    perSecond: async (action: () => Promise<void>): Promise<number> => {
-      const [before, startedAt] = [await count(), performance.now()];
-      await action();
-      return ((await count()) - before) / ((performance.now() - startedAt) / 1_000);
-    },
-  };
 }
