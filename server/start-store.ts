@@ -7,7 +7,7 @@ import type { Mirror } from "./live/mirror.ts";
 import { MemoryStore } from "./memory/store.ts";
 import type { RedisEndpoint } from "./redis/connection/endpoint.ts";
 import { DamagedRecords } from "./redis/damaged-records.ts";
-import { RedisFeed } from "./redis/feed.ts";
+import { RedisFeed } from "./redis/feed/feed.ts";
 import type { RedisInstruments } from "./redis/instruments.ts";
 import { Keys } from "./redis/keys.ts";
 import { RedisMetrics } from "./redis/metrics.ts";

@@ -8,12 +8,15 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { readConfig } from "../server/config.ts";
 import { DEAD_LETTER_BYTES_MAX } from "../server/kafka/topic-config.ts";
+import { planRanges } from "../tools/cluster-plan/slots.ts";
 import { TOPICS } from "./kafka/platform.ts";
 import { findProgram, kafkaVersion, REDIS_SERVERS } from "./support/programs.ts";
 
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "..");
 const FILE = join(root, "docker-compose.yml");
+/** What is added to it, and changed, for a Redis Cluster. */
+const CLUSTER_FILE = join(root, "docker-compose.cluster.yml");
 const TOKENS = `orders:orders:${"0".repeat(64)}`;
 
 const Condition = z.enum(["service_started", "service_healthy", "service_completed_successfully"]);
@@ -50,7 +53,9 @@ const Service = z.strictObject({
       start_interval: z.string(),
     })
     .optional(),
-  depends_on: z.record(z.string(), z.strictObject({ condition: Condition })).default({}),
+  depends_on: z
+    .record(z.string(), z.strictObject({ condition: Condition, required: z.boolean().default(true) }))
+    .default({}),
   restart: z.enum(["no", "unless-stopped"]),
   stop_grace_period: z
     .string()
@@ -184,12 +189,14 @@ describe("docker-compose.yml", () => {
   it("starts each service after its dependencies, each of which has a health check", () => {
     for (const name of SERVERS) {
       assert.deepEqual(services[name].depends_on, {
-        ...Object.fromEntries(NODES.map((node) => [node, { condition: "service_started" }])),
-        topics: { condition: "service_completed_successfully" },
+        ...Object.fromEntries(NODES.map((node) => [node, { condition: "service_started", required: false }])),
+        topics: { condition: "service_completed_successfully", required: true },
       });
       assert.equal(services.edge.depends_on[name]?.condition, "service_healthy");
     }
-    assert.deepEqual(services.topics.depends_on, { kafka: { condition: "service_healthy" } });
+    assert.deepEqual(services.topics.depends_on, {
+      kafka: { condition: "service_healthy", required: true },
+    });
     for (const name of [...NODES, ...SENTINELS, "kafka"] as const)
       assert.ok(services[name].healthcheck, name);
     assert.ok(!services.kafka.healthcheck?.test.join(" ").includes(".sh"), "no JVM for each check");
@@ -317,5 +324,103 @@ describe("docker-compose.yml", () => {
 
   it("is accepted by docker compose", { skip: composeMissing() }, async () => {
     await run("docker", ["compose", "-f", FILE, "config", "--quiet"]);
+  });
+});
+
+describe("docker-compose.cluster.yml", () => {
+  const ClusterNode = Service.omit({ healthcheck: true, restart: true }).extend({
+    restart: z.enum(["unless-stopped", "on-failure"]),
+    healthcheck: z.looseObject({ disable: z.boolean().default(false) }),
+  });
+  const Changed = Service.pick({ environment: true, extra_hosts: true, depends_on: true });
+  const Unused = z.strictObject({ profiles: z.tuple([z.literal("primary")]) });
+  const file = z
+    .looseObject({
+      services: z.strictObject({
+        ...Object.fromEntries(SERVERS.map((name) => [name, Changed.strict()])),
+        operator: Changed.omit({ depends_on: true }).strict(),
+        ...Object.fromEntries([...NODES, ...SENTINELS].map((name) => [name, Unused])),
+        ...Object.fromEntries([1, 2, 3, 4, 5, 6].map((n) => [`cluster-${n}`, ClusterNode])),
+        "cluster-create": ClusterNode,
+      }),
+      volumes: z.record(z.string(), z.null()),
+    })
+    .parse(parse(readFileSync(CLUSTER_FILE, "utf8"), { merge: true }));
+  const nodes = [1, 2, 3, 4, 5, 6].map((n) => `cluster-${n}`);
+  const all: Readonly<Record<string, unknown>> = file.services;
+  const node = (name: string) => ClusterNode.parse(all[name]);
+  const changed = (name: string) => Changed.parse(all[name]);
+  const addresses = nodes.map((name) => `${name}:6379`);
+
+  it("runs six nodes with data and addresses of their own", () => {
+    for (const name of nodes) {
+      const { image, command, environment, networks, volumes } = node(name);
+      assert.deepEqual([image, command], ["redis:8.2", ["sh", "/etc/inventory/start-cluster-node.sh"]]);
+      assert.equal(environment["NODE"], name);
+      assert.equal(environment["NODES"], addresses.join(" "));
+      assert.ok(!Array.isArray(networks));
+      assert.equal(environment["ADDRESS"], networks["inside"]?.ipv4_address);
+      assert.deepEqual(volumes, ["./deploy/redis:/etc/inventory:ro", `${name}-data:/data`]);
+      assert.ok(`${name}-data` in file.volumes);
+    }
+    const own = nodes.map((name) => node(name).environment["ADDRESS"]);
+    const others = [...NODES, ...SENTINELS].map((name) => {
+      const { networks } = services[name];
+      return Array.isArray(networks) ? "" : networks["inside"]?.ipv4_address;
+    });
+    assert.equal(new Set([...own, ...others]).size, 12);
+  });
+
+  it("creates the cluster with equal numbers of buckets", () => {
+    const { command, environment, depends_on, restart, healthcheck } = node("cluster-create");
+    assert.deepEqual(command, ["sh", "/etc/inventory/create-cluster.sh"]);
+    assert.equal(environment["NODES"], addresses.join(" "));
+    assert.equal(
+      environment["SLOTS"],
+      planRanges(64, 3)
+        .map(({ first, last }) => `${first}-${last}`)
+        .join(" "),
+    );
+    assert.deepEqual(Object.keys(depends_on), nodes);
+    assert.deepEqual([restart, healthcheck.disable], ["on-failure", true]);
+  });
+
+  it("limits the nodes as the services of docker-compose.yml are limited", () => {
+    const { read_only, cap_drop, security_opt, pids_limit, logging, user, cpus } = services["redis-1"];
+    for (const name of [...nodes, "cluster-create"]) {
+      const own = node(name);
+      assert.deepEqual(
+        [own.read_only, own.cap_drop, own.security_opt, own.pids_limit, own.logging, own.user, own.cpus],
+        [read_only, cap_drop, security_opt, pids_limit, logging, user, cpus],
+        name,
+      );
+      assert.deepEqual(own.ports, []);
+    }
+  });
+
+  it("gives the servers settings that they accept, with the nodes instead of the Sentinels", () => {
+    for (const name of SERVERS) {
+      const { environment, extra_hosts, depends_on } = changed(name);
+      assert.deepEqual(
+        extra_hosts,
+        nodes.map((each) => `${each}:${node(each).environment["ADDRESS"]}`),
+      );
+      assert.deepEqual(Object.keys(depends_on), [...nodes, "cluster-create", "topics"]);
+      assert.deepEqual(environment, { REDIS_SENTINELS: "", REDIS_CLUSTER: addresses.join(",") });
+      const all = { ...inventory.environment, ...environment, AUTH_TOKENS_FILE: "", AUTH_TOKENS: TOKENS };
+      const { redis, buckets } = readConfig(
+        Object.fromEntries(Object.entries(all).map(([key, value]) => [key, String(value)])),
+      );
+      assert.deepEqual(
+        redis?.cluster?.addresses.map(({ host, port }) => `${host}:${port}`),
+        addresses,
+      );
+      assert.deepEqual([redis?.acks, buckets], [1, 64]);
+    }
+    assert.equal(changed("operator").environment["REDIS_CLUSTER"], addresses.join(","));
+  });
+
+  it("is accepted by docker compose", { skip: composeMissing() }, async () => {
+    await run("docker", ["compose", "-f", FILE, "-f", CLUSTER_FILE, "config", "--quiet"]);
   });
 });

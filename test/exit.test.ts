@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -10,6 +10,22 @@ import { isListening, startMain } from "./support/main-run.ts";
 const run = promisify(execFile);
 /** Ends a test that hangs: without the fix, the process never exits. */
 const HANG_MS = 60_000;
+
+describe("the end of a process that is profiled", () => {
+  it("writes the profile, although a thread of libuv's pool works", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "inventory-exit-"));
+    const exit = new URL("../server/exit.ts", import.meta.url).href;
+    const script = `import { open } from "node:fs"; import { exitNow } from "${exit}"; open("/dev/null", "r", () => {}); exitNow(0);`;
+    try {
+      await run(process.execPath, [
+        ...["--cpu-prof", `--cpu-prof-dir=${folder}`, "--input-type=module", "--eval", script],
+      ]);
+      assert.match((await readdir(folder)).join(), /\.cpuprofile$/);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});
 
 describe("the end of the process while a thread of libuv's pool is blocked", { timeout: HANG_MS }, () => {
   let folder: string;

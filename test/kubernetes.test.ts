@@ -5,6 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { parse } from "yaml";
 import { z } from "zod";
 import { readConfig } from "../server/config.ts";
+import { planRanges } from "../tools/cluster-plan/slots.ts";
 import { readDockerfile } from "../tools/dockerfile.ts";
 import { startTestApp, type TestApp } from "./support/app.ts";
 import {
@@ -25,7 +26,12 @@ import {
 // Tests of the manifests without a cluster. `npm run kubernetes:check` decodes them with Kubernetes' own types.
 
 const root = join(import.meta.dirname, "..");
-const OVERLAYS = ["overlays/dev", "overlays/production", "overlays/production-with-redis"] as const;
+const OVERLAYS = [
+  "overlays/dev",
+  "overlays/production",
+  "overlays/production-with-redis",
+  "overlays/cluster",
+] as const;
 /** What an operator adds to a copy of an overlay. */
 const MONITORING = "components/monitoring";
 /** The deployments of each overlay. */
@@ -35,6 +41,8 @@ const POOLS: readonly { readonly overlay: (typeof OVERLAYS)[number]; readonly po
   { overlay: "overlays/production", pool: "orders" },
   { overlay: "overlays/production-with-redis", pool: "shoppers" },
   { overlay: "overlays/production-with-redis", pool: "orders" },
+  { overlay: "overlays/cluster", pool: "shoppers" },
+  { overlay: "overlays/cluster", pool: "orders" },
 ];
 const POOL = "app.kubernetes.io/component";
 
@@ -110,8 +118,8 @@ describe("the manifests", () => {
     );
     assert.deepEqual(
       left.toSorted(),
-      // The one with Redis refers to the production overlay.
-      ["overlays/dev", "overlays/production-with-redis", MONITORING]
+      // Those with Redis refer to the production overlay.
+      ["overlays/cluster", "overlays/dev", "overlays/production-with-redis", MONITORING]
         .map((part) => join(manifests, part))
         .toSorted(),
     );
@@ -310,6 +318,7 @@ for (const { overlay, pool } of POOLS) {
       const needed = [
         53,
         ...(config.redis?.sentinel?.addresses.map(({ port }) => port) ?? []),
+        ...(config.redis?.cluster?.addresses.map(({ port }) => port) ?? []),
         Number(new URL(config.redis?.url ?? "redis://redis:6379").port),
         ...(config.kafka?.brokers ?? []).map((broker) => Number(broker.split(":")[1])),
       ];
@@ -436,5 +445,127 @@ describe("overlays/dev", { skip: kustomizeMissing }, () => {
       /"--appendonly","yes","--appendfsync","always","--save","","--maxmemory","256mb","--maxmemory-policy","noeviction"/,
     );
     assert.equal(new URL(environmentOf(resources)["REDIS_URL"] ?? "").hostname, redis.metadata.name);
+  });
+});
+
+describe("overlays/cluster", { skip: kustomizeMissing }, () => {
+  const resources = kustomize === undefined ? [] : build("overlays/cluster");
+  const RedisContainer = z.looseObject({
+    image: z.string(),
+    command: z.array(z.string()),
+    envFrom: z.tuple([z.strictObject({ configMapRef: z.strictObject({ name: z.string() }) })]),
+    ports: z.array(z.strictObject({ name: z.string(), containerPort: z.number() })).default([]),
+  });
+  const Nodes = Resource.extend({
+    spec: z.looseObject({
+      serviceName: z.string(),
+      replicas: z.number(),
+      updateStrategy: z.strictObject({ type: z.string() }),
+      selector: z.strictObject({ matchLabels: z.record(z.string(), z.string()) }),
+      template: z.looseObject({
+        metadata: z.looseObject({ labels: z.record(z.string(), z.string()) }),
+        spec: z.looseObject({ containers: z.array(RedisContainer), affinity: z.looseObject({}) }),
+      }),
+    }),
+  });
+  const Job = Resource.extend({
+    spec: z.looseObject({
+      template: z.looseObject({ spec: z.looseObject({ containers: z.tuple([RedisContainer]) }) }),
+    }),
+  });
+  const ZONES = ["a", "b", "c"] as const;
+  const zones = () => ZONES.map((zone) => one(resources, "StatefulSet", Nodes, `redis-cluster-${zone}`));
+  const settings = () => one(resources, "ConfigMap", ConfigMap, "redis-cluster-").data;
+  const node = (zone: string, index: number): string => `redis-cluster-${zone}-${index}.redis-cluster:6379`;
+
+  it("has two nodes in each zone, each on a machine of its own", () => {
+    for (const [index, { spec }] of zones().entries()) {
+      assert.deepEqual([spec.replicas, spec.serviceName], [2, "redis-cluster"]);
+      const { labels } = spec.template.metadata;
+      for (const [other, { spec: foreign }] of zones().entries()) {
+        assert.equal(isSelected(foreign.selector.matchLabels, labels), other === index);
+      }
+      const affinity = JSON.stringify(spec.template.spec.affinity);
+      assert.ok(affinity.includes(`"operator":"In","values":["zone-${ZONES[index]}"]`), affinity);
+      assert.match(affinity, /"values":\["redis-cluster"\]\}\]\},"topologyKey":"kubernetes.io\/hostname"/);
+    }
+    const service = one(resources, "Service", Service, "redis-cluster");
+    assert.match(JSON.stringify(service), /"clusterIP":"None".*"publishNotReadyAddresses":true/);
+    const budget = one(resources, "PodDisruptionBudget", Selecting, "redis-cluster");
+    assert.equal(budget.spec["maxUnavailable"], 1);
+    for (const { spec } of zones()) {
+      for (const selector of [service.spec.selector, budget.spec.selector.matchLabels]) {
+        assert.ok(isSelected(selector, spec.template.metadata.labels));
+      }
+      // Each set would replace a pod at the same time.
+      assert.equal(spec.updateStrategy.type, "OnDelete");
+    }
+  });
+
+  it("has the primaries in three zones, and each replica in another zone than its primary", () => {
+    const nodes = (settings()["NODES"] ?? "").split(" ");
+    const all = [0, 1].flatMap((index) => ZONES.map((zone) => node(zone, index)));
+    assert.deepEqual(nodes.toSorted(), all.toSorted());
+    const zoneOf = (name = ""): string | undefined => /^redis-cluster-(\w)-/.exec(name)?.[1];
+    assert.equal(new Set(nodes.slice(0, 3).map(zoneOf)).size, 3);
+    // create-cluster.sh takes the replicas in the order of the primaries.
+    for (const index of [0, 1, 2]) assert.notEqual(zoneOf(nodes[index]), zoneOf(nodes[index + 3]));
+  });
+
+  it("creates the cluster with equal numbers of buckets", () => {
+    const ranges = planRanges(64, 3).map(({ first, last }) => `${first}-${last}`);
+    assert.equal(settings()["SLOTS"], ranges.join(" "));
+    const [container] = one(resources, "Job", Job, "redis-cluster-create").spec.template.spec.containers;
+    assert.deepEqual(container.command, ["sh", "/etc/inventory/create-cluster.sh"]);
+  });
+
+  it("runs the image and the scripts of docker-compose.cluster.yml, with the same list of nodes in all", () => {
+    const { metadata } = one(resources, "ConfigMap", ConfigMap, "redis-cluster-");
+    const compose = readFileSync(join(root, "docker-compose.cluster.yml"), "utf8");
+    const job = one(resources, "Job", Job, "redis-cluster-create").spec.template.spec.containers;
+    const containers = [...zones().flatMap(({ spec }) => spec.template.spec.containers), ...job];
+    assert.equal(containers.length, 7);
+    const scripts = resources.filter(
+      ({ kind, metadata }) => kind === "ConfigMap" && !metadata.name.startsWith("redis-cluster-"),
+    );
+    const { data } = one(scripts, "ConfigMap", ConfigMap, "redis-");
+    for (const { image, command, envFrom } of containers) {
+      assert.match(compose, new RegExp(`image: ${image}$`, "m"));
+      const [, script = ""] = command;
+      assert.equal(
+        data[basename(script)],
+        readFileSync(join(root, "deploy/redis", basename(script)), "utf8"),
+      );
+      assert.deepEqual(envFrom, [{ configMapRef: { name: metadata.name } }]);
+    }
+  });
+
+  it("admits the service and the job to the nodes, and only the nodes to the cluster bus", () => {
+    const { spec } = one(resources, "NetworkPolicy", Resource, "redis-cluster");
+    const from = (...names: readonly string[]) => [
+      {
+        podSelector: {
+          matchExpressions: [{ key: "app.kubernetes.io/name", operator: "In", values: names }],
+        },
+      },
+    ];
+    assert.deepEqual(Object(spec).ingress, [
+      { from: from("inventory", "redis-cluster", "redis-cluster-create"), ports: [{ port: "redis" }] },
+      { from: from("redis-cluster"), ports: [{ port: "bus" }] },
+    ]);
+    const [redis] = zones()[0]?.spec.template.spec.containers ?? [];
+    assert.deepEqual(redis?.ports, [
+      { name: "redis", containerPort: 6_379 },
+      { name: "bus", containerPort: 16_379 },
+    ]);
+  });
+
+  it("gives the servers a node of each zone, and acknowledgements", () => {
+    for (const pool of ["shoppers", "orders"]) {
+      const environment = environmentOf(resources.filter((each) => hasPool(pool, each)));
+      assert.equal(environment["REDIS_CLUSTER"], ZONES.map((zone) => node(zone, 0)).join(","));
+      assert.equal(environment["REDIS_ACKS"], "1");
+      assert.equal(environment["REDIS_URL"], undefined);
+    }
   });
 });

@@ -7,7 +7,13 @@ import { join } from "node:path";
 import { findProgram } from "../test/support/programs.ts";
 
 const root = join(import.meta.dirname, "..");
-const OVERLAYS = ["base", "overlays/dev", "overlays/production", "overlays/production-with-redis"];
+const OVERLAYS = [
+  "base",
+  "overlays/dev",
+  "overlays/production",
+  "overlays/production-with-redis",
+  "overlays/cluster",
+];
 
 const kustomize = findProgram("kustomize");
 const kubectl = findProgram("kubectl");

@@ -1,7 +1,8 @@
 /**
- * Finds the programs that tests and benchmarks need, and installs missing ones if it may: as root on Debian by one apt-get call.
- * Downloads Kafka's jars once. If a required program is still missing, prints the command to run and exits with 1.
- * `--allow-missing` exits with 0 in that case; PROVISION=off installs nothing. Tests of missing programs are skipped by name.
+ * Finds the programs that tests and benchmarks need, and installs missing ones if it may: on Debian by one apt-get call, as
+ * root or by a sudo that asks for no password. Downloads Kafka's jars once. If a required program is still missing, prints
+ * the command to run and exits with 1. `--bench` installs what only benchmarks run, too; `--allow-missing` exits with 0;
+ * PROVISION=off installs nothing. Tests and benchmarks of missing programs are skipped by name.
  */
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -19,6 +20,7 @@ import {
   kafkaLibDir,
   kafkaVersion,
   need,
+  type Program,
   type ProgramName,
   programs,
 } from "../test/support/programs.ts";
@@ -32,6 +34,7 @@ interface Finding {
   /** Its path, or why it is missing. */
   readonly place: string;
   readonly missing: boolean;
+  readonly benchOnly?: boolean;
 }
 
 const grpcurlVersion = "v1.9.4";
@@ -46,6 +49,7 @@ const failuresFile = join(cacheDir(), "optional-failed");
 const programNames = Object.keys(programs) as ProgramName[];
 const { PROVISION, KAFKA_BROKERS } = process.env;
 const findOnly = PROVISION === "off";
+const forBench = process.argv.includes("--bench");
 const allowMissing = findOnly || process.argv.includes("--allow-missing");
 
 function say(line: string): void {
@@ -76,9 +80,9 @@ function run(
 }
 
 async function findingOf(name: ProgramName): Promise<Finding> {
-  const { required, version } = programs[name];
+  const { required, version, benchOnly = false }: Program = programs[name];
   const { path, missing } = need(name);
-  if (missing) return { name, required, version: "-", place: missing, missing: true };
+  if (missing) return { name, required, version: "-", place: missing, missing: true, benchOnly };
   const output = await outputOf(path, [version]);
   return {
     name,
@@ -130,8 +134,13 @@ async function findDockerEngine(): Promise<string | undefined> {
   return /^\d+\.\d+/.test(version) ? version : undefined;
 }
 
+/** What is missing of the programs that this call is for. */
+function missingOf(findings: readonly Finding[]): Finding[] {
+  return findings.filter(({ missing, benchOnly }) => missing && (forBench || !benchOnly));
+}
+
 function missingDebianPackages(findings: readonly Finding[]): { required: string[]; optional: string[] } {
-  const missing = findings.filter((finding) => finding.missing);
+  const missing = missingOf(findings);
   const packagesOf = (required: boolean): string[] =>
     missing.flatMap(({ name, required: isRequired }) => {
       const debianPackage = name === "kafka" ? undefined : programs[name as ProgramName].debianPackage;
@@ -149,16 +158,27 @@ function missingDebianPackages(findings: readonly Finding[]): { required: string
 async function installDebianPackages(findings: readonly Finding[]): Promise<void> {
   const { required, optional } = missingDebianPackages(findings);
   if (required.length + optional.length === 0) return;
-  const aptGet = findProgram("apt-get");
-  if (process.getuid?.() !== 0 || aptGet === undefined) return;
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const aptGet = await aptGetCommand();
+  if (aptGet === undefined) return;
+  const [command, ...args] = aptGet;
   say(`Installing ${[...required, ...optional].join(" ")} with apt-get`);
-  await run(aptGet, ["update", "-qq"], env);
+  await run(command, [...args, "update", "-qq"]);
   const known = await Promise.all(optional.map(async (name) => (await hasCandidate(name)) && name));
   const wanted = [...required, ...known.filter((name) => name !== false)];
   if (wanted.length === 0) return;
-  const code = await run(aptGet, ["install", "-y", "-qq", "--no-install-recommends", ...wanted], env);
+  const code = await run(command, [...args, "install", "-y", "-qq", "--no-install-recommends", ...wanted]);
   if (code !== 0) say(`apt-get install ended with exit code ${code}`);
+}
+
+/** `undefined` where packages cannot be installed without a password. */
+async function aptGetCommand(): Promise<[string, ...string[]] | undefined> {
+  const aptGet = findProgram("apt-get");
+  if (aptGet === undefined) return undefined;
+  const command: [string, ...string[]] = ["env", "DEBIAN_FRONTEND=noninteractive", aptGet];
+  if (process.getuid?.() === 0) return command;
+  const sudo = findProgram("sudo");
+  const isAllowed = sudo !== undefined && (await run(sudo, ["-n", "true"])) === 0;
+  return isAllowed ? [sudo, "-n", ...command] : undefined;
 }
 
 async function hasCandidate(debianPackage: string): Promise<boolean> {
@@ -229,14 +249,14 @@ async function buildGrpcurl(): Promise<void> {
 
 /** An optional program that could not be installed is tried again only together with another one: a try takes seconds. */
 async function shouldInstall(findings: readonly Finding[]): Promise<boolean> {
-  const missing = findings.filter((finding) => finding.missing);
+  const missing = missingOf(findings);
   if (missing.length === 0) return false;
   const failed = await readFile(failuresFile, "utf8").catch(() => "");
   return missing.some(({ name, required }) => required || !failed.split("\n").includes(name));
 }
 
 async function rememberFailures(findings: readonly Finding[]): Promise<void> {
-  const names = findings.filter(({ missing, required }) => missing && !required).map(({ name }) => name);
+  const names = missingOf(findings).flatMap(({ name, required }) => (required ? [] : [name]));
   await mkdir(cacheDir(), { recursive: true });
   await writeFile(failuresFile, names.join("\n"));
 }

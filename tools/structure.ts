@@ -31,6 +31,7 @@ const ENTRY_POINTS = [
   "server/kafka/dead-letters/redrive.ts",
   "server/kafka/dead-letters/skip-message.ts",
   "server/redis/adopt-plain-keys.ts",
+  "server/redis/copy/copy-ledger.ts",
   "web/page/main.ts",
   "web/page/demo.ts",
   "web/embed/embed.ts",

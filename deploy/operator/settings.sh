@@ -11,7 +11,24 @@ redis_primary() {
   done
   redis-cli -h "${primary:?no Sentinel names a primary}" "$@"
 }
-export REDIS=redis_primary
+
+# Runs redis-cli on the first node of REDIS_CLUSTER that responds, and follows redirections. With --scan as the first argument it
+# runs on every primary in REDIS_CLUSTER.
+redis_cluster() {
+  local node role
+  for node in ${REDIS_CLUSTER//,/ }; do
+    role=$(timeout 2 redis-cli -h "${node%:*}" -p "${node##*:}" role 2>/dev/null | head -n 1)
+    if [ "$1" != --scan ]; then
+      [ -n "$role" ] || continue
+      redis-cli -c -h "${node%:*}" -p "${node##*:}" "$@"
+      return
+    fi
+    [ "$role" != master ] || redis-cli -h "${node%:*}" -p "${node##*:}" "$@"
+  done
+  [ "$1" = --scan ] || { echo "No node of REDIS_CLUSTER responds" >&2 && return 1; }
+}
+if [ -n "${REDIS_CLUSTER-}" ]; then REDIS=redis_cluster; else REDIS=redis_primary; fi
+export REDIS
 
 # ask JSON METHOD: calls a method as a client with the role ops. OPS_TOKEN is its token.
 ask() {

@@ -40,13 +40,13 @@ while true; do
   elif [ "$primary" = "$NODE" ]; then
     if has_data || [ -z "$(replicas_seen)" ]; then
       say "Starting as the primary"
-      exec redis-server /etc/inventory/redis.conf --replica-announce-ip "$NODE"
+      exec redis-server /etc/inventory/redis.conf --dir /data --replica-announce-ip "$NODE"
     fi
     # Its replicas would copy the empty data.
     say "Not starting as the primary: /data is empty and the group has replicas. Waiting for the Sentinels to promote one"
   elif is_serving "$primary"; then
     say "Starting as a replica of $primary"
-    exec redis-server /etc/inventory/redis.conf --replica-announce-ip "$NODE" --replicaof "$primary 6379"
+    exec redis-server /etc/inventory/redis.conf --dir /data --replica-announce-ip "$NODE" --replicaof "$primary 6379"
   else
     # A replica that has just been started may lack the newest writes, which the Sentinels cannot detect: it must not be
     # available for promotion.

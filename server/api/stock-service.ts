@@ -63,7 +63,10 @@ export function stockService({ mirror, reads, catalog, hub }: LiveView): Service
     },
     async listCollections(_request, context) {
       requireLoaded(mirror);
-      const collections = readValue({ value: mirror.collections, stale: mirror.isStale }, context);
+      const collections = readValue(
+        { value: mirror.collections, stale: mirror.areCollectionsStale },
+        context,
+      );
       return { collections: collections.map((collection) => ({ ...collection })) };
     },
     async *watchStock(request, context) {

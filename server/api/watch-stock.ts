@@ -24,14 +24,17 @@ export function openWatch(
   caller: Caller,
 ): Watch {
   const watchRequest = readWatchStock(request);
-  requireLoaded(mirror);
+  requireLoaded(mirror, watchRequest.productIds);
   const address = externalNetworkOf(caller.address) ?? caller.address;
   return hub.open(watchRequest, address === caller.address ? caller : { ...caller, address });
 }
 
-/** Throws `STORE_UNAVAILABLE` until the catalog is loaded. */
-export function requireLoaded(mirror: Mirror): void {
-  if (!mirror.isLoaded) {
+/**
+ * Throws `STORE_UNAVAILABLE` until the catalog is loaded. With IDs also while their part of it is not, since then an unknown
+ * product cannot be told from one that was not loaded.
+ */
+export function requireLoaded(mirror: Mirror, productIds?: ReadonlySet<string>): void {
+  if (productIds === undefined ? !mirror.isLoaded : !mirror.hasLoaded(productIds)) {
     throw new InventoryError("STORE_UNAVAILABLE", "The catalog is loading; retry shortly");
   }
 }

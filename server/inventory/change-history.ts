@@ -54,6 +54,8 @@ export interface ReferenceChanges {
 /** What the record of a reservation says about its changes. */
 export interface ReservationTrace {
   readonly productIds: readonly string[];
+  /** Its deadline. A commit after the expiry holds the units again, at a later time. */
+  readonly expireTimeMs: number | undefined;
   /** The returns of its units, latest last. */
   readonly returnIds: readonly string[];
   /** Whether `returnIds` may lack some: they are too many, or a release that did not name them has accepted them. */
@@ -92,7 +94,7 @@ export type ReadHistory = (
  * names only the latest changes.
  *
  * A history is a gapless run of versions up to the newest, so the search of a reservation's product is complete once it
- * has met the change `reserved`, the first one of the reservation, or version 1.
+ * has met the change `reserved` before the deadline, the first one of the reservation, or version 1.
  */
 export async function findChanges(
   { referenceId, productId }: ReferenceQuery,
@@ -127,7 +129,9 @@ export async function findChanges(
   const ids = new Set([referenceId, ...(reservation?.returnIds ?? [])]);
   for (let n = 0; n < searched.length; n += PRODUCTS_AT_ONCE) {
     const part = searched.slice(n, n + PRODUCTS_AT_ONCE);
-    const complete = await Promise.all(part.map((each) => search(each, referenceId, ids, read, add)));
+    const complete = await Promise.all(
+      part.map((each) => search(each, referenceId, ids, reservation?.expireTimeMs, read, add)),
+    );
     truncated ||= complete.includes(false);
   }
   truncated ||= lacksRecords && productId === undefined;
@@ -147,6 +151,7 @@ async function search(
   productId: string,
   referenceId: string,
   ids: ReadonlySet<string>,
+  expireTimeMs: number | undefined,
   read: ReadHistory,
   add: (change: StockChange) => void,
 ): Promise<boolean> {
@@ -157,7 +162,8 @@ async function search(
       if (ids.has(change.referenceId)) {
         add(change);
       }
-      if (change.cause === "reserved" && change.referenceId === referenceId) {
+      const isFirst = change.changeTimeMs < (expireTimeMs ?? Number.POSITIVE_INFINITY);
+      if (change.cause === "reserved" && change.referenceId === referenceId && isFirst) {
         return true;
       }
     }

@@ -43,7 +43,7 @@ export class AcknowledgedVersions {
 
   /** Whether a version of the product is outstanding. */
   has(productId: string): boolean {
-    return this.#outstanding.has(productId);
+    return this.#outstanding.size > 0 && this.#outstanding.has(productId);
   }
 
   /**
@@ -64,6 +64,10 @@ export class AcknowledgedVersions {
 
   /** The stream has delivered a version of a product. */
   onDelivered(productId: string, version: number): void {
+    if (this.#outstanding.size === 0) {
+      // Usual. A look-up would hash the ID.
+      return;
+    }
     const acknowledged = this.#outstanding.get(productId);
     if (acknowledged !== undefined && version >= acknowledged.version) {
       this.#outstanding.delete(productId);

@@ -38,8 +38,8 @@ export function addLiveMetrics(
     }
   });
   let staleSince: number | undefined = performance.now();
-  mirror.on("stale", (stale) => {
-    staleSince = stale ? performance.now() : undefined;
+  mirror.on("stale", () => {
+    staleSince = mirror.isStale ? (staleSince ?? performance.now()) : undefined;
   });
 
   const gauge = (name: string, help: string, value: () => number): Gauge =>
@@ -116,20 +116,28 @@ export function countingChanges(registry: Registry, listener: FeedListener): Fee
     changed.inc({ cause }, 0);
   }
   return {
-    onLoading: (isOtherData) => listener.onLoading(isOtherData),
-    onProducts: (states) => listener.onProducts(states),
-    onLoaded: () => listener.onLoaded(),
-    onChanges: (changes) => {
+    onStart: (partitions) => listener.onStart(partitions),
+    onLoading: (isOtherData, partition) => listener.onLoading(isOtherData, partition),
+    onProducts: (states, partition) => listener.onProducts(states, partition),
+    onLoaded: (partition) => listener.onLoaded(partition),
+    onUnavailable: (partition) => listener.onUnavailable(partition),
+    onChanges: (changes, partition) => {
       for (const change of changes) {
         changed.inc({ cause: change.cause });
         if (causesShortfall(change)) {
           shortfalls.inc();
         }
       }
-      listener.onChanges(changes);
+      listener.onChanges(changes, partition);
+    },
+    onSuperseded: (causes) => {
+      for (const [cause, count] of causes) {
+        changed.inc({ cause }, count);
+      }
+      listener.onSuperseded(causes);
     },
     onCollections: (collections) => listener.onCollections(collections),
-    onCurrent: (atMs) => listener.onCurrent(atMs),
+    onCurrent: (atMs, partition) => listener.onCurrent(atMs, partition),
   };
 }
 

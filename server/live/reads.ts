@@ -33,17 +33,18 @@ export class LiveReads {
     const state = this.#mirror.current(productId);
     return state === undefined
       ? this.#fetch(productId)
-      : { value: visible(state), stale: this.#mirror.isStale };
+      : { value: visible(state), stale: this.#mirror.isStaleOf(productId) };
   }
 
   /** In the order of the request; `undefined` for an unknown product. */
   async batchGetStock(productIds: readonly string[]): Promise<Read<(Stock | undefined)[]>> {
     const states = productIds.map((productId) => this.#mirror.current(productId));
     const missing = productIds.filter((_, index) => states[index] === undefined);
-    if (missing.length === 0) {
-      return { value: states.map(ifVisible), stale: this.#mirror.isStale };
+    const { length } = missing;
+    let stale = this.#mirror.staleness().isAmong(length === 0 ? productIds : known(states));
+    if (length === 0) {
+      return { value: states.map(ifVisible), stale };
     }
-    let stale = this.#mirror.isStale;
     const fetched = new Map<string, Stock | undefined>();
     try {
       const stocks = await this.#store.batchGetStock(missing);
@@ -90,6 +91,14 @@ function visible(state: ProductState): Stock {
     throw productUnknown(state.productId);
   }
   return state;
+}
+
+function* known(states: readonly (ProductState | undefined)[]): Generator<string> {
+  for (const state of states) {
+    if (state !== undefined) {
+      yield state.productId;
+    }
+  }
 }
 
 function ifVisible(state: ProductState | undefined): Stock | undefined {

@@ -1,6 +1,9 @@
 import type { Collection } from "../inventory/collection.ts";
-import type { ChangeFeed, FeedListener, ProductState } from "../inventory/feed.ts";
+import { type ChangeFeed, type FeedListener, ONE_PARTITION, type ProductState } from "../inventory/feed.ts";
 import type { StockChange } from "../inventory/ledger.ts";
+
+/** The only partition. */
+const PARTITION = 0;
 
 /** The change feed of the memory store. A change is delivered in the step that makes it, so the feed is never stale. */
 export class MemoryFeed implements ChangeFeed {
@@ -14,10 +17,11 @@ export class MemoryFeed implements ChangeFeed {
 
   start(listener: FeedListener): void {
     this.#listener = listener;
-    listener.onLoading(false);
-    listener.onProducts(this.#states());
-    listener.onLoaded();
-    listener.onCurrent(Number.POSITIVE_INFINITY);
+    listener.onStart(ONE_PARTITION);
+    listener.onLoading(false, PARTITION);
+    listener.onProducts(this.#states(), PARTITION);
+    listener.onLoaded(PARTITION);
+    listener.onCurrent(Number.POSITIVE_INFINITY, PARTITION);
   }
 
   async stop(): Promise<void> {
@@ -25,7 +29,7 @@ export class MemoryFeed implements ChangeFeed {
   }
 
   deliverChange(change: StockChange): void {
-    this.#listener?.onChanges([change]);
+    this.#listener?.onChanges([change], PARTITION);
   }
 
   deliverCollections(collections: readonly Collection[]): void {

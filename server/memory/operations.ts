@@ -14,7 +14,7 @@ export interface OperationKey {
 
 interface Done extends OperationKey {
   readonly fingerprint: string;
-  readonly changes: readonly ChangeKey[];
+  changes: readonly ChangeKey[];
   readonly forgetAt: number;
 }
 
@@ -32,12 +32,25 @@ export class Operations {
   }
 
   /** Whether the operation was done before. Throws `ID_REUSED` if it was done with another fingerprint. */
-  wasDone({ field, ownerId, id }: OperationKey, fingerprint: string): boolean {
-    const known = this.#kept(id).find((done) => done.field === field && done.ownerId === ownerId);
-    if (known !== undefined && known.fingerprint !== fingerprint) {
-      throw idReused(field, id);
+  wasDone(key: OperationKey, fingerprint: string): boolean {
+    const known = this.fingerprintOf(key);
+    if (known !== undefined && known !== fingerprint) {
+      throw idReused(key.field, key.id);
     }
     return known !== undefined;
+  }
+
+  /** The fingerprint of the operation, if it was done. */
+  fingerprintOf(key: OperationKey): string | undefined {
+    return this.#find(key)?.fingerprint;
+  }
+
+  /** Adds a change that the operation has made to those that `traceOf` names. */
+  addChange(key: OperationKey, change: ChangeKey): void {
+    const done = this.#find(key);
+    if (done !== undefined) {
+      done.changes = [...done.changes, change];
+    }
   }
 
   /** The latest changes of all operations with this ID. */
@@ -66,6 +79,10 @@ export class Operations {
     } else {
       others.push(done);
     }
+  }
+
+  #find({ field, ownerId, id }: OperationKey): Done | undefined {
+    return this.#kept(id).find((done) => done.field === field && done.ownerId === ownerId);
   }
 
   #kept(id: string): readonly Done[] {

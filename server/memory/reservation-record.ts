@@ -1,10 +1,8 @@
-import { commitTooLarge, notInReservation } from "../inventory/refusals.ts";
 import {
   committedLines,
   type Line,
   type Reservation,
   type ReservationState,
-  sumLines,
 } from "../inventory/reservation.ts";
 
 /** A reservation of the memory store. */
@@ -23,26 +21,34 @@ export interface ReservationRecord {
   /** The IDs of its latest returns, latest last. */
   returnIds: readonly string[];
   revived: boolean;
+  /** The attempt that was decided last: its epoch, 0 if an unknown ID was released, and its fingerprint. */
+  epoch: number;
+  attemptFingerprint: string | undefined;
+  /** Number of decisions after the reservation itself that change ledgers. */
+  revision: number;
 }
 
 export function deadlineOf(record: ReservationRecord): number {
   return record.expireTimeMs ?? Number.POSITIVE_INFINITY;
 }
 
-/** The units that a commit sells, per line. Throws `INVALID_INPUT` for more than is held. */
-export function quantitiesToSell(record: ReservationRecord, lines: readonly Line[] | undefined): number[] {
-  if (lines === undefined || lines.length === 0) {
+/**
+ * The units that a commit sells, per line of the record; without `lines`, all that are held. If a product is to sell more than
+ * is held, that product with the units held: 0 if it is not in the reservation. `lines` have one line per product.
+ */
+export function unitsToSell(
+  record: ReservationRecord,
+  lines: readonly Line[],
+): number[] | { readonly productId: string; readonly held: number } {
+  if (lines.length === 0) {
     return record.lines.map(({ quantity }) => quantity);
   }
   const sold = record.lines.map(() => 0);
-  for (const { productId, quantity } of sumLines(lines)) {
+  for (const { productId, quantity } of lines) {
     const index = record.lines.findIndex((line) => line.productId === productId);
-    const held = record.lines[index]?.quantity;
-    if (held === undefined) {
-      throw notInReservation(lines, productId);
-    }
-    if (quantity > held) {
-      throw commitTooLarge(lines, productId, held);
+    const held = record.lines[index]?.quantity ?? 0;
+    if (quantity > held || index < 0) {
+      return { productId, held };
     }
     sold[index] = quantity;
   }

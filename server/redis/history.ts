@@ -15,7 +15,7 @@ import type { DamagedRecords } from "./damaged-records.ts";
 import type { Keys } from "./keys.ts";
 import { decodeReference } from "./reference-record.ts";
 import { decodeChange } from "./reply.ts";
-import { decodeTrace } from "./reservation-record.ts";
+import { decodeTrace, isRefusal } from "./reservation-record.ts";
 
 /** Reads the histories of products, and the records that say which products a reference has changed. */
 export class RedisHistory {
@@ -97,7 +97,7 @@ export class RedisHistory {
     });
     return {
       reservation:
-        reservation === undefined
+        reservation === undefined || isRefusal(reservation)
           ? undefined
           : this.#damagedRecords.decode("reservation", reservationKey, () => decodeTrace(reservation)),
       corrections: corrections.length === 0 ? undefined : corrections.flat(),

@@ -29,6 +29,9 @@ export const RECORD_KINDS = [
   "reservation",
   "deadline",
   "deadlines",
+  "hold",
+  "undecided",
+  "owed",
   "outbox",
 ] as const;
 export type RecordKind = (typeof RECORD_KINDS)[number];
@@ -55,6 +58,9 @@ export type OperationKind = "count" | "adjust" | "return";
  * | `{bNN}:ref:<ID>` | string | by the ID of a count, adjustment or return: product and version of its changes, JSON; expires after the retention |
  * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
+ * | `{bNN}:owed` | sorted set | in a Cluster: reservations with effects that are not settled, by time, ms (scripts/decisions.lua) |
+ * | `{bNN}:x:<reservation>` | string | in a Cluster: what a reservation holds and has sold in this bucket, JSON (scripts/holds.lua) |
+ * | `{bNN}:undecided` | sorted set | in a Cluster: reservations whose hold may not be decided, by time, ms |
  * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON with its delivery (empty if deleted) |
  * | `<product>` | string | a count written by the Go service; read, never written |
  */
@@ -149,8 +155,21 @@ export class Keys {
     return `${this.#tagOf(reservationId)}:r:${reservationId}`;
   }
 
+  /** What a reservation holds and has sold in a bucket of its products. */
+  hold(bucket: number, reservationId: string): string {
+    return `${this.#tag(bucket)}:x:${reservationId}`;
+  }
+
   deadlines(bucket: number): string {
     return `${this.#tag(bucket)}:deadlines`;
+  }
+
+  owed(bucket: number): string {
+    return `${this.#tag(bucket)}:owed`;
+  }
+
+  undecided(bucket: number): string {
+    return `${this.#tag(bucket)}:undecided`;
   }
 
   /** KEYS of read-products.lua for one product. */

@@ -30,6 +30,8 @@ export class RedisMetrics {
   readonly #replicas: Gauge<"node">;
   readonly #failovers: Counter;
   readonly #suspect: Gauge;
+  readonly #overdue: Gauge<"set">;
+  readonly #oldestOverdue: Gauge<"set">;
   readonly #queues = new Map<RedisKind, () => number>();
   readonly #connections = new Map<string, Set<() => boolean>>();
   readonly #topologyChanges: Counter;
@@ -143,6 +145,18 @@ export class RedisMetrics {
         }
       },
     });
+    this.#overdue = new Gauge({
+      name: "inventory_sharded_overdue_buckets",
+      help: "Redis Cluster: buckets in which the last sweep found reservations whose steps were left undone, by set",
+      labelNames: ["set"],
+      registers,
+    });
+    this.#oldestOverdue = new Gauge({
+      name: "inventory_sharded_oldest_seconds",
+      help: "Redis Cluster: the longest time that such a reservation has waited for its repair, by set",
+      labelNames: ["set"],
+      registers,
+    });
     const countDamaged = () => this.#damagedRecords?.() ?? new Map<RecordKind, number>();
     new Gauge({
       name: "inventory_redis_damaged_records",
@@ -182,6 +196,12 @@ export class RedisMetrics {
         }
       },
     });
+  }
+
+  /** Notes what a sweep of a Cluster found that servers had left undone: buckets with overdue reservations, and the longest wait in s. */
+  setOverdue(set: "undecided" | "owed", buckets: number, oldestSeconds: number): void {
+    this.#overdue.set({ set }, buckets);
+    this.#oldestOverdue.set({ set }, oldestSeconds);
   }
 
   addDamagedRecords(count: () => ReadonlyMap<RecordKind, number>): void {
@@ -251,7 +271,7 @@ export class RedisMetrics {
     if (node === undefined) {
       this.#replicas.set(online);
     } else {
-      this.#replicas.remove();
+      this.#replicas.remove({});
       this.#replicas.set({ node }, online);
     }
   }

@@ -60,7 +60,7 @@ export class ProductReader {
   }
 
   #coalescerOf(productId: string): Coalescer<string, ReplyReader> {
-    const group = this.#primaries.groupOf(this.#keys.bucketOf(productId));
+    const group = this.#primaries.isOne ? 0 : this.#keys.bucketOf(productId);
     let coalescer = this.#coalescers.get(group);
     if (coalescer === undefined) {
       coalescer = this.#newCoalescer(group);

@@ -50,20 +50,21 @@ export class ReplyReader {
     return field;
   }
 
+  /** The rest of the fields. */
+  texts(): string[] {
+    const texts: string[] = [];
+    for (let text = this.optionalText(); text !== undefined; text = this.optionalText()) {
+      texts.push(text);
+    }
+    return texts;
+  }
+
   integer(): number {
     const field = this.#take();
     if (typeof field !== "number" || !Number.isSafeInteger(field)) {
       throw this.#unexpected(field, "an integer");
     }
     return field;
-  }
-
-  optionalInteger(): number | undefined {
-    if (this.peek() === null) {
-      this.#take();
-      return undefined;
-    }
-    return this.integer();
   }
 
   /** All fields, without consuming them. */
@@ -82,10 +83,12 @@ export class ReplyReader {
   }
 
   #unexpected(field: unknown, expected: string): Error {
-    return new Error(
-      `Field ${this.#next} of a Redis reply is ${JSON.stringify(field)}, expected ${expected}`,
-    );
+    return unexpectedField(this.#next, field, expected);
   }
+}
+
+function unexpectedField(number: number, field: unknown, expected: string): Error {
+  return new Error(`Field ${number} of a Redis reply is ${JSON.stringify(field)}, expected ${expected}`);
 }
 
 export function list(reply: unknown): readonly unknown[] {
@@ -146,40 +149,53 @@ export function stockOf(ledger: Ledger, updateTimeMs: number, details: ProductDe
   };
 }
 
-/** Decodes products of a snapshot from the reply of load-products.lua. Throws if any ledger is missing or damaged. */
+/**
+ * Decodes products of a snapshot from the ledgers of load-products.lua and their details. Throws if any ledger is missing or
+ * damaged.
+ */
 export function decodeStates(
   productIds: readonly string[],
-  ledgers: string,
-  detailsAt: (index: number) => ProductDetails | undefined,
+  ledgers: readonly unknown[],
+  details: readonly (ProductDetails | undefined)[],
 ): ProductState[] {
-  const rows = list(JSON.parse(ledgers));
-  return productIds.map((productId, index) => {
-    const row = list(rows[index]);
-    if (row.length === 0) {
-      throw new Error("the key is missing");
-    }
-    return decodeState(productId, new ReplyReader(row), detailsAt(index));
-  });
+  return productIds.map((productId, index) => decodeState(productId, list(ledgers[index]), details[index]));
 }
 
-function decodeState(productId: string, row: ReplyReader, details: ProductDetails | undefined): ProductState {
+function decodeState(
+  productId: string,
+  row: readonly unknown[],
+  details: ProductDetails | undefined,
+): ProductState {
+  if (row.length === 0) {
+    throw new Error("the key is missing");
+  }
   const ledger = {
-    declared: row.integer(),
-    adjusted: row.integer(),
-    sold: row.integer(),
-    reserved: row.integer(),
-    safety: row.integer(),
+    declared: integerAt(row, 0),
+    adjusted: integerAt(row, 1),
+    sold: integerAt(row, 2),
+    reserved: integerAt(row, 3),
+    safety: integerAt(row, 4),
   };
+  const upsertTimeMicros = row[7] === null ? undefined : integerAt(row, 7);
+  const deleteTimeMicros = row[8] === null ? undefined : integerAt(row, 8);
   return {
     productId,
     available: available(ledger),
-    version: row.integer(),
-    updateTimeMs: row.integer(),
+    version: integerAt(row, 5),
+    updateTimeMs: integerAt(row, 6),
     details,
-    deleted: isDeleted({ upsertTimeMicros: row.optionalInteger(), deleteTimeMicros: row.optionalInteger() }),
+    deleted: isDeleted({ upsertTimeMicros, deleteTimeMicros }),
     isReserved: ledger.reserved > 0,
     isShort: shortfall(ledger) > 0,
   };
+}
+
+function integerAt(row: readonly unknown[], at: number): number {
+  const field = row[at];
+  if (typeof field !== "number" || !Number.isSafeInteger(field)) {
+    throw unexpectedField(at + 1, field, "an integer");
+  }
+  return field;
 }
 
 /** Encodes details as they are stored. The order is part of the key layout; equal details have equal text. */
@@ -188,14 +204,21 @@ export function encodeDetails(details: ProductDetails): string {
 }
 
 export function decodeDetails(text: string): ProductDetails {
-  const [name, description, price, collectionId] = list(JSON.parse(text));
+  return detailsOf(JSON.parse(text));
+}
+
+/** The details in a decoded JSON value. */
+export function detailsOf(value: unknown): ProductDetails {
+  const [name, description, price, collectionId] = list(value);
   if (
     typeof name !== "string" ||
     typeof description !== "string" ||
     typeof price !== "number" ||
     typeof collectionId !== "string"
   ) {
-    throw new Error(`Details in Redis are ${text}, expected [name, description, price, collection ID]`);
+    throw new Error(
+      `Details in Redis are ${JSON.stringify(value)}, expected [name, description, price, collection ID]`,
+    );
   }
   return { name, description, price, collectionId };
 }

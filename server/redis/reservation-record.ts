@@ -77,14 +77,20 @@ export function decodeReservation(reservationId: string, text: string): Reservat
 
 /** Decodes what a record says about the changes of its reservation. Throws as `decodeReservation`. */
 export function decodeTrace(text: string): ReservationTrace {
-  const { lines = [], sold = [], left = [], returns } = ReservationRecord.parse(JSON.parse(text));
+  const { lines = [], expires, sold = [], left = [], returns } = ReservationRecord.parse(JSON.parse(text));
   // Releases that did not name the returns of a reservation have written records of this layout too.
   const hasReturned = sold.some((quantity, index) => quantity > (left[index] ?? 0));
   return {
     productIds: lines.map(([productId]) => productId),
+    expireTimeMs: expires,
     returnIds: returns,
     lacksReturns: returns.length >= RETURNS_NAMED_MAX || (hasReturned && returns.length === 0),
   };
+}
+
+/** Whether the text says only that attempts of a reservation were refused, in a Cluster: there is no such reservation. */
+export function isRefusal(text: string): boolean {
+  return text.startsWith("refused ");
 }
 
 /** Decodes the state that a script returns with a refusal. */

@@ -47,7 +47,7 @@ import {
 const PRODUCTS_OF_A_RESERVATION = 3;
 
 /** A later deadline than this is a damaged record: the longest time to live, and a day by which clocks may differ. */
-const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
+export const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 
 /** The reservations in Redis. Every mutation is one operation of scripts/reservation.lua or scripts/expiry.lua. */
 export class RedisReservations implements ReservationStore {
@@ -79,7 +79,7 @@ export class RedisReservations implements ReservationStore {
     let reply = await this.#reserveOnce(request);
     let status = reply.text();
     if (status === "absent") {
-      const absent = textsOf(reply);
+      const absent = reply.texts();
       const adopted = await Promise.all(absent.map((id) => this.#plainKeys.adopt(id)));
       const missing = absent.find((_, index) => adopted[index] === undefined);
       if (missing !== undefined) {
@@ -209,20 +209,8 @@ export class RedisReservations implements ReservationStore {
     }
   }
 
-  async findKnown(reservationIds: readonly string[]): Promise<ReadonlySet<string>> {
-    const exist = await sendByCommand(
-      this.#primaries,
-      reservationIds,
-      (id) => this.#keys.bucketOf(id),
-      async (client, ids) => {
-        const keys = ids.map((id) => this.#keys.reservation(id));
-        // Nearly always none exists, which one command shows.
-        return (await client.exists(keys)) === 0
-          ? ids.map(() => 0)
-          : Promise.all(keys.map((key) => client.exists(key)));
-      },
-    );
-    return new Set(reservationIds.filter((_, index) => exist[index] === 1));
+  findKnown(reservationIds: readonly string[]): Promise<ReadonlySet<string>> {
+    return findRecords(this.#keys, this.#primaries, reservationIds);
   }
 
   async get(reservationId: string): Promise<Reservation> {
@@ -321,6 +309,27 @@ export class RedisReservations implements ReservationStore {
   }
 }
 
+/** The IDs under which there is a record. */
+export async function findRecords(
+  keys: Keys,
+  primaries: Primaries,
+  reservationIds: readonly string[],
+): Promise<ReadonlySet<string>> {
+  const exist = await sendByCommand(
+    primaries,
+    reservationIds,
+    (id) => keys.bucketOf(id),
+    async (client, ids) => {
+      const names = ids.map((id) => keys.reservation(id));
+      // Nearly always none exists, which one command shows.
+      return (await client.exists(names)) === 0
+        ? ids.map(() => 0)
+        : Promise.all(names.map((name) => client.exists(name)));
+    },
+  );
+  return new Set(reservationIds.filter((_, index) => exist[index] === 1));
+}
+
 /** The reservation that a request has just made. */
 function newReservation({ reservationId, lines, ttlMs }: ReserveRequest, createTimeMs: number): Reservation {
   return {
@@ -333,14 +342,6 @@ function newReservation({ reservationId, lines, ttlMs }: ReserveRequest, createT
     endTimeMs: undefined,
     revived: false,
   };
-}
-
-function textsOf(reply: ReplyReader): string[] {
-  const texts: string[] = [];
-  for (let text = reply.optionalText(); text !== undefined; text = reply.optionalText()) {
-    texts.push(text);
-  }
-  return texts;
 }
 
 function lineAt(lines: readonly Line[], index: number): Line {

@@ -9,7 +9,17 @@ export interface Script {
 }
 
 /** The operations of the mutation script. They share local functions, so they are concatenated into one script. */
-const OPERATIONS = ["writes", "ledger", "product-event", "correction", "reservation", "expiry", "probe"];
+const OPERATIONS = [
+  "writes",
+  "ledger",
+  "product-event",
+  "correction",
+  "reservation",
+  "expiry",
+  "holds",
+  "decisions",
+  "probe",
+];
 
 /** Runs a batch of mutations. */
 export function mutationScript(): Script {

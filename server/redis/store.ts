@@ -45,6 +45,7 @@ import {
   stockOf,
 } from "./reply.ts";
 import { RedisReservations } from "./reservations.ts";
+import { ShardedReservations } from "./sharded/reservations.ts";
 
 /** The bucket whose slot has the collections. */
 const COLLECTIONS_BUCKET = 0;
@@ -60,11 +61,16 @@ interface RedisStoreOptions {
   readonly onAcknowledged?: OnAcknowledged;
   readonly damagedRecords?: DamagedRecords;
   readonly instruments?: RedisInstruments;
+  /**
+   * How reservations are stored: `together`, each call as one script call over all of its buckets, which only one primary can
+   * run; or `sharded`, in steps of one bucket each. The default depends on the endpoint. Data is written by one of them only.
+   */
+  readonly reservations?: "together" | "sharded";
 }
 
 /** The ledger in Redis. Each mutation is one operation of scripts/run-batch.lua. */
 export class RedisStore implements InventoryStore {
-  readonly reservations: RedisReservations;
+  readonly reservations: RedisReservations | ShardedReservations;
   readonly #keys: Keys;
   readonly #damagedRecords: DamagedRecords;
   readonly #fence: Fence;
@@ -98,13 +104,24 @@ export class RedisStore implements InventoryStore {
     });
     this.#mutations = new Mutations(this.#writer, this.#keys, instruments);
     this.#plainKeys = new PlainKeys(this.#keys, this.#primaries, this.#mutations);
-    this.reservations = new RedisReservations(
-      this.#keys,
-      this.#mutations,
-      this.#plainKeys,
-      this.#primaries,
-      this.#damagedRecords,
-    );
+    this.reservations =
+      (options.reservations ?? (endpoint.cluster ? "sharded" : "together")) === "sharded"
+        ? new ShardedReservations({
+            keys: this.#keys,
+            mutations: this.#mutations,
+            plainKeys: this.#plainKeys,
+            primaries: this.#primaries,
+            damagedRecords: this.#damagedRecords,
+            readLedgers: (ids) => this.batchGetLedgers(ids),
+            metrics: instruments.metrics,
+          })
+        : new RedisReservations(
+            this.#keys,
+            this.#mutations,
+            this.#plainKeys,
+            this.#primaries,
+            this.#damagedRecords,
+          );
     this.#history = new RedisHistory(this.#keys, this.#primaries, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
     this.#products = new ProductReader(this.#primaries, this.#plainKeys, {
@@ -326,6 +343,9 @@ export class RedisStore implements InventoryStore {
   }
 
   async close(): Promise<void> {
+    if (this.reservations instanceof ShardedReservations) {
+      await this.reservations.close();
+    }
     this.#mutations.close();
     this.#products.close();
     this.#primaries.close();

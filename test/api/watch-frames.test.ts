@@ -14,23 +14,22 @@ import { until } from "../support/until.ts";
 
 const P = stateOf("p", 3, { details: detailsOf("Ärmel – 1 %", { description: "x".repeat(300) }) });
 const Q = stateOf("q", 1);
-const MIRROR = loadedMirror([]);
 
 const UPDATES: readonly (readonly [string, WatchUpdate])[] = [
-  ["a heartbeat", watchUpdate(MIRROR, {})],
-  ["one change", watchUpdate(MIRROR, { stocks: [P] })],
-  ["several, some with details", watchUpdate(MIRROR, { stocks: [P, Q], withDetails: new Set(["p"]) })],
-  ["removals", watchUpdate(MIRROR, { stocks: [Q], removed: ["gone", "ünknown"], stale: true })],
+  ["a heartbeat", watchUpdate(false, {})],
+  ["one change", watchUpdate(false, { stocks: [P] })],
+  ["several, some with details", watchUpdate(false, { stocks: [P, Q], withDetails: new Set(["p"]) })],
+  ["removals", watchUpdate(false, { stocks: [Q], removed: ["gone", "ünknown"], stale: true })],
   [
     "a snapshot",
-    watchUpdate(MIRROR, {
+    watchUpdate(false, {
       stocks: [P, Q],
       withDetails: new Set(["p", "q"]),
       snapshot: true,
       lastOfSnapshot: true,
     }),
   ],
-  ["a request to reconnect", watchUpdate(MIRROR, { reconnectAfterMs: 1_234 })],
+  ["a request to reconnect", watchUpdate(false, { reconnectAfterMs: 1_234 })],
 ];
 
 /** The message in an envelope. */
@@ -65,7 +64,7 @@ describe("frames of watches", () => {
   }
 
   it("are a chunk of HTTP/1.1 with the envelope in it", () => {
-    const { chunk, envelope } = new WatchFrames().encode(watchUpdate(MIRROR, { stocks: [P] }), false);
+    const { chunk, envelope } = new WatchFrames().encode(watchUpdate(false, { stocks: [P] }), false);
     assert.equal(
       chunk.toString("latin1"),
       `${envelope.length.toString(16)}\r\n${envelope.toString("latin1")}\r\n`,
@@ -75,7 +74,7 @@ describe("frames of watches", () => {
   it("tell a state of other data, although its version was there before", () => {
     const frames = new WatchFrames();
     const availableOf = (available: number): number | undefined => {
-      const { envelope } = frames.encode(watchUpdate(MIRROR, { stocks: [{ ...Q, available }] }), false);
+      const { envelope } = frames.encode(watchUpdate(false, { stocks: [{ ...Q, available }] }), false);
       return fromBinary(WatchStockResponseSchema, messageIn(envelope)).stocks[0]?.available;
     };
     assert.deepEqual([availableOf(5), availableOf(6), availableOf(5)], [5, 6, 5]);

@@ -1,24 +1,27 @@
-import { mkdir, writeFile } from "node:fs/promises";
 import { availableParallelism, cpus, release } from "node:os";
-import { join } from "node:path";
-import { cacheDir } from "../support/programs.ts";
 import { measureBatch } from "./batch.ts";
 import { type Bench, type BenchContext, ProgramMissing } from "./bench-context.ts";
 import { measureBulk } from "./bulk.ts";
+import { measureCluster } from "./cluster.ts";
 import { measureFanOut } from "./fanout.ts";
+import { keepFigures, keptTable } from "./figures.ts";
 import { measureJson } from "./json.ts";
 import { measureKafka } from "./kafka.ts";
+import { measureLatency } from "./latency.ts";
 import { measureLedgers } from "./ledgers.ts";
 import { measureLive } from "./live.ts";
 import { measureReservationMemory } from "./memory.ts";
 import { type Line, lineOf, tableOf } from "./outcome.ts";
+import { measurePostgres } from "./postgres.ts";
 import { CORES } from "./processes.ts";
 import { measureReserve } from "./reserve.ts";
+import { measureSale } from "./sale.ts";
 import { measureScale } from "./scale.ts";
+import { measureStream } from "./stream.ts";
 import { measureUnary } from "./unary.ts";
 
-// npm run bench: every row of docs/benchmarks.md; npm run bench -- NAME …: some of them. A missed target is not a failure.
-// BENCH_ROUNDS (5) and BENCH_SECONDS (2) set its length.
+// npm run bench: every row of docs/benchmarks.md; npm run bench -- NAME …: some of them; npm run bench -- --table: the last
+// figures of all rows. A missed target is not a failure. BENCH_ROUNDS (5) and BENCH_SECONDS (2) set its length.
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   unary: measureUnary,
@@ -26,15 +29,24 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   batch: measureBatch,
   bulk: measureBulk,
   reserve: measureReserve,
+  postgres: measurePostgres,
+  latency: measureLatency,
+  sale: measureSale,
+  cluster: measureCluster,
   fanout: measureFanOut,
   live: measureLive,
   kafka: measureKafka,
+  stream: measureStream,
   scale: measureScale,
   memory: measureReservationMemory,
   ledgers: measureLedgers,
 };
 
 const asked = process.argv.slice(2);
+if (asked.includes("--table")) {
+  process.stdout.write(`${await keptTable(Object.keys(BENCHES))}\n`);
+  process.exit();
+}
 const unknown = asked.filter((name) => BENCHES[name] === undefined);
 if (unknown.length > 0) {
   process.stderr.write(
@@ -79,7 +91,7 @@ for (const [name, bench] of Object.entries(BENCHES)) {
   try {
     const lines = (await bench(context)).map(lineOf);
     kept[name] = lines;
-    await keep(name, lines);
+    await keepFigures(name, { machine, rounds: context.rounds, seconds: context.seconds, lines });
     const seconds = Math.round((performance.now() - startedAt) / 1_000);
     process.stdout.write(`\n${tableOf(lines)}\n\n  ${seconds} s\n`);
   } catch (error) {
@@ -98,21 +110,12 @@ if (Object.keys(kept).length > 1) {
 }
 if (leftOut.length > 0) {
   process.stdout.write(
-    `\nLeft out: ${leftOut.join(", ")}. "npm run provision" installs what they need where it can.\n`,
+    `\nLeft out: ${leftOut.join(", ")}. "node tools/provision.ts --bench" installs what they need where it can.\n`,
   );
 }
 if (failed.length > 0) {
   process.stdout.write(`\nFailed: ${failed.join(", ")}\n`);
   process.exitCode = 1;
-}
-
-/** Keeps the last figures of each benchmark in the cache. */
-async function keep(name: string, lines: readonly Line[]): Promise<void> {
-  const dir = join(cacheDir(), "bench");
-  await mkdir(dir, { recursive: true });
-  const { rounds, seconds } = context;
-  const text = JSON.stringify({ machine, rounds, seconds, lines }, null, 2);
-  await writeFile(join(dir, `${name}.json`), `${text}\n`);
 }
 
 function numberFrom(name: string, fallback: number): number {

@@ -62,12 +62,19 @@ export const measureReservationMemory: Bench = async ({ note }) => {
         what: `Redis keeps of an ended reservation of ${LINES_PER_ORDER} lines, after ${ORDERS} orders`,
         unit: "bytes",
         here: [bytes],
+        target: { atMost: 400 },
       },
-      { what: "Redis keeps of a change of a product, of 100 kept", unit: "bytes", here: [kept] },
+      {
+        what: "Redis keeps of a change of a product, of 100 kept",
+        unit: "bytes",
+        here: [kept],
+        target: { atMost: 200 },
+      },
       {
         what: "the embedded store keeps of a change of a product, of 100 kept",
         unit: "bytes",
         here: [await bytesPerChangeInMemory()],
+        target: { atMost: 300 },
       },
     ];
   } finally {

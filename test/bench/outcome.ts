@@ -41,35 +41,53 @@ export function lineOf({ what, unit, here, peer, target }: Outcome): Line {
   };
 }
 
-const COLUMNS = ["what", "here", "compared with", "there", "ratio", "target", ""] as const;
+const COLUMNS = ["what", "here", "compared with", "there", "ratio", "target", "verdict"] as const;
 
-/** Formats rows as a Markdown table that is also readable on a terminal. */
-export function tableOf(lines: readonly Line[]): string {
-  const rows = lines.map((line) => [
+/** The texts of a line in the order of `COLUMNS`. */
+function cellsOf(line: Line): string[] {
+  return [
     line.what,
     `${withSpread(line.here)} ${line.unit}`,
     line.peer?.name ?? "",
     line.peer ? withSpread(line.peer.there) : "",
     line.peer ? withSpread(line.peer.ratio) : "",
     targetText(line),
-    line.isMet === undefined ? "" : line.isMet ? "met" : "NOT MET",
-  ]);
-  const widths = COLUMNS.map((name, column) =>
+    verdictOf(line),
+  ];
+}
+
+/** The result in one text: the ratio first where there is one. */
+export function resultOf({ here, unit, peer }: Line): string {
+  const figures = `${withSpread(here)} ${unit}`;
+  return peer === undefined ? figures : `${withSpread(peer.ratio)} × ${peer.name}: ${figures}`;
+}
+
+export function verdictOf({ isMet }: Line): string {
+  return isMet === undefined ? "" : isMet ? "met" : "NOT MET";
+}
+
+/** Formats lines as a Markdown table that is also readable on a terminal. */
+export function tableOf(lines: readonly Line[]): string {
+  return markdownTable(COLUMNS, lines.map(cellsOf));
+}
+
+export function markdownTable(columns: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = columns.map((name, column) =>
     Math.max(name.length, ...rows.map((row) => row[column]?.length ?? 0)),
   );
   const layOut = (cells: readonly string[], fill = " "): string =>
     `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0, fill)).join(" | ")} |`;
   return [
-    layOut(COLUMNS),
+    layOut(columns),
     layOut(
-      COLUMNS.map(() => ""),
+      columns.map(() => ""),
       "-",
     ),
     ...rows.map((row) => layOut(row)),
   ].join("\n");
 }
 
-function targetText({ target, peer, unit }: Line): string {
+export function targetText({ target, peer, unit }: Line): string {
   if (target === undefined) {
     return "";
   }

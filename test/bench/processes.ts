@@ -1,6 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -25,15 +25,19 @@ const run = promisify(execFile);
 export const CORES =
   findProgram("taskset") && availableParallelism() > 1 ? { server: 0, load: 1 } : undefined;
 
+/** Something whose CPU time is measured: a server or several. */
+export interface CpuMeter {
+  /** CPU seconds used by all its threads; `undefined` without /proc. */
+  readonly cpuSeconds: () => Promise<number | undefined>;
+}
+
 /** A server under test: this service or a peer. */
-export interface Contestant extends AsyncDisposable {
+export interface Contestant extends CpuMeter, AsyncDisposable {
   readonly pid: number;
   /** Where it listens, `http://127.0.0.1:PORT`. */
   readonly url: string;
   /** Time from its start until it was ready, ms. */
   readonly startMs: number;
-  /** CPU seconds used by all its threads; `undefined` without /proc. */
-  readonly cpuSeconds: () => Promise<number | undefined>;
   /** Its output. */
   readonly output: () => string;
   /** Bytes of memory after a garbage collection. Node only. */
@@ -46,17 +50,23 @@ interface ContestantCommand {
   readonly env: NodeJS.ProcessEnv;
   /** Unless given, the server is ready when its port accepts connections. */
   readonly isReady?: (url: string) => Promise<boolean>;
+  /** On the server's core unless false. */
+  readonly pinned?: boolean;
 }
 
 /** This service like `npm start`, without logs and demo, on a Redis. */
 export function startService(redis: RedisServer, env: NodeJS.ProcessEnv = {}): Promise<Contestant> {
+  return startServiceWith({ REDIS_URL: redis.url, ...env });
+}
+
+/** This service on a Redis that the environment names. */
+export function startServiceWith(env: NodeJS.ProcessEnv): Promise<Contestant> {
   return startContestant({
     command: process.execPath,
     args: [...NODE_ARGS, ...PROFILE_ARGS, MAIN],
     env: {
       // No load shedding: the benchmark measures the maximum rate.
       SHED_DELAY_MS: "0",
-      REDIS_URL: redis.url,
       HOST: "127.0.0.1",
       DEMO: "off",
       LOG_LEVEL: "warn",
@@ -88,12 +98,13 @@ const NODE_ARGS = ["--inspect-port=127.0.0.1:0"];
 const { BENCH_PROFILE } = process.env;
 const PROFILE_ARGS = BENCH_PROFILE ? ["--cpu-prof", `--cpu-prof-dir=${resolve(BENCH_PROFILE)}`] : [];
 
-/** Starts a server on the server's core and a free port. */
+/** Starts a server on a free port, on the server's core unless `pinned` is false. */
 export async function startContestant(options: ContestantCommand): Promise<Contestant> {
   const dir = await mkdtemp(join(tmpdir(), "inventory-bench-"));
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
-  const [command = "", ...args] = pinned("server", [options.command, ...options.args]);
+  const whole = [options.command, ...options.args];
+  const [command = "", ...args] = options.pinned === false ? whole : pinned("server", whole);
   const startedAt = performance.now();
   const server = await startServerProcess({
     command,
@@ -140,6 +151,11 @@ export async function startPinnedRedis(options: RedisOptions = {}): Promise<Redi
   return redis;
 }
 
+/** The CPU time of a Redis, like a contestant's. */
+export function cpuOf(redis: RedisServer): CpuMeter {
+  return { cpuSeconds: () => cpuSecondsOf(redis.pid) };
+}
+
 /** A command that runs on one core. */
 export function pinned(role: "server" | "load", command: readonly string[]): string[] {
   return CORES === undefined ? [...command] : ["taskset", "-c", String(CORES[role]), ...command];
@@ -159,11 +175,16 @@ export interface Finished {
   readonly cpuSeconds: number;
 }
 
-/** Runs a load generator on its core until it ends. Rejects with its output if it fails. */
-export async function runLoad(command: readonly string[], signal: AbortSignal): Promise<Finished> {
+/** Runs a load generator until it ends, on its core unless `pinned` is false. Rejects with its output if it fails. */
+export async function runLoad(
+  command: readonly string[],
+  signal: AbortSignal,
+  options: { readonly pinned: boolean } = { pinned: true },
+): Promise<Finished> {
   const startedAt = performance.now();
+  const args = options.pinned ? pinned("load", command) : command;
   // The shell's `times` reports the CPU time of its children.
-  const child = spawn("sh", ["-c", '"$@" && times', "sh", ...pinned("load", command)], {
+  const child = spawn("sh", ["-c", '"$@" && times', "sh", ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     signal,
   });
@@ -188,9 +209,9 @@ export async function runLoad(command: readonly string[], signal: AbortSignal): 
   };
 }
 
-/** Runs an action, and measures the share of its core that the server used meanwhile. */
+/** Runs an action, and measures the share of a core that the server, or several together, used meanwhile. */
 export async function whileWatching<T>(
-  server: Contestant,
+  server: CpuMeter,
   action: () => Promise<T>,
 ): Promise<{ readonly result: T; readonly serverBusy: number | undefined }> {
   const [before, startedAt] = [await server.cpuSeconds(), performance.now()];
@@ -202,15 +223,60 @@ export async function whileWatching<T>(
   };
 }
 
-async function cpuSecondsOf(pid: number): Promise<number | undefined> {
+/** CPU seconds of a process with all its threads; `undefined` without /proc. */
+export async function cpuSecondsOf(pid: number): Promise<number | undefined> {
+  return (await statOf(pid))?.own;
+}
+
+/** Several servers as one, whose CPU time is the sum of theirs. */
+export function together(...servers: readonly CpuMeter[]): CpuMeter {
+  return {
+    cpuSeconds: async (): Promise<number | undefined> => {
+      const all = await Promise.all(servers.map(({ cpuSeconds }) => cpuSeconds()));
+      return all.reduce<number | undefined>(
+        (sum, seconds) => (sum === undefined || seconds === undefined ? undefined : sum + seconds),
+        0,
+      );
+    },
+  };
+}
+
+/** CPU seconds of a process and all its descendants, including those that have ended; `undefined` without /proc. */
+export async function cpuSecondsOfTree(root: number): Promise<number | undefined> {
+  const pids = existsSync("/proc") ? (await readdir("/proc")).map(Number).filter((pid) => pid > 0) : [];
+  const stats = new Map<number, ProcessStat>();
+  for (const pid of pids) {
+    const stat = await statOf(pid).catch(() => undefined);
+    if (stat !== undefined) {
+      stats.set(pid, stat);
+    }
+  }
+  const isBelow = (pid: number): boolean => pid === root || (pid > 1 && isBelow(stats.get(pid)?.parent ?? 0));
+  const tree = [...stats].filter(([pid]) => isBelow(pid));
+  return tree.length === 0 ? undefined : tree.reduce((sum, [, stat]) => sum + stat.own + stat.ended, 0);
+}
+
+interface ProcessStat {
+  readonly parent: number;
+  /** CPU seconds of its threads. */
+  readonly own: number;
+  /** CPU seconds of its children that have ended. */
+  readonly ended: number;
+}
+
+async function statOf(pid: number): Promise<ProcessStat | undefined> {
   const file = `/proc/${pid}/stat`;
   if (!existsSync(file)) {
     return undefined;
   }
   const text = await readFile(file, "utf8");
   // The second field is the command in parentheses, which may contain spaces.
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  const fields = text
+    .slice(text.lastIndexOf(")") + 2)
+    .split(" ")
+    .map(Number);
+  const seconds = (at: number): number => ((fields[at] ?? 0) + (fields[at + 1] ?? 0)) / TICKS_PER_SECOND;
+  return { parent: fields[1] ?? 0, own: seconds(11), ended: seconds(13) };
 }
 
 /** Collects the garbage of a Node process through its inspector, and reads its memory. */

@@ -1,33 +1,35 @@
-import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { isDeepStrictEqual, promisify } from "node:util";
+import { isDeepStrictEqual } from "node:util";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import { OPERATION_RETENTION_MS_DEFAULT } from "../../server/inventory/operation.ts";
-import { operationsSource } from "../../server/redis/scripts.ts";
+import { GetStockRequestSchema } from "../../gen/inventory/v1/stock_pb.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { need } from "../support/programs.ts";
 import type { RedisServer } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
-import type { Bench, BenchContext } from "./bench-context.ts";
+import type { Bench } from "./bench-context.ts";
 import { fillCatalog, productIdOf } from "./catalog.ts";
+import { askOnce, enveloped } from "./load/frames.ts";
+import { h2load } from "./load/h2load.ts";
 import { LoadProcess } from "./load/load-process.ts";
-import { type Contestant, pinned, startPinnedRedis, startService, whileWatching } from "./processes.ts";
-import { perCore, type Turn, takeTurns, values } from "./rounds.ts";
+import { startRedisBenchmark } from "./peers/redis-benchmark.ts";
+import { type Contestant, startPinnedRedis, startService, whileWatching } from "./processes.ts";
+import { cpuMicros, type Turn, takeTurns, values, warmUp } from "./rounds.ts";
 
 const PRODUCTS = 1_000;
 const PRODUCT_IDS = Array.from({ length: PRODUCTS }, (_, index) => productIdOf(index + 1));
 const HOT_PRODUCT_ID = productIdOf(PRODUCTS + 1);
-/** As many as redis-benchmark has, so that both have the same number of calls in flight. */
+/** redis-benchmark has as many clients, so that both have the same number of calls in flight. */
 const CALLERS = 50;
-const BENCHMARK_CLIENTS = 50;
-/** Expected rate of redis-benchmark per second, so that its turns are about as long as the others. */
-const BENCHMARK_RATE_GUESS = 15_000;
+const MANY_CALLERS = 500;
+/** Reserve and Commit. */
+const MUTATIONS_PER_ORDER = 2;
+const GET_STOCK = "/inventory.v1.StockService/GetStock";
 const REPLICA_MS_MAX = 10_000;
-const run = promisify(execFile);
 
-/** The calls of Orders in a flash sale, compared with the rate of Redis itself with the same scripts. */
+/** The calls of Orders, compared with the rate of Redis itself with the same scripts, and with reads. */
 export const measureReserve: Bench = async (context) => {
   await using servers = new AsyncDisposableStack();
   const redis = servers.use(await startPinnedRedis());
@@ -38,68 +40,98 @@ export const measureReserve: Bench = async (context) => {
   servers.use(await startReplica(replicated));
   const replicatedService = servers.use(await startService(replicated, { REDIS_ACKS: "1" }));
   const load = servers.use(new LoadProcess(context.signal));
-  let [pairs, reserves, hotReserves, replicatedPairs] = [0, 0, 0, 0];
+  const made = { pairs: 0, replicatedPairs: 0, reserves: 0, hotReserves: 0 };
 
   const runOrders = async (
-    server: Contestant,
-    productIds: readonly string[],
-    commits: boolean,
-    count: (orders: number) => void,
+    counted: keyof typeof made,
+    options: {
+      readonly callers?: number;
+      readonly productIds?: readonly string[];
+      readonly commits?: boolean;
+    },
   ): Promise<Turn> => {
-    const asked = { url: server.url, productIds, callers: CALLERS, commits, seconds: context.seconds };
+    const server = counted === "replicatedPairs" ? replicatedService : service;
+    const { callers = CALLERS, productIds = PRODUCT_IDS, commits = true } = options;
+    const asked = { url: server.url, productIds, callers, commits, seconds: context.seconds };
     const { result, serverBusy } = await whileWatching(server, () => load.run("order", asked));
     const { orders, refused, seconds } = result.answer;
     if (refused > 0) {
       context.note(`${refused} calls were refused and retried`);
     }
-    count(orders);
+    made[counted] += orders;
     return { value: orders / seconds, serverBusy, loadBusy: result.cpuSeconds / seconds };
   };
 
-  const benchmark = await startBenchmark(context);
+  const benchmark = await startRedisBenchmark(PRODUCTS, context);
   if (benchmark !== undefined) {
     servers.use(benchmark);
   }
+  const reading = need("h2load");
+  if (reading.missing) {
+    context.note(`Left out: GetStock: ${reading.missing}`);
+  }
+  const read = reading.missing ? undefined : await readerOf(service, redis.dir);
+  await warmUp([() => runOrders("pairs", {}), () => runOrders("replicatedPairs", {})], context.signal);
   const turns = await takeTurns(
     {
-      "Reserve + Commit": () => runOrders(service, PRODUCT_IDS, true, (orders) => (pairs += orders)),
-      "Reserve + Commit, REDIS_ACKS=1": () =>
-        runOrders(replicatedService, PRODUCT_IDS, true, (orders) => (replicatedPairs += orders)),
-      "redis-benchmark": benchmark?.turn,
-      "Reserve, 1,000 products": () =>
-        runOrders(service, PRODUCT_IDS, false, (orders) => (reserves += orders)),
+      pairs: () => runOrders("pairs", {}),
+      [`pairs, ${MANY_CALLERS} callers`]: () => runOrders("pairs", { callers: MANY_CALLERS }),
+      "pairs, REDIS_ACKS=1": () => runOrders("replicatedPairs", {}),
+      "redis-benchmark": benchmark && (() => benchmark.turn(CALLERS)),
+      [`redis-benchmark, ${MANY_CALLERS} clients`]: benchmark && (() => benchmark.turn(MANY_CALLERS)),
+      GetStock: read && (() => read(context)),
+      "Reserve, 1,000 products": () => runOrders("reserves", { commits: false }),
       "Reserve, one product": () =>
-        runOrders(service, [HOT_PRODUCT_ID], false, (orders) => (hotReserves += orders)),
+        runOrders("hotReserves", { productIds: [HOT_PRODUCT_ID], commits: false }),
     },
     context,
   );
+  const { pairs, replicatedPairs, reserves, hotReserves } = made;
   await checkLedgers(redis, { sold: pairs, reserved: reserves, hotReserved: hotReserves });
   await checkLedgers(replicated, { sold: replicatedPairs, reserved: 0, hotReserved: undefined });
   const orders = pairs + replicatedPairs + reserves + hotReserves;
   context.note(`no unit was oversold: the ledgers match the responses of ${orders} orders`);
-  const halves = benchmark && values(turns["redis-benchmark"]);
-  return [
+
+  const crowds = [
+    { callers: CALLERS, here: turns.pairs, there: turns["redis-benchmark"] },
     {
-      what: "Reserve + Commit, 1,000 products",
+      callers: MANY_CALLERS,
+      here: turns[`pairs, ${MANY_CALLERS} callers`],
+      there: turns[`redis-benchmark, ${MANY_CALLERS} clients`],
+    },
+  ];
+  const perMutation = cpuMicros(turns.pairs).map((micros) => micros / MUTATIONS_PER_ORDER);
+  return [
+    ...crowds.map(({ callers, here, there }) => ({
+      what: `Reserve + Commit, 1,000 products, ${callers} callers`,
       unit: "pairs/s",
-      here: values(turns["Reserve + Commit"]),
-      peer: halves && { name: "half of redis-benchmark's rate, same scripts", there: halves },
-      target: halves && { atLeast: 0.5 },
+      here: values(here ?? []),
+      peer: benchmark && {
+        name: `half of redis-benchmark's rate, ${callers} clients, same scripts`,
+        there: values(there ?? []),
+      },
+      target: benchmark && { atLeast: 0.7 },
+    })),
+    {
+      what: "CPU time of the service for a mutation, 50 callers",
+      unit: "µs",
+      here: perMutation,
+      peer: read && { name: "for a GetStock", there: cpuMicros(turns.GetStock) },
+      target: read && { atMost: 2.2 },
     },
     {
       what: "Reserve + Commit, acknowledged by one replica",
       unit: "pairs/s",
-      here: values(turns["Reserve + Commit, REDIS_ACKS=1"]),
-      peer: { name: "the same without a replica", there: values(turns["Reserve + Commit"]) },
+      here: values(turns["pairs, REDIS_ACKS=1"]),
+      peer: { name: "the same without a replica", there: values(turns.pairs) },
       target: { atLeast: 0.6 },
     },
     {
-      what: "Reserve + Commit, acknowledged by one replica, by the service's CPU time",
-      unit: "pairs/CPU s",
-      here: perCore(turns["Reserve + Commit, REDIS_ACKS=1"]),
-      peer: { name: "the same without a replica", there: perCore(turns["Reserve + Commit"]) },
-      // At most 1.15 times the CPU time.
-      target: { atLeast: 0.87 },
+      what: "CPU time of the service for Reserve + Commit, acknowledged by one replica",
+      unit: "µs",
+      here: cpuMicros(turns["pairs, REDIS_ACKS=1"]),
+      peer: { name: "the same without a replica", there: cpuMicros(turns.pairs) },
+      target: { atMost: 1.15 },
     },
     {
       what: "Reserve, one hot product",
@@ -110,6 +142,18 @@ export const measureReserve: Bench = async (context) => {
     },
   ];
 };
+
+/** A turn of GetStock by h2load, as in the row `unary`. */
+async function readerOf(service: Contestant, dir: string) {
+  const bodyFile = join(dir, "GetStock.bin");
+  const frame = enveloped(
+    toBinary(GetStockRequestSchema, create(GetStockRequestSchema, { productId: productIdOf(1) })),
+  );
+  await writeFile(bodyFile, frame);
+  const answerBytes = (await askOnce(service.url, GET_STOCK, frame)).length;
+  return (options: { readonly seconds: number; readonly signal: AbortSignal }): Promise<Turn> =>
+    h2load(service, { ...options, path: GET_STOCK, bodyFile, answerBytes });
+}
 
 /** A replica of this Redis, on the same core. Resolves when it is online. */
 async function startReplica(primary: RedisServer): Promise<RedisServer> {
@@ -155,58 +199,4 @@ async function checkLedgers(redis: RedisServer, expected: ExpectedTotals): Promi
   } finally {
     await store.close();
   }
-}
-
-interface Benchmark extends AsyncDisposable {
-  /** Half of its calls/s, because a pair is two calls. */
-  readonly turn: () => Promise<Turn>;
-}
-
-/**
- * redis-benchmark on a separate Redis, on the core of the server under test, with one operation of the service per call. Its
- * random numbers cannot refer to the same order twice, so peers/benchmark-tail.lua counts orders instead.
- */
-async function startBenchmark({ seconds, note }: BenchContext): Promise<Benchmark | undefined> {
-  const { missing } = need("redis-benchmark");
-  if (missing) {
-    note(`Left out: ${missing}`);
-    return undefined;
-  }
-  const redis = await startPinnedRedis();
-  const client = new Redis(redis.url);
-  await fillCatalog(redis.url, PRODUCTS, { buckets: 1 });
-  const sha1 = String(await client.script("LOAD", benchmarkScript()));
-  const settings = [OPERATION_RETENTION_MS_DEFAULT, 100_000, 100, 60_000].map(String);
-  const half = Math.ceil((BENCHMARK_RATE_GUESS * seconds) / 2);
-  const rateOf = async (operation: "reserve" | "commit"): Promise<number> => {
-    const [command = "", ...args] = pinned("server", [
-      "redis-benchmark",
-      ...["-p", String(redis.port), "-c", String(BENCHMARK_CLIENTS), "-n", String(half), "-q"],
-      ...["EVALSHA", sha1, "1", `bench:${operation}`, ...settings, operation, String(PRODUCTS)],
-    ]);
-    const { stdout } = await run(command, args);
-    const rate = [...stdout.matchAll(/([\d.]+) requests per second/g)].at(-1)?.[1];
-    const done = Number(await client.get(`bench:${operation}`));
-    if (rate === undefined || done % half !== 0) {
-      throw new Error(`redis-benchmark failed; ${done} of the operations succeeded: ${stdout.slice(-500)}`);
-    }
-    return Number(rate);
-  };
-  return {
-    turn: async () => {
-      const [reserves, commits] = [await rateOf("reserve"), await rateOf("commit")];
-      // A pair takes the time of both.
-      return { value: 1 / (1 / reserves + 1 / commits) };
-    },
-    [Symbol.asyncDispose]: async () => {
-      client.disconnect();
-      await redis.stop();
-    },
-  };
-}
-
-/** The service's operations, with another entry point. */
-function benchmarkScript(): string {
-  const tail = readFileSync(join(import.meta.dirname, "peers/benchmark-tail.lua"), "utf8");
-  return `${operationsSource()}\n${tail}`;
 }

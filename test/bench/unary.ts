@@ -20,9 +20,9 @@ const PRODUCT_ID = productIdOf(1);
 
 const TARGETS: Readonly<Record<string, number>> = {
   "connect-node's adapter": 6,
-  "bare node:http2": 0.7,
+  "bare node:http2": 0.8,
   "@grpc/grpc-js": 1.2,
-  [GO]: 0.5,
+  [GO]: 1,
 };
 
 const METHODS = {
@@ -48,7 +48,7 @@ export const measureUnary: Bench = async (context) => {
   const service = servers.use(await startService(redis));
   const stock = servers.use(await startNodePeer("stock-connect.ts", { ...env, PROTOCOL: "h2" }));
   const grpcJs = servers.use(await startNodePeer("grpc-js.ts", env));
-  const built = await buildGoPeer();
+  const built = await buildGoPeer(".");
   const go = built.binary && servers.use(await startGoPeer(built.binary, redis.url));
   if (go) {
     await setPlainCount(redis.url);

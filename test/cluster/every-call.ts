@@ -62,8 +62,11 @@ export async function makeEveryCall({ store, feed, outbox, buckets, putPlain }: 
   await store.setSafetyStock(mug, 2);
   await store.putCollection({ collectionId: "shelf", collection: undefined, updateTimeMicros: U });
   await store.listCollections();
-  await store.batchGetStock([mug, bowl]);
-  await store.batchGetLedgers([mug, bowl]);
+  // Of one bucket: on one primary, reads that are made together share a script call whatever their buckets are.
+  const other = idIn(1, "mug");
+  await put(other);
+  await store.batchGetStock([mug, other]);
+  await store.batchGetLedgers([mug, other]);
   await store.listChanges(mug, { limit: 10, beforeVersion: undefined });
   const page = { limit: 10, after: undefined };
   await store.findChanges({ referenceId: countId, productId: undefined }, page);
@@ -110,6 +113,9 @@ export async function makeEveryCall({ store, feed, outbox, buckets, putPlain }: 
 
   const loaded = Promise.withResolvers<void>();
   feed.start({
+    onStart: () => undefined,
+    onUnavailable: () => undefined,
+    onSuperseded: () => undefined,
     onLoading: () => undefined,
     onProducts: () => undefined,
     onLoaded: () => loaded.resolve(),

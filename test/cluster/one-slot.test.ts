@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import { RedisFeed } from "../../server/redis/feed.ts";
+import type { RedisEndpoint } from "../../server/redis/connection/endpoint.ts";
+import { parseAddresses } from "../../server/redis/connection/settings.ts";
+import { RedisFeed } from "../../server/redis/feed/feed.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { RedisOutbox } from "../../server/redis/outbox.ts";
 import * as scripts from "../../server/redis/scripts.ts";
@@ -10,12 +12,12 @@ import { RedisStore } from "../../server/redis/store.ts";
 import { need } from "../support/programs.ts";
 import { startRedisCluster } from "../support/redis-cluster.ts";
 import { startRedisMonitor } from "../support/redis-monitor.ts";
-import { startRedis } from "../support/redis-server.ts";
+import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { makeEveryCall } from "./every-call.ts";
 
 /**
  * The operations that touch the buckets of an order and of its products in one script call. They run on one primary alone;
- * a Cluster has the operations of scripts/apart.lua for them.
+ * a Cluster has those of scripts/decisions.lua and scripts/holds.lua for them.
  */
 const OVER_SEVERAL_BUCKETS = [
   "commit_reservation",
@@ -49,15 +51,14 @@ interface Recorded {
   readonly inScript: (readonly string[])[];
 }
 
-/** Makes every call on one primary. Resolves with the commands of the servers. */
-async function recordEveryCall(): Promise<Recorded[]> {
-  await using redis = await startRedis({ appendonly: "no" });
-  await using monitor = await startRedisMonitor(redis.port);
+/** Makes every call on a server. Resolves with the commands of the service's processes. */
+async function recordEveryCall(server: RedisServer, endpoint: RedisEndpoint): Promise<Recorded[]> {
+  await using monitor = await startRedisMonitor(server.port);
   const log = pino({ level: "silent" });
   const keys = new Keys(8);
-  const options = { endpoint: { url: redis.url }, keys, log };
+  const options = { endpoint, keys, log };
   const [store, feed, outbox] = [new RedisStore(options), new RedisFeed(options), new RedisOutbox(options)];
-  const plain = new Redis(redis.url);
+  const plain = new Redis(server.url);
   try {
     await store.start(5_000);
     const putPlain = (productId: string, count: number): Promise<unknown> => plain.set(productId, count);
@@ -67,7 +68,7 @@ async function recordEveryCall(): Promise<Recorded[]> {
       if (source === "lua") recorded.at(-1)?.inScript.push(args);
       else recorded.push({ args, inScript: [] });
     }
-    return recorded.filter(({ args: [name = ""] }) => REPLAYED.includes(name.toUpperCase()));
+    return recorded;
   } finally {
     plain.disconnect();
     await Promise.all([store.close(), feed.stop(), outbox.close()]);
@@ -80,7 +81,8 @@ describe("scripts on a node in Cluster mode", { skip: need("redis-server").missi
   const crossed = new Map<string, string>();
 
   before(async () => {
-    const recorded = await recordEveryCall();
+    await using redis = await startRedis({ appendonly: "no" });
+    const recorded = await recordEveryCall(redis, { url: redis.url });
     await using cluster = await startRedisCluster({ primaries: 1, appendonly: "no" });
     const direct = cluster.nodes[0]?.direct;
     assert.ok(direct);
@@ -88,6 +90,7 @@ describe("scripts on a node in Cluster mode", { skip: need("redis-server").missi
       direct.call(name, ...args.map((arg) => Buffer.from(arg, "latin1")));
     for (const { source } of SCRIPTS) await direct.script("LOAD", source);
     for (const { args, inScript } of recorded) {
+      if (!REPLAYED.includes(args[0]?.toUpperCase() ?? "")) continue;
       const reply = JSON.stringify(await send(args).catch((error: Error) => error.message));
       const names = describeCommand(args);
       for (const name of names) ran.add(name);
@@ -98,14 +101,30 @@ describe("scripts on a node in Cluster mode", { skip: need("redis-server").missi
     }
   });
 
-  it("run all of them", () => {
+  it("touch one slot each, except the operations of one primary alone", () => {
+    assert.deepEqual([...crossed.keys()].sort(), OVER_SEVERAL_BUCKETS, JSON.stringify([...crossed]));
+  });
+
+  it("are not those of one primary alone in a Cluster", async () => {
+    await using cluster = await startRedisCluster({ primaries: 1, appendonly: "no" });
+    const [node] = cluster.nodes;
+    assert.ok(node);
+    const { server, address } = node;
+    const recorded = await recordEveryCall(server, {
+      cluster: { addresses: parseAddresses(address), tls: false },
+    });
+    const sent = new Set(recorded.flatMap(({ args }) => describeCommand(args)));
+    for (const name of sent) ran.add(name);
+    assert.deepEqual(
+      OVER_SEVERAL_BUCKETS.filter((name) => sent.has(name)),
+      [],
+    );
+  });
+
+  it("have all run", () => {
     const all = [...OPERATIONS, ...SCRIPTS.map(({ name }) => name)].filter(
       (name) => name !== "mutationScript",
     );
     assert.deepEqual([...ran].sort(), all.sort());
-  });
-
-  it("touch one slot each, except the operations of one primary alone", () => {
-    assert.deepEqual([...crossed.keys()].sort(), OVER_SEVERAL_BUCKETS, JSON.stringify([...crossed]));
   });
 });

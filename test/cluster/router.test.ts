@@ -225,6 +225,29 @@ describe("the router of a Redis Cluster", { skip: need("redis-server").missing }
     assert.match(text, /inventory_redis_topology_changes_total [1-9]/);
   });
 
+  it("checks a bucket again that another server has written elsewhere before it came back", async () => {
+    const bucket = 3;
+    const productId = productOf(bucket);
+    const home = await cluster.primaryOf(slotOfBucket(bucket));
+    const away = (await cluster.primaries()).find((node) => node !== home);
+    assert.ok(away);
+    const adjust = (by: RedisStore, adjustmentId: string) =>
+      by.adjustStock({ productId, delta: 1, adjustmentId, reason: "" });
+    const idle = open(cluster.addresses);
+    try {
+      await idle.start(START_MS_MAX);
+      await adjust(idle, "back-1");
+      for (const [n, to] of [away, home].entries()) {
+        await cluster.moveSlot(slotOfBucket(bucket), to);
+        await adjust(store, `back-${n + 2}`);
+      }
+      const { adjusted } = await adjust(idle, "back-4");
+      assert.equal((await store.getLedger(productId)).adjusted, adjusted);
+    } finally {
+      await idle.close();
+    }
+  });
+
   it("rejects a bucket whose slot stays between two nodes, and serves it again once the move is complete", async () => {
     const bucket = 5;
     const from = await cluster.primaryOf(slotOfBucket(bucket));

@@ -16,7 +16,12 @@ const run = promisify(execFile);
 const promtool = need("promtool");
 
 /** Metrics of other programs: Prometheus itself, redis_exporter, node_exporter. */
-const METRICS_OF_OTHERS = [/^up$/, /^redis_memory_(used|max)_bytes$/, /^node_filesystem_(avail|size)_bytes$/];
+const METRICS_OF_OTHERS = [
+  /^up$/,
+  /^redis_memory_(used|max)_bytes$/,
+  /^redis_cluster_(state|slots_ok)$/,
+  /^node_filesystem_(avail|size)_bytes$/,
+];
 /** Values for the variables of Grafana. */
 const GRAFANA_VARIABLES = { $__rate_interval: "5m", $instance: ".*" };
 

@@ -4,6 +4,7 @@ import { Code } from "@connectrpc/connect";
 import type { Redis } from "ioredis";
 import { type Reservation, ReservationState } from "../../gen/inventory/v1/reservation_pb.ts";
 import type { Ledger } from "../../gen/inventory/v1/supply_pb.ts";
+import type { StockChange } from "../../server/inventory/ledger.ts";
 import { decodeChange } from "../../server/redis/reply.ts";
 import { until } from "../support/until.ts";
 import { type Caller, hasCode } from "./callers.ts";
@@ -31,15 +32,21 @@ interface Expected {
 /** Compares the results that clients received with the state of the service and its Redis, while no calls run. */
 export class Audit {
   readonly #caller: Caller;
-  readonly #redis: Redis;
+  readonly #primaries: readonly Redis[];
+  readonly #holdsByBucket: boolean;
   /** Longest time between the deadline of a reservation and its expiry. */
   latestMs = 0;
   /** Orders and adjustments that happened although their response was lost. */
   happenedUnseen = 0;
 
-  constructor(caller: Caller, redis: Redis) {
+  /**
+   * `primaries`: connections to all of them. `holdsByBucket`: reservations are made bucket by bucket, as in a Cluster, so that a
+   * product's history may have the holds and releases of attempts that were refused.
+   */
+  constructor(caller: Caller, primaries: readonly Redis[], { holdsByBucket = false } = {}) {
     this.#caller = caller;
-    this.#redis = redis;
+    this.#primaries = primaries;
+    this.#holdsByBucket = holdsByBucket;
   }
 
   async check(expected: Expected): Promise<void> {
@@ -150,6 +157,7 @@ export class Audit {
     );
     const done = new Set<string>();
     for (const { cause, reference } of stream.filter((change) => change.reference !== "")) {
+      if (this.#holdsByBucket && (cause === "reserved" || cause === "released")) continue;
       const what = `${cause} ${reference}`;
       assert.ok(!done.has(what), `${productId}: ${what} twice`);
       done.add(what);
@@ -216,16 +224,33 @@ export class Audit {
 
   /** The change streams of all buckets in Redis. */
   async #changesByProduct(): Promise<Map<string, StreamChange[]>> {
-    const byProduct = new Map<string, StreamChange[]>();
-    for (const stream of await this.#redis.keys("{b*}:changes")) {
-      for (const entry of await this.#redis.xrange(stream, "-", "+")) {
-        const { ledger, cause, referenceId } = decodeChange(entry);
-        const change = { version: ledger.version, cause, reference: referenceId };
-        byProduct.set(ledger.productId, [...(byProduct.get(ledger.productId) ?? []), change]);
+    const changes = await readChanges(this.#primaries);
+    return new Map(
+      [...changes].map(([productId, stream]) => [
+        productId,
+        stream.map(({ ledger, cause, referenceId }) => ({
+          version: ledger.version,
+          cause,
+          reference: referenceId,
+        })),
+      ]),
+    );
+  }
+}
+
+/** All changes in the streams of the primaries by product, oldest first. */
+export async function readChanges(primaries: readonly Redis[]): Promise<Map<string, StockChange[]>> {
+  const byProduct = new Map<string, StockChange[]>();
+  for (const redis of primaries) {
+    for (const stream of await redis.keys("{b*}:changes")) {
+      for (const entry of await redis.xrange(stream, "-", "+")) {
+        const change = decodeChange(entry);
+        const { productId } = change.ledger;
+        byProduct.set(productId, [...(byProduct.get(productId) ?? []), change]);
       }
     }
-    return byProduct;
   }
+  return byProduct;
 }
 
 interface StreamChange {
@@ -235,10 +260,10 @@ interface StreamChange {
 }
 
 /** Every state that the results received by the caller allow, once nothing is due. */
-function statesOf({ ttlMs, reserve, commit, release }: Order): readonly State[] {
+function statesOf({ ttlMs, reserve, commit, release, retried }: Order): readonly State[] {
   const held = ttlMs === SHORT_TTL_MS ? EXPIRED : ACTIVE;
   if (reserve === "short") {
-    return [ABSENT];
+    return retried ? [ABSENT, held] : [ABSENT];
   }
   if (reserve === "unknown") {
     return [ABSENT, held];
@@ -252,7 +277,7 @@ function statesOf({ ttlMs, reserve, commit, release }: Order): readonly State[] 
       return [commit === undefined ? RELEASED : COMMITTED];
     case "short":
       // Only a commit after the deadline can find its units sold to another order.
-      return ttlMs === SHORT_TTL_MS ? [EXPIRED] : [];
+      return ttlMs === SHORT_TTL_MS ? [EXPIRED, ...(retried ? [COMMITTED] : [])] : [];
     case "unknown":
       return [held, commit === undefined ? RELEASED : COMMITTED];
   }

@@ -32,6 +32,8 @@ export class Caller implements Disposable {
   readonly #tryMsMax: number;
   #turn: number;
   #isClosed = false;
+  /** When the latest attempt began, ms since 1970. */
+  attemptedAtMs = 0;
   /** Failed attempts, and their errors. */
   retries = 0;
   readonly reasons = new Map<string, number>();
@@ -57,6 +59,7 @@ export class Caller implements Disposable {
   ): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       this.#turn += 1;
+      this.attemptedAtMs = Date.now();
       try {
         return await call(this.server, { timeoutMs: this.#tryMsMax });
       } catch (error) {
@@ -95,8 +98,14 @@ function isRetried(error: unknown): boolean {
   return error instanceof ConnectError && RETRIED.has(error.code);
 }
 
+interface ShortLine {
+  readonly productId: string;
+  readonly requested: number;
+  readonly available: number;
+}
+
 /** A refusal because of a shortage, with its lines. */
-export function shortageOf(error: unknown): readonly { readonly productId: string }[] | undefined {
+export function shortageOf(error: unknown): readonly ShortLine[] | undefined {
   if (!(error instanceof ConnectError) || error.code !== Code.FailedPrecondition) {
     return undefined;
   }

@@ -157,7 +157,7 @@ describe("faults under load", { skip: need("redis-server").missing }, () => {
         supply.putProduct({ productId, declared: DECLARED }, options),
       );
     }
-    const audit = new Audit(auditor, raw);
+    const audit = new Audit(auditor, [raw]);
     const check = (): Promise<void> =>
       audit.check({
         products: PRODUCTS,

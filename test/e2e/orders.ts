@@ -29,6 +29,18 @@ export interface Order {
   release?: Known;
   return?: Known;
   returned?: readonly Line[];
+  /** Whether the response to an attempt of a step was lost: that attempt may take effect after a later one has a response. */
+  retried?: boolean;
+  readonly shortages: Shortage[];
+}
+
+/** A line of a refusal, and the attempt that was refused. Times are ms since 1970. */
+export interface Shortage {
+  readonly productId: string;
+  readonly requested: number;
+  readonly available: number;
+  readonly startMs: number;
+  readonly endMs: number;
 }
 
 /** An adjustment as its caller knows it. */
@@ -78,10 +90,11 @@ export class Shopper {
       id: `${this.#name}-${this.orders.length}`,
       lines: this.#lines(),
       ttlMs: random(4) === 0 ? SHORT_TTL_MS : LONG_TTL_MS,
+      shortages: [],
     };
     this.orders.push(order);
     order.reserve = "unknown";
-    order.reserve = await this.#step((triesMax) =>
+    order.reserve = await this.#step(order, (triesMax) =>
       this.#caller.ask(
         ({ reservations }, options) =>
           reservations.reserve(
@@ -107,7 +120,7 @@ export class Shopper {
     const committed = isPartial ? this.#some(order.lines) : order.lines;
     order.committed = committed;
     order.commit = "unknown";
-    order.commit = await this.#step((triesMax) =>
+    order.commit = await this.#step(order, (triesMax) =>
       this.#caller.ask(
         ({ reservations }, options) =>
           reservations.commitReservation(
@@ -126,7 +139,7 @@ export class Shopper {
     const returned = this.#some(committed);
     order.returned = returned;
     order.return = "unknown";
-    order.return = await this.#step((triesMax) =>
+    order.return = await this.#step(order, (triesMax) =>
       this.#caller.ask(
         ({ reservations }, options) =>
           reservations.returnReservation(
@@ -141,7 +154,7 @@ export class Shopper {
 
   async #release(order: Order): Promise<void> {
     order.release = "unknown";
-    order.release = await this.#step((triesMax) =>
+    order.release = await this.#step(order, (triesMax) =>
       this.#caller.ask(
         ({ reservations }, options) => reservations.releaseReservation({ reservationId: order.id }, options),
         triesMax,
@@ -159,7 +172,7 @@ export class Shopper {
     this.adjustments.push(adjustment);
     adjustment.known = "unknown";
     const { id: adjustmentId, productId, delta } = adjustment;
-    adjustment.known = await this.#step((triesMax) =>
+    adjustment.known = await this.#step(undefined, (triesMax) =>
       this.#caller.ask(
         ({ supply }, options) => supply.adjustStock({ adjustmentId, productId, delta }, options),
         triesMax,
@@ -168,7 +181,8 @@ export class Shopper {
   }
 
   /** Most callers retry until they have a response. Some give up and never learn the outcome. */
-  async #step(call: (triesMax: number) => Promise<unknown>): Promise<Known> {
+  async #step(order: Order | undefined, call: (triesMax: number) => Promise<unknown>): Promise<Known> {
+    const { retries } = this.#caller;
     try {
       await call(this.#random(GIVES_UP_ONE_IN) === 0 ? 1 : Number.POSITIVE_INFINITY);
       return "acknowledged";
@@ -177,10 +191,20 @@ export class Shopper {
         return "unknown";
       }
       if (shortageOf(error) !== undefined || hasCode(error, Code.FailedPrecondition)) {
-        assert.ok(shortageOf(error), `a refusal for another reason: ${error}`);
+        const lines = shortageOf(error);
+        assert.ok(lines, `a refusal for another reason: ${error}`);
+        const attempt = { startMs: this.#caller.attemptedAtMs, endMs: Date.now() };
+        order?.shortages.push(
+          ...lines.map(({ productId, requested, available }) => ({
+            ...{ productId, requested, available },
+            ...attempt,
+          })),
+        );
         return "short";
       }
       throw error;
+    } finally {
+      if (order !== undefined && this.#caller.retries > retries) order.retried = true;
     }
   }
 

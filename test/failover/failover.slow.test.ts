@@ -146,7 +146,7 @@ async function failOver(
     const redis = new Redis(primary.server.url);
     redis.on("error", () => undefined);
     try {
-      await new Audit(auditor, redis).check({
+      await new Audit(auditor, [redis]).check({
         products: PRODUCTS,
         declared: DECLARED,
         orders: load.orders,

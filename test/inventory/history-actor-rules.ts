@@ -113,6 +113,7 @@ export function actorRules(storeOf: () => InventoryStore): void {
       [
         ["reserved", "orders"],
         ["expired", "system:expiry"],
+        ["reserved", "late"],
         ["committed", "late"],
       ],
     );

@@ -66,7 +66,7 @@ export function referenceRules(storeOf: () => InventoryStore, makeStore: MakeSto
     const { changes, truncated } = await store.findChanges({ referenceId: order, productId: undefined }, ALL);
     assert.deepEqual(
       changes.map(({ cause }) => cause),
-      ["committed", "expired", "reserved"],
+      ["committed", "reserved", "expired", "reserved"],
     );
     assert.equal(truncated, false);
   });

@@ -19,7 +19,7 @@ export function describeReservationContract(
       opened = await makeStore();
     });
     after(() => opened?.close());
-    const newFixture = () => new ReservationFixture(opened.store);
+    const newFixture = () => new ReservationFixture(opened.store, opened);
 
     describe("reserve", () => reserveRules(newFixture));
     describe("commit", () => commitRules(newFixture));

@@ -5,7 +5,7 @@ import type { Ledger, StockChange } from "../../server/inventory/ledger.ts";
 import type { Line, Reservation } from "../../server/inventory/reservation.ts";
 import type { InventoryStore, ReservationStore } from "../../server/inventory/store.ts";
 import { until } from "../support/until.ts";
-import type { MakeStore } from "./store-contract.ts";
+import type { MakeStore, StoreUnderTest } from "./store-contract.ts";
 
 export const QUANTITY_MAX = 2_147_483_647;
 export const HOUR_MS = 3_600_000;
@@ -89,12 +89,17 @@ export class Shelf {
 export class ReservationFixture {
   readonly store: InventoryStore;
   readonly calls: ReservationStore;
+  readonly #recordsRefusedHolds: boolean;
   readonly #shelves: Shelf[] = [];
   readonly #reservationIds: string[] = [];
 
-  constructor(store: InventoryStore) {
+  constructor(
+    store: InventoryStore,
+    { recordsRefusedHolds = false }: Pick<StoreUnderTest, "recordsRefusedHolds"> = {},
+  ) {
     this.store = store;
     this.calls = store.reservations;
+    this.#recordsRefusedHolds = recordsRefusedHolds;
   }
 
   async shelf(declared: number, productId = newId("p")): Promise<Shelf> {
@@ -152,8 +157,10 @@ export class ReservationFixture {
   async unchangedBy<T>(action: () => Promise<T>): Promise<T> {
     const reservationIds = [...this.#reservationIds];
     const seen = async () => ({
-      ledgers: await Promise.all(this.#shelves.map((shelf) => shelf.ledger())),
-      changes: await Promise.all(this.#shelves.map((shelf) => shelf.changes())),
+      ledgers: await Promise.all(this.#shelves.map(async (shelf) => this.#visible(await shelf.ledger()))),
+      changes: await Promise.all(
+        this.#shelves.map(async (shelf) => this.#visibleChanges(await shelf.changes())),
+      ),
       reservations: await Promise.all(
         reservationIds.map((id) => this.calls.get(id).catch((error: Error) => error.message)),
       ),
@@ -162,6 +169,21 @@ export class ReservationFixture {
     const result = await action();
     assert.deepEqual(await seen(), earlier);
     return result;
+  }
+
+  /** A ledger, without the version if refused holds may have raised it. */
+  #visible(ledger: Ledger): Partial<Ledger> {
+    const { version: _, ...others } = ledger;
+    return this.#recordsRefusedHolds ? others : ledger;
+  }
+
+  /** The changes, without those that a refused hold may have left. */
+  #visibleChanges(changes: readonly StockChange[]): readonly unknown[] {
+    if (!this.#recordsRefusedHolds) return changes;
+    return withoutRefusedHolds(changes).map(({ cause, delta, referenceId, ledger }) => ({
+      ...{ cause, delta, referenceId },
+      ledger: this.#visible(ledger),
+    }));
   }
 
   /** Expects an error with this code and no visible effect. */
@@ -183,6 +205,19 @@ export class ReservationFixture {
     const expected = await this.calls.get(reservationId);
     assert.deepEqual(await this.unchangedBy(action), expected);
   }
+}
+
+/** Changes, oldest first, without each hold that is followed directly by its release. */
+export function withoutRefusedHolds(changes: readonly StockChange[]): StockChange[] {
+  const kept: StockChange[] = [];
+  for (const change of changes) {
+    const last = kept.at(-1);
+    const isRefused =
+      last?.cause === "reserved" && change.cause === "released" && last.referenceId === change.referenceId;
+    if (isRefused) kept.pop();
+    else kept.push(change);
+  }
+  return kept;
 }
 
 export function newId(word: string): string {
@@ -211,9 +246,9 @@ export async function onOwnStore(
   makeStore: MakeStore,
   body: (fixture: ReservationFixture, setClock: ((nowMs: number) => void) | undefined) => Promise<unknown>,
 ): Promise<void> {
-  const { store, setClock, close } = await makeStore();
+  const { setClock, close, ...opened } = await makeStore();
   try {
-    await body(new ReservationFixture(store), setClock);
+    await body(new ReservationFixture(opened.store, opened), setClock);
   } finally {
     await close();
   }

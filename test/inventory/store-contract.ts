@@ -11,6 +11,11 @@ export interface StoreUnderTest {
   readonly store: InventoryStore;
   /** Sets the store's clock, ms since 1970. Absent if the test cannot control the clock. */
   readonly setClock?: ((nowMs: number) => void) | undefined;
+  /**
+   * Whether a refused reservation with products in several buckets may leave in the history that units were reserved and
+   * released again. A Cluster does.
+   */
+  readonly recordsRefusedHolds?: boolean;
   close(): Promise<void>;
 }
 

@@ -8,7 +8,7 @@ import { until } from "../support/until.ts";
 import { ask } from "./calls.ts";
 import type { Ask, Round } from "./clients.ts";
 import { judge, type Rules } from "./history.ts";
-import { Auditor } from "./invariants.ts";
+import { Auditor, type AuditRules } from "./invariants.ts";
 
 const { FC_SEED, CHAOS_ROUNDS = "1" } = process.env;
 
@@ -89,10 +89,10 @@ export class Tally {
 }
 
 /** Checks every rule of the products and reservations of a finished round. */
-export async function audit(store: InventoryStore, round: Round): Promise<void> {
+export async function audit(store: InventoryStore, round: Round, rules: AuditRules = {}): Promise<void> {
   const products = round.shops.flatMap((shop) => shop.productIds);
   const reservations = round.shops.flatMap((shop) => shop.reservationIds);
-  const auditor = new Auditor(store, products, reservations);
+  const auditor = new Auditor(store, products, reservations, rules);
   for (let attempt = 1; ; attempt++) {
     try {
       await auditor.check();

@@ -157,7 +157,7 @@ export const EXPLAINED: Readonly<Record<string, Recorded[]>> = {
     [60, 61, stock, shows(0, 2)],
     [62, 63, stock, shows(1, 3)],
     [64, 65, commit("r"), is("committed", 1, true)],
-    [66, 67, ledger, numbers({ sold: 1, version: 4 })],
+    [66, 67, ledger, numbers({ sold: 1, version: 5 })],
   ),
   "a late commit before the sweep": made(
     [0, 1, reserve("r", 1, 50), is("active")],

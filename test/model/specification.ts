@@ -273,20 +273,22 @@ function commit(state: State, held: Held, call: Call & { kind: "commit" }): Step
   if (late && call.strict) {
     return refuse(state, "RESERVATION_ENDED");
   }
-  // A reservation past its deadline is treated as swept: its own hold does not count against it.
-  const free = held.state === "due" ? gaveBack(state, held) : state;
+  // A reservation past its deadline still holds its units. One that was swept has to hold them again.
   const short = held.lines.flatMap(({ productId }, index): [string, number, number][] => {
-    const product = free.products.get(productId);
+    const product = state.products.get(productId);
     const left = product === undefined || isDeleted(product) ? 0 : available(product);
     const units = sold[index] ?? 0;
-    return late && left < units ? [[productId, units, left]] : [];
+    return !isHeld(held) && left < units ? [[productId, units, left]] : [];
   });
   if (short.length > 0) {
     return { state, result: refusalText({ code: "STOCK_SHORT", short }) };
   }
   const committed: Held = { ...held, state: "committed", sold, left: sold, revived: late };
-  const next = moved(state, held.lines, (index, { quantity }) => ({
-    held: isHeld(held) ? -quantity : 0,
+  const free = isHeld(held)
+    ? state
+    : moved(state, held.lines, (index) => ({ held: sold[index] ?? 0, sold: 0 }));
+  const next = moved(free, held.lines, (index, { quantity }) => ({
+    held: -(isHeld(held) ? quantity : (sold[index] ?? 0)),
     sold: sold[index] ?? 0,
   }));
   return respond(withReservation(next, call.reservationId, committed), committed);

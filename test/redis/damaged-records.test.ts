@@ -5,7 +5,7 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { Mirror } from "../../server/live/mirror.ts";
 import { DamagedRecords } from "../../server/redis/damaged-records.ts";
-import { RedisFeed } from "../../server/redis/feed.ts";
+import { RedisFeed } from "../../server/redis/feed/feed.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
 import { RedisOutbox } from "../../server/redis/outbox.ts";
 import { RedisStore } from "../../server/redis/store.ts";

@@ -4,11 +4,11 @@ import { cp, rename, rm } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { pino } from "pino";
-import type { FeedListener, ProductState } from "../../server/inventory/feed.ts";
-import type { StockChange } from "../../server/inventory/ledger.ts";
+import type { FeedListener, FeedPartitions, ProductState } from "../../server/inventory/feed.ts";
+import type { ChangeCause, StockChange } from "../../server/inventory/ledger.ts";
 import { Mirror } from "../../server/live/mirror.ts";
 import { LiveReads } from "../../server/live/reads.ts";
-import { RedisFeed } from "../../server/redis/feed.ts";
+import { RedisFeed } from "../../server/redis/feed/feed.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { startTestApp } from "../support/app.ts";
@@ -28,30 +28,45 @@ class Follower implements FeedListener {
   readonly loads: boolean[] = [];
   loaded = 0;
   changes = 0;
+  superseded = 0;
   checks = 0;
   /** How often it was proved that everything was reported. */
   proofs = 0;
   /** Called with each part of a snapshot, before it is applied. */
   onPart: () => void = () => undefined;
 
-  onLoading(isOtherData: boolean): void {
+  onStart(partitions: FeedPartitions): void {
+    this.mirror.onStart(partitions);
+  }
+
+  onLoading(isOtherData: boolean, partition: number): void {
     this.loads.push(isOtherData);
-    this.mirror.onLoading(isOtherData);
+    this.mirror.onLoading(isOtherData, partition);
   }
 
-  onProducts(states: readonly ProductState[]): void {
+  onProducts(states: readonly ProductState[], partition: number): void {
     this.onPart();
-    this.mirror.onProducts(states);
+    this.mirror.onProducts(states, partition);
   }
 
-  onLoaded(): void {
+  onLoaded(partition: number): void {
     this.loaded += 1;
-    this.mirror.onLoaded();
+    this.mirror.onLoaded(partition);
   }
 
-  onChanges(changes: readonly StockChange[]): void {
+  onUnavailable(partition: number): void {
+    this.mirror.onUnavailable(partition);
+  }
+
+  onChanges(changes: readonly StockChange[], partition: number): void {
     this.changes += changes.length;
-    this.mirror.onChanges(changes);
+    this.mirror.onChanges(changes, partition);
+  }
+
+  onSuperseded(causes: ReadonlyMap<ChangeCause, number>): void {
+    for (const count of causes.values()) {
+      this.superseded += count;
+    }
   }
 
   onCollections(collections: Parameters<FeedListener["onCollections"]>[0]): void {
@@ -59,9 +74,9 @@ class Follower implements FeedListener {
     this.mirror.onCollections(collections);
   }
 
-  onCurrent(atMs: number): void {
+  onCurrent(atMs: number, partition: number): void {
     this.proofs += 1;
-    this.mirror.onCurrent(atMs);
+    this.mirror.onCurrent(atMs, partition);
   }
 }
 
@@ -261,6 +276,30 @@ describe("RedisFeed", { skip }, () => {
       20_000,
     );
     assert.ok(fixture.follower.loads.length <= 2, `it loaded ${fixture.follower.loads.length} times`);
+  });
+
+  it("skips to the newest state of a product within a read, and counts what it skips", async () => {
+    await using fixture = await Fixture.open((opening) => opening.put("p", 1_000));
+    await fixture.proxy.cut();
+    const reserve = (n: number) =>
+      fixture.store.reservations.reserve({
+        reservationId: `r${n}`,
+        lines: [{ productId: "p", quantity: 1 }],
+        ttlMs: 60_000,
+      });
+    await reserve(1);
+    await fixture.put("p", 2_000, "another name");
+    for (let n = 2; n <= 10; n++) {
+      await reserve(n);
+    }
+    await fixture.adjust("p", 5);
+    await reserve(11);
+    await reserve(12);
+    await fixture.proxy.pass();
+    await fixture.caughtUp(["p"]);
+    assert.equal(fixture.mirror.get("p")?.available, 1_993);
+    assert.equal(fixture.mirror.get("p")?.details?.name, "another name", "details are never skipped");
+    assert.deepEqual([fixture.follower.changes, fixture.follower.superseded], [3, 11]);
   });
 
   it("detects an empty Redis", async () => {

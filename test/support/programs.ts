@@ -11,7 +11,21 @@ import {
 import { homedir } from "node:os";
 import { delimiter, dirname, isAbsolute, join } from "node:path";
 
-/** The programs that tests and benchmarks run besides Node, and the Debian package of each. */
+/** A program, and how to find and install it. */
+export interface Program {
+  /** Names of the executable, the preferred one first. */
+  readonly names: readonly string[];
+  /** The Debian package that contains it; `undefined` if there is none. */
+  readonly debianPackage: string | undefined;
+  /** Whether tests fail without it. Tests of an optional one are skipped by name. */
+  readonly required: boolean;
+  /** Only benchmarks run it, so that `npm test` does not install it. */
+  readonly benchOnly?: boolean;
+  /** The argument that prints the version. */
+  readonly version: string;
+}
+
+/** The programs that tests and benchmarks run besides Node. */
 export const programs = {
   "redis-server": {
     names: ["redis-server"],
@@ -72,15 +86,29 @@ export const programs = {
     required: false,
     version: "--version",
   },
-  h2load: { names: ["h2load"], debianPackage: "nghttp2-client", required: false, version: "--version" },
-  wrk: { names: ["wrk"], debianPackage: "wrk", required: false, version: "-v" },
+  h2load: {
+    names: ["h2load"],
+    debianPackage: "nghttp2-client",
+    required: false,
+    benchOnly: true,
+    version: "--version",
+  },
+  wrk: { names: ["wrk"], debianPackage: "wrk", required: false, benchOnly: true, version: "-v" },
   "redis-benchmark": {
     names: ["redis-benchmark"],
     debianPackage: "redis-tools",
     required: false,
+    benchOnly: true,
     version: "--version",
   },
-} as const;
+  postgres: {
+    names: ["postgres"],
+    debianPackage: "postgresql",
+    required: false,
+    benchOnly: true,
+    version: "--version",
+  },
+} as const satisfies Readonly<Record<string, Program>>;
 
 export type ProgramName = keyof typeof programs;
 
@@ -106,6 +134,7 @@ export interface JavaKafka {
 }
 
 export const kafkaVersion = "4.4.0";
+const POSTGRES_VERSIONS = "/usr/lib/postgresql";
 const redisMajorMin = 7;
 const javaMajorMin = 17;
 
@@ -155,6 +184,20 @@ export function findRedisServer(): string | undefined {
 export function findCachedRedisServer(name: CachedRedisServer): string | undefined {
   const path = join(cacheDir(), name, "redis-server");
   return isExecutable(path) ? path : undefined;
+}
+
+/**
+ * The server of the newest PostgreSQL. Debian keeps each major version in a folder of its own; the other programs of that
+ * version (initdb, psql, pgbench) are beside it.
+ */
+export function findPostgres(): string | undefined {
+  const versions = existsSync(POSTGRES_VERSIONS) ? readdirSync(POSTGRES_VERSIONS) : [];
+  return (
+    versions
+      .sort((a, b) => Number(b) - Number(a))
+      .map((version) => join(POSTGRES_VERSIONS, version, "bin", "postgres"))
+      .find(isExecutable) ?? findProgram("postgres")
+  );
 }
 
 /** CHROMIUM_PATH, or a Chromium or Chrome of the system, preferably the headless shell. */
@@ -231,6 +274,8 @@ function pathOf(name: ProgramName | "kafka" | "own-kafka"): string | undefined {
       return findCachedRedisServer(name);
     case "chromium":
       return findChromium();
+    case "postgres":
+      return findPostgres();
     case "kafka": {
       const kafka = findKafka();
       return kafka?.kind === "external" ? kafka.brokers.join(",") : kafka?.classpath;

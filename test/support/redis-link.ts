@@ -25,6 +25,11 @@ export interface RedisLink extends AsyncDisposable {
   cut(): void;
   /** Accepts connections again, after `cut`. */
   restore(): void;
+  /**
+   * Breaks one connection after a request and before its reply: the next chunk of a client that `matches` accepts is
+   * forwarded; the reply is dropped with the connection. Resolves then.
+   */
+  cutAfterRequest(matches: (chunk: Buffer) => boolean): Promise<void>;
 }
 
 interface Connection {
@@ -32,6 +37,8 @@ interface Connection {
   readonly upstream: Socket;
   kind: PeerKind;
   isOver: boolean;
+  /** Set if the connection is to end with the next reply. */
+  onReply: (() => void) | undefined;
 }
 
 /** Replicas send REPLCONF before PSYNC; Sentinels name their connections. */
@@ -50,6 +57,7 @@ export async function startRedisLink(port: number, targetPort: number): Promise<
   };
   const open = new Set<Connection>();
   let isCut = false;
+  let trap: { readonly matches: (chunk: Buffer) => boolean; readonly sprung: () => void } | undefined;
   let changed = Promise.withResolvers<void>();
 
   function relay(connection: Connection, from: Socket, to: Socket, isRequest: boolean): void {
@@ -64,6 +72,13 @@ export async function startRedisLink(port: number, targetPort: number): Promise<
     };
     from.on("data", (chunk: Buffer) => {
       if (isRequest) connection.kind = kindOf(chunk) ?? connection.kind;
+      if (isRequest && trap?.matches(chunk)) {
+        connection.onReply = trap.sprung;
+        trap = undefined;
+      } else if (!isRequest && connection.onReply !== undefined) {
+        connection.onReply();
+        drop(connection);
+      }
       inOrder(() => to.write(chunk));
     });
     from.on("end", () => inOrder(() => to.end()));
@@ -88,7 +103,7 @@ export async function startRedisLink(port: number, targetPort: number): Promise<
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
     if (isCut) return client.resetAndDestroy();
     const upstream = dial({ host: "127.0.0.1", port: targetPort, allowHalfOpen: true, noDelay: true });
-    const connection: Connection = { client, upstream, kind: "client", isOver: false };
+    const connection: Connection = { client, upstream, kind: "client", isOver: false, onReply: undefined };
     open.add(connection);
     relay(connection, client, upstream, true);
     relay(connection, upstream, client, false);
@@ -111,6 +126,11 @@ export async function startRedisLink(port: number, targetPort: number): Promise<
     },
     restore: () => {
       isCut = false;
+    },
+    cutAfterRequest: (matches) => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      trap = { matches, sprung: resolve };
+      return promise;
     },
     async [Symbol.asyncDispose]() {
       for (const connection of open) drop(connection);

@@ -6,6 +6,7 @@ import { parse } from "yaml";
 import { cacheDir, findProgram } from "../../test/support/programs.ts";
 import { type CommandOptions, mustRun, type Outcome, run } from "./command.ts";
 import { type Podman, preparePodman } from "./podman.ts";
+import type { RedisVariant } from "./redis-variant.ts";
 import { buildStandIn } from "./stand-ins.ts";
 
 /** How the Compose projects of all runs begin. Those of other deployments do not, and their volumes are not touched. */
@@ -19,15 +20,15 @@ export const PROJECT = `${PROJECTS}${randomBytes(3).toString("hex")}`;
 const { WALKTHROUGH_PULL = "on" } = process.env;
 const PULL_MS_MAX = 5 * 60_000;
 const CHECK_MS_MAX = 15_000;
-const STOP_ORDER = [
-  ...["edge", "inventory-orders", "inventory-1", "inventory-2", "kafka"],
-  ...["redis-1", "redis-2", "redis-3", "sentinel-1", "sentinel-2", "sentinel-3"],
-];
+/** In the order in which Docker stops them. */
+const SERVICES = ["edge", "inventory-orders", "inventory-1", "inventory-2", "kafka"] as const;
 
 const root = join(import.meta.dirname, "..", "..");
 
 /** Docker, or podman with storage of its own. */
 export class Engine {
+  /** Which Compose files are used. */
+  readonly redis: RedisVariant;
   readonly name: string;
   readonly #command: string;
   readonly #compose: readonly string[];
@@ -40,9 +41,11 @@ export class Engine {
     name: string,
     command: string,
     compose: readonly string[],
+    redis: RedisVariant,
     signal: AbortSignal,
     podman?: Podman,
   ) {
+    this.redis = redis;
     this.name = name;
     this.#command = command;
     this.#compose = compose;
@@ -73,7 +76,8 @@ export class Engine {
     options: CommandOptions = {},
   ): Promise<string> {
     const [file = "", ...before] = this.#compose;
-    return mustRun(file, [...before, "-p", PROJECT, ...args], {
+    const files = this.redis.files.flatMap((name) => ["-f", name]);
+    return mustRun(file, [...before, ...files, "-p", PROJECT, ...args], {
       cwd: root,
       env: { ...this.#env, ...variables },
       signal: this.#signal,
@@ -130,7 +134,7 @@ export class Engine {
       return;
     }
     // In Docker's order, dependents first; podman-compose stops all at once.
-    for (const service of STOP_ORDER) {
+    for (const service of [...SERVICES, ...this.redis.services]) {
       const { code } = await this.try(["stop", "--time", "30", await this.container(service)]);
       if (code !== 0) throw new Error(`${service} cannot be stopped`);
     }
@@ -160,9 +164,13 @@ export class Engine {
  * Chooses Docker if it responds, has Compose and can get the images, else podman. `say` receives a line for each image that has
  * to be replaced by a stand-in.
  */
-export async function findEngine(signal: AbortSignal, say: (line: string) => void): Promise<Engine> {
+export async function findEngine(
+  redis: RedisVariant,
+  signal: AbortSignal,
+  say: (line: string) => void,
+): Promise<Engine> {
   const images = await imagesOf();
-  const docker = await findDocker(signal);
+  const docker = await findDocker(redis, signal);
   if (typeof docker !== "string") {
     const failed = WALKTHROUGH_PULL === "off" ? images : await pull(docker, images);
     if (failed.length === 0) return docker;
@@ -174,20 +182,20 @@ export async function findEngine(signal: AbortSignal, say: (line: string) => voi
   const podman = await preparePodman(folder);
   if (typeof podman === "string") throw new Error(`Neither Docker nor podman can be used: ${podman}`);
   const version = (await mustRun(podman.env["REAL_PODMAN"] ?? "", ["--version"])).split(" ").at(-1);
-  const engine = new Engine(`podman ${version}`, podman.podman, [podman.compose], signal, podman);
+  const engine = new Engine(`podman ${version}`, podman.podman, [podman.compose], redis, signal, podman);
   for (const image of WALKTHROUGH_PULL === "off" ? images : await pull(engine, images)) {
     say(`${image.padEnd(30)} stand-in: ${await buildStandIn(podman, image, folder)}`);
   }
   return engine;
 }
 
-async function findDocker(signal: AbortSignal): Promise<Engine | string> {
+async function findDocker(redis: RedisVariant, signal: AbortSignal): Promise<Engine | string> {
   const docker = findProgram("docker");
   if (docker === undefined) return "it is not installed";
   const { code, stdout } = await run(docker, ["info", "--format", "{{.ServerVersion}}"]);
   if (code !== 0) return "no engine responds";
   if ((await run(docker, ["compose", "version"])).code !== 0) return "it has no Compose";
-  return new Engine(`Docker ${stdout.trim()}`, docker, [docker, "compose"], signal);
+  return new Engine(`Docker ${stdout.trim()}`, docker, [docker, "compose"], redis, signal);
 }
 
 /** Returns the images that could not be pulled. */

@@ -9,9 +9,8 @@ import { operate, PRODUCT, type Walk } from "./walk.ts";
 const RECOVERED_MS_MAX = 90_000;
 const SETTLE_MS = 1_500;
 const SERVERS = ["inventory-1", "inventory-2", "inventory-orders"] as const;
-const NODES = ["redis-1", "redis-2", "redis-3"] as const;
 
-interface Failure {
+export interface Failure {
   readonly name: string;
   /** Resolves when everything works again. */
   readonly act: () => Promise<void>;
@@ -59,29 +58,6 @@ function failures(walk: Walk): Failure[] {
       await healthy(walk, service);
     },
   });
-  const primary = (kind: "stop" | "kill"): Failure => ({
-    name: `Redis primary: ${kind}`,
-    keepsReads: true,
-    act: async () => {
-      const former = await primaryOf(walk);
-      await end(walk, former, kind);
-      const next = await eventually(
-        async () => {
-          const named = await primaryOf(walk);
-          return named !== former && named;
-        },
-        "another primary is named",
-        RECOVERED_MS_MAX,
-      );
-      await engine.do(["start", await engine.container(former)]);
-      await eventually(
-        async () => (await roleOf(walk, former)) === "slave",
-        `${former} is a replica of ${next}`,
-        RECOVERED_MS_MAX,
-      );
-      await eventually(() => hasReplicas(walk, next), `${next} has two replicas`, RECOVERED_MS_MAX);
-    },
-  });
   return [
     ...SERVERS.flatMap((service) => [stopped(service, "stop"), stopped(service, "kill")]),
     {
@@ -96,22 +72,7 @@ function failures(walk: Walk): Failure[] {
         }
       },
     },
-    {
-      name: "Redis replica: kill",
-      keepsReads: true,
-      act: async () => {
-        const primaryNow = await primaryOf(walk);
-        const replica = NODES.find((node) => node !== primaryNow) ?? "";
-        await end(walk, replica, "kill");
-        await sleep(SETTLE_MS);
-        await engine.do(["start", await engine.container(replica)]);
-        await eventually(() => hasReplicas(walk, primaryNow), "it is back", RECOVERED_MS_MAX);
-      },
-    },
-    stopped("sentinel-1", "kill"),
-    primary("kill"),
-    primary("stop"),
-    primary("kill"),
+    ...engine.redis.failures(walk),
     {
       name: "kafka: kill",
       keepsReads: true,
@@ -156,24 +117,9 @@ function kinds(failed: Readonly<Record<string, number>>): string {
     .join(", ");
 }
 
-async function end({ engine }: Walk, service: string, kind: "stop" | "kill"): Promise<void> {
+export async function end({ engine }: Walk, service: string, kind: "stop" | "kill"): Promise<void> {
   const container = await engine.container(service);
   await engine.do(kind === "kill" ? ["kill", container] : ["stop", "--time", "30", container]);
-}
-
-async function primaryOf({ engine }: Walk): Promise<string> {
-  const command = ["redis-cli", "-p", "26379", "sentinel", "get-master-addr-by-name", "inventory"];
-  const [name = ""] = (await engine.exec("sentinel-2", command)).split("\n");
-  return name;
-}
-
-async function roleOf({ engine }: Walk, node: string): Promise<string | undefined> {
-  return (await engine.exec(node, ["redis-cli", "role"])).split("\n")[0];
-}
-
-async function hasReplicas({ engine }: Walk, node: string): Promise<boolean> {
-  const info = await engine.exec(node, ["redis-cli", "info", "replication"]);
-  return [...info.matchAll(/^slave\d+:.*state=online/gm)].length === 2;
 }
 
 async function healthy({ engine }: Walk, service: string): Promise<void> {

@@ -4,6 +4,8 @@
  * replaces the servers one after the other, and restarts everything. Fails if an acknowledged order is lost or done twice, or a
  * read fails that should not.
  *
+ * `npm run compose:walkthrough -- cluster` adds docker-compose.cluster.yml.
+ *
  * Ports 80 and 443 must be free. Docker is used if it responds, else podman, on storage of its own in the cache. WALKTHROUGH_PULL=off
  * pulls no image and takes stand-ins.
  */
@@ -13,6 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ConnectError } from "@connectrpc/connect";
 import { type Engine, findEngine } from "./engine.ts";
+import { redisVariant } from "./redis-variant.ts";
 import { walk } from "./walk.ts";
 
 const PORTS = [80, 443] as const;
@@ -40,7 +43,7 @@ let engine: Engine | undefined;
 const work = await mkdtemp(join(tmpdir(), "compose-walkthrough-"));
 try {
   await holdLock(lock);
-  engine = await findEngine(abort.signal, say);
+  engine = await findEngine(redisVariant(process.argv[2]), abort.signal, say);
   say(`Engine: ${engine.name}`);
   // Removes the containers and volumes of an interrupted run.
   await engine.removeAll();

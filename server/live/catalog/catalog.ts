@@ -2,8 +2,10 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Collection } from "../../inventory/collection.ts";
 import type { Mirror } from "../mirror.ts";
 import { CHANGED, CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
+import type { RowSet } from "../products/row-set.ts";
 import { foldText } from "../products/text-order.ts";
 import { CollectionIds } from "./collection-ids.ts";
+import { IdRanks } from "./id-ranks.ts";
 import type { ListPage, ListQuery } from "./list-query.ts";
 import {
   CollectionOrder,
@@ -14,7 +16,6 @@ import {
   type SortOrder,
   sortById,
 } from "./product-orders.ts";
-import type { RowSet } from "./row-set.ts";
 import { partition, type Rows } from "./sorted-index.ts";
 import { StockIndex } from "./stock-index.ts";
 import { TextIndex } from "./text-index.ts";
@@ -57,6 +58,7 @@ const EMPTY: ListPage = { stocks: [], total: 0, next: undefined };
 export class Catalog {
   readonly #mirror: Mirror;
   readonly #table: ProductTable;
+  readonly #ids: IdRanks;
   readonly #orders: Readonly<Record<SortOrder, ProductOrder>>;
   readonly #byCollection: CollectionOrder;
   readonly #indexes: readonly (ProductOrder | CollectionOrder)[];
@@ -73,19 +75,21 @@ export class Catalog {
     this.#mirror = mirror;
     const { table } = mirror;
     this.#table = table;
+    this.#ids = new IdRanks(table);
     this.#orders = {
-      name: new ProductOrder(table, "name"),
-      price: new ProductOrder(table, "price"),
-      available: new ProductOrder(table, "available"),
-      update_time: new ProductOrder(table, "update_time"),
-      product_id: new ProductOrder(table, "product_id"),
+      name: new ProductOrder(table, "name", this.#ids),
+      price: new ProductOrder(table, "price", this.#ids),
+      available: new ProductOrder(table, "available", this.#ids),
+      update_time: new ProductOrder(table, "update_time", this.#ids),
+      product_id: new ProductOrder(table, "product_id", this.#ids),
     };
-    this.#byCollection = new CollectionOrder(table);
+    this.#byCollection = new CollectionOrder(table, this.#ids);
     this.#collectionIds = new CollectionIds(table, this.#byCollection);
     this.#indexes = [...Object.values(this.#orders), this.#byCollection];
-    this.#stock = new StockIndex(table);
+    this.#stock = new StockIndex(table, this.#ids);
     this.#text = new TextIndex(table);
     for (const row of table.visibleRows()) {
+      this.#ids.add(row);
       this.#afterChange(row, CHANGED.text);
     }
     table.observe({
@@ -331,7 +335,10 @@ export class Catalog {
       return;
     }
     if (order instanceof ProductOrder) {
-      this.#rowsById ??= sortById(this.#table);
+      if (this.#rowsById === undefined) {
+        this.#rowsById = sortById(this.#table);
+        this.#ids.assign(this.#rowsById);
+      }
       order.build(this.#rowsById);
     } else if (order instanceof CollectionOrder) {
       this.#build(price);
@@ -353,13 +360,17 @@ export class Catalog {
         index.delete(row);
       }
     }
+    if (changed === CHANGED_ALL) {
+      this.#ids.remove(row);
+    }
   }
 
   #afterChange(row: number, changed: number): void {
-    this.#stock.afterChange(row, changed);
     if (changed === CHANGED_ALL) {
       this.#rowsById = undefined;
+      this.#ids.add(row);
     }
+    this.#stock.afterChange(row, changed);
     if ((changed & CHANGED.text) !== 0) {
       this.#text.update(row);
     }
@@ -367,6 +378,9 @@ export class Catalog {
       if (isBuilt && (changed & movedBy) !== 0) {
         index.insert(row);
       }
+    }
+    if (changed === CHANGED_ALL && this.#ids.isOutdated && this.#orders.product_id.isBuilt) {
+      this.#ids.assign(this.#orders.product_id.index.rows());
     }
   }
 }

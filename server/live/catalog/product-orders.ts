@@ -6,7 +6,9 @@ import {
   compareNatural,
   NaturalKeyWriter,
 } from "../products/text-order.ts";
-import { numberKey, type RadixKey, sortRows, textKey } from "./sort-rows.ts";
+import type { IdRanks } from "./id-ranks.ts";
+import { sortByNumber } from "./sort-numbers.ts";
+import { sortRows, textKey } from "./sort-rows.ts";
 import { type Rows, SortedIndex } from "./sorted-index.ts";
 
 export const LIST_ORDERS = ["name", "price", "available", "update_time"] as const;
@@ -41,7 +43,7 @@ export class ProductOrder {
   readonly #table: ProductTable;
   #isBuilt = false;
 
-  constructor(table: ProductTable, order: SortOrder) {
+  constructor(table: ProductTable, order: SortOrder, { compare: compareIds }: IdRanks) {
     this.#table = table;
     this.movedBy = MOVED_BY[order];
     const numberOf = numberIn(table, order);
@@ -49,8 +51,8 @@ export class ProductOrder {
       ? (a: number, b: number): number => numberOf(a) - numberOf(b)
       : (a: number, b: number): number => compareNatural(table.sortName(a), table.sortName(b));
     this.numberOf = numberOf;
-    this.compareIds = (a, b) => (a === b ? 0 : compareBytes(table.idBytes(a), table.idBytes(b)));
-    this.compare = (a, b) => (a === b ? 0 : compareKeys(a, b) || this.compareIds(a, b));
+    this.compareIds = compareIds;
+    this.compare = (a, b) => (a === b ? 0 : compareKeys(a, b) || compareIds(a, b));
     this.index = new SortedIndex(this.compare);
   }
 
@@ -87,9 +89,9 @@ export class ProductOrder {
 
   /** Sorts all rows. The input is sorted by ID. */
   build(rowsById: Uint32Array): void {
-    const key: RadixKey =
-      this.numberOf === undefined ? naturalKey(rowsById, this.#table) : numberKey(this.numberOf);
-    this.load(sortRows(rowsById, key));
+    this.load(
+      this.numberOf === undefined ? sortByName(rowsById, this.#table) : sortByNumber(rowsById, this.numberOf),
+    );
   }
 
   /** Loads all rows; they are in this order already. */
@@ -121,13 +123,11 @@ export class CollectionOrder {
   readonly #table: ProductTable;
   #isBuilt = false;
 
-  constructor(table: ProductTable) {
+  constructor(table: ProductTable, ids: IdRanks) {
     this.#table = table;
     this.index = new SortedIndex(
       (a, b) =>
-        table.collection(a) - table.collection(b) ||
-        table.price(a) - table.price(b) ||
-        compareBytes(table.idBytes(a), table.idBytes(b)),
+        table.collection(a) - table.collection(b) || table.price(a) - table.price(b) || ids.compare(a, b),
     );
   }
 
@@ -151,12 +151,7 @@ export class CollectionOrder {
 
   /** Sorts all rows. The input is sorted by price. */
   build(rowsByPrice: Uint32Array): void {
-    this.load(
-      sortRows(
-        rowsByPrice,
-        numberKey((row) => this.#table.collection(row)),
-      ),
-    );
+    this.load(sortByNumber(rowsByPrice, (row) => this.#table.collection(row)));
   }
 
   /** Loads all rows; they are in this order already. */
@@ -166,9 +161,12 @@ export class CollectionOrder {
   }
 }
 
-function naturalKey(rowsById: Uint32Array, table: ProductTable): RadixKey {
+function sortByName(rowsById: Uint32Array, table: ProductTable): Uint32Array {
   const writer = new NaturalKeyWriter();
-  return textKey(rowsById, (row) => writer.write(table.sortName(row)));
+  return sortRows(
+    rowsById,
+    textKey(rowsById, (row) => writer.write(table.sortName(row))),
+  );
 }
 
 /** The rows of all visible products, sorted by ID. */

@@ -4,24 +4,10 @@ import type { Bytes } from "../products/text-order.ts";
 const INSERTION_SORT_MAX = 16;
 
 /** A sort key as a sequence of 32-bit numbers, compared from the first to the last. */
-export interface RadixKey {
+interface RadixKey {
   readonly part: (row: number, level: number) => number;
   /** Whether rows that are equal up to and including this part have equal keys. */
   readonly isLast: (part: number, level: number) => boolean;
-}
-
-/** The key of a non-negative number: the order of its IEEE 754 bits is that of the number. */
-export function numberKey(of: (row: number) => number): RadixKey {
-  const value = new Float64Array(1);
-  const halves = new Uint32Array(value.buffer);
-  return {
-    part: (row, level) => {
-      // -0 and 0 have different bits.
-      value[0] = of(row) + 0;
-      return halves[1 - level] ?? 0;
-    },
-    isLast: (_part, level) => level === 1,
-  };
 }
 
 /** Parts of each text that are read in advance: 24 bytes per row during the sort, enough for most names. */

@@ -6,6 +6,8 @@ const BLOCK_FILL = 896;
 const BLOCK_MIN = 256;
 const BLOCK_MERGED_MAX = 768;
 
+const INITIAL_LASTS = 16;
+
 interface Block {
   readonly rows: Uint32Array;
   length: number;
@@ -31,6 +33,8 @@ type Visit = (row: number) => boolean;
 export class SortedIndex {
   readonly #compare: (a: number, b: number) => number;
   #blocks: Block[] = [];
+  /** The last row of each block, in one place: a search visits several of them. */
+  #lasts = new Uint32Array(INITIAL_LASTS);
   #size = 0;
 
   constructor(compare: (a: number, b: number) => number) {
@@ -48,6 +52,7 @@ export class SortedIndex {
     for (let start = 0; start < sorted.length; start += BLOCK_FILL) {
       this.#blocks.push(blockOf(sorted.subarray(start, start + BLOCK_FILL)));
     }
+    this.#noteLasts(0);
   }
 
   /** All rows, in order. */
@@ -66,10 +71,13 @@ export class SortedIndex {
     const block = this.#blocks[at];
     if (block === undefined) {
       this.#blocks.push(blockOf(Uint32Array.of(row)));
+      this.#noteLasts(at);
     } else if (block.length < BLOCK_MAX) {
       insertInto(block, this.#indexIn(block, row), row);
+      this.#lasts[at] = lastOf(block);
     } else {
       this.#split(at, block, row);
+      this.#noteLasts(at);
     }
     this.#size += 1;
   }
@@ -78,8 +86,9 @@ export class SortedIndex {
   delete(row: number): boolean {
     const at = this.#blockFor(row);
     const block = this.#blocks[at];
-    const place = block === undefined ? 0 : this.#indexIn(block, row);
-    if (block === undefined || place >= block.length || block.rows[place] !== row) {
+    // Reading the block takes less time than comparing rows, each of which has its key elsewhere in memory.
+    const place = block === undefined ? -1 : block.rows.indexOf(row);
+    if (block === undefined || place === -1 || place >= block.length) {
       return false;
     }
     block.rows.copyWithin(place, place + 1, block.length);
@@ -87,6 +96,9 @@ export class SortedIndex {
     this.#size -= 1;
     if (block.length < BLOCK_MIN) {
       this.#merge(at, block);
+      this.#noteLasts(at);
+    } else {
+      this.#lasts[at] = lastOf(block);
     }
     return true;
   }
@@ -146,22 +158,41 @@ export class SortedIndex {
 
   /** The block, and the place in it, of the first row after a point. */
   #seek(holds: IsAfter): [block: number, place: number] {
-    const at = partition(this.#blocks.length, (n) => holds(lastOf(this.#blocks[n] as Block)));
+    const at = partition(this.#blocks.length, (n) => holds(this.#lasts[n] as number));
     const block = this.#blocks[at];
     return [at, block === undefined ? 0 : partition(block.length, (n) => holds(block.rows[n] as number))];
   }
 
-  /** The block that has the row, or into which it belongs. */
+  /** The block that has the row, or into which it belongs. Of all places the end is the most frequent: new times. */
   #blockFor(row: number): number {
-    const at = partition(
-      this.#blocks.length,
-      (n) => this.#compare(lastOf(this.#blocks[n] as Block), row) >= 0,
-    );
-    return Math.min(at, Math.max(0, this.#blocks.length - 1));
+    const last = Math.max(0, this.#blocks.length - 1);
+    const [lasts, compare] = [this.#lasts, this.#compare];
+    if (this.#blocks.length === 0 || compare(lasts[last] as number, row) < 0) {
+      return last;
+    }
+    return partition(last, (n) => compare(lasts[n] as number, row) >= 0);
   }
 
   #indexIn(block: Block, row: number): number {
-    return partition(block.length, (n) => this.#compare(block.rows[n] as number, row) >= 0);
+    const { rows, length } = block;
+    const compare = this.#compare;
+    if (length === 0 || compare(rows[length - 1] as number, row) < 0) {
+      return length;
+    }
+    return partition(length - 1, (n) => compare(rows[n] as number, row) >= 0);
+  }
+
+  /** Updates the last rows of the blocks from one on, after blocks were added or removed. */
+  #noteLasts(from: number): void {
+    const blocks = this.#blocks;
+    if (this.#lasts.length < blocks.length) {
+      const lasts = new Uint32Array(2 * blocks.length);
+      lasts.set(this.#lasts);
+      this.#lasts = lasts;
+    }
+    for (let at = from; at < blocks.length; at++) {
+      this.#lasts[at] = lastOf(blocks[at] as Block);
+    }
   }
 
   /** Splits a full block and adds a row. A row at the end starts a new block, so that ascending insertions fill blocks. */

@@ -1,6 +1,7 @@
 import { CHANGED_ALL, type ProductTable } from "../products/product-table.ts";
+import { RowSet } from "../products/row-set.ts";
+import type { IdRanks } from "./id-ranks.ts";
 import { CollectionOrder, ProductOrder } from "./product-orders.ts";
-import { RowSet } from "./row-set.ts";
 
 /** The visible products that are in stock. */
 export class StockIndex {
@@ -10,10 +11,10 @@ export class StockIndex {
   readonly byCollection: CollectionOrder;
   readonly #table: ProductTable;
 
-  constructor(table: ProductTable) {
+  constructor(table: ProductTable, ids: IdRanks) {
     this.#table = table;
-    this.byPrice = new ProductOrder(table, "price");
-    this.byCollection = new CollectionOrder(table);
+    this.byPrice = new ProductOrder(table, "price", ids);
+    this.byCollection = new CollectionOrder(table, ids);
   }
 
   get isBuilt(): boolean {

@@ -1,5 +1,5 @@
+import { BITS_PER_WORD, RowSet } from "../products/row-set.ts";
 import { type Bytes, bytesOf } from "../products/text-order.ts";
-import { BITS_PER_WORD, RowSet } from "./row-set.ts";
 import { isExact, type TrigramSegment, TrigramWriter } from "./trigrams.ts";
 
 /** Rows per segment. Building one takes about 20 ms, the longest that a change blocks the event loop. */

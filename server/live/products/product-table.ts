@@ -2,6 +2,7 @@ import type { ProductState } from "../../inventory/feed.ts";
 import type { ProductDetails } from "../../inventory/ledger.ts";
 import { CollectionNumbers } from "./collection-numbers.ts";
 import { ProductTexts } from "./product-texts.ts";
+import { RowSet } from "./row-set.ts";
 import { NO_ROW, RowsById } from "./rows-by-id.ts";
 import type { Bytes } from "./text-order.ts";
 
@@ -19,9 +20,8 @@ const STATES_CACHED_MAX = 65_536;
 const IN_USE = 1;
 const DELETED = 2;
 const HAS_DETAILS = 4;
-const MARKED = 8;
-const RESERVED = 16;
-const SHORT = 32;
+const RESERVED = 8;
+const SHORT = 16;
 
 /** Which columns of a product changed, as bits; `visibility` only together with all others. */
 export const CHANGED = {
@@ -56,6 +56,7 @@ export class ProductTable {
   #prices = new Float64Array(INITIAL_ROWS);
   #collections = new Uint32Array(INITIAL_ROWS);
   #addresses = new Uint32Array(INITIAL_ROWS);
+  #partitions = new Uint8Array(INITIAL_ROWS);
   #rows = 0;
   #size = 0;
   readonly #freeRows: number[] = [];
@@ -199,10 +200,13 @@ export class ProductTable {
     return this.#states.get(row) ?? this.#olderStates.get(row);
   }
 
-  /** Adds or replaces a product and returns its row. `row`: the result of `find`, if the caller has it. */
-  put(state: ProductState, row = this.find(state.productId)): number {
+  /**
+   * Adds or replaces a product and returns its row. `row`: the result of `find`, if the caller has it. `partition`: 0 to
+   * 255.
+   */
+  put(state: ProductState, row = this.find(state.productId), partition = 0): number {
     if (row === NO_ROW) {
-      return this.#add(state);
+      return this.#add(state, partition);
     }
     this.#replace(row, state);
     return row;
@@ -231,24 +235,15 @@ export class ProductTable {
     }
   }
 
-  /** Marks a row until the next `clearMarks`. */
-  mark(row: number): void {
-    this.#flags[row] = (this.#flags[row] ?? 0) | MARKED;
-  }
-
-  clearMarks(): void {
+  /** The rows of a partition's products, also of deleted ones. */
+  rowsOf(partition: number): RowSet {
+    const rows = new RowSet(this.#rows);
     for (let row = 0; row < this.#rows; row++) {
-      this.#flags[row] = (this.#flags[row] ?? 0) & ~MARKED;
-    }
-  }
-
-  /** The rows of products that are not marked. They may be removed while it is read. */
-  *unmarked(): Generator<number> {
-    for (let row = 0; row < this.#rows; row++) {
-      if (((this.#flags[row] ?? 0) & (IN_USE | MARKED)) === IN_USE) {
-        yield row;
+      if (this.#partitions[row] === partition && this.isInUse(row)) {
+        rows.set(row, true);
       }
     }
+    return rows;
   }
 
   #read(row: number): ProductState {
@@ -276,13 +271,14 @@ export class ProductTable {
     return ((this.#flags[row] ?? 0) & HAS_DETAILS) !== 0;
   }
 
-  #add(state: ProductState): number {
+  #add(state: ProductState, partition: number): number {
     const row = this.#freeRows.pop() ?? this.#rows++;
     if (row >= this.#flags.length) {
       this.#grow(Math.ceil(row * GROWTH));
     }
     this.#size += 1;
     this.#collections[row] = 0;
+    this.#partitions[row] = partition;
     this.#addresses[row] = this.#texts.add(row, textsOf(state));
     this.#flags[row] = IN_USE;
     this.#byId.add(row);
@@ -322,10 +318,8 @@ export class ProductTable {
     const before = this.collection(row);
     this.#collections[row] = this.#collectionNumbers.add(details?.collectionId ?? "");
     this.#collectionNumbers.remove(before);
-    const marked = (this.#flags[row] ?? 0) & MARKED;
     this.#flags[row] =
       IN_USE |
-      marked |
       (state.deleted ? DELETED : 0) |
       (details === undefined ? 0 : HAS_DETAILS) |
       (state.isReserved ? RESERVED : 0) |
@@ -360,6 +354,7 @@ export class ProductTable {
     this.#prices = grown(this.#prices, new Float64Array(rows));
     this.#collections = grown(this.#collections, new Uint32Array(rows));
     this.#addresses = grown(this.#addresses, new Uint32Array(rows));
+    this.#partitions = grown(this.#partitions, new Uint8Array(rows));
   }
 }
 

@@ -1,6 +1,7 @@
 import type { ProductState } from "../../inventory/feed.ts";
 import type { Mirror } from "../mirror.ts";
-import type { RecencyList } from "./recency-list.ts";
+import type { Staleness } from "../staleness.ts";
+import type { RecencyList, RecentChange } from "./recency-list.ts";
 
 /** Approximate size of one message. With Node's own buffers, a reader that stops reading holds less than 32 KB. */
 const MESSAGE_BYTES_MAX = 12 * 1024;
@@ -30,14 +31,14 @@ export interface WatchUpdate {
 
 const NO_IDS: ReadonlySet<string> = new Set();
 
-export function watchUpdate(mirror: Mirror, parts: Partial<WatchUpdate>): WatchUpdate {
+export function watchUpdate(stale: boolean, parts: Partial<WatchUpdate>): WatchUpdate {
   return {
     stocks: [],
     removed: [],
     withDetails: NO_IDS,
     snapshot: false,
     lastOfSnapshot: false,
-    stale: mirror.isStale,
+    stale,
     reconnectAfterMs: undefined,
     ...parts,
   };
@@ -86,6 +87,20 @@ interface ChangeMessage {
   readonly isComplete: boolean;
 }
 
+/** Messages with a single product or none, which many watches share. */
+class SmallMessages {
+  /** By product ID. */
+  readonly ofOneProduct = new Map<string, ChangeMessage>();
+  readonly ofOneProductWithDetails = new Map<string, ChangeMessage>();
+  heartbeat: ChangeMessage | undefined;
+
+  clear(): void {
+    this.ofOneProduct.clear();
+    this.ofOneProductWithDetails.clear();
+    this.heartbeat = undefined;
+  }
+}
+
 /**
  * Messages of changes. Watches that need the same message get the same object, so that it is built and encoded once,
  * also if it takes several turns to serve them all.
@@ -95,19 +110,19 @@ export class ChangeMessages {
   readonly #recency: RecencyList;
   /** For watches of every product, by their position. */
   readonly #ofAllProducts = new Map<number, ChangeMessage>();
-  /** With a single product, by its ID. */
-  readonly #ofOneProduct = new Map<string, ChangeMessage>();
-  readonly #ofOneProductWithDetails = new Map<string, ChangeMessage>();
-  #heartbeat: ChangeMessage | undefined;
+  /** With a single product or none, for watches whose products are all current, and for those with stale ones. */
+  readonly #ofCurrent = new SmallMessages();
+  readonly #ofStale = new SmallMessages();
   /** The messages are valid for this position in the order of changes and this staleness. */
   #sequence = 0;
-  #isStale = false;
+  #staleness: Staleness;
   /** No message was built before, ms. */
   #validFrom = Number.NEGATIVE_INFINITY;
 
   constructor(mirror: Mirror, recency: RecencyList) {
     this.#mirror = mirror;
     this.#recency = recency;
+    this.#staleness = mirror.staleness();
   }
 
   /**
@@ -120,53 +135,56 @@ export class ChangeMessages {
     }
     let message = this.#ofAllProducts.get(position);
     if (message === undefined) {
-      message = this.#build(position, this.#recency.after(position, CHANGES_PER_MESSAGE_MAX));
+      const changes = this.#recency.after(position, CHANGES_PER_MESSAGE_MAX);
+      message = this.#build(position, changes, this.#staleness.isAny);
       this.#ofAllProducts.set(position, message);
     }
     return message;
   }
 
-  /** Whether the products of these messages may be out of date. It does not change within a turn. */
-  get isStale(): boolean {
-    return this.#isStale;
+  /** Whether any of the products of a watch may be out of date. It does not change within a turn. */
+  isStale(productIds: ReadonlySet<string> | undefined): boolean {
+    return this.#staleness.isAmong(productIds);
   }
 
   /** Call at the start of a turn. Drops the messages if anything changed since they were built, or if they are too old. */
   refresh(now: number): void {
     const { sequence } = this.#recency;
-    const { isStale } = this.#mirror;
-    if (sequence === this.#sequence && isStale === this.#isStale && now - this.#validFrom < SHARED_MS_MAX) {
+    const staleness = this.#mirror.staleness();
+    const isSame = sequence === this.#sequence && staleness === this.#staleness;
+    if (isSame && now - this.#validFrom < SHARED_MS_MAX) {
       return;
     }
     this.#sequence = sequence;
-    this.#isStale = isStale;
+    this.#staleness = staleness;
     this.#validFrom = now;
     this.#ofAllProducts.clear();
-    this.#ofOneProduct.clear();
-    this.#ofOneProductWithDetails.clear();
-    this.#heartbeat = undefined;
+    this.#ofCurrent.clear();
+    this.#ofStale.clear();
   }
 
   #among(position: number, productIds: ReadonlySet<string>): ChangeMessage {
     const changes = this.#recency.afterAmong(position, productIds);
+    const isStale = this.#staleness.isAmong(productIds);
+    const small = isStale ? this.#ofStale : this.#ofCurrent;
     const [first] = changes;
     if (first === undefined) {
-      this.#heartbeat ??= this.#build(position, changes);
-      return this.#heartbeat;
+      small.heartbeat ??= this.#build(position, changes, isStale);
+      return small.heartbeat;
     }
     if (changes.length > 1) {
-      return this.#build(position, changes);
+      return this.#build(position, changes, isStale);
     }
-    const shared = first.details ? this.#ofOneProductWithDetails : this.#ofOneProduct;
+    const shared = first.details ? small.ofOneProductWithDetails : small.ofOneProduct;
     let message = shared.get(first.productId);
     if (message === undefined) {
-      message = this.#build(position, changes);
+      message = this.#build(position, changes, isStale);
       shared.set(first.productId, message);
     }
     return message;
   }
 
-  #build(position: number, changes: ReturnType<RecencyList["after"]>): ChangeMessage {
+  #build(position: number, changes: readonly RecentChange[], isStale: boolean): ChangeMessage {
     const message = new WatchMessage();
     let added = 0;
     let reached = position;
@@ -179,7 +197,7 @@ export class ChangeMessages {
     }
     const isComplete = added === changes.length && changes.length < CHANGES_PER_MESSAGE_MAX;
     return {
-      update: watchUpdate(this.#mirror, { ...message.parts, stale: this.#isStale }),
+      update: watchUpdate(isStale, message.parts),
       position: isComplete ? this.#recency.sequence : reached,
       isComplete,
     };

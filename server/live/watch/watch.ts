@@ -210,8 +210,13 @@ export class Watch {
       this.#isIncomplete ||
       now >= this.#endsAt ||
       now - this.#sentAt >= this.#intervalMs() ||
-      this.#context.messages.isStale !== this.#wasStale
+      this.#isStale !== this.#wasStale
     );
+  }
+
+  /** Whether any of its products may be out of date. */
+  get #isStale(): boolean {
+    return this.#context.messages.isStale(this.request.productIds);
   }
 
   /** Whether the last message was one of several that belong together. */
@@ -220,12 +225,14 @@ export class Watch {
   }
 
   #next(now: number): WatchUpdate {
-    const { mirror, limits } = this.#context;
+    const { limits } = this.#context;
     if (this.#snapshotIds !== undefined) {
       return this.#nextOfSnapshot(this.#snapshotIds);
     }
     if (!this.#isTruncated && now >= this.#endsAt) {
-      return watchUpdate(mirror, { reconnectAfterMs: Math.ceil(Math.random() * limits.reconnectSpreadMs) });
+      return watchUpdate(this.#isStale, {
+        reconnectAfterMs: Math.ceil(Math.random() * limits.reconnectSpreadMs),
+      });
     }
     return this.#changes();
   }
@@ -237,12 +244,12 @@ export class Watch {
       const productId = this.#carriedId ?? ids.next().value;
       if (productId === undefined) {
         this.#snapshotIds = undefined;
-        return watchUpdate(mirror, { ...message.parts, snapshot: true, lastOfSnapshot: true });
+        return watchUpdate(this.#isStale, { ...message.parts, snapshot: true, lastOfSnapshot: true });
       }
       this.#carriedId = undefined;
       if (!message.add(productId, mirror.get(productId), true)) {
         this.#carriedId = productId;
-        return watchUpdate(mirror, { ...message.parts, snapshot: true });
+        return watchUpdate(this.#isStale, { ...message.parts, snapshot: true });
       }
     }
   }

@@ -33,6 +33,7 @@ interface Place {
 
 /** The primaries of a Redis Cluster. Each bucket is in one slot, so each command belongs to one bucket. */
 export class ClusterPrimaries implements Primaries {
+  readonly isOne = false;
   readonly map: SlotMap;
   readonly confirmation: PrimaryConfirmation;
   readonly firstReady: Promise<unknown>;

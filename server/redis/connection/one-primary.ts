@@ -28,6 +28,8 @@ export class OnePrimary implements Primaries {
     this.#sentinels = sentinel && new SentinelQuorum(sentinel);
   }
 
+  readonly isOne = true;
+
   groupOf(): number {
     return 0;
   }

@@ -23,6 +23,8 @@ export interface PrimaryConfirmation {
 
 /** The primaries that hold the buckets: one for all of them, or those of a Cluster. */
 export interface Primaries {
+  /** Whether one command may touch all buckets: on one primary. */
+  readonly isOne: boolean;
   /** The bucket that stands for all buckets which one command may touch: bucket 0 on one primary, itself in a Cluster. */
   groupOf(bucket: number): number;
   /**

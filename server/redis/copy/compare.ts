@@ -73,6 +73,8 @@ class Comparer {
         return this.#compareReservation(key);
       case "op":
         return this.#compareOperation(key);
+      case "x":
+        throw new Error("a hold of a Redis Cluster");
       case "ref":
         return this.#compareReference(key);
     }
@@ -116,7 +118,7 @@ class Comparer {
     if (record === undefined) {
       return;
     }
-    const expected = convertReservation(name, record.text, keys);
+    const expected = convertReservation(name, record.text, this.#target);
     const found = await readText(client, keys.reservation(name));
     const what = `reservation ${JSON.stringify(name)}`;
     this.#expectText(what, found, { ...record, text: expected.text });
@@ -125,9 +127,13 @@ class Comparer {
       return;
     }
     this.#countReservation(this.comparison.target, name, found.text);
-    const { state, lines, deadlineMs } = convertReservation(name, found.text, keys);
+    const { state, lines, deadlineMs } = convertReservation(name, found.text, this.#target);
     for (const { productId, quantity } of state === "active" ? lines : []) {
       this.#held.held(productId, quantity);
+    }
+    for (const [bucket, hold] of expected.holds) {
+      const copied = await readText(client, keys.hold(bucket, name));
+      this.#expectText(`hold of ${what} in bucket ${bucket}`, copied, { ...record, text: hold });
     }
     const score = await client.zscore(keys.deadlines(keys.bucketOf(name)), name);
     this.#expect(`deadline of ${what}`, score === null ? undefined : Number(score), deadlineMs);
@@ -135,7 +141,7 @@ class Comparer {
   }
 
   #countReservation(tally: Tally, name: string, text: string): void {
-    const { state, lines } = convertReservation(name, text, this.#target.keys);
+    const { state, lines } = convertReservation(name, text, this.#target);
     tally.add(`reservations ${state}`);
     if (state === "active") {
       tally.add(

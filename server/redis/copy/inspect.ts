@@ -54,10 +54,11 @@ export async function inspect(source: Source): Promise<Inspection> {
 
 async function inspectKey(
   key: NamedKey,
-  { client, keys, ownersOfReturns }: Source,
+  source: Source,
   { tally }: Inspection,
   held: HeldUnits,
 ): Promise<void> {
+  const { client, keys, ownersOfReturns } = source;
   switch (key.kind) {
     case "p": {
       const numbers = numbersOf(await client.hgetall(key.key));
@@ -74,7 +75,7 @@ async function inspectKey(
     case "r": {
       const record = await readText(client, key.key);
       if (record !== undefined) {
-        const { state, lines, returnIds } = convertReservation(key.name, record.text, keys);
+        const { state, lines, returnIds } = convertReservation(key.name, record.text, source);
         tally.add(`reservations ${state}`);
         for (const returnId of returnIds) {
           ownersOfReturns.set(returnId, key.name);
@@ -87,6 +88,8 @@ async function inspectKey(
       }
       return;
     }
+    case "x":
+      throw new Error("a hold of a Redis Cluster, whose ledger cannot be copied");
     case "op":
       // After the reservations, which are the owners of returns.
       return;

@@ -6,8 +6,8 @@ import { type Client, primariesOf } from "./clients.ts";
 const KEYS_PER_STEP = 500;
 
 /** Kinds of keys that are named by an ID: product, reservation or operation. */
-export type NamedKind = "p" | "d" | "h" | "r" | "op" | "ref";
-const NAMED_KINDS: ReadonlySet<string> = new Set<NamedKind>(["p", "d", "h", "r", "op", "ref"]);
+export type NamedKind = "p" | "d" | "h" | "r" | "x" | "op" | "ref";
+const NAMED_KINDS: ReadonlySet<string> = new Set<NamedKind>(["p", "d", "h", "r", "x", "op", "ref"]);
 /** Kinds of which a bucket has one key each. */
 const SINGLE_KINDS: ReadonlySet<string> = new Set([
   "products",
@@ -15,6 +15,8 @@ const SINGLE_KINDS: ReadonlySet<string> = new Set([
   "outbox",
   "bucket",
   "deadlines",
+  "owed",
+  "undecided",
   "layout",
   "collections",
   "publishers",
@@ -100,7 +102,9 @@ export function parseOperation(name: string, layoutVersion: number): OperationNa
   return { kind, ownerId, id: rest.slice(end + 1) };
 }
 
-/** Whether a key is in the bucket that its name belongs to. Operations and references are checked by what they refer to. */
+/** Kinds whose bucket is that of their own name; that of the others depends on what they refer to. */
+const PLACED_BY_NAME: ReadonlySet<NamedKind> = new Set<NamedKind>(["p", "d", "h", "r"]);
+
 export function isInPlace({ kind, name, bucket }: NamedKey, keys: Keys): boolean {
-  return kind === "op" || kind === "ref" || keys.bucketOf(name) === bucket;
+  return !PLACED_BY_NAME.has(kind) || keys.bucketOf(name) === bucket;
 }

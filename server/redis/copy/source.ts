@@ -18,6 +18,7 @@ export class Source {
   readonly client: Redis;
   readonly keys: Keys;
   readonly layoutVersion: number;
+  readonly isSharded = false;
   /** The reservation of each return, of layout 2. Filled by the inspection. */
   readonly ownersOfReturns = new Map<string, string>();
   readonly #outbox = outboxScript();
@@ -30,7 +31,12 @@ export class Source {
 
   /** Reads the layout. Rejects with `CopyRefusedError` if this release does not know it. */
   static async open(client: Redis): Promise<Source> {
-    const info = await client.info("replication");
+    const info = await client.info("replication", "cluster");
+    if (info.includes("cluster_enabled:1")) {
+      throw new CopyRefusedError(
+        "The source is a Redis Cluster; only the ledger of one primary can be copied",
+      );
+    }
     if (info.includes("role:slave")) {
       throw new CopyRefusedError(
         "The source is a replica, which changes while it is read; detach it with REPLICAOF NO ONE, or copy a restored backup",

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { Cluster } from "ioredis";
 import type { ChangeKey } from "../../inventory/change-history.ts";
 import { Keys, LAYOUT_VERSION, UNFINISHED_COPY } from "../keys.ts";
 import type { Client } from "./clients.ts";
@@ -16,10 +17,13 @@ const HISTORIES_AT_ONCE = 25;
 export class Target {
   readonly client: Client;
   readonly keys: Keys;
+  /** Whether it is a Redis Cluster. */
+  readonly isSharded: boolean;
 
   constructor(client: Client, buckets: number) {
     this.client = client;
     this.keys = new Keys(buckets);
+    this.isSharded = client instanceof Cluster;
   }
 
   /** Rejects with `CopyRefusedError` if there is a ledger. Keys that do not belong to one may be there. */
@@ -110,8 +114,13 @@ export class Target {
     if (record === undefined) {
       return;
     }
-    const { text, deadlineMs } = convertReservation(name, record.text, this.keys);
-    await writeText(this.client, this.keys.reservation(name), { ...record, text });
+    const { text, deadlineMs, holds } = convertReservation(name, record.text, this);
+    await Promise.all([
+      writeText(this.client, this.keys.reservation(name), { ...record, text }),
+      ...[...holds].map(([bucket, hold]) =>
+        writeText(this.client, this.keys.hold(bucket, name), { ...record, text: hold }),
+      ),
+    ]);
     if (deadlineMs !== undefined) {
       await this.client.zadd(this.keys.deadlines(this.keys.bucketOf(name)), deadlineMs, name);
     }

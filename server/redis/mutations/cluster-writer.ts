@@ -238,7 +238,7 @@ export class ClusterWriter implements MutationWriter, HealthPart {
       fence,
       keys,
       batch,
-      groupOf: (bucket) => bucket,
+      isOne: false,
       onFenced: (bucket) => fence.forget(bucket),
     });
   }

@@ -82,9 +82,9 @@ export class Coalescer<Item, Result> {
 
   /**
    * Queues the item for the next batch. Resolves with its result. `submittedAt` is the time (`performance.now()`) from which
-   * its timeouts count.
+   * its timeouts count: now, unless given.
    */
-  submit(item: Item, submittedAt = performance.now()): Promise<Result> {
+  submit(item: Item, submittedAt?: number): Promise<Result> {
     const { queueMax, responseMsMax, unavailability, weightOf } = this.#options;
     const unavailable = this.#closed ?? unavailability();
     if (unavailable !== undefined) {
@@ -99,17 +99,17 @@ export class Coalescer<Item, Result> {
       );
     }
     const { promise, resolve, reject } = Promise.withResolvers<Result>();
+    const now = performance.now();
+    const timeoutMs =
+      submittedAt === undefined ? responseMsMax : Math.max(0, submittedAt + responseMsMax - now);
     const entry: Entry<Item, Result> = {
       item,
       weight: weightOf(item),
       resolve,
       reject,
-      submittedAt,
+      submittedAt: submittedAt ?? now,
       trace: this.#options.trace?.(item),
-      timer: withResponseTimeout(
-        Math.max(0, submittedAt + responseMsMax - performance.now()),
-        (expiredAtMs) => this.#onResponseTimeout(entry, expiredAtMs),
-      ),
+      timer: withResponseTimeout(timeoutMs, (expiredAtMs) => this.#onResponseTimeout(entry, expiredAtMs)),
       isSettled: false,
       isSent: false,
       isResent: false,

@@ -52,7 +52,7 @@ function openPrimaryWriter({ primaries, acks, fence, keys, log, batch }: WriterO
     fence,
     keys,
     batch,
-    groupOf: (bucket) => primaries.groupOf(bucket),
+    isOne: true,
     // The connections check the primary again before they take the batch.
     onFenced: () => connections.reconnect(),
   });

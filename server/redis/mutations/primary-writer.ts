@@ -20,14 +20,14 @@ interface PrimaryWriterOptions {
   readonly fence: Fence;
   readonly keys: Keys;
   readonly batch: BatchOptions;
-  /** The bucket that stands for those which one script call may touch. */
-  readonly groupOf: (bucket: number) => number;
+  /** Whether one script call may touch all buckets. */
+  readonly isOne: boolean;
   /** Called after the primary has refused a bucket, because its incarnation is another one. Nothing ran. */
   readonly onFenced: (bucket: number) => void;
 }
 
 /**
- * Sends mutations to one primary. Those that arrive together share a batch: one script call for each group of buckets, in one
+ * Sends mutations to one primary. Those that arrive together share a batch: one script call, or in a Cluster one for each bucket, in one
  * pipeline, acknowledged together. Each mutation is atomic by itself, and has an outcome of its own.
  */
 export class PrimaryWriter implements MutationWriter {
@@ -99,11 +99,9 @@ export class PrimaryWriter implements MutationWriter {
   }
 
   async #send(batch: readonly Mutation[]): Promise<(ReplyReader | Failure)[]> {
-    const groups = [
-      ...Map.groupBy(batch.keys(), (index) =>
-        this.#options.groupOf(this.#bucketOf(batch[index] as Mutation)),
-      ),
-    ];
+    const groups: (readonly [number, readonly number[]])[] = this.#options.isOne
+      ? [[0, [...batch.keys()]]]
+      : [...Map.groupBy(batch.keys(), (index) => this.#bucketOf(batch[index] as Mutation))];
     const replies = await this.#connections.run(
       this.#script,
       groups.map(([bucket, indexes]) => ({

@@ -3,9 +3,9 @@
 -- Time until the next attempt to expire a reservation that needs a damaged record.
 local damaged_retry_ms = 1000
 
--- Plans the expiry of one reservation, if it is due. Returns its lines, or nil if it expires nothing. `latest` is the latest
--- plausible deadline.
-local function plan_expiry(plan, keys, id, latest)
+-- Plans the end of one reservation by `plan_end`, if it is due. Returns the reservation, or nil if it expires nothing. `latest` is
+-- the latest plausible deadline.
+local function plan_expiry(plan, keys, id, latest, plan_end)
   local r = load_reservation(keys.record)
   if not r then
     -- Its units remain reserved: the record that named them was deleted by hand.
@@ -23,16 +23,15 @@ local function plan_expiry(plan, keys, id, latest)
     return nil
   end
   check_permission('SET', keys.record, '')
-  return_held(plan, id, r, 'expired')
-  plan_ended(plan, keys, id, r, 'expired')
-  return r.lines
+  plan_end(plan, keys, id, r)
+  return r
 end
 
 -- Expires one reservation by itself. If that needs a damaged record, moves the deadline: the reservation stays active, and
 -- does not delay those that are due after it.
-local function expire(keys, id, latest)
+local function expire(keys, id, latest, plan_end)
   local plan = new_plan()
-  local ran, result = pcall(plan_expiry, plan, keys, id, latest)
+  local ran, result = pcall(plan_expiry, plan, keys, id, latest, plan_end)
   if not ran then
     if is_damage(result) then
       report_damage(result.kind, result.key, result.reason)
@@ -57,26 +56,40 @@ local function ids_between(deadlines, from, to, count)
   return attempt(read, 'deadlines', 'ZRANGE', deadlines, from, to, 'BYSCORE', 'LIMIT', 0, count) or {}
 end
 
+-- Expires reservations of one bucket. Appends the ID and the reservation of each to `expired`, and returns how many it has tried.
+local function expire_bucket(deadlines, limit, latest, plan_end, expired)
+  local records, tried, too_late = string.match(deadlines, '^{b%d+}') .. ':r:', 0, string.format('(%d', latest)
+  for _, range in ipairs({ { '-inf', now_ms }, { too_late, '+inf' } }) do
+    local ids = ids_between(deadlines, range[1], range[2], limit - tried)
+    for _, id in ipairs(ids) do
+      local r = expire({ deadlines = deadlines, record = records .. id }, id, latest, plan_end)
+      if r then
+        expired[#expired + 1] = { id, r }
+      end
+    end
+    tried = tried + #ids
+  end
+  return tried
+end
+
+local function plan_expired(plan, keys, id, r)
+  return_held(plan, id, r, 'expired')
+  plan_ended(plan, keys, id, r, 'expired')
+end
+
 -- expire_due
 -- KEYS  deadlines of each bucket
 -- ARGV  maximum number of reservations to expire, latest plausible deadline in ms from now
 -- reply 'ok', and for each expired reservation its ID and its lines as JSON
 operations.expire_due = function(k, a)
-  local limit, latest, expired, tried = tonumber(a[1]), now_ms + tonumber(a[2]), { 'ok' }, 0
-  local too_late = string.format('(%d', latest)
+  local limit, latest, expired, tried = tonumber(a[1]), now_ms + tonumber(a[2]), {}, 0
   for _, deadlines in ipairs(k) do
-    local records = string.match(deadlines, '^{b%d+}') .. ':r:'
-    for _, range in ipairs({ { '-inf', now_ms }, { too_late, '+inf' } }) do
-      local ids = ids_between(deadlines, range[1], range[2], limit - tried)
-      for _, id in ipairs(ids) do
-        local lines = expire({ deadlines = deadlines, record = records .. id }, id, latest)
-        if lines then
-          expired[#expired + 1] = id
-          expired[#expired + 1] = cjson.encode(lines)
-        end
-      end
-      tried = tried + #ids
-    end
+    tried = tried + expire_bucket(deadlines, limit - tried, latest, plan_expired, expired)
   end
-  return expired
+  local reply = { 'ok' }
+  for _, each in ipairs(expired) do
+    reply[#reply + 1] = each[1]
+    reply[#reply + 1] = cjson.encode(each[2].lines)
+  end
+  return reply
 end

@@ -127,6 +127,44 @@ local function line_indexes(r)
   return indexes
 end
 
+-- The units that a commit sells, by line. `a` has the requested ones from its third field on, as product ID and quantity; none:
+-- all that are held. The second result is the reply if more than is held is requested.
+local function units_to_sell(r, a)
+  local sold, indexes = {}, line_indexes(r)
+  for i, line in ipairs(r.lines) do
+    sold[i] = #a == 2 and line[3] or 0
+  end
+  for i = 1, (#a - 2) / 2 do
+    local quantity, index = tonumber(a[2 * i + 2]), indexes[a[2 * i + 1]]
+    local held = index and r.lines[index][3] or 0
+    if quantity > held then
+      return nil, { 'too_large', i - 1, held }
+    end
+    if index then
+      sold[index] = quantity
+    end
+  end
+  return sold
+end
+
+local function is_sold(r, sold)
+  for i, quantity in ipairs(sold) do
+    if quantity ~= r.sold[i] then
+      return false
+    end
+  end
+  return true
+end
+
+-- Adds the ID of a return to those that the record names.
+local function name_return(r, return_id)
+  r.returns = type(r.returns) == 'table' and r.returns or {}
+  if #r.returns >= returns_named_max then
+    table.remove(r.returns, 1)
+  end
+  r.returns[#r.returns + 1] = return_id
+end
+
 -- reserve
 -- KEYS  reservation, deadlines; then for each line ledger, history, changes
 -- ARGV  reservation ID, fingerprint of the lines, time to live in ms, the lines as JSON as in the record; then for each
@@ -194,27 +232,11 @@ operations.commit_reservation = function(k, a, plan)
   elseif r.state == 'released' then
     return { 'ended', 'released' }
   end
-  local sold, indexes = {}, line_indexes(r)
-  for i, line in ipairs(r.lines) do
-    sold[i] = #a == 2 and line[3] or 0
-  end
-  for i = 1, (#a - 2) / 2 do
-    local quantity, index = tonumber(a[2 * i + 2]), indexes[a[2 * i + 1]]
-    local held = index and r.lines[index][3] or 0
-    if quantity > held then
-      return { 'too_large', i - 1, held }
-    end
-    if index then
-      sold[index] = quantity
-    end
-  end
-  if r.state == 'committed' then
-    for i, quantity in ipairs(sold) do
-      if quantity ~= r.sold[i] then
-        return { 'reused' }
-      end
-    end
-    return { 'ok', text }
+  local sold, too_large = units_to_sell(r, a)
+  if too_large then
+    return too_large
+  elseif r.state == 'committed' then
+    return is_sold(r, sold) and { 'ok', text } or { 'reused' }
   end
 
   local is_held = r.state == 'active'
@@ -227,10 +249,8 @@ operations.commit_reservation = function(k, a, plan)
     line_keys[i] = product_keys(line[1], line[2])
     local p = require_product(line_keys[i].ledger)
     products[i] = p
-    if is_expired then
-      -- If it is overdue but not expired yet, its own units are available to it.
-      local own = is_held and line[3] or 0
-      local left = is_deleted(p) and 0 or math.max(0, on_hand(p) - (p.H - own) - p.F)
+    if not is_held then
+      local left = is_deleted(p) and 0 or available(p)
       if left < sold[i] then
         short[#short + 1] = line[1]
         short[#short + 1] = sold[i]
@@ -243,10 +263,14 @@ operations.commit_reservation = function(k, a, plan)
     return short
   end
   for i, line in ipairs(r.lines) do
-    local held = is_held and line[3] or 0
-    if held > 0 or sold[i] > 0 then
-      local p = products[i]
-      local available_before = available(p)
+    local p, available_before = products[i], available(products[i])
+    if not is_held and sold[i] > 0 then
+      p.H = p.H + sold[i]
+      record(plan, line_keys[i], line[1], p, 'reserved', available_before, id, '')
+      available_before = available(p)
+    end
+    local held = is_held and line[3] or sold[i]
+    if held > 0 then
       p.H = p.H - held
       p.S = p.S + sold[i]
       local cause = sold[i] > 0 and 'committed' or 'released'
@@ -344,12 +368,7 @@ operations.return_units = function(k, a, plan)
     record(plan, line_keys[i], line[1], p, 'returned', available_before, a[1], '')
     changes[i] = { line[1], p.V }
   end
-  local returns = type(r.returns) == 'table' and r.returns or {}
-  if #returns >= returns_named_max then
-    table.remove(returns, 1)
-  end
-  returns[#returns + 1] = a[1]
-  r.returns = returns
+  name_return(r, a[1])
   text = cjson.encode(r)
   plan_write(plan, 'SET', keys.record, text, 'PX', operation_retention_ms)
   plan_write(plan, 'SET', k[2], a[2], 'PX', operation_retention_ms)

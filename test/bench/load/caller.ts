@@ -54,6 +54,9 @@ export class Caller {
       throw new RangeError("A caller needs at least one connection");
     }
     const { http2, heads } = connection;
+    if (http2.isClosed) {
+      return Promise.reject(new Error(`${path} was not sent: the server has closed the connection`));
+    }
     const head = heads.get(path) ?? http2.grpcHead(path);
     heads.set(path, head);
     const answered = Promise.withResolvers<void>();

@@ -74,6 +74,11 @@ export class Http2Connection {
     );
   }
 
+  /** Whether the connection has ended: then a request would have no response. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   /** The header block of a gRPC call, for `request`. */
   grpcHead(path: string): Buffer {
     return headerBlock([

@@ -42,10 +42,46 @@ export interface Jobs {
       readonly productIds: readonly string[];
       readonly callers: number;
       readonly commits: boolean;
+      /** 1 unless given: neighbours in `productIds`. */
+      readonly lines?: number;
       readonly seconds: number;
     },
     {
       readonly orders: number;
+      readonly refused: number;
+      readonly seconds: number;
+      readonly latenciesMs: number[];
+    }
+  >;
+  /**
+   * Reserves at a fixed rate, whether or not earlier calls have been answered. A latency counts from the time at which the call
+   * was due, so a server that pauses is charged for every call that was due meanwhile.
+   */
+  readonly orderAtRate: Job<
+    {
+      readonly url: string;
+      readonly productIds: readonly string[];
+      readonly perSecond: number;
+      readonly seconds: number;
+    },
+    {
+      readonly latenciesMs: number[];
+      readonly refused: number;
+      /** How long after it was due a call was sent, ms: what of the latencies is the generator's own. */
+      readonly latenessMs: number[];
+    }
+  >;
+  /** A flash sale: each buyer reserves one unit, and does not try again after a refusal. */
+  readonly buy: Job<
+    {
+      readonly url: string;
+      readonly productId: string;
+      readonly buyers: number;
+      /** Buyers whose calls are in flight at once. */
+      readonly callers: number;
+    },
+    {
+      readonly reserved: number;
       readonly refused: number;
       readonly seconds: number;
       readonly latenciesMs: number[];
@@ -71,7 +107,15 @@ export interface Jobs {
 
 export type JobName = keyof Jobs;
 
-const CONNECTIONS_MAX = 8;
+/** Connections of up to 128 callers. */
+const CONNECTIONS_MIN = 8;
+/**
+ * Callers of one connection, on average: calls rotate over the connections, and a server closes a connection with more than
+ * its 100 concurrent streams.
+ */
+const CALLERS_PER_CONNECTION = 16;
+/** For the calls that are in flight while a server pauses: 64 × 100 streams. */
+const OPEN_LOOP_CONNECTIONS = 64;
 const RESERVERS = 32;
 const LATENCIES_KEPT_MAX = 100_000;
 const IMPORTED_PRODUCTS = 50_000;
@@ -149,9 +193,9 @@ export const JOBS: {
     crowds.delete(name);
   },
 
-  async order({ url, productIds, callers, commits, seconds }) {
-    const orders = new Orders(productIds[0] ?? "");
-    const caller = new Caller(url, Math.min(callers, CONNECTIONS_MAX));
+  async order({ url, productIds, callers, commits, lines = 1, seconds }) {
+    const orders = new Orders(productIds[0] ?? "", lines);
+    const caller = new Caller(url, connectionsFor(callers));
     const startedAt = performance.now();
     let made = 0;
     let next = 0;
@@ -160,7 +204,8 @@ export const JOBS: {
     await atOnce(callers, async () => {
       while (secondsSince(startedAt) < seconds) {
         const id = orders.newId();
-        const calls = [orders.reserve(id, productIds[next++ % productIds.length] ?? "")];
+        const products = Array.from({ length: lines }, () => productIds[next++ % productIds.length] ?? "");
+        const calls = [orders.reserve(id, ...products)];
         if (commits) {
           calls.push(orders.commit(id));
         }
@@ -176,6 +221,56 @@ export const JOBS: {
     });
     caller.close();
     return { orders: made, refused, seconds: secondsSince(startedAt), latenciesMs };
+  },
+
+  async orderAtRate({ url, productIds, perSecond, seconds }) {
+    const orders = new Orders(productIds[0] ?? "");
+    const caller = new Caller(url, OPEN_LOOP_CONNECTIONS);
+    const latenciesMs: number[] = [];
+    const latenessMs: number[] = [];
+    const count = Math.floor(perSecond * seconds);
+    let refused = 0;
+    const startedAt = performance.now();
+    const dueAt = (n: number): number => startedAt + (n * 1_000) / perSecond;
+    const send = async (n: number): Promise<void> => {
+      const call = orders.reserve(orders.newId(), productIds[n % productIds.length] ?? "");
+      latenessMs.push(performance.now() - dueAt(n));
+      refused += await untilDone(() => caller.call(call));
+      latenciesMs.push(performance.now() - dueAt(n));
+    };
+    const sent: Promise<void>[] = [];
+    while (sent.length < count) {
+      const now = performance.now();
+      while (sent.length < count && dueAt(sent.length) <= now) {
+        sent.push(send(sent.length));
+      }
+      // A timer of Node is due in a millisecond at the earliest.
+      await pause(1);
+    }
+    await Promise.all(sent);
+    caller.close();
+    return { latenciesMs, refused, latenessMs };
+  },
+
+  async buy({ url, productId, buyers, callers }) {
+    const orders = new Orders(productId);
+    const caller = new Caller(url, connectionsFor(callers));
+    const latenciesMs: number[] = [];
+    let left = buyers;
+    let refused = 0;
+    const startedAt = performance.now();
+    await atOnce(callers, async () => {
+      while (left-- > 0) {
+        const call = orders.reserve(orders.newId(), productId);
+        const sentAt = performance.now();
+        await caller.call(call).catch(() => {
+          refused += 1;
+        });
+        latenciesMs.push(performance.now() - sentAt);
+      }
+    });
+    caller.close();
+    return { reserved: buyers - refused, refused, seconds: secondsSince(startedAt), latenciesMs };
   },
 
   async putProducts({ url, perCall, callers, seconds }) {
@@ -202,7 +297,7 @@ export const JOBS: {
 
   async call({ url, path, frames, callers, seconds }) {
     const calls = frames.map((frame) => ({ path, frame: Buffer.from(frame, "base64") }));
-    const caller = new Caller(url, Math.min(callers, CONNECTIONS_MAX));
+    const caller = new Caller(url, connectionsFor(callers));
     const latenciesMs: number[] = [];
     const startedAt = performance.now();
     let made = 0;
@@ -267,6 +362,10 @@ function reserverOf(
     await untilDone(() => caller.call(call));
   };
   return { crowd, reserve, close: () => caller.close() };
+}
+
+function connectionsFor(callers: number): number {
+  return Math.min(callers, Math.max(CONNECTIONS_MIN, Math.ceil(callers / CALLERS_PER_CONNECTION)));
 }
 
 async function atOnce(count: number, work: () => Promise<void>): Promise<void> {

@@ -12,6 +12,8 @@ const TTL_MS = 600_000;
 const RESERVE = "/inventory.v1.ReservationService/Reserve";
 const COMMIT = "/inventory.v1.ReservationService/CommitReservation";
 const RESERVATION_ID_LENGTH = 24;
+/** "A": a product of a line is a letter that is repeated, and reservations are "r". */
+const FIRST_PLACEHOLDER = 65;
 
 /** Builds the calls of Orders: frames are encoded once, and IDs of the same length are written into them. */
 export class Orders {
@@ -20,20 +22,22 @@ export class Orders {
   readonly #commit: Template;
   #made = 0;
 
-  /** All product IDs have the length of `productId`. */
-  constructor(productId: string) {
+  /** All product IDs have the length of `productId`; all orders have as many lines, of one unit each. */
+  constructor(productId: string, lines = 1) {
     const reservationId = "r".repeat(RESERVATION_ID_LENGTH);
-    const product = "p".repeat(productId.length);
+    const products = Array.from({ length: lines }, (_, line) =>
+      String.fromCharCode(FIRST_PLACEHOLDER + line).repeat(productId.length),
+    );
     this.#reserve = new Template(
       toBinary(
         ReserveRequestSchema,
         create(ReserveRequestSchema, {
           reservationId,
-          lines: [{ productId: product, quantity: 1 }],
+          lines: products.map((product) => ({ productId: product, quantity: 1 })),
           ttl: durationFromMs(TTL_MS),
         }),
       ),
-      [reservationId, product],
+      [reservationId, ...products],
     );
     this.#commit = new Template(
       toBinary(CommitReservationRequestSchema, create(CommitReservationRequestSchema, { reservationId })),
@@ -46,8 +50,9 @@ export class Orders {
     return `${this.#run}${String(this.#made).padStart(RESERVATION_ID_LENGTH - this.#run.length, "0")}`;
   }
 
-  reserve(reservationId: string, productId: string): Call {
-    return { path: RESERVE, frame: this.#reserve.fill([reservationId, productId]) };
+  /** As many products as an order has lines. */
+  reserve(reservationId: string, ...productIds: readonly string[]): Call {
+    return { path: RESERVE, frame: this.#reserve.fill([reservationId, ...productIds]) };
   }
 
   /** Reserves one unit, in Connect's JSON over HTTP/1.1. */

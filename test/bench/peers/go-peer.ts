@@ -11,16 +11,21 @@ const GO_INSTALLED = "/usr/local/go/bin";
 /** The first build downloads its modules. */
 const BUILD_MS_MAX = 300_000;
 
-/** Builds the Go service of peers/go into the cache. Without Go or its modules, `missing` says why there is no binary. */
-export async function buildGoPeer(): Promise<{ readonly binary?: string; readonly missing?: string }> {
+/** The Go programs of peers/go: `.` reads counts from Redis, `postgres` reserves units in PostgreSQL. */
+type GoPeer = "." | "postgres";
+
+/** Builds a Go program into the cache. Without Go or its modules, `missing` says why there is no binary. */
+export async function buildGoPeer(
+  program: GoPeer,
+): Promise<{ readonly binary?: string; readonly missing?: string }> {
   const go = findProgram("go") ?? [join(GO_INSTALLED, "go")].find(existsSync);
   if (go === undefined) {
     return { missing: "Go is not installed" };
   }
-  const binary = join(cacheDir(), "bench", "go-peer");
+  const binary = join(cacheDir(), "bench", program === "." ? "go-peer" : `go-${program}`);
   await mkdir(join(cacheDir(), "bench"), { recursive: true });
   try {
-    await run(go, ["build", "-o", binary, "."], {
+    await run(go, ["build", "-o", binary, `./${program}`], {
       cwd: join(import.meta.dirname, "go"),
       timeout: BUILD_MS_MAX,
     });
@@ -37,5 +42,19 @@ export function startGoPeer(binary: string, redisUrl: string): Promise<Contestan
     command: binary,
     args: [],
     env: { GOMAXPROCS: "1", REDIS_URL: redisUrl },
+  });
+}
+
+/** Runs it on every core, like its PostgreSQL. It may have as many connections as there are callers. */
+export function startGoPostgresPeer(
+  binary: string,
+  postgresUrl: string,
+  callers: number,
+): Promise<Contestant> {
+  return startContestant({
+    command: binary,
+    args: [],
+    env: { POSTGRES_URL: `${postgresUrl}?pool_max_conns=${callers}` },
+    pinned: false,
   });
 }

@@ -4,9 +4,10 @@ import { createServer as createHttp2Server } from "node:http2";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ReservationService } from "../../../gen/inventory/v1/reservation_pb.ts";
 import { StockService } from "../../../gen/inventory/v1/stock_pb.ts";
+import { Inventory } from "../../../gen/inventory_pb.ts";
 import { toStock } from "../../../server/api/messages.ts";
 import { reservationService } from "../../../server/api/reservation-service.ts";
-import { stockService } from "../../../server/api/stock-service.ts";
+import { legacyInventory, stockService } from "../../../server/api/stock-service.ts";
 import { openLiveStore } from "./store.ts";
 
 // The service's handlers and store behind connect-node's own adapter. WatchStock is a generator as Connect's
@@ -23,6 +24,7 @@ mirror.on("change", () => {
 
 const handler = connectNodeAdapter({
   routes: (router) => {
+    router.service(Inventory, legacyInventory(live));
     router.service(StockService, stockService(live));
     router.service(ReservationService, reservationService(store.reservations, live.soldOut));
     router.rpc(StockService.method.watchStock, async function* ({ productIds }, { signal }) {

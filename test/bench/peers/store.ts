@@ -5,7 +5,7 @@ import { Mirror } from "../../../server/live/mirror.ts";
 import { LiveReads } from "../../../server/live/reads.ts";
 import { SoldOutGate } from "../../../server/live/sold-out-gate.ts";
 import { Hub } from "../../../server/live/watch/hub.ts";
-import { RedisFeed } from "../../../server/redis/feed.ts";
+import { RedisFeed } from "../../../server/redis/feed/feed.ts";
 import { BUCKETS_DEFAULT, Keys } from "../../../server/redis/keys.ts";
 import { RedisStore } from "../../../server/redis/store.ts";
 

@@ -2,6 +2,12 @@ import assert from "node:assert/strict";
 
 /** Which test makes which alert fire, by the fault that the alert is for. Every alert of `alerts.yaml` is in one of the lists. */
 export const FIRED_IN = {
+  "test/deploy/alerts/cluster.long.ts": [
+    "InventoryBucketsUnavailable",
+    "InventoryClusterNotOk",
+    "InventoryShardWithoutReplica",
+    "InventorySlotsUnassigned",
+  ],
   "test/deploy/alerts/redis.long.ts": [
     "InventoryErrorBudgetBurnsFast",
     "InventoryErrorBudgetBurnsSlowly",
