@@ -100,10 +100,8 @@ const setting = {
       try {
         return parseAddresses(value);
       } catch (error) {
-        context.addIssue({
-          code: "custom",
-          message: `must be host:port,host:port,…; ${(error as Error).message}`,
-        });
+        const message = `must be host:port,host:port,…; ${(error as Error).message}`;
+        context.addIssue({ code: "custom", message });
         return z.NEVER;
       }
     }),

@@ -57,6 +57,9 @@ export type ExpiredReservation = Pick<Reservation, "reservationId" | "lines">;
 
 /** Sums the lines of each product, in order of first occurrence. */
 export function sumLines(lines: readonly Line[]): Line[] {
+  if (lines.length === 1) {
+    return [...lines];
+  }
   const quantities = new Map<string, number>();
   for (const { productId, quantity } of lines) {
     quantities.set(productId, (quantities.get(productId) ?? 0) + quantity);

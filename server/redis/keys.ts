@@ -89,8 +89,17 @@ export class Keys {
 
   /** The bucket that a key belongs to, by its tag; `undefined` for plain keys. */
   bucketIn(key: string): number | undefined {
-    const tag = /^\{b(\d+)\}:/.exec(key);
-    return tag === null ? undefined : Number(tag[1]);
+    if (!key.startsWith("{b")) {
+      return undefined;
+    }
+    // Digit by digit: it runs for every key of every batch.
+    let bucket = 0;
+    let at = 2;
+    for (let digit = digitAt(key, at); digit !== undefined; digit = digitAt(key, at)) {
+      bucket = 10 * bucket + digit;
+      at += 1;
+    }
+    return at > 2 && key.startsWith("}:", at) ? bucket : undefined;
   }
 
   collections(): string {
@@ -189,4 +198,9 @@ export class Keys {
     }
     return tag;
   }
+}
+
+function digitAt(text: string, index: number): number | undefined {
+  const digit = text.charCodeAt(index) - 48;
+  return digit >= 0 && digit <= 9 ? digit : undefined;
 }
