@@ -21,6 +21,8 @@ const RESPONSES_LOST = 15;
 const SERVERS = 3;
 /** More than a round makes of one product. */
 const CHANGES_KEPT = 10_000;
+/** A node that was killed takes writes 2 seconds after its restart, on an idle machine. */
+const READY_MS_MAX = 30_000;
 const SETTLED_MS_MAX = 20_000;
 const RUN = randomUUID().slice(0, 8);
 
@@ -80,7 +82,11 @@ describe("histories of random clients of a Cluster", { skip: need("redis-server"
 
   function ready(ask: Ask): Promise<unknown> {
     const store = storeOf.get(ask);
-    return until(async () => (await store?.unreadyReason()) === undefined, "the store is ready again");
+    return until(
+      async () => (await store?.unreadyReason()) === undefined,
+      "the store is ready again",
+      READY_MS_MAX,
+    );
   }
 
   /** Runs one round with a fault, and checks its history and its final state. */

@@ -19,7 +19,7 @@ import { type ClusterStore, openClusterStore, settling } from "./cluster-stores.
 // have the same results, but for the versions of products: a refused reservation may leave that units were held and released.
 
 const { FC_SEED, CHAOS_ROUNDS = "1" } = process.env;
-const PROGRAMS = 60 * Number(CHAOS_ROUNDS);
+const PROGRAMS = 20 * Number(CHAOS_ROUNDS);
 const RUN = randomUUID().slice(0, 8);
 
 describe("random programs", { skip: need("redis-server").missing }, () => {
