@@ -163,6 +163,10 @@ export class Keys {
     return `${this.#tag(bucket)}:owed`;
   }
 
+  hold(bucket: number, reservationId: string): string {
+    return `${this.#tag(bucket)}:x:${reservationId}`;
+  }
+
   undecided(bucket: number): string {
     return `${this.#tag(bucket)}:undecided`;
   }

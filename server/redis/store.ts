@@ -33,6 +33,7 @@ import type { Mutation, MutationWriter } from "./mutations/mutation.ts";
 import { Mutations, unexpectedStatus } from "./mutations/mutations.ts";
 import { openWriter } from "./mutations/open-writer.ts";
 import { WriteProbe } from "./mutations/write-probe.ts";
+import { openReservations, type ReservationForm } from "./open-reservations.ts";
 import { PlainKeys } from "./plain-keys.ts";
 import { ProductReader } from "./product-reader.ts";
 import {
@@ -44,7 +45,7 @@ import {
   type ReplyReader,
   stockOf,
 } from "./reply.ts";
-import { RedisReservations } from "./reservations.ts";
+import type { RedisReservations } from "./reservations.ts";
 import { ShardedReservations } from "./sharded/reservations.ts";
 
 /** The bucket whose slot has the collections. */
@@ -61,11 +62,8 @@ interface RedisStoreOptions {
   readonly onAcknowledged?: OnAcknowledged;
   readonly damagedRecords?: DamagedRecords;
   readonly instruments?: RedisInstruments;
-  /**
-   * How reservations are stored: `together`, each call as one script call over all of its buckets, which only one primary can
-   * run; or `sharded`, in steps of one bucket each. The default depends on the endpoint. Data is written by one of them only.
-   */
-  readonly reservations?: "together" | "sharded";
+  /** The default depends on the endpoint. */
+  readonly reservations?: ReservationForm;
 }
 
 /** The ledger in Redis. Each mutation is one operation of scripts/run-batch.lua. */
@@ -104,24 +102,18 @@ export class RedisStore implements InventoryStore {
     });
     this.#mutations = new Mutations(this.#writer, this.#keys, instruments);
     this.#plainKeys = new PlainKeys(this.#keys, this.#primaries, this.#mutations);
-    this.reservations =
-      (options.reservations ?? (endpoint.cluster ? "sharded" : "together")) === "sharded"
-        ? new ShardedReservations({
-            keys: this.#keys,
-            mutations: this.#mutations,
-            plainKeys: this.#plainKeys,
-            primaries: this.#primaries,
-            damagedRecords: this.#damagedRecords,
-            readLedgers: (ids) => this.batchGetLedgers(ids),
-            metrics: instruments.metrics,
-          })
-        : new RedisReservations(
-            this.#keys,
-            this.#mutations,
-            this.#plainKeys,
-            this.#primaries,
-            this.#damagedRecords,
-          );
+    this.reservations = openReservations(
+      options.reservations ?? (endpoint.cluster ? "sharded" : "together"),
+      {
+        keys: this.#keys,
+        mutations: this.#mutations,
+        plainKeys: this.#plainKeys,
+        primaries: this.#primaries,
+        damagedRecords: this.#damagedRecords,
+        readLedgers: (ids) => this.batchGetLedgers(ids),
+        metrics: instruments.metrics,
+      },
+    );
     this.#history = new RedisHistory(this.#keys, this.#primaries, this.#damagedRecords);
     this.#probe = new WriteProbe(() => this.#mutations.probe(), log);
     this.#products = new ProductReader(this.#primaries, this.#plainKeys, {

@@ -25,7 +25,7 @@ import { dueBuckets } from "./overdue.ts";
 import { Repair } from "./repair.ts";
 import { decodeDecided, mutationOf, replyTo } from "./steps.ts";
 
-interface ShardedReservationsOptions {
+export interface ShardedReservationsOptions {
   readonly keys: Keys;
   readonly mutations: Mutations;
   readonly plainKeys: PlainKeys;
