@@ -183,8 +183,10 @@ async function survive(
   const check = async (): Promise<void> => {
     await cluster.settled();
     await state.refresh();
-    await until(() => state.isSettled(), "every effect has reached the ledgers", REPAIRED_MS_MAX);
-    audit = new Audit(auditor, await directs(), { holdsByBucket: true });
+    const settled = () =>
+      until(() => state.isSettled(), "every effect has reached the ledgers", REPAIRED_MS_MAX);
+    await settled();
+    audit = new Audit(auditor, await directs(), { holdsByBucket: true, settled });
     await audit.check({
       products: PRODUCTS,
       declared: DECLARED,

@@ -29,11 +29,18 @@ interface Expected {
   readonly adjustments: readonly Adjustment[];
 }
 
+interface AuditOptions {
+  readonly holdsByBucket?: boolean;
+  /** Resolves when what was decided has reached the ledgers; at once unless given. */
+  readonly settled?: () => Promise<unknown>;
+}
+
 /** Compares the results that clients received with the state of the service and its Redis, while no calls run. */
 export class Audit {
   readonly #caller: Caller;
   readonly #primaries: readonly Redis[];
   readonly #holdsByBucket: boolean;
+  readonly #settled: () => Promise<unknown>;
   /** Longest time between the deadline of a reservation and its expiry. */
   latestMs = 0;
   /** Orders and adjustments that happened although their response was lost. */
@@ -43,14 +50,16 @@ export class Audit {
    * `primaries`: connections to all of them. `holdsByBucket`: reservations are made bucket by bucket, as in a Cluster, so that a
    * product's history may have the holds and releases of attempts that were refused.
    */
-  constructor(caller: Caller, primaries: readonly Redis[], { holdsByBucket = false } = {}) {
+  constructor(caller: Caller, primaries: readonly Redis[], options: AuditOptions = {}) {
     this.#caller = caller;
     this.#primaries = primaries;
-    this.#holdsByBucket = holdsByBucket;
+    this.#holdsByBucket = options.holdsByBucket ?? false;
+    this.#settled = options.settled ?? (async () => undefined);
   }
 
   async check(expected: Expected): Promise<void> {
     await this.#untilDueHaveExpired(expected.orders);
+    await this.#settled();
     const found = await this.#reservationsOf(expected.orders);
     this.happenedUnseen = 0;
     for (const order of expected.orders) {
