@@ -93,7 +93,9 @@ export function sizeRules(newFixture: () => ReservationFixture): void {
     );
     assert.deepEqual(
       everyShort.shortage,
-      shelves.map((shelf, n) => short(shelf, n + 2, n + 1)),
+      await Promise.all(
+        shelves.map(async (shelf, n) => short(shelf, n + 2, n + 1, (await shelf.ledger()).version)),
+      ),
     );
     const reserved = await fixture.reserve(
       id,
