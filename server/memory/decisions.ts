@@ -31,6 +31,7 @@ import {
   reservationOf,
   unitsToSell,
 } from "./reservation-record.ts";
+import { Retention } from "./retention.ts";
 
 /** What the home bucket of a reservation knows of it. */
 interface Entry {
@@ -46,20 +47,18 @@ export class Decisions {
   readonly entries = new Map<string, Entry>();
   /** Reservations with effects that are not settled, with the time since when, ms since 1970. */
   readonly owed = new Map<string, number>();
-  /** Entries that may be forgotten with the time until which they are kept, earliest first. */
-  readonly #ended = new Map<string, number>();
+  readonly #retention: Retention;
   readonly #operations: Operations;
   readonly #now: () => number;
-  readonly #retentionMs: number;
 
   constructor(operations: Operations, now: () => number, retentionMs: number) {
     this.#operations = operations;
     this.#now = now;
-    this.#retentionMs = retentionMs;
+    this.#retention = new Retention(now, retentionMs, (id) => this.entries.delete(id));
   }
 
   read({ reservationId }: Read): ReadReply {
-    this.#forget();
+    this.#retention.forgetDue();
     const entry = this.entries.get(reservationId);
     return entry?.record === undefined
       ? { status: "absent", nextEpoch: nextEpochOf(entry) }
@@ -67,7 +66,7 @@ export class Decisions {
   }
 
   decide({ reservationId, epoch, fingerprint, lines, ttlMs }: Decide): DecideReply {
-    this.#forget();
+    this.#retention.forgetDue();
     const entry = this.#entry(reservationId);
     if (entry.record !== undefined) {
       if (entry.record.fingerprint === undefined) {
@@ -98,12 +97,12 @@ export class Decisions {
       attemptFingerprint: fingerprint,
       revision: 0,
     };
-    this.#ended.delete(reservationId);
+    this.#retention.keepUntilEnd(reservationId);
     return decided(entry.record, entry.effects);
   }
 
   refuse({ reservationId, epoch }: Refuse): RefuseReply {
-    this.#forget();
+    this.#retention.forgetDue();
     const entry = this.#entry(reservationId);
     const { record } = entry;
     if (record?.attemptFingerprint !== undefined && record.epoch === epoch) {
@@ -113,13 +112,13 @@ export class Decisions {
     entry.refused = Math.max(entry.refused, epoch);
     this.entries.set(reservationId, entry);
     if (record === undefined) {
-      this.#keepFor(reservationId);
+      this.#retention.keep(reservationId);
     }
     return { status: "refused", nextEpoch: nextEpochOf(entry) };
   }
 
   commit({ reservationId, lines, strict, actor }: Commit): CommitReply {
-    this.#forget();
+    this.#retention.forgetDue();
     const entry = this.entries.get(reservationId);
     const record = entry?.record;
     if (entry === undefined || record === undefined) {
@@ -157,7 +156,7 @@ export class Decisions {
   }
 
   revive({ reservationId, epoch, fingerprint, lines, actor }: Revive): ReviveReply {
-    this.#forget();
+    this.#retention.forgetDue();
     const entry = this.entries.get(reservationId);
     const record = entry?.record;
     if (entry === undefined || record?.state !== "expired" || epoch !== nextEpochOf(entry)) {
@@ -172,7 +171,7 @@ export class Decisions {
   }
 
   release({ reservationId, actor }: Release): ReleaseReply {
-    this.#forget();
+    this.#retention.forgetDue();
     const entry = this.#entry(reservationId);
     const record = entry.record ?? this.#tombstone(reservationId);
     entry.record = record;
@@ -188,7 +187,7 @@ export class Decisions {
         record.state = "released";
         record.endTimeMs = this.#now();
         if (entry.effects.length === 0) {
-          this.#keepFor(reservationId);
+          this.#retention.keep(reservationId);
         }
         break;
       case "released":
@@ -198,7 +197,7 @@ export class Decisions {
   }
 
   extend({ reservationId, ttlMs }: Extend): ExtendReply {
-    this.#forget();
+    this.#retention.forgetDue();
     const entry = this.entries.get(reservationId);
     const record = entry?.record;
     if (entry === undefined || record === undefined) {
@@ -212,7 +211,7 @@ export class Decisions {
   }
 
   return({ reservationId, returnId, fingerprint, lines, actor }: Return): ReturnReply {
-    this.#forget();
+    this.#retention.forgetDue();
     const entry = this.entries.get(reservationId);
     const record = entry?.record;
     if (entry === undefined || record === undefined) {
@@ -257,7 +256,7 @@ export class Decisions {
       if (entry.effects.length === 0) {
         this.owed.delete(reservationId);
         if (entry.record?.state !== "active") {
-          this.#keepFor(reservationId);
+          this.#retention.keep(reservationId);
         }
       }
     }
@@ -288,7 +287,7 @@ export class Decisions {
 
   /** What the record says about the changes of the reservation. `undefined` if there is none. */
   traceOf(reservationId: string): ReservationTrace | undefined {
-    this.#forget();
+    this.#retention.forgetDue();
     const record = this.entries.get(reservationId)?.record;
     return (
       record && {
@@ -335,11 +334,11 @@ export class Decisions {
     record.revision += 1;
     entry.effects = [...entry.effects, effectOf(record, cause, referenceId, actor)];
     this.owed.set(record.reservationId, this.#now());
-    this.#ended.delete(record.reservationId);
+    this.#retention.keepUntilEnd(record.reservationId);
   }
 
   #tombstone(reservationId: string): ReservationRecord {
-    this.#keepFor(reservationId);
+    this.#retention.keep(reservationId);
     return {
       reservationId,
       state: "released",
@@ -360,21 +359,6 @@ export class Decisions {
 
   #entry(reservationId: string): Entry {
     return this.entries.get(reservationId) ?? { refused: 0, record: undefined, effects: [] };
-  }
-
-  #keepFor(reservationId: string): void {
-    this.#ended.delete(reservationId);
-    this.#ended.set(reservationId, this.#now() + this.#retentionMs);
-  }
-
-  #forget(): void {
-    for (const [reservationId, forgetAt] of this.#ended) {
-      if (forgetAt > this.#now()) {
-        return;
-      }
-      this.#ended.delete(reservationId);
-      this.entries.delete(reservationId);
-    }
   }
 
   #isDue(record: ReservationRecord): boolean {

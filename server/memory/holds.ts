@@ -5,6 +5,7 @@ import { isDeleted } from "../inventory/product-event.ts";
 import type { Line } from "../inventory/reservation.ts";
 import type { Apply, Cancel, Effect, Hold, HoldReply, Target } from "../inventory/sharded/messages.ts";
 import { ledgerOf, type Products } from "./products.ts";
+import { Retention } from "./retention.ts";
 
 /** What a reservation holds and has sold of the products of one bucket. */
 export interface HoldRecord {
@@ -28,22 +29,20 @@ export class Holds {
   readonly records = new Map<string, HoldRecord>();
   /** Reservations whose hold may belong to an attempt that was never decided, with the time since when, ms since 1970. */
   readonly undecided = new Map<string, number>();
-  /** Ended holds with the time until which they are kept, earliest first. */
-  readonly #ended = new Map<string, number>();
+  readonly #retention: Retention;
   readonly #products: Products;
   readonly #now: () => number;
-  readonly #retentionMs: number;
   readonly #onReturned: OnReturned;
 
   constructor(products: Products, now: () => number, retentionMs: number, onReturned: OnReturned) {
     this.#products = products;
     this.#now = now;
-    this.#retentionMs = retentionMs;
+    this.#retention = new Retention(now, retentionMs, (id) => this.records.delete(id));
     this.#onReturned = onReturned;
   }
 
   hold({ reservationId, epoch, fingerprint, lines, effects, actor }: Hold): HoldReply {
-    this.#forget();
+    this.#retention.forgetDue();
     if (effects.length > 0) {
       this.#apply(reservationId, effects);
     }
@@ -77,12 +76,12 @@ export class Holds {
       isCancelled: false,
     });
     this.undecided.set(reservationId, this.#now());
-    this.#ended.delete(reservationId);
+    this.#retention.keepUntilEnd(reservationId);
     return { status: "ok" };
   }
 
   cancel({ reservationId, epoch, fingerprint, actor }: Cancel): { readonly status: "ok" } {
-    this.#forget();
+    this.#retention.forgetDue();
     const known = this.records.get(reservationId);
     if (known?.epoch === epoch && known.fingerprint === fingerprint && !known.isCancelled) {
       for (const { productId, held } of known.targets) {
@@ -96,7 +95,7 @@ export class Holds {
   }
 
   apply({ reservationId, effects }: Apply): { readonly status: "ok" } {
-    this.#forget();
+    this.#retention.forgetDue();
     this.#apply(reservationId, effects);
     return { status: "ok" };
   }
@@ -188,18 +187,7 @@ export class Holds {
 
   #end(reservationId: string): void {
     this.undecided.delete(reservationId);
-    this.#ended.delete(reservationId);
-    this.#ended.set(reservationId, this.#now() + this.#retentionMs);
-  }
-
-  #forget(): void {
-    for (const [reservationId, forgetAt] of this.#ended) {
-      if (forgetAt > this.#now()) {
-        return;
-      }
-      this.#ended.delete(reservationId);
-      this.records.delete(reservationId);
-    }
+    this.#retention.keep(reservationId);
   }
 }
 

@@ -1,10 +1,10 @@
 -- Reservations in a Cluster: the steps of the home bucket of a reservation, which decides alone. The rules are those of
 -- memory/decisions.ts.
 --
--- The record is that of reservation.lua with these fields: epoch and attempt (fingerprint) of the attempt that was decided last, refused (attempts up
--- to this epoch can no longer be decided; absent: 0), revision (number of decisions that change ledgers), effects (of decisions that some
--- bucket may not have applied yet, oldest first; absent: none). A reservation with effects is in `owed`, by the time of the newest, and
--- its record does not expire. If there is only a refused attempt, the record is the string 'refused <epoch>'.
+-- The record is that of reservation.lua with these fields: epoch and attempt (fingerprint) of the attempt that was
+-- decided last, refused (attempts up to this epoch can no longer be decided; absent: 0), revision (number of decisions
+-- that change ledgers), effects (of decisions that some bucket may not have applied yet, oldest first; absent: none). A
+-- reservation with effects is in `owed`, by the time of the newest, and its record does not expire. If there is only a refused attempt, the record is the string 'refused <epoch>'.
 
 -- Returns the record or nil, its text, and the highest refused epoch.
 local function load_decision(key)
@@ -76,13 +76,6 @@ local function plan_sale(plan, keys, id, r, sold, revived)
   return plan_end(plan, keys, id, r, 'committed')
 end
 
--- Plans an active reservation with its deadline.
-local function plan_deadline(plan, keys, id, r)
-  local text = cjson.encode(r)
-  plan_active(plan, keys, id, r.expires, text)
-  return { 'ok', text }
-end
-
 -- read_reservation
 -- KEYS  record
 -- reply 'ok', the record; 'absent', next epoch
@@ -110,10 +103,13 @@ operations.decide = function(k, a, plan)
   for i = 1, (#a - 4) / 3 do
     lines[i] = { a[3 * i + 2], tonumber(a[3 * i + 3]), tonumber(a[3 * i + 4]) }
   end
-  return plan_deadline(plan, keys, a[1], {
-    state = 'active', lines = lines, print = a[3], created = now_ms, expires = now_ms + tonumber(a[4]),
+  local expires = now_ms + tonumber(a[4])
+  text = cjson.encode({
+    state = 'active', lines = lines, print = a[3], created = now_ms, expires = expires,
     epoch = epoch, attempt = a[3], revision = 0, refused = refused > 0 and refused or nil,
   })
+  plan_active(plan, keys, a[1], expires, text)
+  return { 'ok', text }
 end
 
 -- refuse
@@ -141,8 +137,8 @@ end
 -- commit
 -- KEYS  record, deadlines, owed
 -- ARGV  reservation ID, 'strict' or ''; then for each line product ID, quantity; no lines: all units held
--- reply 'ok', the record; 'missing'; 'ended', state; 'reused'; 'too_large', index of the line, units held; 'expired', next epoch, the record, and for
---       each line to be held again product ID, quantity
+-- reply 'ok', the record; 'missing'; 'ended', state; 'reused'; 'too_large', index of the line, units held; 'expired',
+--       next epoch, the record, and for each line to be held again product ID, quantity
 operations.commit = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2], owed = k[3] }
   local r, text, refused = load_decision(keys.record)
@@ -227,14 +223,7 @@ end
 -- reply 'ok', the record; 'missing'; 'ended', state
 operations.extend = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2] }
-  local r = load_decision(keys.record)
-  if not r then
-    return { 'missing' }
-  elseif r.state ~= 'active' or is_due(r) then
-    return { 'ended', r.state == 'active' and 'expired' or r.state }
-  end
-  r.expires = now_ms + tonumber(a[2])
-  return plan_deadline(plan, keys, a[1], r)
+  return plan_extension(plan, keys, a[1], (load_decision(keys.record)), a[2])
 end
 
 -- return

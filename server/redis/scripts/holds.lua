@@ -1,9 +1,9 @@
 -- Reservations in a Cluster, where every script call touches one bucket: the steps of the buckets of the products. The
 -- rules are those of memory/holds.ts, the protocol is in inventory/sharded/.
 --
--- A hold is a JSON string: epoch, print (fingerprint of the attempt), revision (of the newest effect applied; -1 before any),
--- lines as [product ID, held, sold], cancelled. It says what one reservation holds and has sold in this bucket, and changes in the same step as the
--- ledgers. Reservations whose attempt may not be decided are in `undecided`, by the time of the hold.
+-- A hold is a JSON string: epoch, print (fingerprint of the attempt), revision (of the newest effect applied; -1
+-- before any), lines as [product ID, held, sold], cancelled. It says what one reservation holds and has sold in this
+-- bucket, and changes in the same step as the ledgers. Reservations whose attempt may not be decided are in `undecided`, by the time of the hold.
 
 local function is_hold(x)
   if type(x) ~= 'table' or not is_integer(x.epoch) or type(x.print) ~= 'string' or not is_integer(x.revision)
@@ -20,15 +20,7 @@ end
 
 -- Returns the hold, or nil.
 local function load_hold(key)
-  local text = read('hold', 'GET', key)
-  if not text then
-    return nil
-  end
-  local ran, x = pcall(cjson.decode, text)
-  if not ran or not is_hold(x) then
-    raise_damage('hold', key, ran and 'the record has missing or invalid fields' or 'the record is not JSON')
-  end
-  return x
+  return (load_record('hold', key, is_hold))
 end
 
 -- KEYS of a step: hold, undecided; then for each of `ids` ledger, history, changes. Those of other products that the hold

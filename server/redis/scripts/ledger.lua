@@ -5,7 +5,8 @@
 -- of the seller's events in µs: P newest create or update, X newest details, K newest deletion.
 -- Q and R have the time and the delivery of the newest declaration and of the newest details (product-event.lua).
 --
--- Numbers are Lua doubles, exact up to 2^53, so microseconds of any year up to 2255 survive. Format them with %d, never with tostring or ..: those round to 14 digits.
+-- Numbers are Lua doubles, exact up to 2^53, so microseconds of any year up to 2255 survive. Format
+-- them with %d, never with tostring or ..: those round to 14 digits.
 
 local operation_retention_ms = ARGV[1]
 local update_ahead_ms_max = tonumber(ARGV[4])

@@ -65,17 +65,22 @@ local function is_reservation(r)
     and (r.state ~= 'committed' or (are_quantities(r.sold, #r.lines) and are_quantities(r.left, #r.lines)))
 end
 
--- Returns the reservation and its text, or nil.
-local function load_reservation(key)
-  local text = read('reservation', 'GET', key)
+-- Returns a record that is stored as JSON and its text, or nil. Raises damage unless it is valid.
+local function load_record(kind, key, is_valid)
+  local text = read(kind, 'GET', key)
   if not text then
     return nil
   end
-  local ran, r = pcall(cjson.decode, text)
-  if not ran or not is_reservation(r) then
-    raise_damage('reservation', key, ran and 'the record has missing or invalid fields' or 'the record is not JSON')
+  local ran, fields = pcall(cjson.decode, text)
+  if not ran or not is_valid(fields) then
+    raise_damage(kind, key, ran and 'the record has missing or invalid fields' or 'the record is not JSON')
   end
-  return r, text
+  return fields, text
+end
+
+-- Returns the reservation and its text, or nil.
+local function load_reservation(key)
+  return load_record('reservation', key, is_reservation)
 end
 
 local function plan_active(plan, keys, id, expires, text)
@@ -302,6 +307,20 @@ operations.release_reservation = function(k, a, plan)
   return plan_ended(plan, keys, id, r, 'released')
 end
 
+-- Plans the deadline of a reservation, or of nil, as `ttl` ms from now. Returns the reply: 'ok', the reservation; 'missing';
+-- 'ended', state.
+local function plan_extension(plan, keys, id, r, ttl)
+  if not r then
+    return { 'missing' }
+  elseif r.state ~= 'active' or is_due(r) then
+    return { 'ended', r.state == 'active' and 'expired' or r.state }
+  end
+  r.expires = now_ms + tonumber(ttl)
+  local text = cjson.encode(r)
+  plan_active(plan, keys, id, r.expires, text)
+  return { 'ok', text }
+end
+
 -- extend_reservation
 -- KEYS  reservation, deadlines
 -- ARGV  reservation ID, time to live in ms
@@ -309,15 +328,7 @@ end
 operations.extend_reservation = function(k, a, plan)
   local keys = { record = k[1], deadlines = k[2] }
   local r = load_reservation(keys.record)
-  if not r then
-    return { 'missing' }
-  elseif r.state ~= 'active' or is_due(r) then
-    return { 'ended', r.state == 'active' and 'expired' or r.state }
-  end
-  r.expires = now_ms + tonumber(a[2])
-  local text = cjson.encode(r)
-  plan_active(plan, keys, a[1], r.expires, text)
-  return { 'ok', text }
+  return plan_extension(plan, keys, a[1], r, a[2])
 end
 
 -- return_units
