@@ -4,6 +4,7 @@ import { pino } from "pino";
 import { Registry } from "prom-client";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { parseAddresses } from "../../server/redis/connection/settings.ts";
+import { SlotMap } from "../../server/redis/connection/slot-map.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { RedisMetrics } from "../../server/redis/metrics.ts";
 import { RedisStore } from "../../server/redis/store.ts";
@@ -237,6 +238,37 @@ describe("the router of a Redis Cluster", { skip: need("redis-server").missing }
     const text = await registry.metrics();
     assert.match(text, /inventory_redis_error_replies_total\{reply="MOVED"\} [1-9]/);
     assert.match(text, /inventory_redis_topology_changes_total [1-9]/);
+  });
+
+  it("reports a change of primaries once to a listener that then listens again, as a waiting read does", async () => {
+    const map = new SlotMap({
+      endpoint: { addresses: parseAddresses(cluster.addresses), tls: false },
+      password: undefined,
+      keys,
+      log,
+      metrics: undefined,
+    });
+    try {
+      await map.firstKnown;
+      let calls = 0;
+      const listen = (): void => {
+        map.onChange(() => {
+          calls += 1;
+          if (calls < 100) listen();
+        });
+      };
+      listen();
+      const slot = slotOfBucket(5);
+      const home = await cluster.primaryOf(slot);
+      const away = (await cluster.primaries()).find((node) => node !== home);
+      assert.ok(away);
+      await cluster.moveSlot(slot, away);
+      map.refresh();
+      await until(() => calls > 0, "the move is reported");
+      assert.equal(calls, 1);
+    } finally {
+      map.close();
+    }
   });
 
   it("checks a bucket again that another server has written elsewhere before it came back", async () => {

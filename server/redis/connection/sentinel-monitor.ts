@@ -84,7 +84,7 @@ class SentinelMonitor {
     }
     this.#primary = primary;
     this.#log.warn({ primary }, "The Sentinels have promoted another primary; reconnecting to it");
-    for (const listener of this.#listeners) {
+    for (const listener of [...this.#listeners]) {
       listener();
     }
   }

@@ -243,7 +243,8 @@ export class SlotMap {
       metrics?.topologyChanged();
       log.warn({ buckets: changed, nodes }, "Buckets have other primaries in the Redis Cluster");
     }
-    for (const listener of this.#listeners) {
+    // A copy: a listener that still cannot go on listens again, and a Set would call what was added during the iteration.
+    for (const listener of [...this.#listeners]) {
       listener();
     }
   }
