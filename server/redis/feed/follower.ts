@@ -56,7 +56,8 @@ export class Follower {
   #blockMs = 0;
   #hasLoaded = false;
   #isLoading = false;
-  readonly #startedAt = performance.now();
+  /** Whether `UNAVAILABLE_AFTER_MS` has passed. Set by a timer: by `performance.now()`, timers can fire early. */
+  #isLate = false;
   readonly #stopping = new AbortController();
   readonly #running: Promise<void>;
 
@@ -81,7 +82,10 @@ export class Follower {
   }
 
   async #run(): Promise<void> {
-    const timer = setTimeout(() => this.#reportIfUnavailable(), UNAVAILABLE_AFTER_MS);
+    const timer = setTimeout(() => {
+      this.#isLate = true;
+      this.#reportIfUnavailable();
+    }, UNAVAILABLE_AFTER_MS);
     while (!this.#isStopping) {
       try {
         await this.#untilReady();
@@ -242,8 +246,7 @@ export class Follower {
   }
 
   #reportIfUnavailable(): void {
-    const isLate = performance.now() - this.#startedAt >= UNAVAILABLE_AFTER_MS;
-    if (isLate && !this.#hasLoaded && !this.#isLoading && !this.#isStopping) {
+    if (this.#isLate && !this.#hasLoaded && !this.#isLoading && !this.#isStopping) {
       this.#listener.onUnavailable(this.#partition);
     }
   }
