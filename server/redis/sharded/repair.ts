@@ -49,7 +49,7 @@ export class Repair {
     await this.#sweep;
   }
 
-  /** Repairs what has waited than `undecidedMs` and `owedMs`, as far as it can be reached. */
+  /** Repairs what has waited longer than `undecidedMs` or `owedMs`, as far as it can be reached. */
   async sweep(undecidedMs = UNDECIDED_MS_MAX, owedMs = OWED_MS_MAX): Promise<void> {
     await Promise.all([
       this.#repairSet("undecided", undecidedMs, (bucket) => this.#abandonUndecided(bucket, undecidedMs)),
