@@ -269,6 +269,15 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     long: bounds(1, 0, 1),
   },
   {
+    name: "late commit: the reply to its last attempt is lost, and a release",
+    bucketOf: APART,
+    declared: { a: 1, b: 1 },
+    given: EXPIRED_UNSETTLED,
+    calls: [commit("order"), release("order")],
+    small: bounds(1, 0, 1, 1),
+    long: bounds(2, 1, 2, 1),
+  },
+  {
     name: "return: of a commit whose effects nobody applied, twice, and another one",
     bucketOf: APART,
     declared: { a: 2, b: 1 },
