@@ -13,11 +13,10 @@ import { withoutReleasedHolds } from "../inventory/reservation-fixture.ts";
 import { ask, type Call } from "../model/calls.ts";
 import { type Command, LONG_MS, PRODUCT_IDS, prefixed, program, RESERVATION_IDS } from "../model/programs.ts";
 import { need } from "../support/programs.ts";
-import { startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
 import { ClusterState } from "./cluster-state.ts";
-import { type ClusterStore, openClusterStore, settling } from "./cluster-stores.ts";
+import { ACKS, type ClusterStore, openClusterStore, settling, startCluster } from "./cluster-stores.ts";
 
 // Reservations made bucket by bucket, on a Cluster and on one primary, against those made in one script call, on one primary. Random programs must
 // have the same results, but for the versions of products: a refused reservation may leave that units were held and released.
@@ -42,8 +41,8 @@ describe("random programs", { skip: need("redis-server").missing }, () => {
   });
 
   it("have the same results on a Cluster and on one primary", async (t) => {
-    await using cluster = await startRedisCluster({ appendonly: "no" });
-    const { store, state } = await openClusterStore(cluster);
+    await using cluster = await startCluster();
+    const { store, state } = await openClusterStore(cluster, { acks: ACKS });
     try {
       await runPrograms(t, together, { store, state });
     } finally {
