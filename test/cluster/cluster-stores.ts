@@ -14,7 +14,7 @@ const START_MS_MAX = 10_000;
 const silent = pino({ level: "silent" });
 
 /** Replicas of each primary, one of which acknowledges each mutation: `CLUSTER_REPLICAS=1` for 3 + 3 nodes. */
-const REPLICAS = Number(process.env["CLUSTER_REPLICAS"] ?? 0);
+export const REPLICAS = Number(process.env["CLUSTER_REPLICAS"] ?? 0);
 export const ACKS = Math.min(REPLICAS, 1);
 
 /** Starts three primaries with `CLUSTER_REPLICAS` replicas each. Stores on it are opened with `ACKS`. */
