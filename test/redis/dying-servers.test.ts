@@ -20,8 +20,8 @@ import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 
 // Reservations of a Cluster on real scripts, with a server that dies, or loses a message or a reply, at each step of each
-// operation. Then another server repairs and the caller repeats its call, in either order. Exhaustive, so there is no seed.
-// DYING_SERVERS=long: also with the record of the order in the bucket of one of its products.
+// operation. Then the caller repeats its call at another server, which also repairs, after a death in either order. Exhaustive,
+// so there is no seed. DYING_SERVERS=long: also with the record of the order in the bucket of one of its products.
 
 const READ = "read";
 const DAY_MS = 24 * 3_600_000;
