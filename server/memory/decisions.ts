@@ -159,6 +159,10 @@ export class Decisions {
     this.#retention.forgetDue();
     const entry = this.entries.get(reservationId);
     const record = entry?.record;
+    const isRepeated = record?.epoch === epoch && record.attemptFingerprint === fingerprint;
+    if (entry !== undefined && record?.state === "committed" && isRepeated) {
+      return decided(record, entry.effects);
+    }
     if (entry === undefined || record?.state !== "expired" || epoch !== nextEpochOf(entry)) {
       return { status: "refused", nextEpoch: nextEpochOf(entry) };
     }

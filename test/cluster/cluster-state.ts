@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { Redis } from "ioredis";
 import type { Keys } from "../../server/redis/keys.ts";
 import { decodeReservation } from "../../server/redis/reservation-record.ts";
-import { type ClusterNode, type RedisCluster, slotOfBucket } from "../support/redis-cluster.ts";
+import { slotOfBucket } from "../support/redis-cluster.ts";
 
 const KEYS_PER_SCAN = 1_000;
 
@@ -36,14 +36,24 @@ interface Records {
 
 const NONE: Units = { held: 0, sold: 0 };
 
-/** Records and holds of the reservations of a Cluster, read from its nodes. */
+/** A primary, with a connection to it. */
+interface Primary {
+  readonly direct: Redis;
+}
+
+/** The primary of each slot: of a Cluster, or the only one there is. */
+interface Nodes {
+  primaryOf(slot: number): Promise<Primary>;
+}
+
+/** Records and holds of reservations across buckets, read from the primaries that have them. */
 export class ClusterState {
-  readonly #cluster: RedisCluster;
+  readonly #cluster: Nodes;
   readonly #keys: Keys;
-  #nodes: readonly ClusterNode[] = [];
+  #nodes: readonly Primary[] = [];
   #refreshed: Promise<void> | undefined;
 
-  constructor(cluster: RedisCluster, keys: Keys) {
+  constructor(cluster: Nodes, keys: Keys) {
     this.#cluster = cluster;
     this.#keys = keys;
   }

@@ -13,6 +13,15 @@ const BUCKETS = 16;
 const START_MS_MAX = 10_000;
 const silent = pino({ level: "silent" });
 
+/** Replicas of each primary, one of which acknowledges each mutation: `CLUSTER_REPLICAS=1` for 3 + 3 nodes. */
+export const REPLICAS = Number(process.env["CLUSTER_REPLICAS"] ?? 0);
+export const ACKS = Math.min(REPLICAS, 1);
+
+/** Starts three primaries with `CLUSTER_REPLICAS` replicas each. Stores on it are opened with `ACKS`. */
+export function startCluster(): Promise<RedisCluster> {
+  return startRedisCluster({ appendonly: "no", replicas: REPLICAS });
+}
+
 /** A store on a Cluster, and the state of its buckets as Redis has it. */
 export interface ClusterStore {
   readonly store: RedisStore;
@@ -78,20 +87,20 @@ export class ClusterPool implements AsyncDisposable {
 
   readonly makeStore: MakeStore = async (settings): Promise<StoreUnderTest> => {
     const cluster = this.#free.pop() ?? (await this.#start());
-    const { store } = await openClusterStore(cluster, settings);
+    const { store } = await openClusterStore(cluster, { ...settings, acks: ACKS });
     return {
       store: settling(store),
       recordsRefusedHolds: true,
       close: async () => {
         await store.close();
-        await Promise.all(cluster.nodes.map(({ direct }) => direct.flushall()));
+        await Promise.all((await cluster.primaries()).map(({ direct }) => direct.flushall()));
         this.#free.push(cluster);
       },
     };
   };
 
   async #start(): Promise<RedisCluster> {
-    const cluster = await startRedisCluster({ appendonly: "no" });
+    const cluster = await startCluster();
     this.#all.push(cluster);
     return cluster;
   }

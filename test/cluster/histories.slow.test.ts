@@ -8,7 +8,7 @@ import { askOf, audit, ROUNDS, seedOf, withSweeper } from "../model/rounds.ts";
 import { need } from "../support/programs.ts";
 import { type ClusterNode, type RedisCluster, startRedisCluster } from "../support/redis-cluster.ts";
 import { until } from "../support/until.ts";
-import { type ClusterStore, openClusterStore } from "./cluster-stores.ts";
+import { ACKS, type ClusterStore, openClusterStore, REPLICAS } from "./cluster-stores.ts";
 import { judgeApart } from "./judge.ts";
 
 const CLIENTS = 60;
@@ -66,9 +66,9 @@ describe("histories of random clients of a Cluster", { skip: need("redis-server"
   const storeOf = new Map<Ask, InventoryStore>();
 
   before(async () => {
-    cluster = await startRedisCluster({ replicationDelayMs: 0 });
+    cluster = await startRedisCluster({ replicas: REPLICAS, replicationDelayMs: 0 });
     for (let n = 0; n < SERVERS; n++) {
-      const server = await openClusterStore(cluster, { changesKept: CHANGES_KEPT });
+      const server = await openClusterStore(cluster, { changesKept: CHANGES_KEPT, acks: ACKS });
       servers.push(server);
       const ask = askOf(server.store);
       asks.push(ask);

@@ -7,7 +7,7 @@ import { describeStoresAgree } from "../inventory/stores-agree.ts";
 import { need } from "../support/programs.ts";
 import { ClusterPool } from "./cluster-stores.ts";
 
-// The contract of the store on a Redis Cluster of three primaries.
+// The contract of the store on a Redis Cluster of three primaries; CLUSTER_REPLICAS=1: of three primaries with a replica each.
 
 const pool = new ClusterPool();
 const options = { skip: need("redis-server").missing || undefined };

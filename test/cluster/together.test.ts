@@ -1,69 +1,100 @@
 import assert from "node:assert/strict";
 import { randomInt, randomUUID } from "node:crypto";
-import { after, before, describe, it } from "node:test";
+import { after, before, describe, it, type TestContext } from "node:test";
 import fc from "fast-check";
+import { Redis } from "ioredis";
 import { pino } from "pino";
 import type { StockChange } from "../../server/inventory/ledger.ts";
 import type { InventoryStore } from "../../server/inventory/store.ts";
+import { BUCKETS_DEFAULT, Keys } from "../../server/redis/keys.ts";
+import type { ReservationForm } from "../../server/redis/open-reservations.ts";
 import { RedisStore } from "../../server/redis/store.ts";
 import { withoutReleasedHolds } from "../inventory/reservation-fixture.ts";
 import { ask, type Call } from "../model/calls.ts";
 import { type Command, LONG_MS, PRODUCT_IDS, prefixed, program, RESERVATION_IDS } from "../model/programs.ts";
 import { need } from "../support/programs.ts";
-import { type RedisCluster, startRedisCluster } from "../support/redis-cluster.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 import { until } from "../support/until.ts";
-import { type ClusterStore, openClusterStore, settling } from "./cluster-stores.ts";
+import { ClusterState } from "./cluster-state.ts";
+import { ACKS, type ClusterStore, openClusterStore, settling, startCluster } from "./cluster-stores.ts";
 
-// Reservations made bucket by bucket, on a Cluster, against those made in one script call, on one primary. Random programs must
+// Reservations made bucket by bucket, on a Cluster and on one primary, against those made in one script call, on one primary. Random programs must
 // have the same results, but for the versions of products: a refused reservation may leave that units were held and released.
 
 const { FC_SEED, CHAOS_ROUNDS = "1" } = process.env;
 const PROGRAMS = 20 * Number(CHAOS_ROUNDS);
 const RUN = randomUUID().slice(0, 8);
+const keys = new Keys(BUCKETS_DEFAULT);
+let programsRun = 0;
 
 describe("random programs", { skip: need("redis-server").missing }, () => {
   let redis: RedisServer;
   let together: RedisStore;
-  let cluster: RedisCluster;
-  let apart: ClusterStore;
 
   before(async () => {
     redis = await startRedis({ appendonly: "no" });
-    together = new RedisStore({ endpoint: { url: redis.url }, log: pino({ level: "silent" }) });
-    await together.start(5_000);
-    cluster = await startRedisCluster({ appendonly: "no" });
-    apart = await openClusterStore(cluster);
+    together = await openOnPrimary(redis, "together");
   });
   after(async () => {
     await together?.close();
-    await apart?.store.close();
     await redis?.stop();
-    await cluster?.[Symbol.asyncDispose]();
   });
 
   it("have the same results on a Cluster and on one primary", async (t) => {
-    const seed = FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED);
-    t.diagnostic(`FC_SEED=${seed}`);
-    const results = new Map<string, number>();
-    let programsRun = 0;
-    await fc.assert(
-      fc.asyncProperty(program, async (commands) => {
-        const prefix = `${RUN}.${++programsRun}`;
-        const stores = [together, settling(apart.store)] as const;
-        await runOnBoth(stores, commands, prefix, results);
-        await apart.state.check((productId) => apart.store.getLedger(productId));
-      }),
-      { seed, numRuns: PROGRAMS },
-    );
-    t.diagnostic(
-      [...results]
-        .map(([result, count]) => `${result} ${count}`)
-        .sort()
-        .join(", "),
-    );
+    await using cluster = await startCluster();
+    const { store, state } = await openClusterStore(cluster, { acks: ACKS });
+    try {
+      await runPrograms(t, together, { store, state });
+    } finally {
+      await store.close();
+    }
+  });
+
+  it("have the same results on one primary, bucket by bucket and in one script call", async (t) => {
+    await using primary = await startRedis({ appendonly: "no" });
+    const direct = new Redis(primary.url);
+    const store = await openOnPrimary(primary, "sharded");
+    try {
+      const state = new ClusterState({ primaryOf: async () => ({ direct }) }, keys);
+      await runPrograms(t, together, { store, state });
+    } finally {
+      await store.close();
+      direct.disconnect();
+    }
   });
 });
+
+async function openOnPrimary(redis: RedisServer, reservations: ReservationForm): Promise<RedisStore> {
+  const log = pino({ level: "silent" });
+  const store = new RedisStore({ endpoint: { url: redis.url }, log, keys, reservations });
+  await store.start(5_000);
+  return store;
+}
+
+async function runPrograms(
+  t: TestContext,
+  together: RedisStore,
+  apart: Pick<ClusterStore, "store" | "state">,
+): Promise<void> {
+  const seed = FC_SEED === undefined ? randomInt(2 ** 31) : Number(FC_SEED);
+  t.diagnostic(`FC_SEED=${seed}`);
+  const results = new Map<string, number>();
+  await fc.assert(
+    fc.asyncProperty(program, async (commands) => {
+      const prefix = `${RUN}.${++programsRun}`;
+      const stores = [together, settling(apart.store)] as const;
+      await runOnBoth(stores, commands, prefix, results);
+      await apart.state.check((productId) => apart.store.getLedger(productId));
+    }),
+    { seed, numRuns: PROGRAMS },
+  );
+  t.diagnostic(
+    [...results]
+      .map(([result, count]) => `${result} ${count}`)
+      .sort()
+      .join(", "),
+  );
+}
 
 async function runOnBoth(
   stores: readonly [InventoryStore, InventoryStore],

@@ -9,10 +9,12 @@ for (const { small: _, long: bounds, ...scenario } of SCENARIOS) {
   if (!scenario.name.includes(name)) {
     continue;
   }
+  const startMs = performance.now();
   const { states, transitions, depth, violation } = new Explorer({ ...scenario, bounds }).run();
+  const seconds = Math.round((performance.now() - startMs) / 1_000);
   const { duplicates, failures, repairs, attempts } = bounds;
   process.stdout.write(
-    `| ${scenario.name} | ${duplicates} | ${failures} | ${repairs} | ${attempts} | ${number.format(states)} | ${number.format(transitions)} | ${depth} |\n`,
+    `| ${scenario.name} | ${duplicates} | ${failures} | ${repairs} | ${attempts} | ${number.format(states)} | ${number.format(transitions)} | ${depth} | ${seconds} |\n`,
   );
   if (violation !== undefined) {
     process.exitCode = 1;

@@ -243,6 +243,16 @@ export const FAULTS: readonly SeededFault[] = [
     }),
   },
   {
+    name: "a repeated revival is refused",
+    scenario: "late commit: the reply",
+    take: mistaking("revive", (bucket, message) => {
+      const { refused = 0, record } = bucket.decisions.entries.get(message.reservationId) ?? {};
+      return record?.state === "committed"
+        ? { status: "refused", nextEpoch: Math.max(refused, record.epoch) + 1 }
+        : bucket.take(message);
+    }),
+  },
+  {
     name: "a later attempt holds before it has read the record",
     scenario: "reused ID: two contents under",
     coordinator: class extends Coordinator {

@@ -150,7 +150,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 2, b: 1 },
     calls: [reserve("order", CART), reserve("order", CART), reserve("rival", { b: 1 })],
     small: bounds(0, 0, 1),
-    long: bounds(1, 0, 1, 3),
+    long: bounds(1, 1, 1, 3),
   },
   {
     name: "lost replies: a call that fails anywhere, and its retry",
@@ -158,7 +158,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [reserve("order", CART), reserve("order", CART)],
     small: bounds(0, 1, 0),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 1, 2),
   },
   {
     name: "reused ID: two contents under one ID",
@@ -174,7 +174,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [reserve("order", { a: 1 }), reserve("order", { b: 1 }), release("order")],
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 1, 3),
+    long: bounds(1, 1, 2, 3),
   },
   {
     name: "tombstone: a release before, during and after the reservation",
@@ -182,7 +182,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [reserve("order", CART), release("order"), reserve("rival", { a: 1 })],
     small: bounds(1, 0, 0),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 1, 2),
   },
   {
     name: "refused cart: short in one bucket, beside a rival, a restock and a lowered count",
@@ -190,7 +190,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [reserve("order", CART), reserve("rival", { b: 1 }), declare("b", 2), declare("a", 0)],
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 1, 2),
   },
   {
     name: "two carts: each takes the other's last unit",
@@ -198,7 +198,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [reserve("order", CART), reserve("rival", { b: 1, a: 1 })],
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 1, 2),
   },
   {
     name: "commit and release: race for an active reservation",
@@ -207,7 +207,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     given: [done(RESERVED)],
     calls: [commit("order"), commit("order", { a: 1 }), release("order")],
     small: bounds(1, 0, 1),
-    long: bounds(1, 1, 2),
+    long: bounds(2, 1, 2),
   },
   {
     name: "reserve to commit: a commit after the answer, a delayed reserve, a release",
@@ -215,7 +215,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [RESERVED, commit("order", {}, { after: RESERVED }), release("order", { after: RESERVED })],
     small: bounds(1, 0, 1),
-    long: bounds(1, 1, 2),
+    long: bounds(2, 1, 2),
   },
   {
     name: "expiry: sweep, extend, strict and plain commit of a reservation that is due",
@@ -230,7 +230,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     ],
     deadlinePasses: true,
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 1, 2),
   },
   {
     name: "late commit: two with other quantities, and a release",
@@ -239,7 +239,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     given: [done(reserve("order", { a: 2, b: 2 })), "deadline", cut(expire())],
     calls: [commit("order", { a: 1 }), commit("order", { a: 2, b: 1 }), release("order")],
     small: bounds(0, 0, 1),
-    long: bounds(1, 0, 1),
+    long: bounds(1, 1, 1),
   },
   {
     name: "late commit: two in different buckets, and a rival for the units",
@@ -248,7 +248,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     given: EXPIRED_UNSETTLED,
     calls: [commit("order", { a: 1 }), commit("order", { b: 1 }), reserve("rival", { a: 1 })],
     small: bounds(0, 0, 1),
-    long: bounds(1, 0, 1, 3),
+    long: bounds(1, 1, 1, 3),
   },
   {
     name: "late commit: twice the same, replies lost, and a lowered count",
@@ -257,7 +257,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     given: EXPIRED,
     calls: [commit("order"), commit("order"), declare("a", 0)],
     small: bounds(0, 1, 0),
-    long: bounds(1, 1, 0),
+    long: bounds(1, 1, 1),
   },
   {
     name: "late commit: a reservation whose sweep is under way, with its return",
@@ -266,7 +266,16 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     given: [done(RESERVED), "deadline"],
     calls: [expire(), commit("order"), returns("order", "return", { a: 1 }, { after: commit("order") })],
     small: bounds(0, 0, 1),
-    long: bounds(1, 0, 1),
+    long: bounds(1, 1, 1),
+  },
+  {
+    name: "late commit: the reply to its last attempt is lost, and a release",
+    bucketOf: APART,
+    declared: { a: 1, b: 1 },
+    given: EXPIRED_UNSETTLED,
+    calls: [commit("order"), release("order")],
+    small: bounds(1, 0, 1, 1),
+    long: bounds(2, 1, 2, 1),
   },
   {
     name: "return: of a commit whose effects nobody applied, twice, and another one",
@@ -279,7 +288,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
       returns("order", "second return", { a: 1, b: 1 }),
     ],
     small: bounds(0, 0, 1),
-    long: bounds(1, 1, 1),
+    long: bounds(1, 1, 2),
   },
   {
     name: "one bucket: record and both products together",
@@ -287,7 +296,7 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     declared: { a: 1, b: 1 },
     calls: [RESERVED, reserve("order", { a: 1 }), release("order")],
     small: bounds(0, 0, 1),
-    long: bounds(1, 0, 0),
+    long: bounds(1, 1, 2),
   },
   {
     name: "whole life: reserve, sweep, late commit and release, each at any time",
@@ -296,6 +305,6 @@ export const SCENARIOS: readonly BoundedScenario[] = [
     calls: [RESERVED, expire(), commit("order"), release("order")],
     deadlinePasses: true,
     small: bounds(0, 0, 1),
-    long: bounds(1, 0, 1),
+    long: bounds(1, 1, 1),
   },
 ];

@@ -176,7 +176,10 @@ end
 -- reply 'ok', the record; 'refused', next epoch
 operations.revive = function(k, a, plan)
   local keys, epoch = { record = k[1], deadlines = k[2], owed = k[3] }, tonumber(a[2])
-  local r, _, refused = load_decision(keys.record)
+  local r, text, refused = load_decision(keys.record)
+  if r and r.state == 'committed' and r.epoch == epoch and r.attempt == a[3] then
+    return { 'ok', text }
+  end
   if not r or r.state ~= 'expired' or epoch ~= next_epoch(r, refused) then
     return { 'refused', next_epoch(r, refused) }
   end
