@@ -81,7 +81,8 @@ export class Connection {
       this.#track(stream, headers[":path"]);
       stream.on("close", () => {
         // V8 may keep a closed stream until its next full collection. Its listeners would keep the call as well.
-        stream.removeAllListeners();
+        // "removeListener" first: while it has Node's own listener, each of the others is removed one by one with an event.
+        stream.removeAllListeners("removeListener").removeAllListeners();
         this.#open.delete(stream);
         this.#hasServed = true;
         if (this.#open.size > 0) return;

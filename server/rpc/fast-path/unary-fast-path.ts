@@ -162,25 +162,23 @@ export class UnaryFastPath implements FastPath {
     }
   }
 
-  #run({ method, protocol }: PlainRequest, message: Message, call: UnaryCall): void {
+  #run(plain: PlainRequest, message: Message, call: UnaryCall): void {
     call.call.request = message;
-    const run = (): Awaitable<Message> => call.call.run(() => method.invoke(message, call));
-    const respond = (result: Message): void => {
-      // Encoded before the call is released: a value that is out of range must still become an error.
-      const response = protocol.encodeResponse(method, result, call.metadata);
-      call.call.response = result;
-      call.respond(undefined, () => response);
-    };
-    const fail = (error: unknown): void => this.#fail(protocol, error, call);
     try {
-      const result = call.admission === undefined ? run() : call.admission.then(run);
+      const { admission } = call;
+      const result =
+        admission === undefined
+          ? invoke(plain, message, call)
+          : admission.then(() => invoke(plain, message, call));
       if (result instanceof Promise) {
-        result.then(respond).catch(fail);
+        result
+          .then((response) => respond(plain, response, call))
+          .catch((error: unknown) => this.#fail(plain.protocol, error, call));
       } else {
-        respond(result);
+        respond(plain, result, call);
       }
     } catch (error) {
-      fail(error);
+      this.#fail(plain.protocol, error, call);
     }
   }
 
@@ -188,6 +186,17 @@ export class UnaryFastPath implements FastPath {
     const reported = this.#options.reportError(error, call.call, false);
     call.respond(reported.code, () => encodeError(protocol, reported, call.metadata));
   }
+}
+
+function invoke({ method }: PlainRequest, message: Message, call: UnaryCall): Awaitable<Message> {
+  return call.call.run(() => method.invoke(message, call));
+}
+
+function respond({ method, protocol }: PlainRequest, message: Message, call: UnaryCall): void {
+  // Encoded before the call is released: a value that is out of range must still become an error.
+  const response = protocol.encodeResponse(method, message, call.metadata);
+  call.call.response = message;
+  call.respond(undefined, () => response);
 }
 
 function ignore(): void {

@@ -27,7 +27,7 @@ export class UnaryHttp2Writer implements UnaryWriter {
   send(response: EncodedResponse): void {
     const stream = this.#stream;
     const { status, trailers } = response;
-    const headers = [":status", String(status), ...headersOf(response)];
+    const headers = headersOf(response, [":status", String(status)]);
     if (trailers === undefined) {
       stream.respond(headers);
     } else {
@@ -54,7 +54,7 @@ export class UnaryHttp1Writer implements UnaryWriter {
   }
 
   send(response: EncodedResponse): void {
-    this.#response.writeHead(response.status, headersOf(response));
+    this.#response.writeHead(response.status, headersOf(response, []));
     this.#response.end(response.body);
   }
 
@@ -93,8 +93,11 @@ export class CompressingWriter implements UnaryWriter {
   }
 }
 
-function headersOf({ headers, body, isUnframed }: EncodedResponse): string[] {
-  return isUnframed && body !== undefined
-    ? [...headers, "content-length", String(Buffer.byteLength(body))]
-    : [...headers];
+/** Appends to `fields`, which Node appends to as well. */
+function headersOf({ headers, body, isUnframed }: EncodedResponse, fields: string[]): string[] {
+  fields.push(...headers);
+  if (isUnframed && body !== undefined) {
+    fields.push("content-length", String(Buffer.byteLength(body)));
+  }
+  return fields;
 }
