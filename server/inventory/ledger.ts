@@ -1,4 +1,4 @@
-/** The largest quantity: units are int32 on the wire. `quantity_max` in redis/scripts/ledger.lua. */
+/** The largest quantity: units are int32 on the wire. `quantity_max` in redis/scripts/context.lua. */
 export const QUANTITY_MAX = 2_147_483_647;
 
 /** How far a seller's update may be ahead of the store's clock before it is rejected as invalid. */

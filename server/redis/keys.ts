@@ -56,10 +56,10 @@ export type OperationKind = "count" | "adjust" | "return";
  * | `{b00}:publishers` | sorted set | publishers by the time at which their announcement expires, ms |
  * | `{bNN}:op:count:<product>:<ID>`, `{bNN}:op:adjust:<product>:<ID>`, `{bNN}:op:return:<reservation>:<ID>` | string | fingerprint of a completed operation; expires after the retention |
  * | `{bNN}:ref:<ID>` | string | by the ID of a count, adjustment or return: product and version of its changes, JSON; expires after the retention |
- * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation.lua) |
+ * | `{bNN}:r:<reservation>` | string | a reservation, JSON (scripts/reservation-record.lua) |
  * | `{bNN}:deadlines` | sorted set | active reservations of the bucket by deadline, ms |
  * | `{bNN}:owed` | sorted set | in a Cluster: reservations with effects that are not settled, by time, ms (scripts/decisions.lua) |
- * | `{bNN}:x:<reservation>` | string | in a Cluster: what a reservation holds and has sold in this bucket, JSON (scripts/holds.lua) |
+ * | `{bNN}:x:<reservation>` | string | in a Cluster: what a reservation holds and has sold in this bucket, JSON (scripts/hold-record.lua) |
  * | `{bNN}:undecided` | sorted set | in a Cluster: reservations whose hold may not be decided, by time, ms |
  * | `{b00}:collections` | hash | by collection: time of its newest event in µs, a space, JSON with its delivery (empty if deleted) |
  * | `<product>` | string | a count written by the Go service; read, never written |

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { ChangeKey } from "../inventory/change-history.ts";
 
-/** A reference record as scripts/correction.lua writes it: product and version of each change. */
+/** A reference record as scripts/operation-record.lua writes it: product and version of each change. */
 const ReferenceRecord = z.preprocess(
   // Lua writes an empty list as an empty object.
   (list) => (Array.isArray(list) || Object.keys(Object(list)).length > 0 ? list : []),

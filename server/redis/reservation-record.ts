@@ -23,7 +23,7 @@ const fields = {
   revived: z.boolean().default(false),
 };
 
-/** A reservation as scripts/reservation.lua writes it, which checks the same in `is_reservation`. */
+/** A reservation as the scripts write it; scripts/reservation-record.lua checks the same in `is_reservation`. */
 const ReservationRecord = z.union([
   z.object({
     ...fields,

@@ -49,7 +49,7 @@ const PRODUCTS_OF_A_RESERVATION = 3;
 /** A later deadline than this is a damaged record: the longest time to live, and a day by which clocks may differ. */
 export const DEADLINE_AHEAD_MS_MAX = RESERVATION_TTL_MS_MAX + 24 * 3_600_000;
 
-/** The reservations in Redis. Every mutation is one operation of scripts/reservation.lua or scripts/expiry.lua. */
+/** The reservations in Redis. Every mutation is one operation of scripts/reservation.lua. */
 export class RedisReservations implements ReservationStore {
   readonly #keys: Keys;
   readonly #mutations: Mutations;

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
 import { Redis } from "ioredis";
 import { pino } from "pino";
+import { z } from "zod";
 import type { RedisEndpoint } from "../../server/redis/connection/endpoint.ts";
 import { parseAddresses } from "../../server/redis/connection/settings.ts";
 import { RedisFeed } from "../../server/redis/feed/feed.ts";
@@ -27,9 +28,9 @@ const OVER_SEVERAL_BUCKETS = [
   "reserve",
   "return_units",
 ];
-const OPERATIONS = [...scripts.operationsSource().matchAll(/^operations\.(\w+) = function/gm)].map(
-  ([, name = ""]) => name,
-);
+const OPERATIONS = scripts.operationNames();
+/** Which of ARGV has the operations of a batch (scripts/batch.lua). */
+const OPERATIONS_ARGUMENT = 4;
 const SCRIPTS = Object.entries(scripts)
   .filter(([name]) => name.endsWith("Script"))
   .map(([name, load]) => ({ name, ...(load as () => scripts.Script)() }));
@@ -42,8 +43,11 @@ function describeCommand(args: readonly string[]): string[] {
   const [, script = "", keyCount = "0", ...rest] = args;
   const name = SCRIPTS.find(({ sha1, source }) => sha1 === script || source === script)?.name;
   if (name !== "mutationScript") return name === undefined ? [] : [name];
-  const texts = rest.slice(Number(keyCount));
-  return OPERATIONS.filter((operation) => texts.some((text) => new RegExp(`\\b${operation}\\b`).test(text)));
+  const operations: unknown = JSON.parse(rest[Number(keyCount) + OPERATIONS_ARGUMENT] ?? "[]");
+  return z
+    .array(z.tuple([z.string()], z.unknown()))
+    .parse(operations)
+    .map(([operation]) => operation);
 }
 
 /** A command of a server, and the commands that its script ran. */

@@ -38,7 +38,7 @@ const FIRST_REVISION = 0;
 
 /**
  * Gives each line the bucket that its product has at the target. If that is sharded, the record has an epoch besides, and a
- * hold in each bucket of its products (scripts/holds.lua). Throws if the text is not a record of the service.
+ * hold in each bucket of its products (scripts/hold-record.lua). Throws if the text is not a record of the service.
  */
 export function convertReservation(
   reservationId: string,

@@ -1,10 +1,11 @@
 -- Reservations in a Cluster: the steps of the home bucket of a reservation, which decides alone. The rules are those of
 -- memory/decisions.ts.
 --
--- The record is that of reservation.lua with these fields: epoch and attempt (fingerprint) of the attempt that was
+-- The record is that of reservation-record.lua with these fields: epoch and attempt (fingerprint) of the attempt that was
 -- decided last, refused (attempts up to this epoch can no longer be decided; absent: 0), revision (number of decisions
 -- that change ledgers), effects (of decisions that some bucket may not have applied yet, oldest first; absent: none). A
--- reservation with effects is in `owed`, by the time of the newest, and its record does not expire. If there is only a refused attempt, the record is the string 'refused <epoch>'.
+-- reservation with effects is in `owed`, by the time of the newest, and its record does not expire. If there is only a
+-- refused attempt, the record is the string 'refused <epoch>'.
 
 -- Returns the record or nil, its text, and the highest refused epoch.
 local function load_decision(key)
@@ -13,7 +14,7 @@ local function load_decision(key)
   if not text or refused then
     return nil, nil, tonumber(refused or '0')
   end
-  local r = load_reservation(key)
+  local r = decode_record('reservation', key, text, is_reservation)
   if not is_integer(r.epoch) or not is_integer(r.revision) or (r.lines and type(r.attempt) ~= 'string') then
     raise_damage('reservation', key, 'the record has missing or invalid fields')
   end
@@ -295,14 +296,6 @@ operations.settle = function(k, a, plan)
   end
   plan_record(plan, keys, r)
   return { 'ok' }
-end
-
--- take_owed
--- KEYS  owed
--- ARGV  age in ms from which an effect is overdue, maximum number
--- reply 'ok', and the reservation IDs
-operations.take_owed = function(k, a, plan)
-  return { 'ok', unpack(take_overdue(plan, 'owed', k[1], tonumber(a[1]), tonumber(a[2]))) }
 end
 
 -- expire_home

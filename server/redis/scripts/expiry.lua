@@ -71,25 +71,3 @@ local function expire_bucket(deadlines, limit, latest, plan_end, expired)
   end
   return tried
 end
-
-local function plan_expired(plan, keys, id, r)
-  return_held(plan, id, r, 'expired')
-  plan_ended(plan, keys, id, r, 'expired')
-end
-
--- expire_due
--- KEYS  deadlines of each bucket
--- ARGV  maximum number of reservations to expire, latest plausible deadline in ms from now
--- reply 'ok', and for each expired reservation its ID and its lines as JSON
-operations.expire_due = function(k, a)
-  local limit, latest, expired, tried = tonumber(a[1]), now_ms + tonumber(a[2]), {}, 0
-  for _, deadlines in ipairs(k) do
-    tried = tried + expire_bucket(deadlines, limit - tried, latest, plan_expired, expired)
-  end
-  local reply = { 'ok' }
-  for _, each in ipairs(expired) do
-    reply[#reply + 1] = each[1]
-    reply[#reply + 1] = cjson.encode(each[2].lines)
-  end
-  return reply
-end

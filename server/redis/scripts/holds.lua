@@ -1,27 +1,5 @@
 -- Reservations in a Cluster, where every script call touches one bucket: the steps of the buckets of the products. The
--- rules are those of memory/holds.ts, the protocol is in inventory/sharded/.
---
--- A hold is a JSON string: epoch, print (fingerprint of the attempt), revision (of the newest effect applied; -1
--- before any), lines as [product ID, held, sold], cancelled. It says what one reservation holds and has sold in this
--- bucket, and changes in the same step as the ledgers. Reservations whose attempt may not be decided are in `undecided`, by the time of the hold.
-
-local function is_hold(x)
-  if type(x) ~= 'table' or not is_integer(x.epoch) or type(x.print) ~= 'string' or not is_integer(x.revision)
-    or type(x.lines) ~= 'table' then
-    return false
-  end
-  for _, line in ipairs(x.lines) do
-    if type(line) ~= 'table' or type(line[1]) ~= 'string' or not is_integer(line[2]) or not is_integer(line[3]) then
-      return false
-    end
-  end
-  return true
-end
-
--- Returns the hold, or nil.
-local function load_hold(key)
-  return (load_record('hold', key, is_hold))
-end
+-- rules are those of memory/holds.ts, the protocol is in inventory/sharded/. hold-record.lua has the record.
 
 -- KEYS of a step: hold, undecided; then for each of `ids` ledger, history, changes. Those of other products that the hold
 -- names are derived. Products are loaded once, so that several changes of one step add up.
@@ -226,33 +204,4 @@ operations.apply_effects = function(k, a, plan)
   local keys = hold_keys(k, cjson.decode(a[3]))
   apply_effects(plan, keys, a[1], load_hold(keys.hold), cjson.decode(a[2]))
   return { 'ok' }
-end
-
--- The members of a sorted set that are overdue. Takes them: they are due again after the same time, so that one server at a
--- time works on each.
-local function take_overdue(plan, kind, set, overdue_ms, limit)
-  local ids = read(kind, 'ZRANGE', set, '-inf', now_ms - overdue_ms, 'BYSCORE', 'LIMIT', 0, limit)
-  for _, id in ipairs(ids) do
-    plan_write(plan, 'ZADD', set, 'XX', now_ms, id)
-  end
-  return ids
-end
-
--- take_undecided
--- KEYS  undecided
--- ARGV  age in ms from which a hold is overdue, maximum number
--- reply 'ok', and for each overdue hold reservation ID, epoch, fingerprint
-operations.take_undecided = function(k, a, plan)
-  local reply, prefix = { 'ok' }, string.match(k[1], '^{b%d+}') .. ':x:'
-  for _, id in ipairs(take_overdue(plan, 'undecided', k[1], tonumber(a[1]), tonumber(a[2]))) do
-    local x = attempt(load_hold, prefix .. id)
-    if x then
-      for _, field in ipairs({ id, x.epoch, x.print }) do
-        reply[#reply + 1] = field
-      end
-    elseif x == nil and redis.call('EXISTS', prefix .. id) == 0 then
-      plan_write(plan, 'ZREM', k[1], id)
-    end
-  end
-  return reply
 end

@@ -1,31 +1,9 @@
--- Shared by all operations: reads, changes and records the ledger of one product.
+-- Reads, changes and records the ledger of one product.
 --
 -- Fields of a product's hash: D declared, U its seller's time (µs), A adjusted, S sold,
 -- H reserved, F safety, V version, T time of the latest change (ms, clock of Redis), and the fences
 -- of the seller's events in µs: P newest create or update, X newest details, K newest deletion.
 -- Q and R have the time and the delivery of the newest declaration and of the newest details (product-event.lua).
---
--- Numbers are Lua doubles, exact up to 2^53, so microseconds of any year up to 2255 survive. Format
--- them with %d, never with tostring or ..: those round to 14 digits.
-
-local operation_retention_ms = ARGV[1]
-local update_ahead_ms_max = tonumber(ARGV[4])
-local quantity_max = 2147483647
-
-local clock = redis.call('TIME')
-local now_micros = clock[1] * 1000000 + clock[2]
-local now_ms = math.floor(now_micros / 1000)
-
-local operations = {}
-
--- Who causes the changes of the operation that runs; empty if unknown. Has no line end.
-local actor = ''
-
-local integer_max = 9007199254740992
-
-local function is_integer(value)
-  return type(value) == 'number' and value % 1 == 0 and value > -integer_max and value < integer_max
-end
 
 local ledger_fields = { 'D', 'U', 'A', 'S', 'H', 'F', 'V', 'T', 'P', 'X', 'K' }
 local is_optional = { U = true, P = true, X = true, K = true }
@@ -87,14 +65,6 @@ local function require_product(key)
   return load_product(key) or raise_damage('ledger', key, 'the key is missing')
 end
 
--- A new product. Its versions continue after its history, which remains if the ledger was deleted by hand: the IDs of
--- a stream must increase.
-local function new_product(history)
-  local newest = (attempt(read, 'stream', 'XREVRANGE', history, '+', '-', 'COUNT', 1) or {})[1]
-  local version = newest and tonumber(string.match(newest[1], '^%d+')) or 0
-  return { D = 0, A = 0, S = 0, H = 0, F = 0, V = version, T = 0 }
-end
-
 -- Deleted, or never created. A deletion takes precedence over an update of the same microsecond.
 local function is_deleted(p)
   return p.P == nil or (p.K ~= nil and p.K >= p.P)
@@ -138,22 +108,4 @@ end
 -- The reply for a product: a status and the ledger.
 local function reply(status, p)
   return { status, ledger_text(p) }
-end
-
--- Plans the entry in the set of products.
-local function add_product(plan, products, product_id)
-  check_type('products', 'SCARD', products)
-  plan_write(plan, 'SADD', products, product_id)
-end
-
--- Adopts the count that the Go service keeps in a plain key, as D with U = 0, so that the seller's
--- first event supersedes it. The caller has read the key, which is in another slot.
-local function adopt(plan, keys, product_id, count)
-  local p = new_product(keys.history)
-  p.D = count
-  p.U = 0
-  p.P = 0
-  add_product(plan, keys.products, product_id)
-  record(plan, keys, product_id, p, 'declared', 0, '', 'adopted from the plain key', nil, 'system:adopt')
-  return p
 end

@@ -1,5 +1,7 @@
 -- Sellers' events. The rules are those of inventory/product-event.ts.
 
+local update_ahead_ms_max = tonumber(ARGV[4])
+
 local function time_of_event(text)
   local at = tonumber(text) or now_micros
   if at > now_micros - now_micros % 1000 + update_ahead_ms_max * 1000 then

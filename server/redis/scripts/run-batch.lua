@@ -1,26 +1,5 @@
 -- Runs the operations of one batch in order, each by itself: a refusal or error of one does not affect the
--- others. The other parts of the script are concatenated before this one.
---
--- KEYS  the keys of each operation, in order; the markers of the buckets that they belong to
--- ARGV  operation retention in ms, changes kept per bucket, changes kept per product, maximum
---       lead of an update's time in ms; the operations as JSON: for each its name, number of keys,
---       arguments and actor; '1' if replicas must acknowledge the batch, else '0'; for each marker the
---       data ID and incarnation that it must have
--- reply for each operation its reply, which starts with a status; then the damaged records that were found: kind, key
---       and reason, in turn; then the changed products: product ID and new version, alternating;
---       then for each change stream its key and its newest entry: ID, product ID, version.
---       Besides its own statuses, an operation replies 'damaged', kind, key and reason if a record that it needs is
---       damaged, and 'failed' and the error if it raised one. It has written nothing then, as far as the checks before
---       run_plan are complete (writes.lua).
---       The error FENCED if a marker has another data ID or incarnation: nothing ran
-local marker_count = #ARGV - 6
-for i = 1, marker_count do
-  local marker = redis.call('HMGET', KEYS[#KEYS - marker_count + i], 'data', 'incarnation')
-  local found = (marker[1] or '') .. ':' .. (marker[2] or '')
-  if found ~= ARGV[6 + i] then
-    return redis.error_reply('FENCED the bucket has ' .. found .. ', expected ' .. ARGV[6 + i])
-  end
-end
+-- others. scripts.ts puts the other parts of the script before this one.
 
 local function run(name, keys, arguments)
   local plan = new_plan()
@@ -31,7 +10,7 @@ end
 
 local replies, first_key = {}, 1
 local needs_replication, replies_without_state = false, { short = true, absent = true, unknown = true, missing = true }
-for i, operation in ipairs(cjson.decode(ARGV[5])) do
+for i, operation in ipairs(batch) do
   local name, key_count, arguments = unpack(operation)
   actor = operation[4]
   local keys = { unpack(KEYS, first_key, first_key + key_count - 1) }

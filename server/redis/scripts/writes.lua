@@ -1,8 +1,3 @@
-#!lua
--- The shebang makes Redis check before the script runs whether writes are possible. Without it, a replica (the
--- primary before a failover) would serve reads of stale data, and its READONLY error would appear in the reply of one
--- operation, where the connection does not see it.
---
 -- The writes of one operation: planned and checked first, then run.
 --
 -- Redis does not roll back a script. A command that fails leaves the writes before it in place, and units could be held

@@ -10,9 +10,8 @@ local reservation = { '{b00}:r:' .. id, '{b00}:deadlines' }
 local plan, reply = new_plan(), nil
 if ARGV[5] == 'reserve' then
   local product_id = string.format('product-%07d', n % tonumber(ARGV[6]) + 1)
-  local keys = product_keys(product_id, 0)
   reply = operations.reserve(
-    { reservation[1], reservation[2], keys.ledger, keys.history, keys.changes },
+    { reservation[1], reservation[2], '{b00}:p:' .. product_id, '{b00}:h:' .. product_id, '{b00}:changes' },
     { id, 'a-fingerprint-of-lines', 600000, '[["' .. product_id .. '",0,1]]', product_id, 1 }, plan)
 else
   reply = operations.commit_reservation(reservation, { id, '' }, plan)

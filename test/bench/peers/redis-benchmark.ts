@@ -67,8 +67,9 @@ export async function startRedisBenchmark(
   };
 }
 
-/** The service's operations, with another entry point. */
+/** The service's operations, with other parts before and after them. */
 function benchmarkScript(): string {
   const tail = readFileSync(join(import.meta.dirname, "benchmark-tail.lua"), "utf8");
-  return `${operationsSource()}\n${tail}`;
+  const head = "#!lua\nlocal in_batch = { reserve = true, commit_reservation = true }";
+  return `${head}\n${operationsSource()}\n${tail}`;
 }
