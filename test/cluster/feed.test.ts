@@ -37,12 +37,20 @@ class Follower implements AsyncDisposable {
   readonly loads: [partition: number, isOtherData: boolean][] = [];
   /** The number of changes reported. */
   changes = 0;
+  /** The log's lines about loads. */
+  readonly lines: Record<string, unknown>[] = [];
   readonly #feed: RedisFeed;
 
   constructor(cluster: RedisCluster) {
     const { mirror } = this;
     const endpoint = endpointOf(cluster);
-    this.#feed = new RedisFeed({ endpoint, keys, log });
+    const destination = {
+      write: (text: string): void => {
+        const line = JSON.parse(text);
+        if (line.msg.startsWith("Loaded ")) this.lines.push(line);
+      },
+    };
+    this.#feed = new RedisFeed({ endpoint, keys, log: pino({ level: "info" }, destination) });
     const listener: FeedListener = {
       onStart: (partitions: FeedPartitions) => mirror.onStart(partitions),
       onLoading: (isOtherData, partition) => {
@@ -139,8 +147,16 @@ describe("RedisFeed with a Redis Cluster", { skip }, () => {
     assert.equal(follower.changes, ids.length, "each change is reported once");
   });
 
+  it("logs one line when all buckets are loaded", () => {
+    assert.deepEqual(
+      follower.lines.map(({ msg, products, partitions }) => [msg, products, partitions]),
+      [["Loaded every product's state", ids.length, buckets.length]],
+    );
+  });
+
   it("loads only the bucket that has a gap, and then other data", async () => {
     const [bucket, productId, others] = [2, idsOf[2]?.[0] ?? "", follower.loads.length];
+    const lines = follower.lines.length;
     const { direct } = await ownerOf(bucket);
     const version = (versions.get(productId) ?? 0) + 1;
     await direct
@@ -163,6 +179,11 @@ describe("RedisFeed with a Redis Cluster", { skip }, () => {
       [bucket, false],
       [bucket, true],
     ]);
+    const line = ["Loaded the products of a partition again", 2, bucket];
+    assert.deepEqual(
+      follower.lines.slice(lines).map(({ msg, products, partition }) => [msg, products, partition]),
+      [line, line],
+    );
   });
 
   it("follows a bucket whose slot moves to another primary, and does not load it again", async () => {

@@ -182,7 +182,7 @@ export async function findEngine(
   const podman = await preparePodman(folder);
   if (typeof podman === "string") throw new Error(`Neither Docker nor podman can be used: ${podman}`);
   const version = (await mustRun(podman.env["REAL_PODMAN"] ?? "", ["--version"])).split(" ").at(-1);
-  const engine = new Engine(`podman ${version}`, podman.podman, [podman.compose], redis, signal, podman);
+  const engine = new Engine(`podman ${version}`, podman.podman, podman.compose, redis, signal, podman);
   for (const image of WALKTHROUGH_PULL === "off" ? images : await pull(engine, images)) {
     say(`${image.padEnd(30)} stand-in: ${await buildStandIn(podman, image, folder)}`);
   }

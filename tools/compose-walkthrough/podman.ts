@@ -13,7 +13,8 @@ export interface Podman {
   /** The environment in which `podman` and `podman-compose` work on storage of their own. */
   readonly env: NodeJS.ProcessEnv;
   readonly podman: string;
-  readonly compose: string;
+  /** The program, then its first arguments. */
+  readonly compose: readonly string[];
 }
 
 /**
@@ -34,10 +35,10 @@ export async function preparePodman(folder: string): Promise<Podman | string> {
   const python = findProgram("python3");
   if (python === undefined) return "python3 is not installed";
   for (const name of ["bin", "networks", "tmp"]) await mkdir(join(folder, name), { recursive: true });
-  const compose = join(folder, "venv", "bin", "podman-compose");
-  if (findProgram(compose) === undefined && (await run(compose, ["--version"])).code !== 0) {
+  const programs = join(folder, "venv", "bin");
+  if ((await run(join(programs, "podman-compose"), ["--version"])).code !== 0) {
     await mustRun(python, ["-m", "venv", join(folder, "venv")]);
-    await mustRun(join(folder, "venv", "bin", "pip"), ["-q", "install", COMPOSE]);
+    await mustRun(join(programs, "pip"), ["-q", "install", COMPOSE]);
   }
   await writeFile(join(folder, "storage.conf"), storageConf(folder));
   await writeFile(join(folder, "containers.conf"), containersConf(folder));
@@ -48,7 +49,7 @@ export async function preparePodman(folder: string): Promise<Podman | string> {
   const { STORAGE_DRIVER: _, PATH, ...rest } = process.env;
   return {
     podman,
-    compose,
+    compose: [join(programs, "python"), join(import.meta.dirname, "podman-compose.py")],
     env: {
       ...rest,
       PATH: `${join(folder, "bin")}:${PATH}`,

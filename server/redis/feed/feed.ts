@@ -9,6 +9,7 @@ import type { RedisInstruments } from "../instruments.ts";
 import type { Keys } from "../keys.ts";
 import { Follower } from "./follower.ts";
 import { LoadLimit } from "./load-limit.ts";
+import { LoadLog } from "./load-log.ts";
 
 /**
  * One connection reads all streams. Round trips of up to 400 ms leave no gap between the proofs that they are current.
@@ -63,6 +64,7 @@ export class RedisFeed implements ChangeFeed {
     const { keys, log } = this.#options;
     listener.onStart(this.#partitions);
     const loads = new LoadLimit(LOADS_MAX);
+    const loadLog = new LoadLog(this.#partitions.count, log);
     this.#followers = this.#groups.map(
       (buckets, partition) =>
         new Follower(
@@ -76,6 +78,7 @@ export class RedisFeed implements ChangeFeed {
             log,
             damagedRecords: this.#damagedRecords,
             loads,
+            loadLog,
           },
           listener,
         ),

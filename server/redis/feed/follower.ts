@@ -6,6 +6,7 @@ import type { DamagedRecords } from "../damaged-records.ts";
 import type { Keys } from "../keys.ts";
 import { decodeCollections } from "../reply.ts";
 import type { LoadLimit } from "./load-limit.ts";
+import type { LoadLog } from "./load-log.ts";
 import { decodeNewest } from "./newest-changes.ts";
 import { SnapshotReader } from "./snapshot.ts";
 import { type Continuity, type StreamEntry, StreamPositions } from "./stream-positions.ts";
@@ -38,6 +39,7 @@ export interface FollowerOptions {
   readonly log: Logger;
   readonly damagedRecords: DamagedRecords;
   readonly loads: LoadLimit;
+  readonly loadLog: LoadLog;
 }
 
 /** Follows the change streams of some buckets with blocking reads: one partition of the feed. */
@@ -201,8 +203,8 @@ export class Follower {
 
   /** Reports a snapshot. The positions are read before it, so that no change between the two is missed. */
   async #load(isOtherData: boolean): Promise<void> {
-    const { buckets, loads, log } = this.#options;
-    const start = performance.now();
+    const { buckets, loads, loadLog } = this.#options;
+    const startedAt = performance.now();
     const round = new AbortController();
     const signal = AbortSignal.any([round.signal, this.#stopping.signal]);
     this.#isLoading = true;
@@ -221,8 +223,7 @@ export class Follower {
       this.#hasLoaded = true;
       this.#listener.onLoaded(this.#partition);
       const products = counts.reduce((sum, count) => sum + count, 0);
-      const ms = Math.round(performance.now() - start);
-      log.info({ products, ms, partition: this.#partition }, "Loaded every product's state");
+      loadLog.loaded(this.#partition, products, startedAt);
     } finally {
       round.abort();
       this.#isLoading = false;
