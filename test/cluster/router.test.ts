@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { pino } from "pino";
 import { Registry } from "prom-client";
+import { z } from "zod";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { parseAddresses } from "../../server/redis/connection/settings.ts";
 import { SlotMap } from "../../server/redis/connection/slot-map.ts";
@@ -15,6 +16,7 @@ import {
   slotOfBucket,
   startRedisCluster,
 } from "../support/redis-cluster.ts";
+import { startRedisMonitor } from "../support/redis-monitor.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
 import { until } from "../support/until.ts";
@@ -170,6 +172,26 @@ describe("the router of a Redis Cluster", { skip: need("redis-server").missing }
     assert.equal(await store.reservations.countActive(), 0);
     assert.equal(await store.unreadyReason(), undefined);
     assert.deepEqual(store.cluster?.degraded(), []);
+  });
+
+  it("divides many mutations of one bucket among script calls", async () => {
+    const productId = productOf(5);
+    const node = await cluster.primaryOf(slotOfBucket(5));
+    const before = await store.getLedger(productId);
+    await using monitor = await startRedisMonitor(node.server.port);
+    await Promise.all(
+      Array.from({ length: 200 }, (_, n) =>
+        store.adjustStock({ productId, delta: 1, adjustmentId: `many-${n}`, reason: "" }),
+      ),
+    );
+    assert.equal((await store.getLedger(productId)).adjusted, before.adjusted + 200);
+    const commands = await monitor.commands();
+    const operations = commands.flatMap(({ args: [name, , keyCount, ...rest] }) => {
+      // ARGV of scripts/batch.lua: four settings, then the operations.
+      const text = name === "evalsha" ? rest[Number(keyCount) + 4] : undefined;
+      return text?.includes("adjust_stock") ? [z.array(z.unknown()).parse(JSON.parse(text)).length] : [];
+    });
+    assert.deepEqual(operations, [64, 64, 64, 8]);
   });
 
   it("authenticates at every node", async () => {

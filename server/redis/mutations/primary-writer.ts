@@ -11,9 +11,11 @@ import { FENCED, type Fence } from "./fence.ts";
 import type { Mutation, MutationWriter } from "./mutation.ts";
 import type { WriteConnections } from "./write-connections.ts";
 
-/** Maximum operations of one batch, and products they may touch in total: about 2 ms of Redis's time. */
-const MUTATIONS_PER_BATCH_MAX = 64;
-const PRODUCTS_PER_BATCH_MAX = 128;
+/** Maximum operations of one script call, and products they may touch in total: about 2 ms of Redis's time. */
+const MUTATIONS_PER_CALL_MAX = 64;
+const PRODUCTS_PER_CALL_MAX = 128;
+/** A batch in a Cluster may have so many times as much, because it is divided among calls for many buckets. */
+const FULL_CALLS_PER_CLUSTER_BATCH = 4;
 
 interface PrimaryWriterOptions {
   readonly connections: WriteConnections;
@@ -26,9 +28,16 @@ interface PrimaryWriterOptions {
   readonly onFenced: (bucket: number) => void;
 }
 
+/** The mutations of one script call, by their index in the batch. */
+interface Call {
+  readonly bucket: number;
+  readonly indexes: number[];
+  products: number;
+}
+
 /**
- * Sends mutations to one primary. Those that arrive together share a batch: one script call, or in a Cluster one for each bucket, in one
- * pipeline, acknowledged together. Each mutation is atomic by itself, and has an outcome of its own.
+ * Sends mutations to one primary. Those that arrive together share a batch: one script call, or in a Cluster at least one for each
+ * bucket, in one pipeline, acknowledged together. Each mutation is atomic by itself, and has an outcome of its own.
  */
 export class PrimaryWriter implements MutationWriter {
   readonly #coalescer: Coalescer<Mutation, ReplyReader>;
@@ -41,11 +50,12 @@ export class PrimaryWriter implements MutationWriter {
     this.#options = options;
     this.#connections = options.connections;
     this.#codec = new BatchCodec(options.fence, options.keys, options.batch);
+    const fullCalls = options.isOne ? 1 : FULL_CALLS_PER_CLUSTER_BATCH;
     this.#coalescer = new Coalescer({
       send: (batch) => this.#send(batch),
       weightOf: (mutation) => mutation.products,
-      batchItemsMax: MUTATIONS_PER_BATCH_MAX,
-      batchWeightMax: PRODUCTS_PER_BATCH_MAX,
+      batchItemsMax: MUTATIONS_PER_CALL_MAX * fullCalls,
+      batchWeightMax: PRODUCTS_PER_CALL_MAX * fullCalls,
       inFlightMax: options.connections.capacity,
       shouldResend: (mutation, error) => this.#shouldResend(mutation, error),
       ...instrumented("mutations", ({ name }) => name, options.batch.instruments),
@@ -98,13 +108,33 @@ export class PrimaryWriter implements MutationWriter {
     return this.#options.keys.bucketIn(keys[0] ?? "") ?? 0;
   }
 
+  /** Divides a batch into script calls: one, or in a Cluster one for each bucket, and more for a bucket with many mutations. */
+  #callsOf(batch: readonly Mutation[]): Call[] {
+    const calls: Call[] = [];
+    const latest = new Map<number, Call>();
+    for (const [index, mutation] of batch.entries()) {
+      const bucket = this.#options.isOne ? 0 : this.#bucketOf(mutation);
+      let call = latest.get(bucket);
+      if (
+        call === undefined ||
+        call.indexes.length >= MUTATIONS_PER_CALL_MAX ||
+        call.products + mutation.products > PRODUCTS_PER_CALL_MAX
+      ) {
+        call = { bucket, indexes: [], products: 0 };
+        latest.set(bucket, call);
+        calls.push(call);
+      }
+      call.indexes.push(index);
+      call.products += mutation.products;
+    }
+    return calls;
+  }
+
   async #send(batch: readonly Mutation[]): Promise<(ReplyReader | Failure)[]> {
-    const groups: (readonly [number, readonly number[]])[] = this.#options.isOne
-      ? [[0, [...batch.keys()]]]
-      : [...Map.groupBy(batch.keys(), (index) => this.#bucketOf(batch[index] as Mutation))];
+    const calls = this.#callsOf(batch);
     const replies = await this.#connections.run(
       this.#script,
-      groups.map(([bucket, indexes]) => ({
+      calls.map(({ bucket, indexes }) => ({
         bucket,
         encode: () =>
           this.#codec.encode(
@@ -114,7 +144,7 @@ export class PrimaryWriter implements MutationWriter {
       })),
     );
     const results: (ReplyReader | Failure)[] = [];
-    for (const [position, [, indexes]] of groups.entries()) {
+    for (const [position, { indexes }] of calls.entries()) {
       const outcome = replies[position];
       const decoded = outcome?.status === "fulfilled" ? this.#codec.decode(outcome.value) : [];
       if (outcome?.status === "fulfilled" && decoded.length !== indexes.length) {
