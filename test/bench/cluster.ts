@@ -24,7 +24,7 @@ const PRODUCT_IDS = Array.from({ length: PRODUCTS }, (_, index) => productIdOf(i
 const CALLERS = 500;
 const PRIMARIES = [3, 6];
 const LINES = [1, 3];
-const CLUSTER_BUCKETS = 64;
+const CLUSTER_BUCKETS = Number(process.env["BENCH_BUCKETS"] ?? 64);
 /** Time without load in which the CPU time of polling and heartbeats is measured. */
 const IDLE_SECONDS = 2;
 /** A script call settles about this number of commits. */
@@ -63,7 +63,10 @@ export const measureCluster: Bench = async (context) => {
     for (const { pid } of nodes) {
       await pin("load", pid);
     }
-    await open(`${primaries} primaries`, nodes, { REDIS_CLUSTER: cluster.addresses });
+    await open(`${primaries} primaries`, nodes, {
+      REDIS_CLUSTER: cluster.addresses,
+      INVENTORY_BUCKETS: String(CLUSTER_BUCKETS),
+    });
     for (const { address, direct } of cluster.nodes) {
       if ((await direct.dbsize()) === 0) {
         throw new Error(`The service keeps nothing on ${address}, one of ${primaries} primaries`);
