@@ -9,13 +9,12 @@ import { openPrimaries } from "../../server/redis/connection/open-primaries.ts";
 import type { Primaries } from "../../server/redis/connection/primaries.ts";
 import { DamagedRecords } from "../../server/redis/damaged-records.ts";
 import { Keys } from "../../server/redis/keys.ts";
-import { Fence } from "../../server/redis/mutations/fence.ts";
 import type { MutationWriter } from "../../server/redis/mutations/mutation.ts";
 import { Mutations } from "../../server/redis/mutations/mutations.ts";
-import { openWriter } from "../../server/redis/mutations/open-writer.ts";
 import { PlainKeys } from "../../server/redis/plain-keys.ts";
 import { ShardedReservations } from "../../server/redis/sharded/reservations.ts";
 import { RedisStore } from "../../server/redis/store.ts";
+import { openTestWriter } from "../support/mutation-writer.ts";
 import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 
@@ -281,21 +280,8 @@ describe("reservations across buckets, with a server that fails at each step", {
     store = new RedisStore({ endpoint, log, keys });
     await store.start(10_000);
     primaries = openPrimaries({ endpoint, keys, log });
-    writer = openWriter({
-      primaries,
-      acks: 0,
-      fence: new Fence(keys, log, undefined),
-      keys,
-      log,
-      batch: {
-        operationRetentionMs: DAY_MS,
-        changesKeptPerProduct: 100,
-        onAcknowledged: () => {},
-        damagedRecords: new DamagedRecords(log, undefined),
-        instruments: {},
-      },
-    });
-    await Promise.all([writer.firstReady, primaries.firstReady]);
+    writer = await openTestWriter(primaries, keys, log);
+    await primaries.firstReady;
   });
   after(async () => {
     writer?.close();

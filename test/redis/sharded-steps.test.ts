@@ -11,13 +11,11 @@ import { Bucket } from "../../server/memory/bucket.ts";
 import { Operations } from "../../server/memory/operations.ts";
 import { ledgerOf, Products } from "../../server/memory/products.ts";
 import { openPrimaries } from "../../server/redis/connection/open-primaries.ts";
-import { DamagedRecords } from "../../server/redis/damaged-records.ts";
 import { Keys } from "../../server/redis/keys.ts";
-import { Fence } from "../../server/redis/mutations/fence.ts";
 import { Mutations } from "../../server/redis/mutations/mutations.ts";
-import { openWriter } from "../../server/redis/mutations/open-writer.ts";
 import { decodeDecided, mutationOf, replyTo } from "../../server/redis/sharded/steps.ts";
 import { RedisStore } from "../../server/redis/store.ts";
+import { openTestWriter } from "../support/mutation-writer.ts";
 import { need } from "../support/programs.ts";
 import { type RedisServer, startRedis } from "../support/redis-server.ts";
 
@@ -145,21 +143,7 @@ describe("steps of reservations in the scripts and in the memory store", {
     store = new RedisStore({ endpoint, log, keys });
     await store.start(10_000);
     const primaries = openPrimaries({ endpoint, keys, log });
-    const writer = openWriter({
-      primaries,
-      acks: 0,
-      fence: new Fence(keys, log, undefined),
-      keys,
-      log,
-      batch: {
-        operationRetentionMs: DAY_MS,
-        changesKeptPerProduct: 100,
-        onAcknowledged: () => {},
-        damagedRecords: new DamagedRecords(log, undefined),
-        instruments: {},
-      },
-    });
-    await writer.firstReady;
+    const writer = await openTestWriter(primaries, keys, log);
     mutations = new Mutations(writer, keys, {});
     closePrimaries = () => primaries.close();
   });
