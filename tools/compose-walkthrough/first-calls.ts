@@ -69,19 +69,20 @@ export async function sendSellersMessage(
     price: 24.99,
     inventory,
   };
-  await engine.exec(
-    "kafka",
-    [
-      ...[
-        "/opt/kafka/bin/kafka-console-producer.sh",
-        "--bootstrap-server",
-        "kafka:9092",
-        "--topic",
-        "product",
-      ],
-      ...["--property", "parse.headers=true", "--property", "headers.delimiter=|"],
-    ],
-    { input: `MessageType:Update|${JSON.stringify(value)}\n`, timeoutMs: APPLIED_MS_MAX },
+  const producer = [
+    ...["/opt/kafka/bin/kafka-console-producer.sh", "--bootstrap-server", "kafka:9092", "--topic", "product"],
+    ...["--property", "parse.headers=true", "--property", "headers.delimiter=|"],
+  ];
+  const input = `MessageType:Update|${JSON.stringify(value)}\n`;
+  // Repeated: after `up`, podman's name server may not know `kafka` for up to 40 s, and the producer resolves it once. A message
+  // that is sent twice is applied once.
+  await eventually(
+    async () => {
+      await engine.exec("kafka", producer, { input, timeoutMs: APPLIED_MS_MAX });
+      return true;
+    },
+    `the seller's message about ${id} is sent`,
+    APPLIED_MS_MAX,
   );
   await eventually(
     async () => {
