@@ -15,6 +15,8 @@ interface SoldOut {
   /** When the next call is sent to the store, as a probe; `Infinity` while one is in flight. */
   probeAtMs: number;
   readonly untilMs: number;
+  /** The latest refusal of a call for which only this product was short. Most calls are for the same quantity. */
+  refusal?: { readonly quantity: number; readonly error: InventoryError };
 }
 
 interface SoldOutGateOptions {
@@ -78,9 +80,23 @@ export class SoldOutGate {
       return this.#send(request);
     }
     this.#refusals += 1;
-    throw stockShort(
+    throw this.#refusalOf(refused);
+  }
+
+  /** Calls for the same quantity of one product get the same error, which is then encoded once. */
+  #refusalOf(refused: readonly Line[]): InventoryError {
+    const [first] = refused;
+    const known = first && refused.length === 1 ? this.#soldOut.get(first.productId) : undefined;
+    if (known?.refusal !== undefined && known.refusal.quantity === first?.quantity) {
+      return known.refusal.error;
+    }
+    const error = stockShort(
       refused.map(({ productId, quantity }) => ({ productId, requested: quantity, available: 0 })),
     );
+    if (known !== undefined && first !== undefined) {
+      known.refusal = { quantity: first.quantity, error };
+    }
+    return error;
   }
 
   async #send(request: ReserveRequest): Promise<Reservation> {

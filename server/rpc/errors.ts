@@ -40,11 +40,19 @@ export function toConnectError(error: unknown): ConnectError {
   if (!(error instanceof InventoryError)) {
     return new ConnectError("Internal server error", Code.Internal, undefined, undefined, error);
   }
-  // The stack is that of the cause.
-  return withoutStack(
-    () => new ConnectError(error.message, CODES[error.code], undefined, detailsOf(error), error),
-  );
+  let connectError = MAPPED.get(error);
+  if (connectError === undefined) {
+    // The stack is that of the cause.
+    connectError = withoutStack(
+      () => new ConnectError(error.message, CODES[error.code], undefined, detailsOf(error), error),
+    );
+    MAPPED.set(error, connectError);
+  }
+  return connectError;
 }
+
+/** Several calls may fail with the same error, as those for a sold-out product do. */
+const MAPPED = new WeakMap<InventoryError, ConnectError>();
 
 type Details = ConstructorParameters<typeof ConnectError>[3];
 

@@ -100,6 +100,31 @@ describe("the gate of sold-out products", () => {
     assert.equal(setup.gate.refusals, 20);
   });
 
+  it("names the quantity of each call", async () => {
+    const setup = new Setup();
+    await setup.put("p", "q");
+    await setup.sell("p");
+    const requested = async (id: string, quantity: number, ...others: string[]) => {
+      const lines = [
+        { productId: "p", quantity },
+        ...others.map((productId) => ({ productId, quantity: 1 })),
+      ];
+      const refused = setup.gate.reserve({ ...request(id), lines });
+      await assert.rejects(refused, {
+        message: `Cannot reserve ${quantity} of "p": 0 are available`,
+        shortage: [{ productId: "p", requested: quantity, available: 0 }],
+      });
+    };
+    await Promise.all([
+      requested("a", 1),
+      requested("b", 2),
+      requested("c", 2, "q"),
+      requested("d", 1),
+      requested("e", 3),
+    ]);
+    assert.deepEqual(setup.sent, []);
+  });
+
   it("sends a repetition of a known ID to the store", async () => {
     const setup = new Setup();
     await setup.put("p");
@@ -247,14 +272,17 @@ describe("two servers with gates on one Redis", { skip }, () => {
       stock: createClient(StockService, transport),
     };
   };
-  const order = (reservationId: string) => ({ reservationId, lines: [{ productId: "p", quantity: 1 }] });
-  const assertShort = (error: unknown): true => {
+  const order = (reservationId: string, quantity = 1) => ({
+    reservationId,
+    lines: [{ productId: "p", quantity }],
+  });
+  const assertShort = (error: unknown, quantity = 1): true => {
     const refusal = ConnectError.from(error);
     assert.equal(refusal.code, Code.FailedPrecondition);
     const lines = refusal.findDetails(ShortageSchema).flatMap((shortage) => shortage.lines);
     assert.deepEqual(
       lines.map(({ productId, requested, available }) => [productId, requested, available]),
-      [["p", 1, 0]],
+      [["p", quantity, 0]],
     );
     return true;
   };
@@ -263,7 +291,7 @@ describe("two servers with gates on one Redis", { skip }, () => {
     const [a, b] = [clients(one), clients(other)];
     await a.supply.putProduct({ productId: "p", declared: 1, updateTime: { seconds: 1n, nanos: 0 } });
     await a.orders.reserve(order("winner"));
-    await assert.rejects(b.orders.reserve(order("loser")), assertShort);
+    await assert.rejects(b.orders.reserve(order("loser")), (error) => assertShort(error));
     // The mirror of this server must have the sold-out state: before that the gate stays open.
     await until(
       async () => (await b.stock.getStock({ productId: "p" })).stock?.available === 0,
@@ -271,10 +299,14 @@ describe("two servers with gates on one Redis", { skip }, () => {
     );
     await until(async () => {
       // The store refuses the first one. Of those that follow it, one may be a probe.
-      await assert.rejects(b.orders.reserve(order(`first ${performance.now()}`)), assertShort);
+      await assert.rejects(b.orders.reserve(order(`first ${performance.now()}`)), (error) =>
+        assertShort(error),
+      );
       await Promise.all(
-        Array.from({ length: 4 }, (_, n) =>
-          assert.rejects(b.orders.reserve(order(`loser ${n} ${performance.now()}`)), assertShort),
+        [1, 2, 1, 2, 3].map((quantity, n) =>
+          assert.rejects(b.orders.reserve(order(`loser ${n} ${performance.now()}`, quantity)), (error) =>
+            assertShort(error, quantity),
+          ),
         ),
       );
       return ((await scrape(other.adminUrl)).value("inventory_sold_out_refusals_total") ?? 0) > 0;

@@ -33,14 +33,26 @@ export function openEnvelope(body: Buffer): Buffer | undefined {
 }
 
 /** The trailers of a gRPC error. `Headers` are costly, and most errors have no metadata. */
-export function grpcErrorTrailers(error: ConnectError, trailers?: Headers): Record<string, string> {
+export function grpcErrorTrailers(error: ConnectError, trailers?: Headers): Readonly<Record<string, string>> {
   if (trailers === undefined && error.metadata.keys().next().done) {
-    const status = { "grpc-status": String(error.code), "grpc-message": encodeGrpcMessage(error.rawMessage) };
-    return error.details.length === 0
-      ? status
-      : { ...status, "grpc-status-details-bin": encodeBinaryHeader(toStatus(error), StatusSchema) };
+    let encoded = ENCODED_ERRORS.get(error);
+    if (encoded === undefined) {
+      encoded = encodeError(error);
+      ENCODED_ERRORS.set(error, encoded);
+    }
+    return encoded;
   }
   return Object.fromEntries(withGrpcMessage(setTrailerStatus(new Headers(trailers), error)));
+}
+
+/** By the error, which several calls may share. */
+const ENCODED_ERRORS = new WeakMap<ConnectError, Readonly<Record<string, string>>>();
+
+function encodeError(error: ConnectError): Readonly<Record<string, string>> {
+  const status = { "grpc-status": String(error.code), "grpc-message": encodeGrpcMessage(error.rawMessage) };
+  return error.details.length === 0
+    ? status
+    : { ...status, "grpc-status-details-bin": encodeBinaryHeader(toStatus(error), StatusSchema) };
 }
 
 /** gRPC-Web sends trailers in the last envelope of the body. */

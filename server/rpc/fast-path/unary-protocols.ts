@@ -28,7 +28,7 @@ export interface EncodedResponse {
   /** Whether the body is one message without an envelope. It then has a content length, and is compressed as a whole. */
   readonly isUnframed: boolean;
   /** Only in gRPC. */
-  readonly trailers: Record<string, string> | undefined;
+  readonly trailers: Readonly<Record<string, string>> | undefined;
 }
 
 /** Encodes unary calls in one protocol, without compression. */
