@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { connect } from "node:http2";
 import { describe, it } from "node:test";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -9,10 +10,12 @@ import { need } from "../support/programs.ts";
 import { startRedis } from "../support/redis-server.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
 import { until } from "../support/until.ts";
-import { type Clients, clientsOf, each, PROTOCOLS, Shown } from "./wire.ts";
+import { type Clients, clientsOf, Envelopes, each, envelopedRequest, PROTOCOLS, Shown } from "./wire.ts";
 
 const skip = need("redis-server").missing;
 const BURST = 2_000;
+/** All watches that one connection may have. */
+const MANY = 100;
 
 const put = ({ supply }: Clients, productId: string, declared: number, name = productId) =>
   supply.putProduct({ productId, declared, product: { name, description: "", price: 1, collectionId: "" } });
@@ -163,6 +166,43 @@ describe("WatchStock: limits", () => {
       watching({ minInterval: { seconds: -1n, nanos: 0 } }),
       hasCode(Code.InvalidArgument),
     );
+  });
+});
+
+describe("WatchStock: fair queuing", () => {
+  it("a change reaches the only watch of a connection before the many of another, opened earlier", async () => {
+    // Every turn of the event loop serves 16 watches, so the order of arrival is the order in which they are served.
+    await using app = await startTestApp({}, { watchLimits: { turnMsMax: 0 } });
+    await using clients = clientsOf(app);
+    await put(clients, "p", 10);
+    await using connections = new AsyncDisposableStack();
+    const arrivals: string[] = [];
+    const connection = (name: string): (() => Promise<void>) => {
+      const session = connections.adopt(connect(app.url), (opened) => opened.destroy());
+      return async () => {
+        const stream = session.request({
+          ":method": "POST",
+          ":path": "/inventory.v1.StockService/WatchStock",
+          "content-type": "application/grpc",
+          te: "trailers",
+        });
+        const envelopes = new Envelopes();
+        stream.on("data", (bytes: Buffer) => {
+          envelopes.push(bytes);
+          if (envelopes.version("p") === 2) {
+            arrivals.push(name);
+          }
+        });
+        stream.end(envelopedRequest({ productIds: ["p"] }));
+        await until(() => envelopes.messages.length > 0, "the snapshot has arrived");
+      };
+    };
+    await each(MANY, 10, connection("many"));
+    await connection("one")();
+    await adjust(clients, "p", 1);
+    await until(() => arrivals.length === MANY + 1, "the change has arrived at every watch");
+    const before = arrivals.indexOf("one");
+    assert.ok(before < 16, `${before} watches of the other connection were first`);
   });
 });
 

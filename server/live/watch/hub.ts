@@ -1,13 +1,12 @@
 import { InventoryError } from "../../inventory/errors.ts";
 import type { Mirror } from "../mirror.ts";
+import { FairQueue, Flow } from "./fair-queue.ts";
 import { RecencyList } from "./recency-list.ts";
 import { TimerWheel } from "./timer-wheel.ts";
 import { Watch, type WatchContext, type WatchMessageCounts, type WatchRequest } from "./watch.ts";
 import { WATCH_LIMITS_DEFAULT, type WatchLimits } from "./watch-limits.ts";
 import { ChangeMessages } from "./watch-message.ts";
 
-/** Time spent on watches before the event loop runs other work: the most that they delay calls of Orders. */
-const TIME_SLICE_MS = 4;
 /** Watches served between two reads of the clock. */
 const WATCHES_PER_CLOCK_READ = 16;
 
@@ -29,12 +28,12 @@ export class Hub {
   readonly #watches = new Map<Watch, WatchClient>();
   readonly #watchesOfAll = new Set<Watch>();
   readonly #watchesByProduct = new Map<string, Set<Watch>>();
-  readonly #byConnection = new Counters<object>();
+  readonly #connections = new Map<object, WatchedConnection>();
   readonly #byAddress = new Counters<string>();
   /** Products that changed since their watches were last scheduled. */
   readonly #changed = new Set<string>();
-  /** Watches that may have a message due, in the order in which they are served. */
-  readonly #scheduled: Watch[] = [];
+  /** Watches that may have a message due. A flow is a connection. */
+  readonly #scheduled = new FairQueue<Watch>();
   #isTurnScheduled = false;
   #draining = false;
 
@@ -99,13 +98,15 @@ export class Hub {
       throw new InventoryError("STORE_UNAVAILABLE", "The server is shutting down; connect again");
     }
     checkLimit(this.#watches.size, watchesMax, "on this server");
-    checkLimit(this.#byConnection.get(client.connection), watchesPerConnectionMax, "on one connection");
+    const connection = this.#connections.get(client.connection) ?? { watches: 0, flow: new Flow<Watch>() };
+    checkLimit(connection.watches, watchesPerConnectionMax, "on one connection");
     checkLimit(this.#byAddress.get(client.address), watchesPerAddressMax, "from one address");
     // Changes before now are part of its snapshot.
     this.#notifyWatches();
-    const watch = new Watch(this.#context, request);
+    const watch = new Watch(this.#context, request, connection.flow);
     this.#watches.set(watch, client);
-    this.#byConnection.add(client.connection, 1);
+    connection.watches += 1;
+    this.#connections.set(client.connection, connection);
     this.#byAddress.add(client.address, 1);
     if (request.productIds === undefined) {
       this.#watchesOfAll.add(watch);
@@ -126,11 +127,8 @@ export class Hub {
   }
 
   #schedule(watch: Watch): void {
-    if (!watch.isScheduled) {
-      watch.isScheduled = true;
-      this.#scheduled.push(watch);
-      this.#scheduleTurn();
-    }
+    this.#scheduled.push(watch);
+    this.#scheduleTurn();
   }
 
   #scheduleTurn(): void {
@@ -143,20 +141,19 @@ export class Hub {
   #runTurn(): void {
     this.#isTurnScheduled = false;
     this.#notifyWatches();
+    const { turnMsMax } = this.#limits;
     const startedAt = performance.now();
     const now = this.#context.now();
     this.#context.messages.refresh(now);
     let served = 0;
-    for (const watch of this.#scheduled) {
-      watch.isScheduled = false;
+    for (let watch = this.#scheduled.shift(); watch !== undefined; watch = this.#scheduled.shift()) {
       watch.send(now);
       served += 1;
-      if (served % WATCHES_PER_CLOCK_READ === 0 && performance.now() - startedAt > TIME_SLICE_MS) {
+      if (served % WATCHES_PER_CLOCK_READ === 0 && performance.now() - startedAt >= turnMsMax) {
         break;
       }
     }
-    this.#scheduled.splice(0, served);
-    if (this.#scheduled.length > 0) {
+    if (!this.#scheduled.isEmpty) {
       this.#scheduleTurn();
     }
   }
@@ -183,7 +180,13 @@ export class Hub {
     }
     this.#watches.delete(watch);
     this.#watchesOfAll.delete(watch);
-    this.#byConnection.add(client.connection, -1);
+    const connection = this.#connections.get(client.connection);
+    if (connection !== undefined) {
+      connection.watches -= 1;
+      if (connection.watches === 0) {
+        this.#connections.delete(client.connection);
+      }
+    }
     this.#byAddress.add(client.address, -1);
     for (const productId of watch.request.productIds ?? []) {
       const watches = this.#watchesByProduct.get(productId);
@@ -193,6 +196,12 @@ export class Hub {
       }
     }
   }
+}
+
+/** A connection that has open watches. */
+interface WatchedConnection {
+  watches: number;
+  readonly flow: Flow<Watch>;
 }
 
 function checkLimit(open: number, max: number, where: string): void {

@@ -6,6 +6,11 @@ export interface WatchLimits {
   readonly watchesPerConnectionMax: number;
   /** Watches of one client address. 1,000: a mobile network has many shoppers behind one address. */
   readonly watchesPerAddressMax: number;
+  /**
+   * Milliseconds of one turn of the event loop that are spent on watches before other work runs: the most that they delay
+   * calls of Orders. 4.
+   */
+  readonly turnMsMax: number;
   /** Milliseconds from the last message to a heartbeat. 10,000: proxies close idle streams after 30 s or more. */
   readonly heartbeatMs: number;
   /** Lifetime of a watch in milliseconds, ± 20%, so that watches are distributed over the servers again. 600,000. */
@@ -23,6 +28,7 @@ export const WATCH_LIMITS_DEFAULT: WatchLimits = Object.freeze({
   watchesMax: 10_000,
   watchesPerConnectionMax: 100,
   watchesPerAddressMax: 1_000,
+  turnMsMax: 4,
   heartbeatMs: 10_000,
   lifetimeMs: 600_000,
   readerGraceMs: 30_000,

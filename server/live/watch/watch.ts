@@ -1,4 +1,5 @@
 import type { Mirror } from "../mirror.ts";
+import type { FairItem, Flow } from "./fair-queue.ts";
 import type { RecencyList } from "./recency-list.ts";
 import type { TimerWheel } from "./timer-wheel.ts";
 import type { WatchLimits } from "./watch-limits.ts";
@@ -58,10 +59,12 @@ export interface WatchContext {
  * One watch: a snapshot, then the newest state of what changed since the last message. It stores a position in the
  * order of changes and no changes, so its memory does not depend on how fast its reader is.
  */
-export class Watch {
+export class Watch implements FairItem<Watch> {
   readonly request: WatchRequest;
-  /** Whether it is among the scheduled watches of its hub, which sets this. */
-  isScheduled = false;
+  /** The scheduled watches of its connection. */
+  readonly flow: Flow<Watch>;
+  isQueued = false;
+  next: Watch | undefined;
   readonly #context: WatchContext;
   #sink: WatchSink | undefined;
   /** IDs that the snapshot has not sent yet. */
@@ -81,9 +84,10 @@ export class Watch {
   #isTruncated = false;
   #isClosed = false;
 
-  constructor(context: WatchContext, request: WatchRequest) {
+  constructor(context: WatchContext, request: WatchRequest, flow: Flow<Watch>) {
     this.#context = context;
     this.request = request;
+    this.flow = flow;
     this.#position = context.recency.sequence;
   }
 
