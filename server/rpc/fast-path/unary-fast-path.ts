@@ -20,6 +20,7 @@ import { readBody, readPlainHead } from "./request.ts";
 import { UnaryCall } from "./unary-call.ts";
 import { type EncodedResponse, UNARY_PROTOCOLS, type UnaryProtocol } from "./unary-protocols.ts";
 import { CompressingWriter, UnaryHttp1Writer, UnaryHttp2Writer, type UnaryWriter } from "./unary-writer.ts";
+import { WriteBatch } from "./write-batch.ts";
 
 interface UnaryFastPathOptions {
   readonly methods: ReadonlyMap<string, FastPathMethod>;
@@ -48,6 +49,7 @@ interface PlainRequest {
 export class UnaryFastPath implements FastPath {
   readonly #options: UnaryFastPathOptions;
   readonly #bytesMax: number;
+  readonly #http1Writes = new WriteBatch();
 
   constructor(options: UnaryFastPathOptions) {
     this.#options = options;
@@ -94,7 +96,7 @@ export class UnaryFastPath implements FastPath {
     if (plain === undefined || request.url !== path) {
       return false;
     }
-    const call = this.#start(plain, callerOf(request), new UnaryHttp1Writer(response));
+    const call = this.#start(plain, callerOf(request), new UnaryHttp1Writer(response, this.#http1Writes));
     response.on("close", () => call.close());
     if (!this.#admit(plain, call)) {
       request.resume();

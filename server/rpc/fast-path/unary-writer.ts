@@ -2,6 +2,7 @@ import type { ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
 import { compressed, isWorthCompressing } from "./compression.ts";
 import type { EncodedResponse } from "./unary-protocols.ts";
+import type { WriteBatch } from "./write-batch.ts";
 
 const WITH_TRAILERS = { waitForTrailers: true };
 
@@ -44,9 +45,12 @@ export class UnaryHttp2Writer implements UnaryWriter {
 
 export class UnaryHttp1Writer implements UnaryWriter {
   readonly #response: ServerResponse;
+  readonly #batch: WriteBatch;
+  #encoded: EncodedResponse | undefined;
 
-  constructor(response: ServerResponse) {
+  constructor(response: ServerResponse, batch: WriteBatch) {
     this.#response = response;
+    this.#batch = batch;
   }
 
   get isClosed(): boolean {
@@ -54,8 +58,21 @@ export class UnaryHttp1Writer implements UnaryWriter {
   }
 
   send(response: EncodedResponse): void {
-    this.#response.writeHead(response.status, headersOf(response, []));
-    this.#response.end(response.body);
+    this.#encoded = response;
+    this.#batch.add(this);
+  }
+
+  flush(): void {
+    const encoded = this.#encoded;
+    if (encoded === undefined || this.isClosed) {
+      return;
+    }
+    try {
+      this.#response.writeHead(encoded.status, headersOf(encoded, []));
+      this.#response.end(encoded.body);
+    } catch {
+      this.destroy();
+    }
   }
 
   destroy(): void {
