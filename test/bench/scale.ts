@@ -10,7 +10,7 @@ import { fillCatalog, productIdOf } from "./catalog.ts";
 import { LARGE, SOLD_OUT_EVERY, startLargeRedis } from "./large-catalog.ts";
 import { askOnce, enveloped } from "./load/frames.ts";
 import { LoadProcess } from "./load/load-process.ts";
-import { type Contestant, startPinnedRedis, startService, whileWatching } from "./processes.ts";
+import { type Contestant, cpuOf, startPinnedRedis, startService, whileWatching } from "./processes.ts";
 import { perCore, type Turn, takeTurns, warmUp } from "./rounds.ts";
 import { quantile } from "./statistics.ts";
 
@@ -45,8 +45,13 @@ export const measureScale: Bench = async (context) => {
   await fillCatalog(smallRedis.url, SMALL, { soldOutEvery: SOLD_OUT_EVERY });
   const largeRedis = servers.use(await startLargeRedis(context));
   const small = servers.use(await startService(smallRedis));
+  const largeRedisCpu = cpuOf(largeRedis);
+  const redisBefore = (await largeRedisCpu.cpuSeconds()) ?? 0;
   const large = servers.use(await startService(largeRedis));
-  context.note(`the start took ${(await large.cpuSeconds())?.toFixed(1) ?? "?"} s of the server's core`);
+  const redisSeconds = ((await largeRedisCpu.cpuSeconds()) ?? 0) - redisBefore;
+  context.note(
+    `the start took ${(await large.cpuSeconds())?.toFixed(1) ?? "?"} s of the server's core, ${redisSeconds.toFixed(1)} s of Redis's`,
+  );
   const bytes = ((await large.memoryBytes()) - (await small.memoryBytes())) / (LARGE - SMALL);
 
   const load = servers.use(new LoadProcess(context.signal));

@@ -115,12 +115,13 @@ export class SnapshotReader {
       }
       throw error;
     }
-    const [, , ledgers, texts] = [reply.text(), reply.items(), reply.text(), reply.items()];
+    const [, , ledgers] = [reply.text(), reply.items(), reply.text()];
+    const texts = await this.#detailsTexts(bucket, ids);
     const details = ids.map((id, index) => {
-      const text = texts[index];
-      return typeof text === "string"
-        ? this.#damagedRecords.decode("details", this.#keys.details(id, bucket), () => decodeDetails(text))
-        : undefined;
+      const text = texts[index] ?? null;
+      return text === null
+        ? undefined
+        : this.#damagedRecords.decode("details", this.#keys.details(id, bucket), () => decodeDetails(text));
     });
     return decoded(() => decodeStates(ids, list(JSON.parse(ledgers)), details));
   }
@@ -129,9 +130,10 @@ export class SnapshotReader {
     const reply = await this.#load(bucket, [cursor, PRODUCTS_PER_CALL_MAX]);
     const next = reply.text();
     const ids = reply.items() as readonly string[];
-    const [ledgers, texts] = [reply.text(), reply.text()];
+    const ledgers = reply.text();
+    const texts = await this.#detailsTexts(bucket, ids);
     const states = decoded(() => {
-      const details = list(JSON.parse(texts));
+      const details = list(JSON.parse(`[${texts.map((text) => text ?? "null").join(",")}]`));
       if (details.length !== ids.length) {
         throw new Error("a text of details is not one JSON value");
       }
@@ -145,13 +147,22 @@ export class SnapshotReader {
   }
 
   async #load(bucket: number, what: readonly (string | number)[]): Promise<ReplyReader> {
-    const prefixes = [this.#keys.ledger("", bucket), this.#keys.details("", bucket)];
     const reply = await this.#connection.run(
       this.#script,
       [this.#keys.products(bucket)],
-      [...prefixes, ...what],
+      [this.#keys.ledger("", bucket), ...what],
     );
     return new ReplyReader(reply);
+  }
+
+  /**
+   * The texts of products' details; `null` where there is none. Read by a command instead of the script, which takes Redis a
+   * fifth less time for a page. What changes between the two is also in the change stream.
+   */
+  async #detailsTexts(bucket: number, ids: readonly string[]): Promise<readonly (string | null)[]> {
+    return ids.length === 0
+      ? []
+      : await this.#connection.client.mget(ids.map((id) => this.#keys.details(id, bucket)));
   }
 }
 
