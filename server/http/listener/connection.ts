@@ -11,13 +11,13 @@ const DISCONNECT_CODES: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "H
 
 type Exchange = ServerHttp2Stream | ServerResponse;
 
-interface ConnectionOptions {
-  /** The TCP socket. Under TLS another socket carries HTTP; see `secured`. */
-  readonly raw: Socket;
+/** What the connections of a listener share. One object for all: a listener may have thousands of idle connections. */
+export interface ConnectionContext {
   readonly limits: ListenerLimits;
   /** Whether the response to a request with this target may take hours. */
   readonly isLongLived: (target: string | undefined) => boolean;
   readonly log: Log;
+  readonly onClose: (connection: Connection) => void;
 }
 
 /**
@@ -25,11 +25,10 @@ interface ConnectionOptions {
  * connection is in, and it logs at most one line, for its first failure.
  */
 export class Connection {
+  readonly #context: ConnectionContext;
   readonly #raw: Socket;
-  readonly #limits: ListenerLimits;
-  readonly #log: Log;
-  readonly #remote: string;
-  readonly #isLongLived: (target: string | undefined) => boolean;
+  readonly #remoteAddress: string | undefined;
+  readonly #remotePort: number | undefined;
   /** Open requests with the time of their start in milliseconds of `performance.now()`; `Infinity` for long-lived ones. */
   readonly #open = new Map<Exchange, number>();
   #socket: Socket;
@@ -43,19 +42,29 @@ export class Connection {
   #isClosing = false;
   #isReported = false;
 
-  constructor({ raw, limits, isLongLived, log }: ConnectionOptions) {
+  /** `raw` is the TCP socket. Under TLS another socket carries HTTP; see `secured`. */
+  constructor(raw: Socket, context: ConnectionContext) {
+    this.#context = context;
     this.#raw = raw;
     this.#socket = raw;
-    this.#limits = limits;
-    this.#isLongLived = isLongLived;
-    this.#log = log;
-    this.#remote = `${raw.remoteAddress}:${raw.remotePort}`;
+    // Read now: a closed socket may not have them.
+    this.#remoteAddress = raw.remoteAddress;
+    this.#remotePort = raw.remotePort;
     raw.on("error", (error) => this.reportError(error));
-    raw.on("close", () => clearTimeout(this.#timer));
-    this.#startTimer(limits.firstByteMs, () => {
-      this.report("debug", `no request began within ${limits.firstByteMs} ms`);
+    raw.on("close", () => {
+      clearTimeout(this.#timer);
+      context.onClose(this);
+    });
+    const { firstByteMs } = context.limits;
+    this.#startTimer(firstByteMs, () => {
+      this.report("debug", `no request began within ${firstByteMs} ms`);
       this.destroy();
     });
+  }
+
+  /** The remote address, `undefined` if the socket had closed before it was accepted. */
+  get remoteAddress(): string | undefined {
+    return this.#remoteAddress;
   }
 
   /** The TLS handshake is complete. `socket` carries the decrypted bytes. */
@@ -77,25 +86,21 @@ export class Connection {
     this.#session = session;
     this.#awaitSettings(session);
     this.#limitPings(session);
+    const onStreamClose = (stream: ServerHttp2Stream): void => this.#streamClosed(stream, session);
+    // One function for all streams of the session: a closure for each stream would be kept as long as the stream.
+    function onClose(this: ServerHttp2Stream): void {
+      onStreamClose(this);
+    }
     session.on("stream", (stream: ServerHttp2Stream, headers) => {
       this.#track(stream, headers[":path"]);
-      stream.on("close", () => {
-        // V8 may keep a closed stream until its next full collection. Its listeners would keep the call as well.
-        // "removeListener" first: while it has Node's own listener, each of the others is removed one by one with an event.
-        stream.removeAllListeners("removeListener").removeAllListeners();
-        this.#open.delete(stream);
-        this.#hasServed = true;
-        if (this.#open.size > 0) return;
-        if (session.closed) this.awaitClose();
-        else if (!this.#raw.destroyed) this.#timer?.refresh();
-      });
+      stream.on("close", onClose);
     });
     session.on("error", (error) => this.reportError(error));
   }
 
   /** Tracks an HTTP/1.1 response until it ends. Returns false, and destroys the connection, beyond `pipelinedMax`. */
   trackResponse(response: ServerResponse): boolean {
-    const { pipelinedMax } = this.#limits;
+    const { pipelinedMax } = this.#context.limits;
     if (this.#open.size >= pipelinedMax) {
       this.report("info", `more than ${pipelinedMax} pipelined requests are open`);
       this.destroy();
@@ -116,7 +121,7 @@ export class Connection {
    */
   closeOverdue(): void {
     this.#pings = 0;
-    const { requestMs, responseMs } = this.#limits;
+    const { requestMs, responseMs } = this.#context.limits;
     const now = performance.now();
     for (const [exchange, startedAt] of this.#open) {
       const age = now - startedAt;
@@ -156,7 +161,7 @@ export class Connection {
   awaitClose(): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
-    this.#startTimer(this.#limits.closeMs, () => this.destroy());
+    this.#startTimer(this.#context.limits.closeMs, () => this.destroy());
   }
 
   /** Bytes of responses that the peer has not read. */
@@ -192,9 +197,10 @@ export class Connection {
   report(level: "debug" | "info" | "warn", reason: string, err?: unknown): void {
     if (this.#isReported) return;
     this.#isReported = true;
-    this.#log[level](
-      { remote: this.#remote, protocol: this.#protocol, err },
-      `Connection from ${this.#remote} failed: ${reason}`,
+    const remote = `${this.#remoteAddress}:${this.#remotePort}`;
+    this.#context.log[level](
+      { remote, protocol: this.#protocol, err },
+      `Connection from ${remote} failed: ${reason}`,
     );
   }
 
@@ -209,7 +215,7 @@ export class Connection {
 
   /** Times out on the first SETTINGS, then on idleness; closes a session that sends SETTINGS without end. */
   #awaitSettings(session: ServerHttp2Session): void {
-    const { firstByteMs, idleMs, settingsFramesMax } = this.#limits;
+    const { firstByteMs, idleMs, settingsFramesMax } = this.#context.limits;
     let settingsFrames = 0;
     this.#startTimer(firstByteMs, () => {
       this.report("debug", `no SETTINGS arrived within ${firstByteMs} ms`);
@@ -226,7 +232,7 @@ export class Connection {
   }
 
   #limitPings(session: ServerHttp2Session): void {
-    const { pingsPerCheckMax, connectionsCheckingIntervalMs } = this.#limits;
+    const { pingsPerCheckMax, connectionsCheckingIntervalMs } = this.#context.limits;
     session.on("ping", () => {
       this.#pings += 1;
       if (this.#pings > pingsPerCheckMax) {
@@ -239,8 +245,22 @@ export class Connection {
     });
   }
 
+  #streamClosed(stream: ServerHttp2Stream, session: ServerHttp2Session): void {
+    // V8 may keep a closed stream until its next full collection. Its listeners would keep the call as well.
+    // "removeListener" first: while it has Node's own listener, each of the others is removed one by one with an event.
+    stream.removeAllListeners("removeListener").removeAllListeners();
+    this.#open.delete(stream);
+    this.#hasServed = true;
+    if (this.#open.size > 0) return;
+    if (session.closed) this.awaitClose();
+    else if (!this.#raw.destroyed) this.#timer?.refresh();
+  }
+
   #track(exchange: Exchange, target: string | undefined): void {
-    this.#open.set(exchange, this.#isLongLived(target) ? Number.POSITIVE_INFINITY : performance.now());
+    this.#open.set(
+      exchange,
+      this.#context.isLongLived(target) ? Number.POSITIVE_INFINITY : performance.now(),
+    );
   }
 
   #close(exchange: Exchange, reason: string): void {

@@ -8,7 +8,7 @@ import { normalizeHeaders } from "../media-type.ts";
 import { type HttpRequest, type HttpResponse, pathOf } from "../message.ts";
 import { quote, type Refusal, type Refuse, refuseWithText } from "../refusal.ts";
 import { AdmissionQueue } from "./admission-queue.ts";
-import { Connection } from "./connection.ts";
+import { Connection, type ConnectionContext } from "./connection.ts";
 import { ConnectionCounts } from "./connection-counts.ts";
 import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./limits.ts";
 import { headTooLarge, type ParseError, refusalOf } from "./parse-errors.ts";
@@ -81,6 +81,7 @@ class Port {
   readonly #log: Log;
   readonly #open = new Set<Connection>();
   readonly #openByNetwork = new ConnectionCounts();
+  readonly #connectionContext: ConnectionContext;
   /** By the socket of an HTTP/1.1 connection, or the session of an HTTP/2 connection. */
   readonly #connections = new WeakMap<object, Connection>();
   readonly #admissions = new AdmissionQueue();
@@ -93,6 +94,12 @@ class Port {
     this.#options = options;
     this.#limits = { ...LISTENER_LIMITS_DEFAULT, ...options.limits };
     this.#log = throttledLog(options.log, this.#limits.logLinesPerSecondMax);
+    this.#connectionContext = {
+      limits: this.#limits,
+      isLongLived: (target) => options.isLongLived?.(pathOf(target)) === true,
+      log: this.#log,
+      onClose: (connection) => this.#closed(connection),
+    };
     this.#http1 = this.#createHttp1();
     this.#http2 = this.#createHttp2();
     this.#transport = this.#createTransport();
@@ -224,25 +231,24 @@ class Port {
 
   #accept(raw: Socket): Connection {
     const { connectionsPerNetworkMax } = this.#limits;
-    const { isLongLived, networkOf } = this.#options;
-    const connection = new Connection({
-      raw,
-      limits: this.#limits,
-      isLongLived: (target) => isLongLived?.(pathOf(target)) === true,
-      log: this.#log,
-    });
+    const connection = new Connection(raw, this.#connectionContext);
     this.#open.add(connection);
-    raw.once("close", () => this.#open.delete(connection));
-    const network = networkOf?.(unmapped(raw.remoteAddress ?? ""));
-    if (network !== undefined) {
-      const open = this.#openByNetwork.add(network);
-      raw.once("close", () => this.#openByNetwork.remove(network));
-      if (open > connectionsPerNetworkMax) {
-        connection.report("info", `${connectionsPerNetworkMax} connections from ${network} are open`);
-        connection.destroy();
-      }
+    const network = this.#networkOf(connection);
+    if (network !== undefined && this.#openByNetwork.add(network) > connectionsPerNetworkMax) {
+      connection.report("info", `${connectionsPerNetworkMax} connections from ${network} are open`);
+      connection.destroy();
     }
     return connection;
+  }
+
+  #closed(connection: Connection): void {
+    this.#open.delete(connection);
+    const network = this.#networkOf(connection);
+    if (network !== undefined) this.#openByNetwork.remove(network);
+  }
+
+  #networkOf({ remoteAddress = "" }: Connection): string | undefined {
+    return this.#options.networkOf?.(unmapped(remoteAddress));
   }
 
   /** Hands a connection to the HTTP server of its protocol. */
@@ -264,7 +270,7 @@ class Port {
     try {
       // Discard what the handler leaves unread: an HTTP/2 stream with unread data ends in a reset, and an
       // HTTP/1.1 connection does not reach its next request.
-      response.on("finish", () => request.resume());
+      response.on("finish", resumeRequest);
       this.#options.handler(request, response);
     } catch (error) {
       connection.report("warn", "the handler threw on a request", error);
@@ -334,6 +340,10 @@ function refuseExpectation({ headers }: HttpRequest): Refusal {
     status: 417,
     message: `Expect is ${quote(headers.expect ?? "")}; the only supported expectation is 100-continue`,
   };
+}
+
+function resumeRequest(this: HttpResponse): void {
+  this.req.resume();
 }
 
 function ignoreError(): void {}
