@@ -20,6 +20,8 @@ export interface ConnectionContext {
   readonly onClose: (connection: Connection) => void;
 }
 
+const connections = new WeakMap<object, Connection>();
+
 /**
  * One accepted connection, from its first byte to its close. It has one timer, which belongs to the stage that the
  * connection is in, and it logs at most one line, for its first failure.
@@ -50,11 +52,9 @@ export class Connection {
     // Read now: a closed socket may not have them.
     this.#remoteAddress = raw.remoteAddress;
     this.#remotePort = raw.remotePort;
-    raw.on("error", (error) => this.reportError(error));
-    raw.on("close", () => {
-      clearTimeout(this.#timer);
-      context.onClose(this);
-    });
+    connections.set(raw, this);
+    raw.on("error", onError);
+    raw.on("close", onClose);
     const { firstByteMs } = context.limits;
     this.#startTimer(firstByteMs, () => {
       this.report("debug", `no request began within ${firstByteMs} ms`);
@@ -70,7 +70,14 @@ export class Connection {
   /** The TLS handshake is complete. `socket` carries the decrypted bytes. */
   secured(socket: Socket): void {
     this.#socket = socket;
-    socket.on("error", (error) => this.reportError(error));
+    connections.set(socket, this);
+    socket.on("error", onError);
+  }
+
+  /** The TCP socket has closed. */
+  closed(): void {
+    clearTimeout(this.#timer);
+    this.#context.onClose(this);
   }
 
   /** The protocol is HTTP/1.1. Node's HTTP server enforces the timeouts from here on. */
@@ -84,18 +91,18 @@ export class Connection {
   becameHttp2(session: ServerHttp2Session): void {
     this.#protocol = "HTTP/2";
     this.#session = session;
+    connections.set(session, this);
     this.#awaitSettings(session);
     this.#limitPings(session);
-    const onStreamClose = (stream: ServerHttp2Stream): void => this.#streamClosed(stream, session);
-    // One function for all streams of the session: a closure for each stream would be kept as long as the stream.
-    function onClose(this: ServerHttp2Stream): void {
-      onStreamClose(this);
+    const close = (stream: ServerHttp2Stream): void => this.#streamClosed(stream, session);
+    function onStreamClose(this: ServerHttp2Stream): void {
+      close(this);
     }
     session.on("stream", (stream: ServerHttp2Stream, headers) => {
       this.#track(stream, headers[":path"]);
-      stream.on("close", onClose);
+      stream.on("close", onStreamClose);
     });
-    session.on("error", (error) => this.reportError(error));
+    session.on("error", onError);
   }
 
   /** Tracks an HTTP/1.1 response until it ends. Returns false, and destroys the connection, beyond `pipelinedMax`. */
@@ -108,11 +115,16 @@ export class Connection {
     }
     this.#track(response, response.req.url);
     if (this.#isDraining) response.setHeader("Connection", "close");
-    response.on("close", () => {
-      this.#open.delete(response);
-      if (this.#isDraining && this.#open.size === 0) this.#socket.destroySoon();
-    });
+    response.on("close", onResponseClose);
     return true;
+  }
+
+  /** An HTTP/1.1 response has ended, or was aborted. */
+  responseClosed(response: ServerResponse): void {
+    // Discards what the handler left unread: the connection would not reach its next request.
+    response.req.resume();
+    this.#open.delete(response);
+    if (this.#isDraining && this.#open.size === 0) this.#socket.destroySoon();
   }
 
   /**
@@ -286,4 +298,24 @@ export class Connection {
     if (this.#raw.destroyed) return;
     this.#timer = setTimeout(onExpiry, ms).unref();
   }
+}
+
+/** The connection of a TCP socket, of the TLS socket on top of it, or of an HTTP/2 session. */
+export function connectionOf(carrier: object): Connection | undefined {
+  return connections.get(carrier);
+}
+
+// Listeners that all connections share. They find their connection by the emitter, since a closure for each would be kept as long
+// as the connection: ten thousand times for ten thousand watchers.
+
+function onError(this: Socket | ServerHttp2Session, error: Error): void {
+  connections.get(this)?.reportError(error);
+}
+
+function onClose(this: Socket): void {
+  connections.get(this)?.closed();
+}
+
+function onResponseClose(this: ServerResponse): void {
+  connections.get(this.req.socket)?.responseClosed(this);
 }

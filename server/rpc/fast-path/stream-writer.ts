@@ -5,6 +5,7 @@ import type { Frame } from "./frame.ts";
 import type { StreamEnd } from "./stream-protocols.ts";
 
 const WITH_TRAILERS = { waitForTrailers: true };
+/** Shared by all requests. */
 const NO_RAW_HEADERS: string[] = [];
 
 /** Writes a streaming response, over HTTP/1.1 or HTTP/2. */
@@ -100,6 +101,7 @@ export class Http1StreamWriter implements StreamWriter {
   releaseRequest(): void {
     const { req } = this.#response;
     req.rawHeaders = NO_RAW_HEADERS;
+    req.rawTrailers = NO_RAW_HEADERS;
     req.headers = NO_HEADERS;
     req.url = "";
   }
