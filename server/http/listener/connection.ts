@@ -80,9 +80,10 @@ export class Connection {
     this.#context.onClose(this);
   }
 
-  /** The protocol is HTTP/1.1. Node's HTTP server enforces the timeouts from here on. */
+  /** The protocol is HTTP/1.1. From here on Node's HTTP server enforces the timeouts, and emits "clientError" for errors of the socket. */
   becameHttp1(): void {
     this.#protocol = "HTTP/1.1";
+    this.#socket.off("error", onError);
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
@@ -143,6 +144,12 @@ export class Connection {
       else if (!(exchange instanceof ServerResponse) && exchange.state.remoteClose !== 1)
         this.#close(exchange, `a request took more than ${requestMs} ms`);
     }
+  }
+
+  /** Responds to CONNECT, and closes. Node's HTTP server has removed its listeners from the socket. */
+  refuseTunnel(refusal: Refusal): void {
+    this.#socket.on("error", onError);
+    this.refuseHttp1(refusal);
   }
 
   /** Responds to an HTTP/1.1 request for which Node has no response object, and closes. */

@@ -135,7 +135,7 @@ class Port {
       const connection = this.#trackHttp1(request, response);
       if (connection !== undefined) this.#refuse(request, response, refuseExpectation(request));
     });
-    http1.on("connect", (_request, socket) => connectionOf(socket)?.refuseHttp1(NO_TUNNELS));
+    http1.on("connect", (_request, socket) => connectionOf(socket)?.refuseTunnel(NO_TUNNELS));
     http1.on("clientError", (error: ParseError, socket) => {
       const connection = connectionOf(socket);
       if (connection === undefined) return socket.destroy();
