@@ -20,6 +20,7 @@ export interface ConnectionContext {
   readonly onClose: (connection: Connection) => void;
 }
 
+/** By TCP socket, by the TLS socket on top of it, and by HTTP/2 session. */
 const connections = new WeakMap<object, Connection>();
 
 /**
@@ -80,7 +81,10 @@ export class Connection {
     this.#context.onClose(this);
   }
 
-  /** The protocol is HTTP/1.1. From here on Node's HTTP server enforces the timeouts, and emits "clientError" for errors of the socket. */
+  /**
+   * The protocol is HTTP/1.1. From here on Node's HTTP server enforces the timeouts, and emits "clientError" for errors of
+   * the socket.
+   */
   becameHttp1(): void {
     this.#protocol = "HTTP/1.1";
     this.#socket.off("error", onError);
@@ -95,6 +99,7 @@ export class Connection {
     connections.set(session, this);
     this.#awaitSettings(session);
     this.#limitPings(session);
+    // One listener for all streams of the session.
     const close = (stream: ServerHttp2Stream): void => this.#streamClosed(stream, session);
     function onStreamClose(this: ServerHttp2Stream): void {
       close(this);
@@ -312,8 +317,8 @@ export function connectionOf(carrier: object): Connection | undefined {
   return connections.get(carrier);
 }
 
-// Listeners that all connections share. They find their connection by the emitter, since a closure for each would be kept as long
-// as the connection: ten thousand times for ten thousand watchers.
+// Listeners that all connections share. They find their connection by the emitter: a closure for each connection would be kept as
+// long as the connection, and there may be thousands of idle ones.
 
 function onError(this: Socket | ServerHttp2Session, error: Error): void {
   connections.get(this)?.reportError(error);

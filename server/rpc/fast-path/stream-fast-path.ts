@@ -187,6 +187,8 @@ function attachListeners(response: Writable, call: StreamCall): void {
 
 function onClose(this: Writable): void {
   calls.get(this)?.close();
+  // V8 may keep a closed HTTP/2 stream until its next full collection.
+  calls.delete(this);
 }
 
 function onDrain(this: Writable): void {
