@@ -72,7 +72,7 @@ export function readWatchStock(request: WatchStockRequest): WatchRequest {
   const minIntervalMs = readMinInterval(violations, request.minInterval);
   violations.throwIfAny();
   return {
-    productIds: request.productIds.length === 0 ? undefined : new Set(request.productIds),
+    productIds: request.productIds.length === 0 ? undefined : [...new Set(request.productIds)],
     minIntervalMs,
   };
 }

@@ -33,7 +33,7 @@ export function openWatch(
  * Throws `STORE_UNAVAILABLE` until the catalog is loaded. With IDs also while their part of it is not, since then an unknown
  * product cannot be told from one that was not loaded.
  */
-export function requireLoaded(mirror: Mirror, productIds?: ReadonlySet<string>): void {
+export function requireLoaded(mirror: Mirror, productIds?: Iterable<string>): void {
   if (productIds === undefined ? !mirror.isLoaded : !mirror.hasLoaded(productIds)) {
     throw new InventoryError("STORE_UNAVAILABLE", "The catalog is loading; retry shortly");
   }

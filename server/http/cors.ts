@@ -1,5 +1,5 @@
 import { cors } from "@connectrpc/connect";
-import { STALE_HEADER } from "./headers.ts";
+import { NO_HEADERS, STALE_HEADER } from "./headers.ts";
 import { type HttpRequest, type HttpResponse, respondWithText, setHeaders } from "./message.ts";
 import { quote } from "./refusal.ts";
 
@@ -33,7 +33,7 @@ export function createCorsHeaders(origins: readonly string[]): CorsHeaders {
   const allowed = new Set(origins);
   return (path, origin) => {
     if (allowed.size === 0 || !path.startsWith(SHARED_PATH)) {
-      return {};
+      return NO_HEADERS;
     }
     return {
       // The response depends on the origin, so a shared cache must keep one for each.

@@ -50,7 +50,7 @@ export class AcknowledgedVersions {
    * Resolves when the versions that are outstanding now, of these products or of all, were delivered or dropped.
    * `undefined` if there are none.
    */
-  delivered(productIds: ReadonlySet<string> | undefined): Promise<void> | undefined {
+  delivered(productIds: Iterable<string> | undefined): Promise<void> | undefined {
     if (this.#outstanding.size === 0) {
       return undefined;
     }
@@ -58,7 +58,8 @@ export class AcknowledgedVersions {
       this.#waiterForAll ??= this.#createWaiter([...this.#outstanding]);
       return this.#waiterForAll.promise;
     }
-    const versions = [...this.#outstanding].filter(([productId]) => productIds.has(productId));
+    const asked = new Set(productIds);
+    const versions = [...this.#outstanding].filter(([productId]) => asked.has(productId));
     return versions.length === 0 ? undefined : this.#createWaiter(versions).promise;
   }
 

@@ -154,7 +154,7 @@ export class Mirror implements FeedListener {
    * within `STALE_AFTER_MS` in any case: the mirror is then stale. Stale partitions are not waited for. `undefined` if there
    * is nothing to wait for.
    */
-  caughtUp(productIds?: ReadonlySet<string>): Promise<void> | undefined {
+  caughtUp(productIds?: Iterable<string>): Promise<void> | undefined {
     const deliveries: Promise<void>[] = [];
     for (const { isStale, acknowledged } of this.#states) {
       const delivered = isStale ? undefined : acknowledged.delivered(productIds);

@@ -4,14 +4,13 @@ import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, createContextKey } from "@connectrpc/connect";
 import type { Principal } from "../access/principal.ts";
 import { type Caller, clientBehind } from "../http/caller.ts";
+import { NO_HEADERS } from "../http/headers.ts";
 import { TrustedProxies } from "../http/trusted-proxies.ts";
 import { deadlineExceeded } from "./deadline.ts";
 import { toConnectError } from "./errors.ts";
 
 /** Accepted form of a client's `x-request-id`. Any other value is replaced, so that it cannot forge log lines. */
 const REQUEST_ID = /^[\w.:/+=-]{1,128}$/;
-
-const NO_HEADERS: IncomingHttpHeaders = Object.freeze({});
 
 /** A cross-cutting concern of every call, on both paths. It sees the head of the request before the body is read. */
 export interface CallMiddleware {

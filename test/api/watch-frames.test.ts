@@ -99,7 +99,7 @@ describe("an update for several watchers", () => {
     const watches: Watch[] = [];
     const watch = (...productIds: string[]): EagerReader => {
       const request = {
-        productIds: productIds.length > 0 ? new Set(productIds) : undefined,
+        productIds: productIds.length > 0 ? productIds : undefined,
         minIntervalMs: 0,
       };
       const opened = hub.open(request, { address: `${watches.length}`, connection: {} });
@@ -148,9 +148,9 @@ describe("an update for several watchers", () => {
     const ofTurn = (): readonly WatchUpdate[] => {
       messages.refresh(now);
       const positions = [
-        [0, new Set(["p"])],
+        [0, ["p"]],
         [0, undefined],
-        [recency.sequence, new Set(["p"])],
+        [recency.sequence, ["p"]],
       ] as const;
       return positions.map(([position, productIds]) => messages.after(position, productIds).update);
     };

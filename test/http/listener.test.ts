@@ -442,6 +442,24 @@ describe("timeouts", { concurrency: true }, () => {
     await once(client, "close");
   });
 
+  it("leaves no listener on a closed HTTP/2 stream: V8 may keep the stream, and with it all that they reference", async (t) => {
+    const listener = await open(t);
+    const client = session(t, listener.port);
+    for (const [index, end] of ["response", "reset"].entries()) {
+      const request = client.request({ ":path": "/hold" });
+      const answered = end === "response" ? answerOf(request) : resetOf(request);
+      const { res } = await nextHeld(listener, index + 1);
+      assert.ok("stream" in res);
+      const { stream } = res;
+      assert.ok(stream.listenerCount("close") > 0);
+      const closed = once(stream, "close");
+      if (end === "response") res.end();
+      else request.close(constants.NGHTTP2_CANCEL);
+      await Promise.all([answered, closed]);
+      assert.deepEqual(stream.eventNames(), []);
+    }
+  });
+
   it("closes an idle HTTP/1.1 connection", async (t) => {
     const listener = await open(t, { limits: { idleMs: SHORT_MS } });
     const client = await Client.open(t, listener.port);

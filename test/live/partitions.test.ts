@@ -141,7 +141,7 @@ describe("Watches of several partitions", () => {
     const hub = new Hub(mirror, { heartbeatMs: HOURS, lifetimeMs: HOURS }, clock.now);
     const seen = new Map<string, WatchUpdate[]>();
     const watch = async (name: string, productIds?: readonly string[]): Promise<void> => {
-      const request = { productIds: productIds && new Set(productIds), minIntervalMs: 0 };
+      const request = { productIds, minIntervalMs: 0 };
       const updates: WatchUpdate[] = [];
       seen.set(name, updates);
       for await (const update of updatesOf(hub.open(request, { address: name, connection: {} }))) {

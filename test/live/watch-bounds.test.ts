@@ -47,7 +47,7 @@ class StalledSink implements WatchSink {
 }
 
 function open(hub: Hub, address = "127.0.0.1", connection: object = {}): Watch {
-  return hub.open({ productIds: new Set(["p"]), minIntervalMs: 0 }, { address, connection });
+  return hub.open({ productIds: ["p"], minIntervalMs: 0 }, { address, connection });
 }
 
 function isOverloaded(where: RegExp): (error: unknown) => boolean {
@@ -162,7 +162,7 @@ describe("Watch: closing", { timeout: 20_000 }, () => {
     const round = (): void => {
       const watches = Array.from({ length: 2_000 }, (_, n) =>
         hub.open(
-          { productIds: new Set([`p${n}`, `q${n}`]), minIntervalMs: 0 },
+          { productIds: [`p${n}`, `q${n}`], minIntervalMs: 0 },
           { address: `address-${n}`, connection: {} },
         ),
       );
@@ -243,9 +243,7 @@ describe("Watch: a reader that stops reading", { timeout: 20_000 }, () => {
     const mirror = loadedMirror(Array.from({ length: products }, (_, n) => stateOf(`product-${n}`, 1)));
     const ids = Array.from({ length: products }, (_, n) => `product-${n}`);
     const hub = hubOver(mirror);
-    const some = updatesOf(
-      hub.open({ productIds: new Set(ids), minIntervalMs: 0 }, { address: "a", connection: {} }),
-    );
+    const some = updatesOf(hub.open({ productIds: ids, minIntervalMs: 0 }, { address: "a", connection: {} }));
     while (!((await some.next()).value as WatchUpdate).lastOfSnapshot);
     const watches = [await openPastSnapshot(hub), some];
     mirror.onChanges(ids.map((id) => changeTo(stateOf(id, 2))));

@@ -31,7 +31,7 @@ function hubOver(mirror: Mirror, limits: Partial<WatchLimits> = {}, now?: () => 
 }
 
 function request(productIds?: readonly string[], minIntervalMs = 0): WatchRequest {
-  return { productIds: productIds && new Set(productIds), minIntervalMs };
+  return { productIds, minIntervalMs };
 }
 
 function open(

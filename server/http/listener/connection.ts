@@ -11,25 +11,27 @@ const DISCONNECT_CODES: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "H
 
 type Exchange = ServerHttp2Stream | ServerResponse;
 
-interface ConnectionOptions {
-  /** The TCP socket. Under TLS another socket carries HTTP; see `secured`. */
-  readonly raw: Socket;
+/** What the connections of a listener share. One object for all: a listener may have thousands of idle connections. */
+export interface ConnectionContext {
   readonly limits: ListenerLimits;
   /** Whether the response to a request with this target may take hours. */
   readonly isLongLived: (target: string | undefined) => boolean;
   readonly log: Log;
+  readonly onClose: (connection: Connection) => void;
 }
+
+/** By TCP socket, by the TLS socket on top of it, and by HTTP/2 session. */
+const connections = new WeakMap<object, Connection>();
 
 /**
  * One accepted connection, from its first byte to its close. It has one timer, which belongs to the stage that the
  * connection is in, and it logs at most one line, for its first failure.
  */
 export class Connection {
+  readonly #context: ConnectionContext;
   readonly #raw: Socket;
-  readonly #limits: ListenerLimits;
-  readonly #log: Log;
-  readonly #remote: string;
-  readonly #isLongLived: (target: string | undefined) => boolean;
+  readonly #remoteAddress: string | undefined;
+  readonly #remotePort: number | undefined;
   /** Open requests with the time of their start in milliseconds of `performance.now()`; `Infinity` for long-lived ones. */
   readonly #open = new Map<Exchange, number>();
   #socket: Socket;
@@ -43,30 +45,49 @@ export class Connection {
   #isClosing = false;
   #isReported = false;
 
-  constructor({ raw, limits, isLongLived, log }: ConnectionOptions) {
+  /** `raw` is the TCP socket. Under TLS another socket carries HTTP; see `secured`. */
+  constructor(raw: Socket, context: ConnectionContext) {
+    this.#context = context;
     this.#raw = raw;
     this.#socket = raw;
-    this.#limits = limits;
-    this.#isLongLived = isLongLived;
-    this.#log = log;
-    this.#remote = `${raw.remoteAddress}:${raw.remotePort}`;
-    raw.on("error", (error) => this.reportError(error));
-    raw.on("close", () => clearTimeout(this.#timer));
-    this.#startTimer(limits.firstByteMs, () => {
-      this.report("debug", `no request began within ${limits.firstByteMs} ms`);
+    // Read now: a closed socket may not have them.
+    this.#remoteAddress = raw.remoteAddress;
+    this.#remotePort = raw.remotePort;
+    connections.set(raw, this);
+    raw.on("error", onError);
+    raw.on("close", onClose);
+    const { firstByteMs } = context.limits;
+    this.#startTimer(firstByteMs, () => {
+      this.report("debug", `no request began within ${firstByteMs} ms`);
       this.destroy();
     });
+  }
+
+  /** The remote address, `undefined` if the socket had closed before it was accepted. */
+  get remoteAddress(): string | undefined {
+    return this.#remoteAddress;
   }
 
   /** The TLS handshake is complete. `socket` carries the decrypted bytes. */
   secured(socket: Socket): void {
     this.#socket = socket;
-    socket.on("error", (error) => this.reportError(error));
+    connections.set(socket, this);
+    socket.on("error", onError);
   }
 
-  /** The protocol is HTTP/1.1. Node's HTTP server enforces the timeouts from here on. */
+  /** The TCP socket has closed. */
+  closed(): void {
+    clearTimeout(this.#timer);
+    this.#context.onClose(this);
+  }
+
+  /**
+   * The protocol is HTTP/1.1. From here on Node's HTTP server enforces the timeouts, and emits "clientError" for errors of
+   * the socket.
+   */
   becameHttp1(): void {
     this.#protocol = "HTTP/1.1";
+    this.#socket.off("error", onError);
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
@@ -75,27 +96,24 @@ export class Connection {
   becameHttp2(session: ServerHttp2Session): void {
     this.#protocol = "HTTP/2";
     this.#session = session;
+    connections.set(session, this);
     this.#awaitSettings(session);
     this.#limitPings(session);
+    // One listener for all streams of the session.
+    const close = (stream: ServerHttp2Stream): void => this.#streamClosed(stream, session);
+    function onStreamClose(this: ServerHttp2Stream): void {
+      close(this);
+    }
     session.on("stream", (stream: ServerHttp2Stream, headers) => {
       this.#track(stream, headers[":path"]);
-      stream.on("close", () => {
-        // V8 may keep a closed stream until its next full collection. Its listeners would keep the call as well.
-        // "removeListener" first: while it has Node's own listener, each of the others is removed one by one with an event.
-        stream.removeAllListeners("removeListener").removeAllListeners();
-        this.#open.delete(stream);
-        this.#hasServed = true;
-        if (this.#open.size > 0) return;
-        if (session.closed) this.awaitClose();
-        else if (!this.#raw.destroyed) this.#timer?.refresh();
-      });
+      stream.on("close", onStreamClose);
     });
-    session.on("error", (error) => this.reportError(error));
+    session.on("error", onError);
   }
 
   /** Tracks an HTTP/1.1 response until it ends. Returns false, and destroys the connection, beyond `pipelinedMax`. */
   trackResponse(response: ServerResponse): boolean {
-    const { pipelinedMax } = this.#limits;
+    const { pipelinedMax } = this.#context.limits;
     if (this.#open.size >= pipelinedMax) {
       this.report("info", `more than ${pipelinedMax} pipelined requests are open`);
       this.destroy();
@@ -103,11 +121,16 @@ export class Connection {
     }
     this.#track(response, response.req.url);
     if (this.#isDraining) response.setHeader("Connection", "close");
-    response.on("close", () => {
-      this.#open.delete(response);
-      if (this.#isDraining && this.#open.size === 0) this.#socket.destroySoon();
-    });
+    response.on("close", onResponseClose);
     return true;
+  }
+
+  /** An HTTP/1.1 response has ended, or was aborted. */
+  responseClosed(response: ServerResponse): void {
+    // Discards what the handler left unread: the connection would not reach its next request.
+    response.req.resume();
+    this.#open.delete(response);
+    if (this.#isDraining && this.#open.size === 0) this.#socket.destroySoon();
   }
 
   /**
@@ -116,7 +139,7 @@ export class Connection {
    */
   closeOverdue(): void {
     this.#pings = 0;
-    const { requestMs, responseMs } = this.#limits;
+    const { requestMs, responseMs } = this.#context.limits;
     const now = performance.now();
     for (const [exchange, startedAt] of this.#open) {
       const age = now - startedAt;
@@ -126,6 +149,12 @@ export class Connection {
       else if (!(exchange instanceof ServerResponse) && exchange.state.remoteClose !== 1)
         this.#close(exchange, `a request took more than ${requestMs} ms`);
     }
+  }
+
+  /** Responds to CONNECT, and closes. Node's HTTP server has removed its listeners from the socket. */
+  refuseTunnel(refusal: Refusal): void {
+    this.#socket.on("error", onError);
+    this.refuseHttp1(refusal);
   }
 
   /** Responds to an HTTP/1.1 request for which Node has no response object, and closes. */
@@ -156,7 +185,7 @@ export class Connection {
   awaitClose(): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
-    this.#startTimer(this.#limits.closeMs, () => this.destroy());
+    this.#startTimer(this.#context.limits.closeMs, () => this.destroy());
   }
 
   /** Bytes of responses that the peer has not read. */
@@ -192,9 +221,10 @@ export class Connection {
   report(level: "debug" | "info" | "warn", reason: string, err?: unknown): void {
     if (this.#isReported) return;
     this.#isReported = true;
-    this.#log[level](
-      { remote: this.#remote, protocol: this.#protocol, err },
-      `Connection from ${this.#remote} failed: ${reason}`,
+    const remote = `${this.#remoteAddress}:${this.#remotePort}`;
+    this.#context.log[level](
+      { remote, protocol: this.#protocol, err },
+      `Connection from ${remote} failed: ${reason}`,
     );
   }
 
@@ -209,7 +239,7 @@ export class Connection {
 
   /** Times out on the first SETTINGS, then on idleness; closes a session that sends SETTINGS without end. */
   #awaitSettings(session: ServerHttp2Session): void {
-    const { firstByteMs, idleMs, settingsFramesMax } = this.#limits;
+    const { firstByteMs, idleMs, settingsFramesMax } = this.#context.limits;
     let settingsFrames = 0;
     this.#startTimer(firstByteMs, () => {
       this.report("debug", `no SETTINGS arrived within ${firstByteMs} ms`);
@@ -226,7 +256,7 @@ export class Connection {
   }
 
   #limitPings(session: ServerHttp2Session): void {
-    const { pingsPerCheckMax, connectionsCheckingIntervalMs } = this.#limits;
+    const { pingsPerCheckMax, connectionsCheckingIntervalMs } = this.#context.limits;
     session.on("ping", () => {
       this.#pings += 1;
       if (this.#pings > pingsPerCheckMax) {
@@ -239,8 +269,22 @@ export class Connection {
     });
   }
 
+  #streamClosed(stream: ServerHttp2Stream, session: ServerHttp2Session): void {
+    // V8 may keep a closed stream until its next full collection. Its listeners would keep the call as well.
+    // "removeListener" first: while it has Node's own listener, each of the others is removed one by one with an event.
+    stream.removeAllListeners("removeListener").removeAllListeners();
+    this.#open.delete(stream);
+    this.#hasServed = true;
+    if (this.#open.size > 0) return;
+    if (session.closed) this.awaitClose();
+    else if (!this.#raw.destroyed) this.#timer?.refresh();
+  }
+
   #track(exchange: Exchange, target: string | undefined): void {
-    this.#open.set(exchange, this.#isLongLived(target) ? Number.POSITIVE_INFINITY : performance.now());
+    this.#open.set(
+      exchange,
+      this.#context.isLongLived(target) ? Number.POSITIVE_INFINITY : performance.now(),
+    );
   }
 
   #close(exchange: Exchange, reason: string): void {
@@ -266,4 +310,24 @@ export class Connection {
     if (this.#raw.destroyed) return;
     this.#timer = setTimeout(onExpiry, ms).unref();
   }
+}
+
+/** The connection of a TCP socket, of the TLS socket on top of it, or of an HTTP/2 session. */
+export function connectionOf(carrier: object): Connection | undefined {
+  return connections.get(carrier);
+}
+
+// Listeners that all connections share. They find their connection by the emitter: a closure for each connection would be kept as
+// long as the connection, and there may be thousands of idle ones.
+
+function onError(this: Socket | ServerHttp2Session, error: Error): void {
+  connections.get(this)?.reportError(error);
+}
+
+function onClose(this: Socket): void {
+  connections.get(this)?.closed();
+}
+
+function onResponseClose(this: ServerResponse): void {
+  connections.get(this.req.socket)?.responseClosed(this);
 }

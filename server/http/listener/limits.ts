@@ -1,6 +1,6 @@
 /** Bounds on every resource that a peer could exhaust. `LISTENER_LIMITS_DEFAULT` has the values. */
 export interface ListenerLimits {
-  /** Open connections. One more is closed at once. 10,000: about 150 MB at 15 KB for each watching connection. */
+  /** Open connections. One more is closed at once. 10,000: about 130 MB at 13 KB for each watching connection. */
   readonly connectionsMax: number;
   /**
    * Open connections of one client, as `ListenerOptions.networkOf` groups them. 1,000: a mobile network puts many shoppers behind

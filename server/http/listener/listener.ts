@@ -8,7 +8,7 @@ import { normalizeHeaders } from "../media-type.ts";
 import { type HttpRequest, type HttpResponse, pathOf } from "../message.ts";
 import { quote, type Refusal, type Refuse, refuseWithText } from "../refusal.ts";
 import { AdmissionQueue } from "./admission-queue.ts";
-import { Connection } from "./connection.ts";
+import { Connection, type ConnectionContext, connectionOf } from "./connection.ts";
 import { ConnectionCounts } from "./connection-counts.ts";
 import { LISTENER_LIMITS_DEFAULT, type ListenerLimits } from "./limits.ts";
 import { headTooLarge, type ParseError, refusalOf } from "./parse-errors.ts";
@@ -81,8 +81,7 @@ class Port {
   readonly #log: Log;
   readonly #open = new Set<Connection>();
   readonly #openByNetwork = new ConnectionCounts();
-  /** By the socket of an HTTP/1.1 connection, or the session of an HTTP/2 connection. */
-  readonly #connections = new WeakMap<object, Connection>();
+  readonly #connectionContext: ConnectionContext;
   readonly #admissions = new AdmissionQueue();
   readonly #http1: Http1Server;
   readonly #http2: Http2Server;
@@ -93,6 +92,12 @@ class Port {
     this.#options = options;
     this.#limits = { ...LISTENER_LIMITS_DEFAULT, ...options.limits };
     this.#log = throttledLog(options.log, this.#limits.logLinesPerSecondMax);
+    this.#connectionContext = {
+      limits: this.#limits,
+      isLongLived: (target) => options.isLongLived?.(pathOf(target)) === true,
+      log: this.#log,
+      onClose: (connection) => this.#closed(connection),
+    };
     this.#http1 = this.#createHttp1();
     this.#http2 = this.#createHttp2();
     this.#transport = this.#createTransport();
@@ -130,9 +135,9 @@ class Port {
       const connection = this.#trackHttp1(request, response);
       if (connection !== undefined) this.#refuse(request, response, refuseExpectation(request));
     });
-    http1.on("connect", (_request, socket) => this.#connections.get(socket)?.refuseHttp1(NO_TUNNELS));
+    http1.on("connect", (_request, socket) => connectionOf(socket)?.refuseTunnel(NO_TUNNELS));
     http1.on("clientError", (error: ParseError, socket) => {
-      const connection = this.#connections.get(socket);
+      const connection = connectionOf(socket);
       if (connection === undefined) return socket.destroy();
       connection.reportError(error);
       connection.refuseHttp1(refusalOf(error, this.#limits));
@@ -144,7 +149,7 @@ class Port {
   #trackHttp1(request: IncomingMessage, response: ServerResponse): Connection | undefined {
     const { headerPairsMax } = this.#limits;
     const { isTrustedGateway = () => false } = this.#options;
-    const connection = this.#connections.get(request.socket);
+    const connection = connectionOf(request.socket);
     if (connection === undefined || !connection.trackResponse(response)) {
       response.destroy();
       return undefined;
@@ -179,21 +184,17 @@ class Port {
     http2.on("connect", (request: Http2ServerRequest, response: Http2ServerResponse) =>
       this.#refuse(request, response, NO_TUNNELS),
     );
-    offerStreams(
-      http2,
-      (stream, headers, rawHeaders) => {
-        normalizeHeaders(headers);
-        return tryHandleStream?.(stream, headers, rawHeaders) === true;
-      },
-      this.#connections,
-    );
+    offerStreams(http2, (stream, headers, rawHeaders) => {
+      normalizeHeaders(headers);
+      return tryHandleStream?.(stream, headers, rawHeaders) === true;
+    });
     return http2;
   }
 
   /** The connection of a request that is well formed. Other requests are refused here. */
   #trackHttp2(request: Http2ServerRequest, response: Http2ServerResponse): Connection | undefined {
     const { stream } = request;
-    const connection = stream.session && this.#connections.get(stream.session);
+    const connection = stream.session && connectionOf(stream.session);
     if (connection === undefined) {
       stream.destroy();
       return undefined;
@@ -224,25 +225,24 @@ class Port {
 
   #accept(raw: Socket): Connection {
     const { connectionsPerNetworkMax } = this.#limits;
-    const { isLongLived, networkOf } = this.#options;
-    const connection = new Connection({
-      raw,
-      limits: this.#limits,
-      isLongLived: (target) => isLongLived?.(pathOf(target)) === true,
-      log: this.#log,
-    });
+    const connection = new Connection(raw, this.#connectionContext);
     this.#open.add(connection);
-    raw.once("close", () => this.#open.delete(connection));
-    const network = networkOf?.(unmapped(raw.remoteAddress ?? ""));
-    if (network !== undefined) {
-      const open = this.#openByNetwork.add(network);
-      raw.once("close", () => this.#openByNetwork.remove(network));
-      if (open > connectionsPerNetworkMax) {
-        connection.report("info", `${connectionsPerNetworkMax} connections from ${network} are open`);
-        connection.destroy();
-      }
+    const network = this.#networkOf(connection);
+    if (network !== undefined && this.#openByNetwork.add(network) > connectionsPerNetworkMax) {
+      connection.report("info", `${connectionsPerNetworkMax} connections from ${network} are open`);
+      connection.destroy();
     }
     return connection;
+  }
+
+  #closed(connection: Connection): void {
+    this.#open.delete(connection);
+    const network = this.#networkOf(connection);
+    if (network !== undefined) this.#openByNetwork.remove(network);
+  }
+
+  #networkOf({ remoteAddress = "" }: Connection): string | undefined {
+    return this.#options.networkOf?.(unmapped(remoteAddress));
   }
 
   /** Hands a connection to the HTTP server of its protocol. */
@@ -250,21 +250,16 @@ class Port {
     if (socket.destroyed) return;
     if (protocol === "HTTP/1.1") {
       connection.becameHttp1();
-      this.#connections.set(socket, connection);
       this.#http1.emit("connection", socket);
       return;
     }
-    startSession(this.#http2, socket, (session) => {
-      connection.becameHttp2(session);
-      this.#connections.set(session, connection);
-    });
+    startSession(this.#http2, socket, (session) => connection.becameHttp2(session));
   }
 
   #serve(connection: Connection, request: HttpRequest, response: HttpResponse): void {
     try {
-      // Discard what the handler leaves unread: an HTTP/2 stream with unread data ends in a reset, and an
-      // HTTP/1.1 connection does not reach its next request.
-      response.on("finish", () => request.resume());
+      // Discards what the handler leaves unread: an HTTP/2 stream with unread data ends in a reset.
+      if ("stream" in response) response.on("finish", () => request.resume());
       this.#options.handler(request, response);
     } catch (error) {
       connection.report("warn", "the handler threw on a request", error);
@@ -280,7 +275,7 @@ class Port {
     for (const name of response.getHeaderNames()) response.removeHeader(name);
     if (!("stream" in response)) {
       response.setHeader("Connection", "close");
-      this.#connections.get(request.socket)?.awaitClose();
+      connectionOf(request.socket)?.awaitClose();
     }
     const { refuse = refuseWithText } = this.#options;
     refuse(request, response, refusal);

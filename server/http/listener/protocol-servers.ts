@@ -7,7 +7,7 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
-import type { Connection } from "./connection.ts";
+import { connectionOf } from "./connection.ts";
 import type { ListenerLimits } from "./limits.ts";
 
 // Node's HTTP servers, which never listen: the listener accepts sockets and hands them over with "connection" events.
@@ -54,17 +54,13 @@ export function createHttp2Server(limits: ListenerLimits): Http2Server {
 }
 
 /** Offers each stream to `tryHandleStream` first. Node makes requests and responses of the streams that it declines. */
-export function offerStreams(
-  http2: Http2Server,
-  tryHandleStream: TryHandleStream,
-  connections: WeakMap<object, Connection>,
-): void {
+export function offerStreams(http2: Http2Server, tryHandleStream: TryHandleStream): void {
   // Node's own listener, which emits "request" for a stream.
   const [emitRequest] = http2.listeners("stream");
   if (emitRequest === undefined) throw new Error('Node\'s HTTP/2 server has no listener for "stream"');
   http2.removeAllListeners("stream");
   http2.on("stream", (stream: ServerHttp2Stream, headers, flags, rawHeaders) => {
-    const connection = stream.session && connections.get(stream.session);
+    const connection = stream.session && connectionOf(stream.session);
     // A session that exceeds the rate of resets is destroyed before the events of its last streams arrive.
     if (connection === undefined) return void stream.on("error", ignoreError).destroy();
     if (!tryHandleStream(stream, headers, rawHeaders)) {

@@ -1,6 +1,6 @@
 /** Bounds on what watches may use. */
 export interface WatchLimits {
-  /** Watches of this server. 10,000: at about 15 KB each, 150 MB; 500 MB if all take the Connect path. */
+  /** Watches of this server. 10,000: at about 13 KB each, 130 MB; 500 MB if all take the Connect path. */
   readonly watchesMax: number;
   /** Watches of one connection. 100: an edge multiplexes many shoppers on one connection, and has several. */
   readonly watchesPerConnectionMax: number;

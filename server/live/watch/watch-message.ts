@@ -129,7 +129,7 @@ export class ChangeMessages {
    * What changed after a position; a heartbeat if nothing did. Changes that do not fit are looked up again for the
    * next message, so that nothing is buffered for a slow reader.
    */
-  after(position: number, productIds: ReadonlySet<string> | undefined): ChangeMessage {
+  after(position: number, productIds: Iterable<string> | undefined): ChangeMessage {
     if (productIds !== undefined) {
       return this.#among(position, productIds);
     }
@@ -143,7 +143,7 @@ export class ChangeMessages {
   }
 
   /** Whether any of the products of a watch may be out of date. It does not change within a turn. */
-  isStale(productIds: ReadonlySet<string> | undefined): boolean {
+  isStale(productIds: Iterable<string> | undefined): boolean {
     return this.#staleness.isAmong(productIds);
   }
 
@@ -163,7 +163,7 @@ export class ChangeMessages {
     this.#ofStale.clear();
   }
 
-  #among(position: number, productIds: ReadonlySet<string>): ChangeMessage {
+  #among(position: number, productIds: Iterable<string>): ChangeMessage {
     const changes = this.#recency.afterAmong(position, productIds);
     const isStale = this.#staleness.isAmong(productIds);
     const small = isStale ? this.#ofStale : this.#ofCurrent;

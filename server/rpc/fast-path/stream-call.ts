@@ -1,5 +1,5 @@
-import type { ConnectError } from "@connectrpc/connect";
 import type { Call } from "../call.ts";
+import type { ErrorReporter } from "../interceptors/errors.ts";
 import { FastPathCall } from "./fast-path-call.ts";
 import type { Frame } from "./frame.ts";
 import type { StreamProtocol } from "./stream-protocols.ts";
@@ -24,17 +24,17 @@ interface StreamCallOptions {
   readonly writer: StreamWriter;
   /** Sent with the headers that the method sets. */
   readonly extraHeaders: Readonly<Record<string, string>>;
-  readonly reportError: (error: unknown) => ConnectError;
+  readonly reportError: ErrorReporter;
 }
 
 /** A server-streaming call on the fast path, from the head of its request to the end of its response. */
 export class StreamCall extends FastPathCall {
   readonly #writer: StreamWriter;
   readonly #protocol: StreamProtocol;
-  readonly #extraHeaders: StreamCallOptions["extraHeaders"];
-  readonly #reportError: StreamCallOptions["reportError"];
+  readonly #reportError: ErrorReporter;
+  /** `undefined` once the head of the response is written. */
+  #extraHeaders: StreamCallOptions["extraHeaders"] | undefined;
   #source: MessageSource | undefined;
-  #hasHead = false;
 
   constructor(call: Call, { protocol, writer, extraHeaders, reportError }: StreamCallOptions) {
     super(call);
@@ -102,19 +102,16 @@ export class StreamCall extends FastPathCall {
 
   /** Sent with the first message, so that the method may set headers until then. */
   #writeHead(): void {
-    if (!this.#hasHead) {
-      this.#hasHead = true;
+    const extraHeaders = this.#extraHeaders;
+    if (extraHeaders !== undefined) {
+      this.#extraHeaders = undefined;
       const headers = Object.fromEntries(this.metadata.headers ?? []);
-      this.#writer.writeHead({
-        ...headers,
-        ...this.#extraHeaders,
-        "content-type": this.#protocol.contentType,
-      });
+      this.#writer.writeHead({ ...headers, ...extraHeaders, "content-type": this.#protocol.contentType });
     }
   }
 
   #endResponse(error: unknown): void {
-    const reported = error === undefined ? undefined : this.#reportError(error);
+    const reported = error === undefined ? undefined : this.#reportError(error, this.call, false);
     if (!this.#writer.isClosed) {
       this.#writeHead();
       this.#writer.end(this.#protocol.end(reported, this.metadata.trailers));

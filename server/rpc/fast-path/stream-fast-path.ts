@@ -9,6 +9,7 @@ import type { Writable } from "node:stream";
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import { type Caller, callerOf, callerOfStream } from "../../http/caller.ts";
 import type { CorsHeaders } from "../../http/cors.ts";
+import { NO_HEADERS } from "../../http/headers.ts";
 import { rejectRequestBodyAfterTrailers } from "../../http/reject-request-body.ts";
 import { type CallPipeline, procedureOf } from "../call.ts";
 import { type ConnectHandler, REQUEST_BYTES_MAX } from "../connect-handler.ts";
@@ -104,7 +105,7 @@ export class StreamFastPath implements FastPath {
     if (plain === undefined || request.url !== path || request.httpVersion !== "1.1") {
       return false;
     }
-    const call = this.#start(plain, callerOf(request), new Http1StreamWriter(response), {});
+    const call = this.#start(plain, callerOf(request), new Http1StreamWriter(response), NO_HEADERS);
     attachListeners(response, call);
     if (!this.#admit(call)) {
       request.resume();
@@ -135,7 +136,7 @@ export class StreamFastPath implements FastPath {
     extraHeaders: Readonly<Record<string, string>>,
   ): StreamCall {
     const started = this.#options.pipeline.start({ method: method.desc, headers, caller });
-    const reportError = (error: unknown) => this.#options.reportError(error, started, false);
+    const { reportError } = this.#options;
     const call = new StreamCall(started, { protocol, writer, extraHeaders, reportError });
     if (timeoutMs !== undefined) {
       call.setDeadline(timeoutMs, () => call.fail(deadlineExceeded()));
@@ -171,10 +172,27 @@ export class StreamFastPath implements FastPath {
   }
 }
 
-/** Ends and resumes the call with its response. A function of its own, so that its closures do not keep the request alive for the lifetime of the stream. */
+/** By the response over HTTP/1.1, or the stream over HTTP/2. */
+const calls = new WeakMap<Writable, StreamCall>();
+
+/**
+ * Ends and resumes the call with its response. The listeners are the same for all calls and find theirs by the emitter, since
+ * closures would be kept as long as the stream.
+ */
 function attachListeners(response: Writable, call: StreamCall): void {
-  response.once("close", () => call.close());
-  response.on("drain", () => call.resume());
+  calls.set(response, call);
+  response.on("close", onClose);
+  response.on("drain", onDrain);
+}
+
+function onClose(this: Writable): void {
+  calls.get(this)?.close();
+  // V8 may keep a closed HTTP/2 stream until its next full collection.
+  calls.delete(this);
+}
+
+function onDrain(this: Writable): void {
+  calls.get(this)?.resume();
 }
 
 function ignore(): void {

@@ -1,7 +1,12 @@
 import type { ServerResponse } from "node:http";
 import type { ServerHttp2Stream } from "node:http2";
+import { NO_HEADERS } from "../../http/headers.ts";
 import type { Frame } from "./frame.ts";
 import type { StreamEnd } from "./stream-protocols.ts";
+
+const WITH_TRAILERS = { waitForTrailers: true };
+/** Shared by all requests. */
+const NO_RAW_HEADERS: string[] = [];
 
 /** Writes a streaming response, over HTTP/1.1 or HTTP/2. */
 export interface StreamWriter {
@@ -33,7 +38,10 @@ export class Http2StreamWriter implements StreamWriter {
   }
 
   writeHead(headers: Record<string, string>): void {
-    this.#stream.respond({ ":status": 200, ...headers }, { waitForTrailers: this.#hasTrailers });
+    const fields = [":status", "200", ...Object.entries(headers).flat()];
+    this.#stream.respond(fields, this.#hasTrailers ? WITH_TRAILERS : undefined);
+    // The fields are sent. Node keeps the array for `sentHeaders`, which nothing reads.
+    fields.length = 0;
   }
 
   write(frame: Frame): void {
@@ -92,7 +100,9 @@ export class Http1StreamWriter implements StreamWriter {
 
   releaseRequest(): void {
     const { req } = this.#response;
-    req.rawHeaders = [];
-    req.headers = {};
+    req.rawHeaders = NO_RAW_HEADERS;
+    req.rawTrailers = NO_RAW_HEADERS;
+    req.headers = NO_HEADERS;
+    req.url = "";
   }
 }
