@@ -172,27 +172,13 @@ export class StreamFastPath implements FastPath {
   }
 }
 
-/** By the response over HTTP/1.1, or the stream over HTTP/2. */
-const calls = new WeakMap<Writable, StreamCall>();
-
 /**
- * Ends and resumes the call with its response. The listeners are the same for all calls and find theirs by the emitter, since
- * closures would be kept as long as the stream.
+ * Ends and resumes the call with its response. A function of its own, so that its closures do not keep the request alive for the
+ * lifetime of the stream. `on` and not `once`: the emitter would keep a wrapper of the listener.
  */
 function attachListeners(response: Writable, call: StreamCall): void {
-  calls.set(response, call);
-  response.on("close", onClose);
-  response.on("drain", onDrain);
-}
-
-function onClose(this: Writable): void {
-  calls.get(this)?.close();
-  // V8 may keep a closed HTTP/2 stream until its next full collection.
-  calls.delete(this);
-}
-
-function onDrain(this: Writable): void {
-  calls.get(this)?.resume();
+  response.on("close", () => call.close());
+  response.on("drain", () => call.resume());
 }
 
 function ignore(): void {
