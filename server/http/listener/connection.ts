@@ -77,20 +77,23 @@ export class Connection {
     this.#session = session;
     this.#awaitSettings(session);
     this.#limitPings(session);
-    session.on("stream", (stream: ServerHttp2Stream, headers) => {
-      this.#track(stream, headers[":path"]);
-      stream.on("close", () => {
-        // V8 may keep a closed stream until its next full collection. Its listeners would keep the call as well.
-        // "removeListener" first: while it has Node's own listener, each of the others is removed one by one with an event.
-        stream.removeAllListeners("removeListener").removeAllListeners();
-        this.#open.delete(stream);
-        this.#hasServed = true;
-        if (this.#open.size > 0) return;
-        if (session.closed) this.awaitClose();
-        else if (!this.#raw.destroyed) this.#timer?.refresh();
-      });
-    });
     session.on("error", (error) => this.reportError(error));
+  }
+
+  /** Tracks an HTTP/2 stream until it closes. */
+  trackStream(stream: ServerHttp2Stream, target: string | undefined): void {
+    this.#track(stream, target);
+    stream.on("close", () => {
+      // V8 may keep a closed stream until its next full collection. Its listeners would keep the call as well.
+      // "removeListener" first: while it has Node's own listener, each of the others is removed one by one with an event.
+      stream.removeAllListeners("removeListener").removeAllListeners();
+      this.#open.delete(stream);
+      this.#hasServed = true;
+      const session = this.#session;
+      if (session === undefined || this.#open.size > 0) return;
+      if (session.closed) this.awaitClose();
+      else if (!this.#raw.destroyed) this.#timer?.refresh();
+    });
   }
 
   /** Tracks an HTTP/1.1 response until it ends. Returns false, and destroys the connection, beyond `pipelinedMax`. */

@@ -70,6 +70,7 @@ export function offerStreams(
     if (!tryHandleStream(stream, headers, rawHeaders)) {
       Reflect.apply(emitRequest, http2, [stream, headers, flags, rawHeaders]);
     }
+    connection.trackStream(stream, headers[":path"]);
   });
 }
 
