@@ -37,6 +37,8 @@ export class Connection {
   #socket: Socket;
   #protocol: Protocol | undefined;
   #session: ServerHttp2Session | undefined;
+  /** One listener for all streams of the session. */
+  #onStreamClose: ((this: ServerHttp2Stream) => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isDraining = false;
   #hasServed = false;
@@ -99,16 +101,17 @@ export class Connection {
     connections.set(session, this);
     this.#awaitSettings(session);
     this.#limitPings(session);
-    // One listener for all streams of the session.
     const close = (stream: ServerHttp2Stream): void => this.#streamClosed(stream, session);
-    function onStreamClose(this: ServerHttp2Stream): void {
+    this.#onStreamClose = function onStreamClose() {
       close(this);
-    }
-    session.on("stream", (stream: ServerHttp2Stream, headers) => {
-      this.#track(stream, headers[":path"]);
-      stream.on("close", onStreamClose);
-    });
+    };
     session.on("error", onError);
+  }
+
+  /** Tracks an HTTP/2 stream until it closes. */
+  trackStream(stream: ServerHttp2Stream, target: string | undefined): void {
+    this.#track(stream, target);
+    if (this.#onStreamClose !== undefined) stream.on("close", this.#onStreamClose);
   }
 
   /** Tracks an HTTP/1.1 response until it ends. Returns false, and destroys the connection, beyond `pipelinedMax`. */

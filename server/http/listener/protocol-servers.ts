@@ -66,6 +66,7 @@ export function offerStreams(http2: Http2Server, tryHandleStream: TryHandleStrea
     if (!tryHandleStream(stream, headers, rawHeaders)) {
       Reflect.apply(emitRequest, http2, [stream, headers, flags, rawHeaders]);
     }
+    connection.trackStream(stream, headers[":path"]);
   });
 }
 

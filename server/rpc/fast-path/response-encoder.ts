@@ -58,27 +58,20 @@ export class ResponseEncoder {
       return encoded;
     }
     const { fields, hasRest } = this.#layoutOf(desc);
-    const rest = hasRest ? toBinary(desc, withoutShared(desc, message, fields)) : undefined;
-    let length = headroom + (rest?.length ?? 0);
+    const parts: Uint8Array[] = [];
     for (const { desc: shared, localName, tag } of fields) {
       for (const each of sharedMessagesOf(message, localName)) {
-        length += tag.length + this.#fieldOf(shared, each).length;
+        parts.push(tag, this.#fieldOf(shared, each));
       }
     }
-    const encoded = Buffer.allocUnsafe(length);
+    if (hasRest) {
+      parts.push(toBinary(desc, withoutShared(desc, message, fields)));
+    }
+    const encoded = Buffer.allocUnsafe(parts.reduce((length, part) => length + part.length, headroom));
     let offset = headroom;
-    const put = (bytes: Uint8Array): void => {
-      encoded.set(bytes, offset);
-      offset += bytes.length;
-    };
-    for (const { desc: shared, localName, tag } of fields) {
-      for (const each of sharedMessagesOf(message, localName)) {
-        put(tag);
-        put(this.#fieldOf(shared, each));
-      }
-    }
-    if (rest !== undefined) {
-      put(rest);
+    for (const part of parts) {
+      encoded.set(part, offset);
+      offset += part.length;
     }
     return encoded;
   }
