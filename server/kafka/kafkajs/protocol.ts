@@ -11,6 +11,7 @@ export const ApiKey = {
   offsetCommit: 8,
   offsetFetch: 9,
   findCoordinator: 10,
+  initProducerId: 22,
 } as const;
 
 /** Offsets that ListOffsets understands in place of a time. */
@@ -36,7 +37,7 @@ export function metadataRequest(topics: readonly string[]): (maxVersion: number)
     const writer = new RequestWriter();
     if (maxVersion < 10) {
       writer.array(topics, (each, topic) => each.string(topic)).int8(0);
-      return { apiKey: ApiKey.metadata, apiName: "Metadata", apiVersion: 5, body: writer.concat() };
+      return { apiKey: ApiKey.metadata, apiName: "Metadata", apiVersion: 5, body: writer.written };
     }
     // A flexible version: its request header ends with tagged fields.
     writer.noTags().unsignedVarint(topics.length + 1);
@@ -44,7 +45,7 @@ export function metadataRequest(topics: readonly string[]): (maxVersion: number)
       writer.append(Buffer.alloc(16)).compactString(topic).noTags();
     }
     writer.int8(0).int8(0).int8(0).noTags();
-    return { apiKey: ApiKey.metadata, apiName: "Metadata", apiVersion: 10, body: writer.concat() };
+    return { apiKey: ApiKey.metadata, apiName: "Metadata", apiVersion: 10, body: writer.written };
   };
 }
 
@@ -171,7 +172,7 @@ export function fetchRequest(options: FetchOptions): (maxVersion: number) => Pro
       apiKey: ApiKey.fetch,
       apiName: "Fetch",
       apiVersion: version,
-      body: writer.concat(),
+      body: writer.written,
       holdMs: waitMs,
     };
   };
@@ -231,8 +232,7 @@ export function listOffsetsRequest(topics: TopicPartitions, time: bigint): () =>
       .int8(READ_UNCOMMITTED)
       .array(topics, (writer, { topic, partitions }) =>
         writer.string(topic).array(partitions, (each, partition) => each.int32(partition).int64(time)),
-      )
-      .concat(),
+      ).written,
   });
 }
 
@@ -255,7 +255,7 @@ export function findCoordinatorRequest(group: string): () => ProtocolRequest {
     apiKey: ApiKey.findCoordinator,
     apiName: "FindCoordinator",
     apiVersion: 1,
-    body: new RequestWriter().string(group).int8(0).concat(),
+    body: new RequestWriter().string(group).int8(0).written,
   });
 }
 
@@ -276,8 +276,7 @@ export function offsetFetchRequest(group: string, topics: TopicPartitions): () =
       .string(group)
       .array(topics, (writer, { topic, partitions }) =>
         writer.string(topic).array(partitions, (each, partition) => each.int32(partition)),
-      )
-      .concat(),
+      ).written,
   });
 }
 
@@ -311,7 +310,7 @@ export function offsetCommitRequest(
       .string("")
       .int64(-1n)
       .array([offset], (writer) => writer.string(topic).int32(1).int32(partition).int64(offset).string(null))
-      .concat(),
+      .written,
   });
 }
 
@@ -328,11 +327,23 @@ export function readOffsetCommit(response: Buffer): number {
   return codes.flat()[0] ?? -1;
 }
 
-/** Sends one batch of records, acknowledged by all in-sync replicas. Version 8 has error messages. */
+/** An encoded batch, and the partition that it is for. */
+export interface PartitionBatch {
+  readonly topic: string;
+  readonly partition: number;
+  readonly batch: Buffer;
+}
+
+export interface ProducedPartition {
+  readonly topic: string;
+  readonly partition: number;
+  readonly errorCode: number;
+  readonly detail: string | null;
+}
+
+/** Sends batches of records, acknowledged by all in-sync replicas. Version 8 has error messages. */
 export function produceRequest(
-  topic: string,
-  partition: number,
-  batch: Buffer,
+  batches: readonly PartitionBatch[],
   timeoutMs: number,
 ): (maxVersion: number) => ProtocolRequest {
   return (maxVersion) => ({
@@ -343,30 +354,52 @@ export function produceRequest(
       .string(null)
       .int16(ACKS_ALL)
       .int32(timeoutMs)
-      .array([batch], (writer) => writer.string(topic).int32(1).int32(partition).int32Bytes(batch))
-      .concat(),
+      .array(batches, (writer, { topic, partition, batch }) =>
+        writer.string(topic).int32(1).int32(partition).int32Bytes(batch),
+      ).written,
   });
 }
 
-export function readProduce(response: Buffer, version: number): { errorCode: number; detail: string | null } {
+export function readProduce(response: Buffer, version: number): ProducedPartition[] {
   const reader = new ResponseReader(response);
-  const [result] = reader.array(() => {
-    reader.string();
-    const [first] = reader.array(() => {
-      reader.int32();
-      const errorCode = reader.int16();
+  const topics = reader.array(() => {
+    const topic = reader.string();
+    return reader.array(() => {
+      const [partition, errorCode] = [reader.int32(), reader.int16()];
       reader.skip(16);
       if (version < 8) {
-        return { errorCode, detail: null };
+        return { topic, partition, errorCode, detail: null };
       }
       reader.skip(8);
       const messages = reader.array(() => {
         reader.int32();
         return reader.nullableString();
       });
-      return { errorCode, detail: reader.nullableString() ?? messages.find((each) => each !== null) ?? null };
+      const detail = reader.nullableString() ?? messages.find((each) => each !== null) ?? null;
+      return { topic, partition, errorCode, detail };
     });
-    return first;
   });
-  return result ?? { errorCode: -1, detail: "the broker's response names no partition" };
+  return topics.flat();
+}
+
+/** Identifies an idempotent producer. */
+export interface ProducerIdentity {
+  readonly producerId: bigint;
+  readonly producerEpoch: number;
+}
+
+/** Asks for the identity of a producer without transactions. */
+export function initProducerIdRequest(timeoutMs: number): () => ProtocolRequest {
+  return () => ({
+    apiKey: ApiKey.initProducerId,
+    apiName: "InitProducerId",
+    apiVersion: 1,
+    body: new RequestWriter().string(null).int32(timeoutMs).written,
+  });
+}
+
+export function readInitProducerId(response: Buffer): ProducerIdentity & { errorCode: number } {
+  const reader = new ResponseReader(response);
+  reader.int32();
+  return { errorCode: reader.int16(), producerId: reader.int64(), producerEpoch: reader.int16() };
 }
