@@ -156,6 +156,30 @@ describe("the publisher", { skip }, () => {
     }
   });
 
+  it("closing rejects a send to a broker that does not respond, before the request times out", async () => {
+    const { broker } = platform;
+    await broker.createTopic("paused", 1);
+    const [cluster, other] = [new Cluster(plainClient(broker)), new Cluster(plainClient(broker))];
+    const producer = new OrderedProducer(cluster);
+    const message = { key: "k", value: "v", headers: {} };
+    await producer.send("paused", [message]);
+    await other.describeTopics(["paused"]);
+    broker.pause();
+    try {
+      const request = other.describeTopics(["paused"]).then(
+        () => "request answered",
+        () => "request timed out",
+      );
+      const sent = assert.rejects(producer.send("paused", [message]), /The producer is closed/);
+      const closed = producer.close().then(() => "closed");
+      assert.equal(await Promise.race([closed, request]), "closed");
+      await sent;
+    } finally {
+      broker.resume();
+      await other.close();
+    }
+  });
+
   it("a server that stops gracefully hands over at once", async () => {
     const first = await startTestApp(platform.environment);
     await until(

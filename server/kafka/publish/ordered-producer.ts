@@ -59,8 +59,8 @@ export class OrderedProducer {
   /** Rejects pending and later sends. Resolves when the connections are closed, within a second. */
   async close(): Promise<void> {
     this.#closing.abort(new Error("The producer is closed"));
-    await this.#cluster.close();
     await this.#last;
+    await this.#cluster.close();
   }
 
   async #send(topic: string, messages: readonly ProducedMessage[]): Promise<void> {
@@ -124,7 +124,7 @@ export class OrderedProducer {
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
       try {
-        return await action();
+        return await unlessAborted(action(), signal);
       } catch (error) {
         if (!isRetriable(error) || attempt === ATTEMPTS_MAX) {
           throw error;
@@ -132,6 +132,18 @@ export class OrderedProducer {
         await wait(backoff.next(), undefined, { signal });
       }
     }
+  }
+}
+
+/** As `promise`, but rejects as soon as `signal` is aborted: a request to a broker that hangs takes ten seconds. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
