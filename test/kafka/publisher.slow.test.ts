@@ -5,7 +5,7 @@ import { Redis } from "ioredis";
 import type { KafkaMessage } from "kafkajs";
 import { pino } from "pino";
 import { Cluster } from "../../server/kafka/kafkajs/cluster.ts";
-import type { PartitionBatch } from "../../server/kafka/kafkajs/protocol.ts";
+import type { PartitionBatch } from "../../server/kafka/kafkajs/produce-protocol.ts";
 import { OrderedProducer } from "../../server/kafka/publish/ordered-producer.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { RedisOutbox } from "../../server/redis/outbox.ts";

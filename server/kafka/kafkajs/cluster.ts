@@ -2,31 +2,33 @@ import type { Kafka } from "kafkajs";
 import { Connections, REQUEST_MS_MAX } from "./connections.ts";
 import { BrokerError, ErrorCode, throwIfError } from "./errors.ts";
 import {
+  initProducerIdRequest,
+  type PartitionBatch,
+  type ProducedPartition,
+  type ProducerIdentity,
+  produceRequest,
+  readInitProducerId,
+  readProduce,
+} from "./produce-protocol.ts";
+import {
   ApiKey,
   EARLIEST,
   type FetchedPartition,
   type FetchOptions,
   fetchRequest,
   findCoordinatorRequest,
-  initProducerIdRequest,
   LATEST,
   listOffsetsRequest,
   metadataRequest,
   offsetCommitRequest,
   offsetFetchRequest,
-  type PartitionBatch,
   type PartitionOffset,
-  type ProducedPartition,
-  type ProducerIdentity,
-  produceRequest,
   readCoordinator,
   readFetch,
-  readInitProducerId,
   readListOffsets,
   readMetadata,
   readOffsetCommit,
   readOffsetFetch,
-  readProduce,
   type TopicMetadata,
 } from "./protocol.ts";
 

@@ -3,7 +3,7 @@ import { Backoff } from "../backoff.ts";
 import type { Cluster } from "../kafkajs/cluster.ts";
 import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
 import { crc32c } from "../kafkajs/internals.ts";
-import type { PartitionBatch, ProducerIdentity } from "../kafkajs/protocol.ts";
+import type { PartitionBatch, ProducerIdentity } from "../kafkajs/produce-protocol.ts";
 import { encodeBatch, type OutgoingRecord, recordBytes } from "../records/encode-batch.ts";
 import { RecordHeaders } from "../records/headers.ts";
 import { partitionOfKey } from "./partitioner.ts";
