@@ -17,7 +17,7 @@ import { LoopBudget } from "./ingest/loop-budget.ts";
 import { createTopic } from "./kafkajs/admin.ts";
 import { createKafka, type KafkaSettings } from "./kafkajs/client.ts";
 import { Cluster } from "./kafkajs/cluster.ts";
-import { OrderedProducer } from "./kafkajs/ordered-producer.ts";
+import { OrderedProducer } from "./publish/ordered-producer.ts";
 import { Publisher } from "./publish/publisher.ts";
 import { wantedTopics } from "./topic-config.ts";
 import { TopicWatch } from "./topics.ts";
@@ -105,7 +105,7 @@ export function startEvents({ settings, store, outbox, metrics, tracing, log }: 
     outbox &&
     new Publisher({
       outbox,
-      producer: new OrderedProducer(kafka),
+      producer: new OrderedProducer(new Cluster(kafka)),
       topic: settings.inventoryTopic,
       owner: randomUUID(),
       metrics,

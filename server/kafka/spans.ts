@@ -1,6 +1,6 @@
 import type { TraceSpan, Tracing } from "../ops/tracing.ts";
 import type { IncomingMessage } from "./ingest/message.ts";
-import type { ProducedMessage } from "./kafkajs/ordered-producer.ts";
+import type { ProducedMessage } from "./publish/ordered-producer.ts";
 
 // Names and attributes of OpenTelemetry's semantic conventions for messaging, version 1.45.
 

@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from "prom-client";
 import type { FeedListener, ProductState } from "../inventory/feed.ts";
-import { CHANGE_CAUSES, type StockChange, shortfall } from "../inventory/ledger.ts";
+import { CHANGE_CAUSES, type ChangeCause, type StockChange, shortfall } from "../inventory/ledger.ts";
 import type { Mirror } from "./mirror.ts";
 import type { SoldOutGate } from "./sold-out-gate.ts";
 import type { Hub } from "./watch/hub.ts";
@@ -122,12 +122,10 @@ export function countingChanges(registry: Registry, listener: FeedListener): Fee
     onLoaded: (partition) => listener.onLoaded(partition),
     onUnavailable: (partition) => listener.onUnavailable(partition),
     onChanges: (changes, partition) => {
-      for (const change of changes) {
-        changed.inc({ cause: change.cause });
-        if (causesShortfall(change)) {
-          shortfalls.inc();
-        }
+      for (const [cause, count] of countByCause(changes)) {
+        changed.inc({ cause }, count);
       }
+      shortfalls.inc(changes.filter(causesShortfall).length);
       listener.onChanges(changes, partition);
     },
     onSuperseded: (causes) => {
@@ -139,6 +137,14 @@ export function countingChanges(registry: Registry, listener: FeedListener): Fee
     onCollections: (collections) => listener.onCollections(collections),
     onCurrent: (atMs, partition) => listener.onCurrent(atMs, partition),
   };
+}
+
+function countByCause(changes: readonly StockChange[]): Map<ChangeCause, number> {
+  const counts = new Map<ChangeCause, number>();
+  for (const { cause } of changes) {
+    counts.set(cause, (counts.get(cause) ?? 0) + 1);
+  }
+  return counts;
 }
 
 function causesShortfall({ cause, ledger }: StockChange): boolean {

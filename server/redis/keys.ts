@@ -114,8 +114,8 @@ export class Keys {
     return `${this.#tag(bucket)}:d:${productId}`;
   }
 
-  history(productId: string): string {
-    return `${this.#tagOf(productId)}:h:${productId}`;
+  history(productId: string, bucket = this.bucketOf(productId)): string {
+    return `${this.#tag(bucket)}:h:${productId}`;
   }
 
   products(bucket: number): string {
@@ -173,17 +173,25 @@ export class Keys {
 
   /** KEYS of read-products.lua for one product. */
   readKeys(productId: string): string[] {
-    return [this.ledger(productId), this.details(productId)];
+    const bucket = this.bucketOf(productId);
+    return [this.ledger(productId, bucket), this.details(productId, bucket)];
   }
 
   /** Ledger, history and change stream: the keys that `record` in scripts/ledger.lua writes, in the order of KEYS. */
-  recordKeys(productId: string): string[] {
-    return [this.ledger(productId), this.history(productId), this.changes(this.bucketOf(productId))];
+  recordKeys(productId: string, bucket = this.bucketOf(productId)): string[] {
+    return [this.ledger(productId, bucket), this.history(productId, bucket), this.changes(bucket)];
   }
 
   /** The keys of an operation that may create a product. */
   creationKeys(productId: string): string[] {
-    return [...this.recordKeys(productId), this.products(this.bucketOf(productId))];
+    const bucket = this.bucketOf(productId);
+    return [...this.recordKeys(productId, bucket), this.products(bucket)];
+  }
+
+  /** The keys of `put_product` in scripts/product-event.lua. */
+  upsertKeys(productId: string): string[] {
+    const bucket = this.bucketOf(productId);
+    return [...this.recordKeys(productId, bucket), this.details(productId, bucket), this.products(bucket)];
   }
 
   /** The plain key in which the Go service keeps a product's count. It has a slot of its own, so no script has it in KEYS. */

@@ -104,39 +104,86 @@ export interface LedgerState {
   readonly updateTimeMs: number;
 }
 
-/** Fields of a ledger as the scripts write it. In a change the actor follows, which may contain spaces. */
-const LEDGER_FIELD_COUNT = 9;
-
 /** Decodes a ledger as the scripts write it: D U A S H F V T deleted, separated by spaces; U is empty if absent. */
 export function decodeLedger(productId: string, text: string): LedgerState {
-  return decodeLedgerFields(productId, text.split(" "), text);
+  return readLedger(productId, new FieldReader(text));
 }
 
-function decodeLedgerFields(productId: string, fields: readonly string[], text: string): LedgerState {
-  const [declared, declareTime, adjusted, sold, reserved, safety, version, updateTime, deleted] = fields;
-  const integer = (field: string | undefined) => integerOf(field, text);
+function readLedger(productId: string, fields: FieldReader): LedgerState {
+  const declared = fields.integer();
+  const declareTimeMicros = fields.optionalInteger();
+  const adjusted = fields.integer();
+  const sold = fields.integer();
+  const reserved = fields.integer();
+  const safety = fields.integer();
+  const version = fields.integer();
+  const updateTimeMs = fields.integer();
+  const deleted = fields.integer() === 1;
   return {
-    ledger: {
-      productId,
-      declared: integer(declared),
-      declareTimeMicros: declareTime === "" ? undefined : integer(declareTime),
-      adjusted: integer(adjusted),
-      sold: integer(sold),
-      reserved: integer(reserved),
-      safety: integer(safety),
-      version: integer(version),
-      deleted: integer(deleted) === 1,
-    },
-    updateTimeMs: integer(updateTime),
+    ledger: { productId, declared, declareTimeMicros, adjusted, sold, reserved, safety, version, deleted },
+    updateTimeMs,
   };
 }
 
-function integerOf(field: string | undefined, text: string): number {
-  const value = Number(field || Number.NaN);
-  if (!Number.isSafeInteger(value)) {
-    throw new Error(`A ledger in Redis has a field that is not an integer: ${JSON.stringify(text)}`);
+const [SPACE, MINUS, ZERO] = [0x20, 0x2d, 0x30];
+
+/** Reads the fields of a line that are separated by spaces. Makes no text of each: it runs for every change of stock. */
+class FieldReader {
+  readonly #text: string;
+  #at = 0;
+
+  constructor(text: string) {
+    this.#text = text;
   }
-  return value;
+
+  word(): string {
+    const end = this.#text.indexOf(" ", this.#at);
+    const word = this.#text.slice(this.#at, end === -1 ? undefined : end);
+    this.#at += word.length + 1;
+    return word;
+  }
+
+  integer(): number {
+    const value = this.optionalInteger();
+    if (value === undefined) {
+      throw this.#invalid();
+    }
+    return value;
+  }
+
+  /** `undefined` if the field is empty. */
+  optionalInteger(): number | undefined {
+    const text = this.#text;
+    const start = this.#at;
+    const isNegative = text.charCodeAt(start) === MINUS;
+    const first = isNegative ? start + 1 : start;
+    let at = first;
+    let value = 0;
+    for (let code = text.charCodeAt(at); at < text.length && code !== SPACE; code = text.charCodeAt(++at)) {
+      const digit = code - ZERO;
+      if (digit < 0 || digit > 9) {
+        throw this.#invalid();
+      }
+      value = value * 10 + digit;
+    }
+    this.#at = at + 1;
+    if (at === start) {
+      return undefined;
+    }
+    if (at === first || value > Number.MAX_SAFE_INTEGER) {
+      throw this.#invalid();
+    }
+    return isNegative ? -value + 0 : value;
+  }
+
+  /** What follows. */
+  rest(): string {
+    return this.#text.slice(this.#at);
+  }
+
+  #invalid(): Error {
+    return new Error(`A ledger in Redis has a field that is not an integer: ${JSON.stringify(this.#text)}`);
+  }
 }
 
 export function stockOf(ledger: Ledger, updateTimeMs: number, details: ProductDetails | undefined): Stock {
@@ -266,16 +313,19 @@ export function decodeChange(entry: unknown): StockChange {
   }
   const lines = new Lines(text);
   const [numbers, productId, referenceId, details] = [lines.next(), lines.next(), lines.next(), lines.next()];
-  const [cause = "", delta, ...fields] = numbers.split(" ");
-  const { ledger, updateTimeMs } = decodeLedgerFields(productId, fields, numbers);
+  const fields = new FieldReader(numbers);
+  const cause = causeOf(fields.word());
+  const delta = fields.integer();
+  const { ledger, updateTimeMs } = readLedger(productId, fields);
   return {
-    cause: causeOf(cause),
-    delta: integerOf(delta, numbers),
+    cause,
+    delta,
     ledger,
     changeTimeMs: updateTimeMs,
     referenceId,
     reason: lines.rest(),
-    actor: fields.slice(LEDGER_FIELD_COUNT).join(" "),
+    // The actor takes the rest of the line, and may contain spaces.
+    actor: fields.rest(),
     details: details === "" ? undefined : decodeDetails(details),
   };
 }

@@ -50,6 +50,8 @@ import { ShardedReservations } from "./sharded/reservations.ts";
 
 /** The bucket whose slot has the collections. */
 const COLLECTIONS_BUCKET = 0;
+/** The last argument of a seller's event whose product's plain key was not read: that is needed only without a ledger. */
+const PLAIN_UNREAD = "";
 
 interface RedisStoreOptions {
   readonly endpoint: RedisEndpoint;
@@ -182,37 +184,42 @@ export class RedisStore implements InventoryStore {
 
   async putProduct(event: ProductUpsert): Promise<PutResult> {
     const { productId, updateTimeMicros, declared, details, actor } = event;
-    const reply = await this.#runEvent(productId, {
+    const mutation: Mutation = {
       name: "put_product",
-      keys: [
-        ...this.#keys.recordKeys(productId),
-        this.#keys.details(productId),
-        this.#keys.products(this.#keys.bucketOf(productId)),
-      ],
+      keys: this.#keys.upsertKeys(productId),
       args: [
         productId,
         updateTimeMicros ?? "",
         declared ?? "",
         details === undefined ? "" : encodeDetails(details),
         event.delivery === undefined ? "" : encodeDelivery(event.delivery),
+        PLAIN_UNREAD,
       ],
       products: 1,
       isIdempotent: updateTimeMicros !== undefined,
       actor,
-    });
+    };
+    let reply = await this.#mutations.run(mutation);
+    if (reply.peek() === "absent") {
+      reply = await this.#runNew(productId, mutation);
+    }
     return putResult(event, reply);
   }
 
   async deleteProduct(event: ProductDelete): Promise<PutResult> {
     const { productId, updateTimeMicros, actor } = event;
-    const reply = await this.#runEvent(productId, {
+    const mutation: Mutation = {
       name: "delete_product",
       keys: this.#keys.creationKeys(productId),
-      args: [productId, updateTimeMicros ?? ""],
+      args: [productId, updateTimeMicros ?? "", PLAIN_UNREAD],
       products: 1,
       isIdempotent: updateTimeMicros !== undefined,
       actor,
-    });
+    };
+    let reply = await this.#mutations.run(mutation);
+    if (reply.peek() === "absent") {
+      reply = await this.#runNew(productId, mutation);
+    }
     return putResult(event, reply);
   }
 
@@ -348,14 +355,10 @@ export class RedisStore implements InventoryStore {
     return [...this.#keys.recordKeys(productId), this.#keys.operation(kind, productId, id), reference];
   }
 
-  /**
-   * Runs a seller's event, whose last argument is the count in the product's plain key. The event runs first without it, and
-   * again with it only if the product has no ledger.
-   */
-  async #runEvent(productId: string, event: Mutation): Promise<ReplyReader> {
-    const run = (plain: string | number) => this.#mutations.run({ ...event, args: [...event.args, plain] });
-    const reply = await run("");
-    return reply.peek() === "absent" ? run((await this.#plainKeys.count(productId)) ?? "none") : reply;
+  /** Runs a seller's event again, with the count in the plain key of its product, which has no ledger. */
+  async #runNew(productId: string, event: Mutation): Promise<ReplyReader> {
+    const plain = (await this.#plainKeys.count(productId)) ?? "none";
+    return this.#mutations.run({ ...event, args: [...event.args.slice(0, -1), plain] });
   }
 
   /** Runs a mutation of an existing product, after adopting it from its plain key if it has no ledger yet. */

@@ -4,6 +4,9 @@ import { after, before, describe, it } from "node:test";
 import { Redis } from "ioredis";
 import type { KafkaMessage } from "kafkajs";
 import { pino } from "pino";
+import { Cluster } from "../../server/kafka/kafkajs/cluster.ts";
+import type { PartitionBatch } from "../../server/kafka/kafkajs/produce-protocol.ts";
+import { OrderedProducer } from "../../server/kafka/publish/ordered-producer.ts";
 import { Keys } from "../../server/redis/keys.ts";
 import { RedisOutbox } from "../../server/redis/outbox.ts";
 import type { RedisStore } from "../../server/redis/store.ts";
@@ -14,6 +17,7 @@ import {
   headerOf,
   openStore,
   type Platform,
+  plainClient,
   readTopic,
   skip,
   startPlatform,
@@ -119,6 +123,61 @@ describe("the publisher", { skip }, () => {
       SETTLE_MS_MAX,
     );
     assert.deepEqual(findDisorder(await readTopic(platform.kafka, "inventory"), await newestVersions()), []);
+  });
+
+  it("a request whose response is lost is sent again and written once", async () => {
+    const { broker, kafka } = platform;
+    await broker.createTopic("repeated", 2);
+    let lost = 0;
+    class LosingCluster extends Cluster {
+      override async produceAll(batches: readonly PartitionBatch[]): Promise<(Error | undefined)[]> {
+        const errors = await super.produceAll(batches);
+        lost += 1;
+        return lost % 2 === 1 ? errors.map(() => new Error("The response was lost")) : errors;
+      }
+    }
+    const producer = new OrderedProducer(new LosingCluster(plainClient(broker)));
+    for (const value of ["1", "2", "3"]) {
+      await producer.send(
+        "repeated",
+        productIds.map((key) => ({ key, value, headers: {} })),
+      );
+    }
+    await producer.close();
+    assert.equal(lost, 6);
+    const values = Map.groupBy(await readTopic(kafka, "repeated"), ({ key }) => String(key));
+    assert.deepEqual(new Set(values.keys()), new Set(productIds));
+    for (const [key, messages] of values) {
+      assert.deepEqual(
+        messages.map(({ value }) => String(value)),
+        ["1", "2", "3"],
+        key,
+      );
+    }
+  });
+
+  it("closing rejects a send to a broker that does not respond, before the request times out", async () => {
+    const { broker } = platform;
+    await broker.createTopic("paused", 1);
+    const [cluster, other] = [new Cluster(plainClient(broker)), new Cluster(plainClient(broker))];
+    const producer = new OrderedProducer(cluster);
+    const message = { key: "k", value: "v", headers: {} };
+    await producer.send("paused", [message]);
+    await other.describeTopics(["paused"]);
+    broker.pause();
+    try {
+      const request = other.describeTopics(["paused"]).then(
+        () => "request answered",
+        () => "request timed out",
+      );
+      const sent = assert.rejects(producer.send("paused", [message]), /The producer is closed/);
+      const closed = producer.close().then(() => "closed");
+      assert.equal(await Promise.race([closed, request]), "closed");
+      await sent;
+    } finally {
+      broker.resume();
+      await other.close();
+    }
   });
 
   it("a server that stops gracefully hands over at once", async () => {

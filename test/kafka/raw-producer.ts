@@ -30,7 +30,7 @@ export function encodeHeaders(headers: readonly RawHeader[]): RecordHeaders {
   for (const [name, value] of headers) {
     writer.nullable(name).nullable(value);
   }
-  return new RecordHeaders(headers.length, writer.concat());
+  return new RecordHeaders(headers.length, writer.written);
 }
 
 /** One batch in the format of Kafka 0.11 and later. */
@@ -46,9 +46,9 @@ export function encodeRawBatch(records: readonly RawRecord[], codec: Codec): Buf
       .nullable(value)
       .varint(headers.length)
       .append(encodeHeaders(headers).bytes);
-    body.varint(encoded.length).append(encoded.concat());
+    body.varint(encoded.length).append(encoded.written);
   }
-  const payload = compress(body.concat(), codec);
+  const payload = compress(body.written, codec);
   const batch = Buffer.alloc(61 + payload.length);
   payload.copy(batch, 61);
   batch.writeInt32BE(batch.length - 12, 8);
@@ -77,7 +77,7 @@ export async function produceRaw(
 ): Promise<bigint> {
   await cluster.partitionsOf(topic);
   const [range] = await cluster.ranges([{ topic, partition }]);
-  await cluster.produce({ topic, partition }, encodeRawBatch(records, codec));
+  await cluster.produce({ topic, partition, batch: encodeRawBatch(records, codec) });
   return range?.latest ?? 0n;
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { Coalescer } from "../../server/redis/mutations/coalescer.ts";
 
@@ -60,5 +61,46 @@ describe("Coalescer with a busy store", () => {
     );
     reply("slow");
     assert.equal(await slow, "slow done");
+  });
+});
+
+describe("Coalescer with more items than a batch", () => {
+  it("has more batches in flight while they are full, and holds back a smaller one, which can grow", async () => {
+    const sent: (readonly string[])[] = [];
+    const replies: (() => void)[] = [];
+    const coalescer = new Coalescer<string, string>({
+      send: (items) => {
+        sent.push(items);
+        return new Promise((resolve) => replies.push(() => resolve(items)));
+      },
+      weightOf: () => 1,
+      batchWeightMax: 2,
+      batchItemsMax: 2,
+      inFlightMax: 1,
+      fullInFlightMax: 3,
+      queueMax: 100,
+      responseMsMax: RESPONSE_MS_MAX,
+      queueMsMax: RESPONSE_MS_MAX,
+      shouldResend: () => false,
+      errorOf: (error) => error,
+      isReady: () => true,
+      unavailability: () => undefined,
+      onceReady: () => {},
+    });
+    const results = ["a", "b", "c", "d", "e"].map((item) => coalescer.submit(item));
+    await nextTurn();
+    assert.deepEqual(sent, [
+      ["a", "b"],
+      ["c", "d"],
+    ]);
+    results.push(coalescer.submit("f"), coalescer.submit("g"), coalescer.submit("h"), coalescer.submit("i"));
+    await nextTurn();
+    assert.deepEqual(sent.slice(2), [["e", "f"]]);
+    while (replies.length > 0) {
+      replies.shift()?.();
+      await nextTurn();
+    }
+    assert.deepEqual(sent.slice(3), [["g", "h"], ["i"]]);
+    assert.deepEqual(await Promise.all(results), ["a", "b", "c", "d", "e", "f", "g", "h", "i"]);
   });
 });

@@ -130,7 +130,7 @@ export class DeadLetterSender {
         letters.map((letter) => letter[form]),
         crc32c,
       );
-      await cluster.produce({ topic, partition }, batch);
+      await cluster.produce({ topic, partition, batch });
     } catch (cause) {
       const error = cause instanceof Error ? cause : new Error(String(cause));
       if (!(error instanceof BrokerError)) {

@@ -109,7 +109,11 @@ export async function resend(
   message: IncomingMessage,
   { topic, partition, timestamp }: Pick<DeadLetterOrigin, "topic" | "partition" | "timestamp">,
 ): Promise<void> {
-  await cluster.produce({ topic, partition }, await encodeBatch([toRedriven(message, timestamp)], crc32c));
+  await cluster.produce({
+    topic,
+    partition,
+    batch: await encodeBatch([toRedriven(message, timestamp)], crc32c),
+  });
 }
 
 /** Reads the message at an offset; `undefined` if it has been deleted. */

@@ -144,7 +144,7 @@ async function produce(
   try {
     const partitions = await cluster.partitionsOf(topic);
     const target = partitions[partition % partitions.length] ?? 0;
-    await cluster.produce({ topic, partition: target }, await encodeBatch([record], crc32c));
+    await cluster.produce({ topic, partition: target, batch: await encodeBatch([record], crc32c) });
     return undefined;
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));

@@ -14,6 +14,9 @@ export interface Applied {
   readonly rejected?: Rejection;
 }
 
+const APPLIED: Applied = { outcome: "applied" };
+const STALE: Applied = { outcome: "stale" };
+
 /** The place of a message among those of the same update time. */
 function deliveryOf(message: Pick<IncomingMessage, "timestamp" | "offset" | "partition">): Delivery {
   const timestampMs = Math.min(Math.max(0, Number(message.timestamp)), Number.MAX_SAFE_INTEGER);
@@ -21,7 +24,7 @@ function deliveryOf(message: Pick<IncomingMessage, "timestamp" | "offset" | "par
 }
 
 /** Applies one event to the store. Rejects as the store's methods do, if no part of the event can be applied. */
-export async function applyEvent(
+export function applyEvent(
   store: InventoryStore,
   event: SellerEvent,
   message: Pick<IncomingMessage, "topic" | "timestamp" | "offset" | "partition">,
@@ -33,9 +36,9 @@ export async function applyEvent(
       return applyUpsert(store, { ...event.event, delivery, actor }, event.rejected);
     case "delete":
       // Of equal times a deletion wins, whatever the delivery.
-      return { outcome: outcomeOf((await store.deleteProduct({ ...event.event, actor })).changed) };
+      return store.deleteProduct({ ...event.event, actor }).then(appliedOf);
     case "collection":
-      return { outcome: outcomeOf((await store.putCollection({ ...event.event, delivery })).changed) };
+      return store.putCollection({ ...event.event, delivery }).then(appliedOf);
   }
 }
 
@@ -45,8 +48,8 @@ async function applyUpsert(
   rejected: Rejection | undefined,
 ): Promise<Applied> {
   try {
-    const { changed } = await store.putProduct(event);
-    return rejected === undefined ? { outcome: outcomeOf(changed) } : { outcome: "partial", rejected };
+    const result = await store.putProduct(event);
+    return rejected === undefined ? appliedOf(result) : { outcome: "partial", rejected };
   } catch (error) {
     if (
       !(error instanceof InventoryError && error.code === "STOCK_OUT_OF_RANGE") ||
@@ -60,6 +63,6 @@ async function applyUpsert(
   }
 }
 
-function outcomeOf(changed: boolean): EventOutcome {
-  return changed ? "applied" : "stale";
+function appliedOf({ changed }: { readonly changed: boolean }): Applied {
+  return changed ? APPLIED : STALE;
 }

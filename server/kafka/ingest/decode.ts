@@ -79,34 +79,31 @@ const TYPE_BYTES_SHOWN = 40;
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
 // Some encoders omit an unknown field and others write null. Both mean that the field is not given.
-const optional = <Schema extends z.ZodType>(schema: Schema) =>
-  schema.nullish().transform((value) => value ?? undefined);
 
-const common = {
-  id: z.string(),
-  updatedAt: optional(z.string()),
-  deletedAt: optional(z.string()),
-};
 /** The fields that every event has. A deletion uses no others. */
-const Common = z.object(common);
+const Common = z.object({
+  id: z.string(),
+  updatedAt: z.string().nullish(),
+  deletedAt: z.string().nullish(),
+});
 type Common = z.infer<typeof Common>;
 
 /** The stock and the details of a product are validated separately: a fault in one of them must not withhold the other. */
 const ProductStock = z.object({
-  inventory: optional(z.number()),
-  quantity: optional(z.number()),
+  inventory: z.number().nullish(),
+  quantity: z.number().nullish(),
 });
 
 const Details = z.object({
-  name: optional(z.string()),
-  description: optional(z.string()),
-  price: optional(z.number()),
-  collectionId: optional(z.string()),
+  name: z.string().nullish(),
+  description: z.string().nullish(),
+  price: z.number().nullish(),
+  collectionId: z.string().nullish(),
 });
 
 const Collection = z.object({
-  name: optional(z.string()),
-  description: optional(z.string()),
+  name: z.string().nullish(),
+  description: z.string().nullish(),
 });
 
 /** The reason for a field whose type does not match the schema. */
@@ -177,7 +174,7 @@ function collectionEvent(type: MessageType, json: object, recordTimestamp: strin
     return { kind: "collection", event: { collectionId, collection: undefined, updateTimeMicros } };
   }
   const { name, description } = parse(Collection, json);
-  if (name === undefined) {
+  if (!isGiven(name)) {
     throw new InvalidEvent("incomplete-details", "name is not given; a collection is replaced as a whole");
   }
   const collection = { collectionId, name, description: description ?? "" };
@@ -191,16 +188,17 @@ function collectionEvent(type: MessageType, json: object, recordTimestamp: strin
 /** `inventory`, or `quantity` in the older form; `undefined` if the event does not change the stock. */
 function declaredOf(json: object): number | undefined {
   const { inventory, quantity } = parse(ProductStock, json);
-  if (inventory !== undefined && quantity !== undefined && inventory !== quantity) {
+  if (isGiven(inventory) && isGiven(quantity) && inventory !== quantity) {
     throw new InvalidEvent(
       "bad-stock",
       `inventory is ${inventory} and quantity is ${quantity}; give one of them`,
     );
   }
-  const [field, declared] = inventory === undefined ? ["quantity", quantity] : ["inventory", inventory];
-  if (declared === undefined) {
+  const declared = inventory ?? quantity;
+  if (!isGiven(declared)) {
     return undefined;
   }
+  const field = isGiven(inventory) ? "inventory" : "quantity";
   check("bad-stock", (violations) => violations.integer(field, declared, 0));
   // JSON can express -0.
   return declared + 0;
@@ -209,12 +207,11 @@ function declaredOf(json: object): number | undefined {
 /** The details, which are replaced as a whole; `undefined` if the event has none of them. */
 function detailsOf(json: object): ProductDetails | undefined {
   const { name, description, price, collectionId } = parse(Details, json);
-  const given = [name, description, price, collectionId].some((field) => field !== undefined);
-  if (!given) {
+  if (!(isGiven(name) || isGiven(description) || isGiven(price) || isGiven(collectionId))) {
     return undefined;
   }
-  if (name === undefined || price === undefined) {
-    const missing = name === undefined ? "name" : "price";
+  if (!isGiven(name) || !isGiven(price)) {
+    const missing = isGiven(name) ? "price" : "name";
     throw new InvalidEvent("incomplete-details", `${missing} is not given; details are replaced as a whole`);
   }
   const details = {
@@ -247,8 +244,8 @@ function timesOf(
 }
 
 /** A time in µs since 1970; `undefined` if it is not given or was never set. */
-function readMicros(field: string, text: string | undefined): number | undefined {
-  const time = text === undefined ? "unset" : readTime(text);
+function readMicros(field: string, text: string | null | undefined): number | undefined {
+  const time = isGiven(text) ? readTime(text) : "unset";
   if (time === "unset") {
     return undefined;
   }
@@ -267,6 +264,10 @@ function recordMicros(timestamp: string): number {
     throw new InvalidEvent("bad-time", `updatedAt is not given, and the record's timestamp is ${timestamp}`);
   }
   return micros;
+}
+
+function isGiven<Value>(field: Value | null | undefined): field is Value {
+  return field !== null && field !== undefined;
 }
 
 function checkId(id: string): string {

@@ -2,7 +2,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import type { Logger } from "pino";
 import { InventoryError } from "../../inventory/errors.ts";
 import type { InventoryStore } from "../../inventory/store.ts";
-import type { Metrics } from "../../ops/metrics.ts";
+import type { EventOutcome, Metrics } from "../../ops/metrics.ts";
 import type { Tracing } from "../../ops/tracing.ts";
 import { Backoff } from "../backoff.ts";
 import type { DeadLetterSender } from "../dead-letters/dead-letter-sender.ts";
@@ -42,8 +42,14 @@ interface EventProcessorOptions {
 
 /** The result of one attempt to apply a message. */
 type Attempt =
-  | { readonly kind: "done" }
-  | { readonly kind: "dead"; readonly reason: AnyDeadLetterReason; readonly detail: string }
+  | { readonly kind: "done"; readonly outcome: EventOutcome }
+  | {
+      readonly kind: "dead";
+      /** Absent if nothing was applied. */
+      readonly outcome?: EventOutcome;
+      readonly reason: AnyDeadLetterReason;
+      readonly detail: string;
+    }
   | Failure;
 
 type Failure =
@@ -51,6 +57,8 @@ type Failure =
   | { readonly kind: "wait"; readonly error: Error }
   /** An internal error, which may concern this event only. */
   | { readonly kind: "fault"; readonly error: Error };
+
+const TOMBSTONE: Attempt = { kind: "done", outcome: "tombstone" };
 
 interface Retried {
   readonly message: IncomingMessage;
@@ -119,7 +127,9 @@ export class EventProcessor {
       }
     }
     const retried: Retried[] = [];
-    for (const [index, attempt] of (await Promise.all(attempts)).entries()) {
+    const ended = await Promise.all(attempts);
+    this.#count(messages[0]?.topic ?? "", ended);
+    for (const [index, attempt] of ended.entries()) {
       const message = messages[index];
       if (message === undefined || attempt.kind === "done") {
         continue;
@@ -135,6 +145,19 @@ export class EventProcessor {
     return retried;
   }
 
+  /** Counts the outcomes of messages of one topic, each outcome at once. */
+  #count(topic: string, attempts: readonly Attempt[]): void {
+    const counts = new Map<EventOutcome, number>();
+    for (const attempt of attempts) {
+      if ("outcome" in attempt) {
+        counts.set(attempt.outcome, (counts.get(attempt.outcome) ?? 0) + 1);
+      }
+    }
+    for (const [outcome, count] of counts) {
+      this.#options.metrics.events.inc({ topic, outcome }, count);
+    }
+  }
+
   /** True if an event has failed for long enough, while the store has applied others: then the event is the cause. */
   #isOwnFault(startedAt: number): boolean {
     return performance.now() - startedAt >= this.#options.faultMs && this.#appliedAt > startedAt;
@@ -146,51 +169,41 @@ export class EventProcessor {
       if (message.oversizedBytes !== undefined) {
         return { kind: "dead", reason: "too-large", detail: `a record of ${message.oversizedBytes} bytes` };
       }
-      const { decoder, subjects } = this.#options;
-      const decoded = await decoder.decode(message, subjects.get(message.topic) ?? "product");
-      switch (decoded.kind) {
-        case "dead":
-          return decoded;
-        case "tombstone":
-          this.#options.metrics.events.inc({ topic: message.topic, outcome: "tombstone" });
-          return { kind: "done" };
-        default:
-          return await this.#store(message, decoded);
+      const { decoder, subjects, store, tracing } = this.#options;
+      const decoding = decoder.decode(message, subjects.get(message.topic) ?? "product");
+      const decoded = decoding instanceof Promise ? await decoding : decoding;
+      if (decoded.kind === "dead") {
+        return decoded;
       }
+      if (decoded.kind === "tombstone") {
+        return TOMBSTONE;
+      }
+      const { outcome, rejected } = await (tracing === undefined
+        ? applyEvent(store, decoded, message)
+        : this.#applyTraced(tracing, decoded, message));
+      this.#appliedAt = performance.now();
+      return rejected === undefined
+        ? { kind: "done", outcome }
+        : {
+            kind: "dead",
+            outcome,
+            reason: rejected.reason,
+            detail: `${rejected.detail}; the rest was applied`,
+          };
     } catch (error) {
-      return { kind: "fault", error: error instanceof Error ? error : new Error(String(error)) };
+      return failedAttempt(error);
     }
   }
 
-  async #store(message: IncomingMessage, event: SellerEvent): Promise<Attempt> {
-    const { store, metrics, tracing, group } = this.#options;
-    const span = tracing && processSpan(tracing, message, group);
-    const apply = (): Promise<Applied> => applyEvent(store, event, message);
+  async #applyTraced(tracing: Tracing, event: SellerEvent, message: IncomingMessage): Promise<Applied> {
+    const span = processSpan(tracing, message, this.#options.group);
     try {
-      const { outcome, rejected } = await (span === undefined ? apply() : span.run(apply));
-      metrics.events.inc({ topic: message.topic, outcome });
-      this.#appliedAt = performance.now();
-      span?.end();
-      return rejected === undefined
-        ? { kind: "done" }
-        : { kind: "dead", reason: rejected.reason, detail: `${rejected.detail}; the rest was applied` };
+      const applied = await span.run(() => applyEvent(this.#options.store, event, message));
+      span.end();
+      return applied;
     } catch (error) {
-      span?.end(error instanceof InventoryError ? error.code : "fault");
-      if (!(error instanceof InventoryError)) {
-        throw error;
-      }
-      switch (error.code) {
-        case "STORE_UNAVAILABLE":
-        case "OVERLOADED":
-          return { kind: "wait", error };
-        case "INVALID_INPUT":
-          // All other bounds were checked by the decoder.
-          return { kind: "dead", reason: "time-ahead", detail: error.message };
-        case "STOCK_OUT_OF_RANGE":
-          return { kind: "dead", reason: "bad-stock", detail: error.message };
-        default:
-          throw error;
-      }
+      span.end(error instanceof InventoryError ? error.code : "fault");
+      throw error;
     }
   }
 
@@ -240,5 +253,22 @@ export class EventProcessor {
       }
     }
     reader.setTrouble({ reason: error.message, offset, key: place.key });
+  }
+}
+
+/** The attempt that ended with an error of the store or of the decoder. */
+function failedAttempt(thrown: unknown): Attempt {
+  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+  switch (error instanceof InventoryError ? error.code : undefined) {
+    case "STORE_UNAVAILABLE":
+    case "OVERLOADED":
+      return { kind: "wait", error };
+    case "INVALID_INPUT":
+      // All other bounds were checked by the decoder.
+      return { kind: "dead", reason: "time-ahead", detail: error.message };
+    case "STOCK_OUT_OF_RANGE":
+      return { kind: "dead", reason: "bad-stock", detail: error.message };
+    default:
+      return { kind: "fault", error };
   }
 }

@@ -33,8 +33,8 @@ export class LargeMessageDecoder {
   #worker: Worker | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
-  /** As `decodeMessage`. Rejects if the decoder itself fails. */
-  async decode(message: IncomingMessage, subject: Subject): Promise<Result> {
+  /** As `decodeMessage`, synchronous for a message that is not large. Rejects or throws if the decoder itself fails. */
+  decode(message: IncomingMessage, subject: Subject): Result | Promise<Result> {
     const bytes = (message.value?.length ?? 0) + message.headers.bytes.length;
     if (bytes <= INLINE_BYTES_MAX) {
       return decodeMessage(message, subject);

@@ -3,8 +3,8 @@ const TURN_MS_MAX = 5;
 
 /**
  * Divides the processing of events into turns of the event loop, so that calls and timers are not delayed by more than
- * about one turn. All partitions share the budget: while one waits for its next turn, each turn of the loop runs one of
- * them only.
+ * about one turn. All partitions share the budget: each turn of the loop resumes one of those that wait. It has the time of
+ * a turn, however many wait.
  */
 export class LoopBudget {
   readonly #waiting: (() => void)[] = [];
@@ -12,7 +12,7 @@ export class LoopBudget {
 
   /** True if the turn's time is spent. The caller then awaits `nextTurn`. */
   get isSpent(): boolean {
-    return this.#waiting.length > 0 || performance.now() - this.#turnStartedAt > TURN_MS_MAX;
+    return performance.now() - this.#turnStartedAt > TURN_MS_MAX;
   }
 
   /** Resolves in a later turn of the loop, after I/O. */

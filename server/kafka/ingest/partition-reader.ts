@@ -4,6 +4,7 @@ import { Backoff } from "../backoff.ts";
 import type { Cluster, TopicPartition } from "../kafkajs/cluster.ts";
 import { BrokerError, ErrorCode } from "../kafkajs/errors.ts";
 import type { FetchedPartition } from "../kafkajs/protocol.ts";
+import { endOf } from "../records/batch.ts";
 import { readRecords, type Slice } from "../records/read-records.ts";
 import type { Fetcher } from "./fetcher.ts";
 import type { LoopBudget } from "./loop-budget.ts";
@@ -46,8 +47,9 @@ interface PartitionReaderOptions {
 }
 
 /**
- * Reads one partition: fetches, processes, and commits, slice by slice. An error concerns this partition only. It is
- * retried until the reader is stopped.
+ * Reads one partition: fetches, processes, and commits, slice by slice. A slice is committed while the next one is
+ * processed, and further records are fetched meanwhile, so that the store does not wait for the brokers. An error concerns
+ * this partition only. It is retried until the reader is stopped.
  */
 export class PartitionReader {
   readonly #options: PartitionReaderOptions;
@@ -55,6 +57,10 @@ export class PartitionReader {
   readonly #running: Promise<void>;
   #position: bigint | undefined;
   #committed: bigint | undefined;
+  /** The latest commit. */
+  #committing: Promise<void> = Promise.resolve();
+  /** The records from `offset` on, which were asked for while the records before them are processed. */
+  #ahead: { readonly offset: bigint; readonly fetched: Promise<FetchedPartition> } | undefined;
   #trouble: Trouble | undefined;
 
   /** Starts to read at once, until `stop` is called. */
@@ -124,6 +130,7 @@ export class PartitionReader {
       }
     }
     fetcher.release(partition);
+    await this.#committing.catch(() => {});
   }
 
   async #readNext(signal: AbortSignal): Promise<void> {
@@ -131,11 +138,14 @@ export class PartitionReader {
     await this.#commit();
     this.#position ??= await cluster.earliestOffset(partition);
     const position = this.#position;
-    const fetched = await fetcher.fetch(partition, position, signal);
+    const ahead = this.#ahead?.offset === position ? this.#ahead.fetched : undefined;
+    this.#ahead = undefined;
+    const fetched = await (ahead ?? fetcher.fetch(partition, position, signal));
     if (fetched.errorCode !== ErrorCode.none) {
       await this.#recover(fetched);
       return;
     }
+    this.#fetchAhead(fetched, signal);
     const { records, abortedTransactions } = fetched;
     const set = { ...partition, position, records, abortedTransactions };
     for await (const slice of readRecords(set, budget)) {
@@ -143,12 +153,35 @@ export class PartitionReader {
       signal.throwIfAborted();
       this.#position = slice.next;
       this.#trouble = undefined;
-      await this.#commit();
+      // That of the slice before. At most one slice is processed and not committed.
+      await this.#committing;
+      this.#commit();
     }
   }
 
-  /** Commits the position. If that fails, it is retried before the next fetch, so that no slice is processed again. */
-  async #commit(): Promise<void> {
+  /** Asks for the records after these, if the partition has more. At its end, the next fetch waits for new records. */
+  #fetchAhead({ records, lastStableOffset }: FetchedPartition, signal: AbortSignal): void {
+    const { fetcher, partition } = this.#options;
+    const offset = endOf(records);
+    if (offset !== undefined && offset < lastStableOffset) {
+      const fetched = fetcher.fetch(partition, offset, signal);
+      fetched.catch(() => {});
+      this.#ahead = { offset, fetched };
+    }
+  }
+
+  /**
+   * Commits the position, after the commit in progress: an older offset must not replace a newer one. If that fails, it is
+   * retried before the next fetch.
+   */
+  #commit(): Promise<void> {
+    const committed = this.#committing.catch(() => {}).then(() => this.#commitPosition());
+    committed.catch(() => {});
+    this.#committing = committed;
+    return committed;
+  }
+
+  async #commitPosition(): Promise<void> {
     const position = this.#position;
     if (position !== undefined && position !== this.#committed) {
       await this.#options.commit(position);

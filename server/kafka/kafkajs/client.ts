@@ -1,6 +1,5 @@
 import { Kafka, type LogEntry, logLevel, type SASLOptions } from "kafkajs";
 import type { Logger } from "pino";
-import { installCodecs } from "./codecs.ts";
 import { REQUEST_MS_MAX } from "./connections.ts";
 import { fixRequestQueue } from "./request-queue.ts";
 
@@ -44,7 +43,6 @@ export type SaslMechanism = (typeof SASL_MECHANISMS)[number];
 
 /** Creates a client that connects on first use and logs to `log`. */
 export function createKafka(settings: KafkaSettings, name: string, log: Logger): KafkaClient {
-  installCodecs();
   fixRequestQueue();
   return new Kafka({
     clientId: `inventory-${name}`,

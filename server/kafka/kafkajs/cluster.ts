@@ -2,6 +2,15 @@ import type { Kafka } from "kafkajs";
 import { Connections, REQUEST_MS_MAX } from "./connections.ts";
 import { BrokerError, ErrorCode, throwIfError } from "./errors.ts";
 import {
+  initProducerIdRequest,
+  type PartitionBatch,
+  type ProducedPartition,
+  type ProducerIdentity,
+  produceRequest,
+  readInitProducerId,
+  readProduce,
+} from "./produce-protocol.ts";
+import {
   ApiKey,
   EARLIEST,
   type FetchedPartition,
@@ -14,14 +23,12 @@ import {
   offsetCommitRequest,
   offsetFetchRequest,
   type PartitionOffset,
-  produceRequest,
   readCoordinator,
   readFetch,
   readListOffsets,
   readMetadata,
   readOffsetCommit,
   readOffsetFetch,
-  readProduce,
   type TopicMetadata,
 } from "./protocol.ts";
 
@@ -165,19 +172,63 @@ export class Cluster {
   }
 
   /** Writes one encoded batch, acknowledged by all in-sync replicas. */
-  async produce(partition: TopicPartition, batch: Buffer): Promise<void> {
-    const nodeId = await this.leaderOf(partition);
-    const request = produceRequest(partition.topic, partition.partition, batch, REQUEST_MS_MAX);
-    try {
-      const { response, version } = await this.#connections.send(nodeId, ApiKey.produce, request);
-      const { errorCode, detail } = readProduce(response, version);
-      throwIfError(errorCode, detail);
-    } catch (error) {
-      // The leader may have changed, or the topic. A wrong guess costs one request for metadata.
-      this.forgetLeader(partition);
-      this.#partitions.delete(partition.topic);
+  async produce(batch: PartitionBatch): Promise<void> {
+    const [error] = await this.produceAll([batch]);
+    if (error !== undefined) {
       throw error;
     }
+  }
+
+  /**
+   * Writes encoded batches, at most one for each partition, acknowledged by all in-sync replicas. Resolves with the error of
+   * each, or `undefined` if it was written.
+   */
+  async produceAll(batches: readonly PartitionBatch[]): Promise<(Error | undefined)[]> {
+    const errors = new Map<PartitionBatch, Error>();
+    const byLeader = new Map<number, PartitionBatch[]>();
+    for (const batch of batches) {
+      try {
+        const leader = await this.leaderOf(batch);
+        byLeader.set(leader, [...(byLeader.get(leader) ?? []), batch]);
+      } catch (error) {
+        errors.set(batch, toError(error));
+      }
+    }
+    await Promise.all(
+      [...byLeader].map(async ([nodeId, led]) => {
+        const outcomes = await this.#produceTo(nodeId, led).catch(toError);
+        for (const batch of led) {
+          const error = outcomes instanceof Error ? outcomes : errorOf(outcomes.get(keyOf(batch)));
+          if (error !== undefined) {
+            errors.set(batch, error);
+          }
+        }
+      }),
+    );
+    for (const { topic, partition } of errors.keys()) {
+      // The leader may have changed, or the topic. A wrong guess costs one request for metadata.
+      this.forgetLeader({ topic, partition });
+      this.#partitions.delete(topic);
+    }
+    return batches.map((batch) => errors.get(batch));
+  }
+
+  /** The identity of a new idempotent producer. */
+  async initProducerId(): Promise<ProducerIdentity> {
+    const request = initProducerIdRequest(REQUEST_MS_MAX);
+    const { response } = await this.#connections.send(undefined, ApiKey.initProducerId, request);
+    const { errorCode, ...identity } = readInitProducerId(response);
+    throwIfError(errorCode);
+    return identity;
+  }
+
+  async #produceTo(
+    nodeId: number,
+    batches: readonly PartitionBatch[],
+  ): Promise<Map<string, ProducedPartition>> {
+    const request = produceRequest(batches, REQUEST_MS_MAX);
+    const { response, version } = await this.#connections.send(nodeId, ApiKey.produce, request);
+    return new Map(readProduce(response, version).map((each) => [keyOf(each), each]));
   }
 
   /** The broker that coordinates a group. */
@@ -237,6 +288,19 @@ export class Cluster {
 /** A key for maps of partitions. */
 export function keyOf({ topic, partition }: TopicPartition): string {
   return `${partition} ${topic}`;
+}
+
+/** The error of a batch. `produced` is absent if the response does not name its partition. */
+function errorOf(produced: ProducedPartition | undefined): Error | undefined {
+  const { errorCode, detail } = produced ?? {
+    errorCode: ErrorCode.unknown,
+    detail: "the response names no partition",
+  };
+  return errorCode === ErrorCode.none ? undefined : new BrokerError(errorCode, detail);
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 function byTopic(partitions: readonly TopicPartition[]): { topic: string; partitions: number[] }[] {

@@ -2,6 +2,7 @@ import { describeErrorCode } from "./internals.ts";
 
 /** Error codes of the protocol that callers distinguish. */
 export const ErrorCode = {
+  unknown: -1,
   none: 0,
   offsetOutOfRange: 1,
   corruptMessage: 2,
@@ -12,6 +13,7 @@ export const ErrorCode = {
   recordListTooLarge: 18,
   topicAuthorizationFailed: 29,
   topicAlreadyExists: 36,
+  duplicateSequenceNumber: 46,
   kafkaStorageError: 56,
   fencedLeaderEpoch: 74,
   unknownLeaderEpoch: 75,
@@ -30,12 +32,15 @@ export class BrokerError extends Error {
   readonly code: number;
   /** For example `TOPIC_AUTHORIZATION_FAILED`. */
   readonly type: string;
+  /** Whether the same request may succeed later. */
+  readonly isRetriable: boolean;
 
   constructor(code: number, detail?: string | null) {
-    const { type, message } = describeErrorCode(code);
+    const { type, message, isRetriable } = describeErrorCode(code);
     super(detail ? `${type}: ${detail}` : message);
     this.code = code;
     this.type = type;
+    this.isRetriable = isRetriable;
   }
 }
 

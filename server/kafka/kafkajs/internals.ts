@@ -43,7 +43,7 @@ export interface InternalCluster {
 }
 
 interface ProtocolErrors {
-  readonly errorCodes: readonly { type: string; code: number; message: string }[];
+  readonly errorCodes: readonly { type: string; code: number; retriable: boolean; message: string }[];
 }
 
 /** Creates a cluster object of kafkajs, which has the client's addresses, TLS and SASL settings. It is not connected. */
@@ -64,11 +64,12 @@ const errors = new Map(errorCodes.map((each) => [each.code, each]));
 /** Codes that kafkajs does not know. */
 const NEWER_ERRORS: ReadonlyMap<number, string> = new Map([[100, "UNKNOWN_TOPIC_ID"]]);
 
-/** The name of an error code and its meaning. */
-export function describeErrorCode(code: number): { type: string; message: string } {
+/** The name of an error code, its meaning, and whether a retry may succeed. */
+export function describeErrorCode(code: number): { type: string; message: string; isRetriable: boolean } {
   const known = errors.get(code);
   const type = known?.type ?? NEWER_ERRORS.get(code) ?? `ERROR_${code}`;
-  return { type, message: known === undefined ? type : `${type}: ${known.message}` };
+  const message = known === undefined ? type : `${type}: ${known.message}`;
+  return { type, message, isRetriable: known?.retriable ?? false };
 }
 
 /** CRC-32C, which `node:zlib` does not have. */

@@ -11,6 +11,7 @@ export const ApiKey = {
   offsetCommit: 8,
   offsetFetch: 9,
   findCoordinator: 10,
+  initProducerId: 22,
 } as const;
 
 /** Offsets that ListOffsets understands in place of a time. */
@@ -18,7 +19,6 @@ export const LATEST = -1n;
 export const EARLIEST = -2n;
 
 const CONSUMER = -1;
-const ACKS_ALL = -1;
 const READ_UNCOMMITTED = 0;
 const READ_COMMITTED = 1;
 
@@ -36,7 +36,7 @@ export function metadataRequest(topics: readonly string[]): (maxVersion: number)
     const writer = new RequestWriter();
     if (maxVersion < 10) {
       writer.array(topics, (each, topic) => each.string(topic)).int8(0);
-      return { apiKey: ApiKey.metadata, apiName: "Metadata", apiVersion: 5, body: writer.concat() };
+      return { apiKey: ApiKey.metadata, apiName: "Metadata", apiVersion: 5, body: writer.written };
     }
     // A flexible version: its request header ends with tagged fields.
     writer.noTags().unsignedVarint(topics.length + 1);
@@ -44,7 +44,7 @@ export function metadataRequest(topics: readonly string[]): (maxVersion: number)
       writer.append(Buffer.alloc(16)).compactString(topic).noTags();
     }
     writer.int8(0).int8(0).int8(0).noTags();
-    return { apiKey: ApiKey.metadata, apiName: "Metadata", apiVersion: 10, body: writer.concat() };
+    return { apiKey: ApiKey.metadata, apiName: "Metadata", apiVersion: 10, body: writer.written };
   };
 }
 
@@ -171,7 +171,7 @@ export function fetchRequest(options: FetchOptions): (maxVersion: number) => Pro
       apiKey: ApiKey.fetch,
       apiName: "Fetch",
       apiVersion: version,
-      body: writer.concat(),
+      body: writer.written,
       holdMs: waitMs,
     };
   };
@@ -231,8 +231,7 @@ export function listOffsetsRequest(topics: TopicPartitions, time: bigint): () =>
       .int8(READ_UNCOMMITTED)
       .array(topics, (writer, { topic, partitions }) =>
         writer.string(topic).array(partitions, (each, partition) => each.int32(partition).int64(time)),
-      )
-      .concat(),
+      ).written,
   });
 }
 
@@ -255,7 +254,7 @@ export function findCoordinatorRequest(group: string): () => ProtocolRequest {
     apiKey: ApiKey.findCoordinator,
     apiName: "FindCoordinator",
     apiVersion: 1,
-    body: new RequestWriter().string(group).int8(0).concat(),
+    body: new RequestWriter().string(group).int8(0).written,
   });
 }
 
@@ -276,8 +275,7 @@ export function offsetFetchRequest(group: string, topics: TopicPartitions): () =
       .string(group)
       .array(topics, (writer, { topic, partitions }) =>
         writer.string(topic).array(partitions, (each, partition) => each.int32(partition)),
-      )
-      .concat(),
+      ).written,
   });
 }
 
@@ -311,7 +309,7 @@ export function offsetCommitRequest(
       .string("")
       .int64(-1n)
       .array([offset], (writer) => writer.string(topic).int32(1).int32(partition).int64(offset).string(null))
-      .concat(),
+      .written,
   });
 }
 
@@ -326,47 +324,4 @@ export function readOffsetCommit(response: Buffer): number {
     });
   });
   return codes.flat()[0] ?? -1;
-}
-
-/** Sends one batch of records, acknowledged by all in-sync replicas. Version 8 has error messages. */
-export function produceRequest(
-  topic: string,
-  partition: number,
-  batch: Buffer,
-  timeoutMs: number,
-): (maxVersion: number) => ProtocolRequest {
-  return (maxVersion) => ({
-    apiKey: ApiKey.produce,
-    apiName: "Produce",
-    apiVersion: maxVersion >= 8 ? 8 : 3,
-    body: new RequestWriter()
-      .string(null)
-      .int16(ACKS_ALL)
-      .int32(timeoutMs)
-      .array([batch], (writer) => writer.string(topic).int32(1).int32(partition).int32Bytes(batch))
-      .concat(),
-  });
-}
-
-export function readProduce(response: Buffer, version: number): { errorCode: number; detail: string | null } {
-  const reader = new ResponseReader(response);
-  const [result] = reader.array(() => {
-    reader.string();
-    const [first] = reader.array(() => {
-      reader.int32();
-      const errorCode = reader.int16();
-      reader.skip(16);
-      if (version < 8) {
-        return { errorCode, detail: null };
-      }
-      reader.skip(8);
-      const messages = reader.array(() => {
-        reader.int32();
-        return reader.nullableString();
-      });
-      return { errorCode, detail: reader.nullableString() ?? messages.find((each) => each !== null) ?? null };
-    });
-    return first;
-  });
-  return result ?? { errorCode: -1, detail: "the broker's response names no partition" };
 }

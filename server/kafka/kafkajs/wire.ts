@@ -82,28 +82,6 @@ export class ResponseReader extends Cursor {
 
 /** Writes a request of Kafka's protocol. */
 export class RequestWriter extends ByteWriter {
-  int8(value: number): this {
-    return this.append(Buffer.from([value & 0xff]));
-  }
-
-  int16(value: number): this {
-    const bytes = Buffer.alloc(2);
-    bytes.writeInt16BE(value);
-    return this.append(bytes);
-  }
-
-  int32(value: number): this {
-    const bytes = Buffer.alloc(4);
-    bytes.writeInt32BE(value);
-    return this.append(bytes);
-  }
-
-  int64(value: bigint): this {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigInt64BE(value);
-    return this.append(bytes);
-  }
-
   string(value: string | null): this {
     if (value === null) {
       return this.int16(-1);
@@ -127,16 +105,6 @@ export class RequestWriter extends ByteWriter {
   compactString(value: string): this {
     const bytes = Buffer.from(value);
     return this.unsignedVarint(bytes.length + 1).append(bytes);
-  }
-
-  unsignedVarint(value: number): this {
-    const bytes: number[] = [];
-    let rest = value;
-    for (; rest > 0x7f; rest >>>= 7) {
-      bytes.push((rest & 0x7f) | 0x80);
-    }
-    bytes.push(rest);
-    return this.append(Buffer.from(bytes));
   }
 
   noTags(): this {

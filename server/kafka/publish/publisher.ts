@@ -6,9 +6,9 @@ import type { Metrics } from "../../ops/metrics.ts";
 import type { Tracing } from "../../ops/tracing.ts";
 import { stockChangedJson, stockSnapshotJson } from "../../wire/stock-changed.ts";
 import { Backoff } from "../backoff.ts";
-import type { OrderedProducer, ProducedMessage } from "../kafkajs/ordered-producer.ts";
 import { sendSpan, withHeaders } from "../spans.ts";
 import { type Backlog, Leases } from "./leases.ts";
+import type { OrderedProducer, ProducedMessage } from "./ordered-producer.ts";
 
 /** Maximum number of changes of one bucket that are read, sent and acknowledged together. */
 const CHANGES_PER_READ_MAX = 250;

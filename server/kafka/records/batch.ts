@@ -57,6 +57,19 @@ export function* batchesOf(records: Buffer): Generator<Batch> {
   }
 }
 
+/** The offset after the last entry that is complete and not malformed; `undefined` without one. */
+export function endOf(records: Buffer): bigint | undefined {
+  let end: bigint | undefined;
+  try {
+    for (const { lastOffset } of batchesOf(records)) {
+      end = lastOffset + 1n;
+    }
+  } catch {
+    // The reader of the records reports it, in its turn.
+  }
+  return end;
+}
+
 function readEntry(bytes: Buffer): Batch {
   const magic = bytes.readInt8(MAGIC_AT);
   switch (magic) {

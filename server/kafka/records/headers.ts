@@ -30,10 +30,10 @@ export class RecordHeaders {
     const writer = new ByteWriter();
     let count = 0;
     for (const [name, value] of entries) {
-      writer.nullable(Buffer.from(name)).nullable(typeof value === "string" ? Buffer.from(value) : value);
+      writer.nullable(name).nullable(value);
       count += 1;
     }
-    return new RecordHeaders(count, writer.concat());
+    return new RecordHeaders(count, writer.written);
   }
 
   /** Throws if the bytes do not contain `count` headers. */
@@ -83,7 +83,7 @@ export class RecordHeaders {
       }
     }
     kept.append(this.bytes.subarray(from));
-    return new RecordHeaders(count, kept.concat());
+    return new RecordHeaders(count, kept.written);
   }
 
   /** A copy with further headers at the end. */

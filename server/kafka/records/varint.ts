@@ -1,3 +1,6 @@
+/** Enough for most requests and headers. */
+const INITIAL_BYTES = 128;
+
 /** A position in a buffer. Reading past the end throws, so that truncated data never yields a value. */
 export class Cursor {
   readonly bytes: Buffer;
@@ -72,50 +75,105 @@ export class Cursor {
   }
 }
 
-/** Appends encoded values to a list of chunks, which `concat` joins. */
+/** Appends encoded values to a buffer that grows. */
 export class ByteWriter {
-  readonly #chunks: Buffer[] = [];
+  #bytes: Buffer;
   #length = 0;
+
+  /** `capacity`: bytes to reserve. */
+  constructor(capacity = INITIAL_BYTES) {
+    this.#bytes = Buffer.allocUnsafe(capacity);
+  }
 
   get length(): number {
     return this.#length;
   }
 
-  append(chunk: Buffer): this {
-    this.#chunks.push(chunk);
-    this.#length += chunk.length;
+  /** What was written, as a view. It is valid until `clear`. */
+  get written(): Buffer {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  /** Removes what was written and keeps the memory. */
+  clear(): this {
+    this.#length = 0;
     return this;
   }
 
+  append(chunk: Buffer): this {
+    const at = this.#reserve(chunk.length);
+    chunk.copy(this.#bytes, at);
+    return this;
+  }
+
+  int8(value: number): this {
+    const at = this.#reserve(1);
+    this.#bytes[at] = value;
+    return this;
+  }
+
+  int16(value: number): this {
+    const at = this.#reserve(2);
+    this.#bytes.writeInt16BE(value, at);
+    return this;
+  }
+
+  int32(value: number): this {
+    const at = this.#reserve(4);
+    this.#bytes.writeInt32BE(value, at);
+    return this;
+  }
+
+  int64(value: bigint): this {
+    const at = this.#reserve(8);
+    this.#bytes.writeBigInt64BE(value, at);
+    return this;
+  }
+
+  unsignedVarint(value: number): this {
+    let rest = value >>> 0;
+    for (; rest > 0x7f; rest >>>= 7) {
+      this.int8((rest & 0x7f) | 0x80);
+    }
+    return this.int8(rest);
+  }
+
   varint(value: number): this {
-    return this.append(encodeVarint((value << 1) ^ (value >> 31)));
+    return this.unsignedVarint((value << 1) ^ (value >> 31));
   }
 
   varlong(value: bigint): this {
-    const bytes: number[] = [];
     let rest = BigInt.asUintN(64, (value << 1n) ^ (value >> 63n));
     for (; rest > 0x7fn; rest >>= 7n) {
-      bytes.push(Number(rest & 0x7fn) | 0x80);
+      this.int8(Number(rest & 0x7fn) | 0x80);
     }
-    bytes.push(Number(rest));
-    return this.append(Buffer.from(bytes));
+    return this.int8(Number(rest));
   }
 
-  nullable(value: Buffer | null): this {
-    return value === null ? this.varint(-1) : this.varint(value.length).append(value);
+  /** Bytes, or text in UTF-8, with their length as varint in front. */
+  nullable(value: Buffer | string | null): this {
+    if (value === null) {
+      return this.varint(-1);
+    }
+    if (typeof value !== "string") {
+      return this.varint(value.length).append(value);
+    }
+    const length = Buffer.byteLength(value);
+    this.varint(length);
+    const at = this.#reserve(length);
+    this.#bytes.write(value, at, "utf8");
+    return this;
   }
 
-  concat(): Buffer {
-    return Buffer.concat(this.#chunks, this.#length);
+  /** Makes room for `length` bytes, counts them as written, and returns the position of the first. */
+  #reserve(length: number): number {
+    const at = this.#length;
+    this.#length += length;
+    if (this.#length > this.#bytes.length) {
+      const grown = Buffer.allocUnsafe(Math.max(this.#length, 2 * this.#bytes.length));
+      this.#bytes.copy(grown, 0, 0, at);
+      this.#bytes = grown;
+    }
+    return at;
   }
-}
-
-function encodeVarint(zigzag: number): Buffer {
-  const bytes: number[] = [];
-  let rest = zigzag >>> 0;
-  for (; rest > 0x7f; rest >>>= 7) {
-    bytes.push((rest & 0x7f) | 0x80);
-  }
-  bytes.push(rest);
-  return Buffer.from(bytes);
 }

@@ -15,6 +15,8 @@ export interface CoalescerOptions<Item, Result> extends BatchObserver<Item> {
   readonly batchItemsMax: number;
   /** Maximum number of batches in flight. Two keep Redis busy while the reply to one is on the network. */
   readonly inFlightMax: number;
+  /** The same while the batches are full: waiting would not make them larger. Equal to `inFlightMax` unless given. */
+  readonly fullInFlightMax?: number;
   /** Maximum number of queued items; one more is rejected with `OVERLOADED`. */
   readonly queueMax: number;
   /**
@@ -153,7 +155,7 @@ export class Coalescer<Item, Result> {
 
   /** Flushes after this iteration of the event loop, so that calls that arrived together share a batch. */
   #scheduleFlush(): void {
-    if (!this.#isFlushScheduled && this.#inFlight < this.#options.inFlightMax) {
+    if (!this.#isFlushScheduled && this.#hasRoom) {
       this.#isFlushScheduled = true;
       setImmediate(() => {
         this.#isFlushScheduled = false;
@@ -163,8 +165,8 @@ export class Coalescer<Item, Result> {
   }
 
   #flush(): void {
-    const { isReady, onceReady, inFlightMax } = this.#options;
-    while (this.#inFlight < inFlightMax && this.#queue.length > 0) {
+    const { isReady, onceReady } = this.#options;
+    while (this.#hasRoom && this.#queue.length > 0) {
       if (!isReady()) {
         if (!this.#isAwaitingReady) {
           this.#isAwaitingReady = true;
@@ -180,6 +182,11 @@ export class Coalescer<Item, Result> {
         void this.#sendBatch(batch);
       }
     }
+  }
+
+  get #hasRoom(): boolean {
+    const { inFlightMax, fullInFlightMax = inFlightMax, batchItemsMax } = this.#options;
+    return this.#inFlight < (this.#queue.length >= batchItemsMax ? fullInFlightMax : inFlightMax);
   }
 
   #takeBatch(): Entry<Item, Result>[] {
@@ -218,15 +225,17 @@ export class Coalescer<Item, Result> {
         throw new Error(`${batch.length} operations were sent and ${results.length} results were received`);
       }
       const failed: [Entry<Item, Result>, unknown][] = [];
-      for (const [index, entry] of batch.entries()) {
+      batch.forEach((entry, index) => {
         const result = results[index];
         if (result instanceof Failure) {
           failed.push([entry, result.error]);
         } else {
           this.#resolve(entry, result as Result);
         }
+      });
+      if (failed.length > 0) {
+        this.#onFailed(failed);
       }
-      this.#onFailed(failed);
     } catch (error) {
       this.#options.onEnded?.(performance.now() - sentAt, error);
       this.#onFailed(batch.map((entry) => [entry, error]));

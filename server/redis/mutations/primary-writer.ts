@@ -57,6 +57,7 @@ export class PrimaryWriter implements MutationWriter {
       batchItemsMax: MUTATIONS_PER_CALL_MAX * fullCalls,
       batchWeightMax: PRODUCTS_PER_CALL_MAX * fullCalls,
       inFlightMax: options.connections.capacity,
+      fullInFlightMax: options.connections.fullCapacity,
       shouldResend: (mutation, error) => this.#shouldResend(mutation, error),
       ...instrumented("mutations", ({ name }) => name, options.batch.instruments),
       ...callLimits(options.connections),
@@ -112,7 +113,7 @@ export class PrimaryWriter implements MutationWriter {
   #callsOf(batch: readonly Mutation[]): Call[] {
     const calls: Call[] = [];
     const latest = new Map<number, Call>();
-    for (const [index, mutation] of batch.entries()) {
+    batch.forEach((mutation, index) => {
       const bucket = this.#options.isOne ? 0 : this.#bucketOf(mutation);
       let call = latest.get(bucket);
       if (
@@ -126,7 +127,7 @@ export class PrimaryWriter implements MutationWriter {
       }
       call.indexes.push(index);
       call.products += mutation.products;
-    }
+    });
     return calls;
   }
 
@@ -150,10 +151,10 @@ export class PrimaryWriter implements MutationWriter {
       if (outcome?.status === "fulfilled" && decoded.length !== indexes.length) {
         throw new Error(`${indexes.length} operations were sent and ${decoded.length} replies were received`);
       }
-      for (const [nth, index] of indexes.entries()) {
+      indexes.forEach((index, nth) => {
         results[index] =
           decoded[nth] ?? new Failure(outcome?.status === "rejected" ? outcome.reason : undefined);
-      }
+      });
     }
     return results;
   }

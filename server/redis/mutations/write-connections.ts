@@ -9,6 +9,8 @@ import { Acknowledgement, type ScriptCall } from "./acknowledgement.ts";
 
 /** Batches in flight on one connection, where nothing waits for replicas: two keep Redis busy during a round trip. */
 const BATCHES_PER_CONNECTION = 2;
+/** The same for full batches: so many that Redis stays busy while this server computes for some milliseconds. */
+const FULL_BATCHES_PER_CONNECTION = 4;
 /** Connections where every batch waits for replicas. WAIT blocks its connection, so each carries one batch; four hide the wait. */
 const CONNECTIONS_WITH_ACKS = 4;
 
@@ -49,7 +51,10 @@ interface Lane {
 
 /** The connections that carry batches of mutations to one primary. */
 export class WriteConnections implements Availability {
+  /** Number of batches that can be in flight. */
   readonly capacity: number;
+  /** The same if they are full. */
+  readonly fullCapacity: number;
   /** Resolves when every connection has first become ready. Rejects as `RedisConnection.firstReady`. */
   readonly firstReady: Promise<unknown>;
   readonly #lanes: readonly Lane[];
@@ -61,11 +66,12 @@ export class WriteConnections implements Availability {
     const { acks, confirmation, instruments, node } = options;
     this.#checkBuckets = options.checkBuckets;
     this.#acknowledgement = new Acknowledgement(acks, confirmation, instruments, node);
-    this.#batchesPerConnection = acks === 0 ? BATCHES_PER_CONNECTION : 1;
+    this.#batchesPerConnection = acks === 0 ? FULL_BATCHES_PER_CONNECTION : 1;
     const names =
       acks === 0 ? ["writes"] : Array.from({ length: CONNECTIONS_WITH_ACKS }, (_, n) => `writes-${n}`);
     this.#lanes = names.map((name) => openLane(name, options));
-    this.capacity = this.#lanes.length * this.#batchesPerConnection;
+    this.capacity = acks === 0 ? BATCHES_PER_CONNECTION : this.#lanes.length;
+    this.fullCapacity = this.#lanes.length * this.#batchesPerConnection;
     this.firstReady = Promise.all(this.#lanes.map(({ connection }) => connection.firstReady));
     this.firstReady.catch(() => {});
   }

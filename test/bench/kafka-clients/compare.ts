@@ -116,7 +116,7 @@ async function newTopic(partitions: number, name = `topic-${++topics}`): Promise
 /** A broker under load may not lead a new partition for a moment. */
 async function put(topic: string, partition: number, batch: Buffer): Promise<void> {
   await until(
-    () => cluster.produce({ topic, partition }, batch).then(() => true),
+    () => cluster.produce({ topic, partition, batch }).then(() => true),
     `${topic} is written`,
     START_MS_MAX,
   );

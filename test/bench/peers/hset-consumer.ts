@@ -5,9 +5,9 @@ import { fixRequestQueue } from "../../../server/kafka/kafkajs/request-queue.ts"
 fixRequestQueue();
 
 // A kafkajs consumer of TOPIC that keeps each product's event in a hash of Redis: one HSET per event, a batch in one pipeline.
-// kafkajs commits the offsets after each batch. Prints its rate, from its first batch until all EVENTS.
+// kafkajs commits the offsets after each batch. Prints its rate, from the end of the WARM_UP_EVENTS until all EVENTS.
 
-const { TOPIC = "", EVENTS, KAFKA_BROKERS = "", REDIS_URL = "" } = process.env;
+const { TOPIC = "", EVENTS, WARM_UP_EVENTS, KAFKA_BROKERS = "", REDIS_URL = "" } = process.env;
 const redis = new Redis(REDIS_URL);
 const kafka = new kafkajs.Kafka({ brokers: KAFKA_BROKERS.split(","), logLevel: kafkajs.logLevel.NOTHING });
 const consumer = kafka.consumer({ groupId: `hset-${process.pid}` });
@@ -27,8 +27,10 @@ await consumer.run({
       throw failed[0];
     }
     written += batch.messages.length;
-    first ??= { at: performance.now(), written };
-    if (written >= Number(EVENTS)) {
+    if (written >= Number(WARM_UP_EVENTS)) {
+      first ??= { at: performance.now(), written };
+    }
+    if (first !== undefined && written >= Number(EVENTS)) {
       const seconds = (performance.now() - first.at) / 1_000;
       process.stdout.write(`events/s: ${(written - first.written) / seconds}\n`);
     }
