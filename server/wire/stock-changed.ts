@@ -46,10 +46,9 @@ export function toInt32(value: number): number {
 }
 
 export function toTimestamp(micros: number): Timestamp {
-  return create(TimestampSchema, {
-    seconds: BigInt(Math.floor(micros / 1_000_000)),
-    nanos: (micros % 1_000_000) * 1_000,
-  });
+  const seconds = Math.floor(micros / 1_000_000);
+  // Not the remainder, which is negative before 1970.
+  return create(TimestampSchema, { seconds: BigInt(seconds), nanos: (micros - seconds * 1_000_000) * 1_000 });
 }
 
 export function toLedger(ledger: Ledger): LedgerMessage {
