@@ -17,7 +17,11 @@ const quantity = fc.oneof(fc.constant(0), fc.nat(QUANTITY_MAX));
 const text = fc.string({ unit: "binary", maxLength: 20 });
 /** With trailing zeros in the fraction, because they determine how many digits are written. Also before 1970. */
 const micros = fc
-  .tuple(fc.integer({ min: -2_000_000_000, max: 8_000_000_000 }), fc.constantFrom(1, 1_000, 1_000_000), fc.nat(999_999))
+  .tuple(
+    fc.integer({ min: -2_000_000_000, max: 8_000_000_000 }),
+    fc.constantFrom(1, 1_000, 1_000_000),
+    fc.nat(999_999),
+  )
   .map(([second, step, micro]) => second * 1_000_000 + Math.floor(micro / step) * step);
 
 const change: fc.Arbitrary<StockChange> = fc.record({
