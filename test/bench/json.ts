@@ -4,7 +4,7 @@ import { type Bench, requireProgram } from "./bench-context.ts";
 import { fillCatalog, productIdOf } from "./catalog.ts";
 import { wrk, wrkPost } from "./load/wrk.ts";
 import { type Contestant, startNodePeer, startPinnedRedis, startService } from "./processes.ts";
-import { perCore, takeTurns } from "./rounds.ts";
+import { perCore, takeTurns, warmUp } from "./rounds.ts";
 
 const PRODUCTS = 1_000;
 const PATH = "/inventory.v1.StockService/GetStock";
@@ -28,10 +28,13 @@ export const measureJson: Bench = async (context) => {
   const scriptFile = join(redis.dir, "post.lua");
   await writeFile(scriptFile, wrkPost(REQUEST));
   const turnOf = (server: Contestant) => () => wrk(server, { ...context, path: PATH, scriptFile });
-  const turns = await takeTurns(
-    { service: turnOf(service), "bare node:http": turnOf(bare), "connect-node's adapter": turnOf(stock) },
-    context,
-  );
+  const contestants = {
+    service: turnOf(service),
+    "bare node:http": turnOf(bare),
+    "connect-node's adapter": turnOf(stock),
+  };
+  await warmUp(Object.values(contestants), context.signal);
+  const turns = await takeTurns(contestants, context);
   const what = "GetStock, JSON over HTTP/1.1";
   const here = perCore(turns.service);
   return [

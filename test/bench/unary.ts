@@ -11,7 +11,7 @@ import { h2load } from "./load/h2load.ts";
 import type { Outcome } from "./outcome.ts";
 import { buildGoPeer, startGoPeer } from "./peers/go-peer.ts";
 import { type Contestant, startNodePeer, startPinnedRedis, startService } from "./processes.ts";
-import { perCore, takeTurns } from "./rounds.ts";
+import { perCore, takeTurns, warmUp } from "./rounds.ts";
 
 const SERVICE = "service";
 const GO = "grpc-go, one GET a request";
@@ -75,10 +75,14 @@ export const measureUnary: Bench = async (context) => {
     for (const server of Object.values(contestants)) {
       await askOnce(server.url, path, frame);
     }
-    const rates = await takeTurns(
-      Object.fromEntries(Object.entries(contestants).map(([peer, server]) => [peer, turnOf(server)])),
-      { ...context, note: (line) => context.note(`${name}: ${line}`) },
+    const turns = Object.fromEntries(
+      Object.entries(contestants).map(([peer, server]) => [peer, turnOf(server)]),
     );
+    await warmUp(Object.values(turns), context.signal);
+    const rates = await takeTurns(turns, {
+      ...context,
+      note: (line) => context.note(`${name}: ${line}`),
+    });
     const { [SERVICE]: here = [], ...others } = rates;
     for (const [peer, there] of Object.entries(others)) {
       outcomes.push({
