@@ -89,6 +89,7 @@ async function measurePage(url: string, { rounds, signal }: BenchContext): Promi
     const delays: number[] = [];
     for (let n = 0; n < RESERVES * rounds; n++) {
       signal.throwIfAborted();
+      await pause(BETWEEN_RESERVES_MS);
       await shop.reserve(PRODUCT_ID, 1);
       const acknowledgedAt = performance.timeOrigin + performance.now();
       left -= 1;
@@ -98,7 +99,6 @@ async function measurePage(url: string, { rounds, signal }: BenchContext): Promi
         text,
       );
       delays.push(Math.max(0, shownAt - acknowledgedAt));
-      await pause(BETWEEN_RESERVES_MS);
     }
     return delays;
   } finally {

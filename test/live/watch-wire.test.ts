@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { connect } from "node:http2";
+import { type ClientHttp2Session, connect } from "node:http2";
 import { describe, it } from "node:test";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -169,36 +169,40 @@ describe("WatchStock: limits", () => {
   });
 });
 
-describe("WatchStock: fair queuing", () => {
-  it("a change reaches the only watch of a connection before the many of another, opened earlier", async () => {
-    // Every turn of the event loop serves 16 watches, so the order of arrival is the order in which they are served.
+describe("WatchStock: the order of a fan-out", () => {
+  /** Opens a watch of product `p`. `onChange` is called for its version 2. */
+  const openWatch = async (session: ClientHttp2Session, onChange: () => void): Promise<void> => {
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/inventory.v1.StockService/WatchStock",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    stream.end(envelopedRequest({ productIds: ["p"] }));
+    const envelopes = new Envelopes();
+    stream.on("data", (bytes: Buffer) => {
+      envelopes.push(bytes);
+      if (envelopes.version("p") === 2) {
+        onChange();
+      }
+    });
+    await until(() => envelopes.messages.length > 0, "the snapshot has arrived");
+  };
+
+  it("the only watch of a connection is before the many of another that were opened earlier", async () => {
+    // Every turn of the event loop serves 16 watches, so the order of arrival is the order in which the server writes.
     await using app = await startTestApp({}, { watchLimits: { turnMsMax: 0 } });
     await using clients = clientsOf(app);
     await put(clients, "p", 10);
     await using connections = new AsyncDisposableStack();
+    const [many, one] = [connect(app.url), connect(app.url)];
+    connections.defer(() => {
+      many.destroy();
+      one.destroy();
+    });
     const arrivals: string[] = [];
-    const connection = (name: string): (() => Promise<void>) => {
-      const session = connections.adopt(connect(app.url), (opened) => opened.destroy());
-      return async () => {
-        const stream = session.request({
-          ":method": "POST",
-          ":path": "/inventory.v1.StockService/WatchStock",
-          "content-type": "application/grpc",
-          te: "trailers",
-        });
-        const envelopes = new Envelopes();
-        stream.on("data", (bytes: Buffer) => {
-          envelopes.push(bytes);
-          if (envelopes.version("p") === 2) {
-            arrivals.push(name);
-          }
-        });
-        stream.end(envelopedRequest({ productIds: ["p"] }));
-        await until(() => envelopes.messages.length > 0, "the snapshot has arrived");
-      };
-    };
-    await each(MANY, 10, connection("many"));
-    await connection("one")();
+    await each(MANY, 10, () => openWatch(many, () => arrivals.push("many")));
+    await openWatch(one, () => arrivals.push("one"));
     await adjust(clients, "p", 1);
     await until(() => arrivals.length === MANY + 1, "the change has arrived at every watch");
     const before = arrivals.indexOf("one");
