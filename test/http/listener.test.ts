@@ -32,6 +32,9 @@ const END_STREAM = 1;
 const END_HEADERS = 4;
 const SETTINGS = frame(FRAME.settings, 0, 0);
 
+/** More than Node buffers of a request that is not read, so that it stops reading the socket. */
+const UNREAD_BYTES = 4 * 1024 * 1024;
+
 /** The body of the response when the handler throws. */
 const UNPROCESSED = "The request could not be processed\n";
 
@@ -58,8 +61,8 @@ interface OpenOptions {
 }
 
 /**
- * A listener that responds to `/hello` once the body is read, holds `/hold` and `/stream` (after the start of its
- * response), and throws on `/throw` and `/throw-late`. Paths below `/long` are long-lived.
+ * A listener that responds to `/hello` once the body is read and to `/partial` after a part of it, holds `/hold` and `/stream`
+ * (after the start of its response), and throws on `/throw` and `/throw-late`. Paths below `/long` are long-lived.
  */
 async function open(t: TestContext, options: OpenOptions = {}): Promise<Opened> {
   const lines: LogLine[] = [];
@@ -76,6 +79,14 @@ async function open(t: TestContext, options: OpenOptions = {}): Promise<Opened> 
       }
       if (path.endsWith("/hold")) {
         held.push({ req, res });
+        return;
+      }
+      if (path === "/partial") {
+        const body: Readable = req;
+        body.once("data", () => {
+          body.pause();
+          res.end("partial");
+        });
         return;
       }
       if (path.endsWith("/stream")) {
@@ -440,6 +451,17 @@ describe("timeouts", { concurrency: true }, () => {
     res.end("held");
     assert.equal((await answered).status, 200);
     await once(client, "close");
+  });
+
+  it("reaches the next request of an HTTP/1.1 connection when the handler left a part of the body unread", async (t) => {
+    const listener = await open(t);
+    const client = await Client.open(t, listener.port);
+    const body = "x".repeat(UNREAD_BYTES);
+    client.socket.write(
+      `POST /partial HTTP/1.1\r\nHost: a\r\nContent-Length: ${body.length}\r\n\r\n${body}${HELLO_1}`,
+    );
+    await until(() => client.text().includes("hello after"), "the next request is answered");
+    assert.match(client.text(), /partial/);
   });
 
   it("leaves no listener on a closed HTTP/2 stream: V8 may keep the stream, and with it all that they reference", async (t) => {
