@@ -159,10 +159,18 @@ describe("the publisher", { skip }, () => {
   it("closing rejects a send to a broker that does not respond, before the request times out", async () => {
     const { broker } = platform;
     await broker.createTopic("paused", 1);
-    const [cluster, other] = [new Cluster(plainClient(broker)), new Cluster(plainClient(broker))];
-    const producer = new OrderedProducer(cluster);
+    let requests = 0;
+    class CountingCluster extends Cluster {
+      override produceAll(batches: readonly PartitionBatch[]): Promise<(Error | undefined)[]> {
+        requests += 1;
+        return super.produceAll(batches);
+      }
+    }
+    const producer = new OrderedProducer(new CountingCluster(plainClient(broker)));
+    const other = new Cluster(plainClient(broker));
     const message = { key: "k", value: "v", headers: {} };
     await producer.send("paused", [message]);
+    const before = requests;
     await other.describeTopics(["paused"]);
     broker.pause();
     try {
@@ -171,6 +179,7 @@ describe("the publisher", { skip }, () => {
         () => "request timed out",
       );
       const sent = assert.rejects(producer.send("paused", [message]), /The producer is closed/);
+      await until(() => requests > before, "the request is sent");
       const closed = producer.close().then(() => "closed");
       assert.equal(await Promise.race([closed, request]), "closed");
       await sent;

@@ -129,7 +129,7 @@ export class OrderedProducer {
         if (!isRetriable(error) || attempt === ATTEMPTS_MAX) {
           throw error;
         }
-        await wait(backoff.next(), undefined, { signal });
+        await wait(backoff.next(), undefined, { signal }).catch(() => {});
       }
     }
   }
