@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate as nextIteration } from "node:timers/promises";
 import { InventoryError } from "../../server/inventory/errors.ts";
 import { type Mirror, STALE_AFTER_MS } from "../../server/live/mirror.ts";
 import { Hub } from "../../server/live/watch/hub.ts";
@@ -210,6 +211,20 @@ describe("Watch: changes", { timeout: 20_000 }, () => {
     assert.ok(await isPending(pull), "other products cause no message");
     mirror.onChanges([changeTo(stateOf("p", 51))]);
     assert.deepEqual(parts((await pull).value as WatchUpdate), [["p", 51]]);
+  });
+
+  it("leaves an iteration of the event loop to responses before the messages of a change", async () => {
+    const mirror = loadedMirror([stateOf("p", 1)]);
+    const hub = hubOver(mirror);
+    const updates = updatesOf(open(hub, request(["p"])));
+    await next(updates);
+    const pull = updates.next();
+    await turns();
+    mirror.onChanges([changeTo(stateOf("p", 2))]);
+    const { change: sentBefore } = hub.messageCounts;
+    await nextIteration();
+    assert.equal(hub.messageCounts.change, sentBefore);
+    assert.deepEqual(parts((await pull).value as WatchUpdate), [["p", 2]]);
   });
 
   it("a watch of all products receives new products", async () => {

@@ -67,7 +67,7 @@ export class Hub {
         recency.touch(after.productId, details);
         this.#changed.add(after.productId);
       }
-      this.#scheduleTurn();
+      this.#scheduleTurnAfterResponses();
     });
     mirror.on("stale", () => {
       for (const watch of this.#watches.keys()) {
@@ -135,6 +135,17 @@ export class Hub {
     if (!this.#isTurnScheduled) {
       this.#isTurnScheduled = true;
       setImmediate(() => this.#runTurn());
+    }
+  }
+
+  /**
+   * For a change, an iteration of the event loop later: Node writes the trailers of a gRPC response an iteration after its message.
+   * Without this, the response to the call that made the change would wait for the first turn.
+   */
+  #scheduleTurnAfterResponses(): void {
+    if (!this.#isTurnScheduled) {
+      this.#isTurnScheduled = true;
+      setImmediate(() => setImmediate(() => this.#runTurn()));
     }
   }
 
