@@ -24,6 +24,19 @@ function post(fields: readonly string[] = [`Content-Length: ${JSON_MUG.length}`]
   return `${request(`POST ${GET_STOCK} HTTP/1.1`, ...head)}${body}`;
 }
 
+const RESERVE_BODY = JSON.stringify({
+  reservationId: "pipelined",
+  lines: [{ productId: "unknown", quantity: 1 }],
+});
+const RESERVE_UNKNOWN = post([`Content-Length: ${RESERVE_BODY.length}`], RESERVE_BODY).replace(
+  GET_STOCK,
+  "/inventory.v1.ReservationService/Reserve",
+);
+
+function keptAlive(bytes: string): string {
+  return bytes.replace("Connection: close\r\n", "");
+}
+
 const CHUNKED = "Transfer-Encoding: chunked";
 
 interface Requirement {
@@ -445,6 +458,19 @@ for (const LANE of ["on", "off"]) {
         [200, 404, 415, 200, 200],
       );
     });
+
+    for (const [name, first, status] of [
+      ["answered from memory", post(), 200],
+      ["answered by the store", RESERVE_UNKNOWN, 404],
+    ] as const) {
+      it(`9112 9.3.2: a request ${name} before a malformed one gets its own response`, async () => {
+        const responses = await exchange(app.port, `${keptAlive(first)}GARBAGE\r\n\r\n`);
+        assert.deepEqual(
+          responses.map((response) => [response.status, response.headers["connection"]]),
+          [[status, "close"]],
+        );
+      });
+    }
 
     it("9112 9.6: the connection closes after a request with Connection: close, and the next one is not read", async () => {
       const responses = await exchange(app.port, get("/healthz") + get("/healthz"));

@@ -160,12 +160,20 @@ export class Connection {
     this.refuseHttp1(refusal);
   }
 
-  /** Responds to an HTTP/1.1 request for which Node has no response object, and closes. */
+  /**
+   * Responds to an HTTP/1.1 request for which Node has no response object, and closes. If an earlier request of the connection is
+   * still without a response, it gets that instead: the client would take this one for it.
+   */
   refuseHttp1({ status, message, headers = {} }: Refusal): void {
     if (this.#isClosing) return;
-    const isResponding = [...this.#open.keys()].some((exchange) => exchange.headersSent);
-    if (isResponding || !this.#socket.writable) {
+    const exchanges = [...this.#open.keys()];
+    if (!this.#socket.writable || exchanges.some(({ headersSent }) => headersSent)) {
       this.destroy();
+      return;
+    }
+    if (exchanges.some((exchange) => exchange instanceof ServerResponse && exchange.req.complete)) {
+      this.#isClosing = true;
+      this.drain();
       return;
     }
     const body = `${message}\n`;

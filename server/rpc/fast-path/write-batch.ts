@@ -8,8 +8,8 @@ interface Write {
 
 /**
  * Defers writes to sockets to the end of the event loop turn, as Redis does with its replies and Node with the frames of
- * HTTP/2. A write wakes the client's core if that is idle. Responses that are written one call apart each find it idle
- * again, and the wake-up costs more than the call.
+ * HTTP/2. Responses that are written one call apart cost more CPU time: presumably each wakes the client's core, which
+ * was idle again.
  */
 export class WriteBatch {
   #writes: Write[] = [];
