@@ -17,6 +17,8 @@ export function serverStreamMethod(run: ServerStream, json: JsonOptions): Stream
   return {
     desc: ConformanceService.method.serverStream,
     open: (request, call) => {
+      // Kept by the call once they were read. It drops the others before the generator reads them.
+      void call.requestHeader;
       const responses = run(request as Parameters<ServerStream>[0], call as never);
       return new GeneratorSource(responses, call, json);
     },
