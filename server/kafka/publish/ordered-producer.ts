@@ -108,11 +108,13 @@ export class OrderedProducer {
     let pending = batches;
     await this.#retry(async () => {
       const errors = await this.#cluster.produceAll(pending);
-      const failed = pending.filter((_, index) => !isWritten(errors[index]));
+      const failed = pending.flatMap((batch, index) => {
+        const error = errors[index];
+        return isWritten(error) ? [] : [{ batch, error }];
+      });
       if (failed.length > 0) {
-        const causes = pending.flatMap((batch, index) => (failed.includes(batch) ? [errors[index]] : []));
-        pending = failed;
-        throw causes.find((error) => !isRetriable(error)) ?? causes[0];
+        pending = failed.map(({ batch }) => batch);
+        throw (failed.find(({ error }) => !isRetriable(error)) ?? failed[0])?.error;
       }
     });
   }
